@@ -1,0 +1,35 @@
+"""h2t: feature fusion from head to tail, an interactive workbench for long-tailed recognition.
+
+Importing it does no work: every public name below is loaded on first use.
+"""
+
+import importlib
+
+from h2t.errors import Error
+
+__version__ = "0.1.0"
+
+_PUBLIC = {
+    "Run": "h2t.runs",
+    "Data": "h2t.train.config",
+    "Stage1": "h2t.train.config",
+    "Stage2": "h2t.train.config",
+    "load": "h2t.data.sources",
+    "prepare": "h2t.train.prepare",
+    "dataset": "h2t.train.prepare",
+    "train_stage1": "h2t.train.stage1",
+    "train_stage2": "h2t.train.stage2",
+    "fuse": "h2t.fusion",
+    "channel_mask": "h2t.fusion",
+}
+__all__ = ["Error", "__version__", *_PUBLIC]
+
+
+def __getattr__(name: str):
+    if name not in _PUBLIC:
+        raise AttributeError(f"module 'h2t' has no attribute {name!r}")
+    return getattr(importlib.import_module(_PUBLIC[name]), name)
+
+
+def __dir__():
+    return sorted(__all__)

@@ -1,0 +1,227 @@
+"""Step times beside a plain loop of the kind the field publishes, taken in one run.
+
+Each loop lives in a process of its own and they take turns, so that what else the machine does hits them alike. The
+images are random pixels: time does not depend on what they show.
+"""
+
+from __future__ import annotations
+
+import multiprocessing as mp
+import statistics
+import time
+from pathlib import Path
+
+import click
+import numpy as np
+
+N, CLASSES, BATCH = 10_847, 100, 128  # CIFAR-100-LT at an imbalance factor of 100
+ROUNDS = 5
+
+
+def bench_steps(out: str | Path, *, steps: int = 4, device: str = "auto") -> bool:
+    """Time stage 1 and stage 2 of ResNet-32 at batch 128, ours and plain, and save the rows as CSV.
+
+    Arguments: ``out`` file; ``steps`` timed steps of each loop a turn; ``device``. Returns: whether the stated targets
+    are met: for stage 1 on two CPU cores 2.0x with native bf16, 1.3x without. Prints the table with spread.
+    """
+    import pandas as pd
+    import torch
+
+    from h2t.runs import environment, resolve
+    from h2t.train import step as stepping
+
+    chosen = stepping.pick_device(device)
+    bf16 = stepping.native_bf16(chosen)
+    rows = []
+    for stage in ("stage 1", "stage 2"):
+        rows += _compare(stage, str(chosen), steps)
+    table = pd.DataFrame(rows)
+    env = environment(str(chosen))
+    table["device"], table["torch"], table["threads"] = env.get("device"), env["packages"]["torch"], env.get("threads")
+    path = resolve(out)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    table.to_csv(path, index=False)
+    click.echo(f"ResNet-32, batch {BATCH}, {env['cpu']}, {env['cores']} cores, torch {env['packages']['torch']}, {chosen}")
+    click.echo(table.drop(columns=["device", "torch", "threads"]).to_string(index=False))
+    ratio = table.loc[(table.stage == "stage 1") & (table.loop == "h2t"), "ratio"].item()
+    target = 2.0 if bf16 else 1.3
+    click.echo(f"stage 1: {ratio:.2f}x the plain loop; target {target:.1f}x {'with' if bf16 else 'without'} native bf16: {'met' if ratio >= target else 'missed'}")
+    click.echo(f"rows saved to {path}")
+    return ratio >= target
+
+
+def _compare(stage: str, device: str, steps: int) -> list[dict]:
+    """Rows for one stage: medians over rounds in which the loops take turns."""
+    context = mp.get_context("spawn")
+    loops, times = {}, {"plain": [], "h2t": [], "network": []}
+    for name in ("plain", "h2t"):
+        here, there = context.Pipe()
+        process = context.Process(target=_worker, args=(there, name, stage, device), daemon=True)
+        process.start()
+        loops[name] = (here, process)
+    for here, _ in loops.values():
+        here.send(("step", 2))
+        here.recv()  # warm
+    for _ in range(ROUNDS):
+        for name, what in (("plain", "step"), ("h2t", "step"), ("h2t", "network")):
+            here = loops[name][0]
+            time.sleep(0.5)  # let the other loop's decoding workers fill their queues and come to rest
+            here.send((what, steps))
+            times["network" if what == "network" else name].append(here.recv())
+    precision = {}
+    for name, (here, process) in loops.items():
+        here.send(("precision", 0))
+        precision[name] = here.recv()
+        here.send(None)
+        process.join()
+    plain = statistics.median(times["plain"])
+    rows = []
+    for name in ("plain", "h2t"):
+        ms = statistics.median(times[name])
+        share = f"{100 * min(1.0, statistics.median(times['network']) / ms):.0f} %" if name == "h2t" else ""
+        rows.append({
+            "stage": stage, "loop": name, "precision": precision[name], "ms_per_step": round(1e3 * ms, 1),
+            "spread_ms": round(1e3 * (max(times[name]) - min(times[name])), 1),
+            "images_per_s": round(BATCH / ms), "ratio": round(plain / ms, 2), "network_share": share,
+        })  # fmt: skip
+    return rows
+
+
+def _worker(pipe, name: str, stage: str, device: str) -> None:
+    loop = (_plain if name == "plain" else _ours)(stage, device)
+    while (command := pipe.recv()) is not None:
+        what, steps = command
+        if what == "precision":
+            pipe.send(loop["precision"])
+            continue
+        pipe.send(loop[what](steps) / steps)
+
+
+def _images() -> tuple[np.ndarray, np.ndarray]:
+    r = np.random.default_rng(0)
+    return r.integers(0, 256, (N, 32, 32, 3), dtype=np.uint8), np.sort(r.integers(0, CLASSES, N))
+
+
+def _plain(stage: str, device: str) -> dict:
+    """PIL transforms in a DataLoader, NCHW, fp32, accuracy and loss fetched every step."""
+    import os
+
+    import torch
+    import torch.nn.functional as F
+    from PIL import Image
+    from torch.utils.data import DataLoader, Dataset, WeightedRandomSampler
+    from torchvision import transforms
+
+    from h2t import models
+
+    images, labels = _images()
+    transform = transforms.Compose([
+        transforms.RandomCrop(32, padding=4), transforms.RandomHorizontalFlip(), transforms.ToTensor(),
+        transforms.Normalize((0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010)),
+    ])  # fmt: skip
+
+    class Images(Dataset):
+        def __len__(self):
+            return N
+
+        def __getitem__(self, i):
+            return transform(Image.fromarray(images[i])), int(labels[i])
+
+    workers = min(2, os.cpu_count() or 1)
+    balanced = WeightedRandomSampler(1 / np.bincount(labels)[labels], N)
+
+    def forever(**how):
+        while True:
+            yield from DataLoader(Images(), BATCH, num_workers=workers, pin_memory=device != "cpu", **how)
+
+    model = models.build("resnet32", CLASSES).to(device)
+    first = forever(shuffle=True) if stage == "stage 1" else forever(sampler=balanced)
+    second = forever(shuffle=True) if stage == "stage 2" else None
+    trained = model if stage == "stage 1" else model.head
+    optimizer = torch.optim.SGD(trained.parameters(), 0.1, 0.9, weight_decay=2e-4)
+    meter = []
+
+    def step(steps: int) -> float:
+        for k in range(-2 * workers, steps):  # first use up what was decoded before the turn began
+            if k == 0:
+                start = time.perf_counter()
+            x, y = (t.to(device, non_blocking=True) for t in next(first))
+            if stage == "stage 1":
+                lam, partner = np.random.beta(1, 1), torch.randperm(len(y), device=device)
+                logits = model(lam * x + (1 - lam) * x[partner])
+                loss = lam * F.cross_entropy(logits, y) + (1 - lam) * F.cross_entropy(logits, y[partner])
+            else:
+                with torch.no_grad():
+                    maps, other = model.maps(x), model.maps(next(second)[0].to(device))
+                    swap = torch.randperm(64, device=device)[:16]
+                    maps[:, swap] = other[:, swap]
+                logits = model.head(maps.mean((2, 3)))
+                loss = F.cross_entropy(logits, y)
+            top5 = logits.topk(5, 1).indices.eq(y[:, None])
+            meter.append((loss.item(), top5[:, 0].float().mean().item(), top5.any(1).float().mean().item()))
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+        return time.perf_counter() - start
+
+    return {"step": step, "precision": "fp32"}
+
+
+def _ours(stage: str, device: str) -> dict:
+    """The training loops of h2t themselves, on as many images as the steps need."""
+    import torch
+
+    from h2t import models
+    from h2t.data.loader import Resident
+    from h2t.data.split import Split
+    from h2t.train import stage1, stage2
+    from h2t.train import step as stepping
+    from h2t.train.config import Stage1, Stage2
+
+    chosen = stepping.pick_device(device)
+    images, labels = _images()
+    train = Resident(Split(images, labels, tuple(map(str, range(CLASSES))), None), (0.5,) * 3, (0.2,) * 3, chosen, 4)
+    model = stepping.to_device(models.build("resnet32", CLASSES), chosen)
+    counts = torch.bincount(torch.from_numpy(labels)).to(chosen)
+    epoch = iter(range(1, 10**9))
+    fixed = next(iter(train.batches(BATCH)))
+    if stage == "stage 1":
+        optimizer = stepping.sgd(model.parameters(), 0.1, 0.9, 2e-4)
+
+        def step(steps):
+            stage1._epoch(model, optimizer, train, torch.from_numpy(labels)[: steps * BATCH], counts, Stage1(), next(epoch))
+
+        def network(steps):
+            for _ in range(steps):
+                with stepping.autocast(chosen, "auto"):
+                    logits = model(fixed[0])
+                optimizer.zero_grad()
+                torch.nn.functional.cross_entropy(logits.float(), fixed[1]).backward()
+                optimizer.step()
+    else:
+        model.backbone.requires_grad_(False)
+        optimizer = stepping.sgd(model.head.parameters(), 0.02, 0.9, 5e-4)
+
+        def step(steps):
+            order = torch.randperm(N, generator=torch.Generator().manual_seed(0))[: steps * BATCH].sort().values
+            subset = torch.unique_consecutive(torch.from_numpy(labels)[order], return_inverse=True)[1]
+            stage2._epoch(model, optimizer, train, subset, Stage2(), next(epoch))
+
+        @torch.no_grad()
+        def network(steps):
+            model.train()
+            for _ in range(2 * steps):
+                with stepping.autocast(chosen, "auto"):
+                    model.backbone(fixed[0])
+
+    def synced(f):
+        def timed(steps) -> float:
+            start = time.perf_counter()
+            f(steps)
+            if chosen.type == "cuda":
+                torch.cuda.synchronize()
+            return time.perf_counter() - start
+
+        return timed
+
+    return {"step": synced(step), "network": synced(network), "precision": "bf16" if stepping.native_bf16(chosen) else "fp32"}

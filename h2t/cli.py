@@ -1,0 +1,136 @@
+"""The command line: thin, and imports what a command needs only when it runs."""
+
+from __future__ import annotations
+
+import sys
+
+import click
+
+from h2t import __version__
+from h2t.errors import Error
+
+RECIPE = click.argument("recipe", type=click.Path())
+RUN = click.argument("run", type=click.Path())
+PARAMETERS = click.option("-p", "--parameter", "pairs", nargs=2, multiple=True, metavar="NAME VALUE", help="Set a parameter of the recipe, as papermill does.")  # fmt: skip
+DEVICE = click.option("--device", default="auto", show_default=True, help="auto, cpu or cuda.")
+
+
+class _Group(click.Group):
+    """Turn h2t.Error into one message and exit status 2, and Ctrl-C into one line."""
+
+    def invoke(self, ctx):
+        try:
+            return super().invoke(ctx)
+        except Error as e:
+            click.echo(f"Error: {e}", err=True)
+            ctx.exit(2)
+        except KeyboardInterrupt:
+            click.echo("interrupted; run the same command again to go on from the last checkpoint", err=True)
+            ctx.exit(130)
+
+
+@click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__)
+def main():
+    """Feature fusion from head to tail: a workbench for long-tailed recognition."""
+
+
+@main.command()
+@RECIPE
+@PARAMETERS
+@click.option("--again", is_flag=True, help="Discard what the run directory holds and start over.")
+@click.option("--plain", is_flag=True, help="Train without notebooks, for machines that lack Jupyter.")
+@DEVICE
+def run(recipe, pairs, again, plain, device):
+    """Run a recipe from images to analysis, through notebooks 01 to 04."""
+    from h2t import notebooks
+
+    parameters, books = notebooks.load_recipe(recipe, {k: notebooks.parse_value(v) for k, v in pairs})
+    if plain:
+        done = notebooks.run_plain(parameters, device=device, again=again)
+    else:
+        done = notebooks.run_recipe(parameters, books, again=again)
+    _show(done.results())
+    click.echo(f"run directory: {done.path}")
+
+
+@main.command("import")
+@click.argument("file", type=click.Path())
+@click.option("--run", "run_", required=True, type=click.Path(), help="The run directory to import into.")
+@click.option("--recipe", type=click.Path(), help="Prepare the run's data from this recipe first.")
+@click.option("--indices", type=click.Path(), help="A .npy file: the training subset of the checkpoint.")
+@PARAMETERS
+@click.option("--again", is_flag=True, help="Replace a stage 1 that the run already has.")
+@DEVICE
+def import_(file, run_, recipe, indices, pairs, again, device):
+    """Import a checkpoint in the reference's layout as the stage 1 of a run."""
+    from h2t import notebooks
+    from h2t.train import published
+
+    published.read_checkpoint(file)
+    if recipe or pairs or indices:
+        from h2t.data.longtail import read_indices
+        from h2t.train.config import Data, check
+        from h2t.train.prepare import prepare
+
+        overrides = {k: notebooks.parse_value(v) for k, v in pairs}
+        parameters = notebooks.load_recipe(recipe, overrides)[0] if recipe else overrides
+        check(parameters, also=parameters if recipe else ())
+        prepare(run_, Data.of(parameters), indices=read_indices(indices) if indices else None)
+    result = published.import_checkpoint(file, run_, again=again, device=device)
+    if "last" in result:
+        _show({"stage1": result})
+    click.echo(f"imported {file} as stage 1 of {run_}")
+
+
+@main.command()
+@RUN
+@DEVICE
+@click.option("--precision", default="auto", show_default=True, help="auto, fp32 or bf16.")
+def evaluate(run, device, precision):
+    """Evaluate every finished step of a run on the test set."""
+    from h2t.train.published import evaluate
+
+    _show(evaluate(run, device=device, precision=precision))
+
+
+@main.command()
+@click.option("--check", is_flag=True, help="Exit 1 where a stated target is missed.")
+@click.option("--out", default="runs/bench.csv", show_default=True, type=click.Path(), help="Where the rows are saved.")
+@click.option("--steps", default=4, show_default=True, help="Timed steps of each loop a turn; there are five turns.")
+@DEVICE
+def bench(check, out, steps, device):
+    """Time a training step beside a plain loop of the kind the field publishes, in one run."""
+    from h2t.bench import bench_steps
+
+    if not bench_steps(out, steps=steps, device=device) and check:
+        sys.exit(1)
+
+
+@main.command(context_settings={"ignore_unknown_options": True})
+@click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
+def lab(arguments):
+    """Open the notebooks in JupyterLab; further arguments go to it."""
+    import subprocess
+
+    from h2t.runs import resolve
+
+    try:
+        sys.exit(subprocess.call([sys.executable, "-m", "jupyterlab", str(resolve("notebooks")), *arguments]))
+    except KeyboardInterrupt:
+        sys.exit(130)
+
+
+NAMES = {"stage1": "stage 1", "stage2-dr": "stage 2, DR", "stage2-dr-both": "stage 2, DR, BN sees both", "stage2-h2t": "stage 2, DR + H2T"}  # fmt: skip
+
+
+def _show(results) -> None:
+    """Print accuracies in %, an empty group as such."""
+    table = [["test accuracy, %", "many", "medium", "few", "all", "ECE"]]
+    for name, r in results.items():
+        if "last" in r:
+            cells = [r["last"].get(k) for k in ("many", "medium", "few", "top1", "ece")]
+            table.append([NAMES.get(name, name), *("empty" if c is None else f"{c:.2f}" for c in cells)])
+    widths = [max(len(row[i]) for row in table) for i in range(6)]
+    for row in table:
+        click.echo("  ".join(c.ljust(w) if i == 0 else c.rjust(w) for i, (c, w) in enumerate(zip(row, widths, strict=True))))

@@ -1,0 +1,77 @@
+"""The Resident loader: the whole set as uint8 on the device, crops and flips by index, no host in the loop."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import torch
+
+from h2t.data.split import Split
+
+PAD_VALUES = ("zero", "mean")
+
+
+class Resident:
+    """A split held on the device as uint8 (N, H + 2p, W + 2p, C), padded once, cut and normalised batch by batch.
+
+    Arguments: ``split``; ``mean``, ``std`` per channel in [0, 1]; ``device``; ``padding`` p in pixels; ``pad_value``
+    "zero" pads the raw image with black, as the reference does, "mean" with the mean colour rounded to 8 bits (what
+    padding after normalisation gives, up to that rounding).
+    """
+
+    def __init__(self, split: Split, mean, std, device="cpu", padding: int = 0, pad_value: str = "zero"):
+        self.device, self.padding = torch.device(device), padding
+        images = torch.from_numpy(split.images).to(self.device)
+        n, self.height, self.width, c = images.shape
+        fill = [round(255 * m) if pad_value == "mean" else 0 for m in mean]
+        if padding:
+            padded = torch.empty(n, self.height + 2 * padding, self.width + 2 * padding, c, dtype=torch.uint8)
+            padded = padded.to(self.device)
+            padded[:] = torch.tensor(fill, dtype=torch.uint8, device=self.device)
+            padded[:, padding : padding + self.height, padding : padding + self.width] = images
+            images = padded
+        self.images = images
+        self.labels = torch.from_numpy(split.labels).to(self.device)
+        # (x / 255 - mean) / std as one multiply-add
+        std = torch.tensor(std, dtype=torch.float32, device=self.device)
+        self.scale = 1 / (255 * std)
+        self.shift = -torch.tensor(mean, dtype=torch.float32, device=self.device) / std
+        self.rows = torch.arange(self.height, device=self.device)
+        self.columns = torch.arange(self.width, device=self.device)
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def cut(self, index: torch.Tensor, top: torch.Tensor, left: torch.Tensor, flip: torch.Tensor) -> torch.Tensor:
+        """Crop, flip and normalise images.
+
+        Arguments, all (B,) on the device: ``index`` int64; ``top``, ``left`` int64 offsets into the padded image, in
+        pixels, 0..2p; ``flip`` bool. Returns: (B, C, H, W) float32 in channels_last memory order.
+        """
+        columns = torch.where(flip[:, None], self.width - 1 - self.columns, self.columns) + left[:, None]  # (B, W)
+        rows = self.rows + top[:, None]  # (B, H)
+        pixels = self.images[index[:, None, None], rows[:, :, None], columns[:, None, :]]  # (B, H, W, C)
+        return torch.addcmul(self.shift, pixels.float(), self.scale).permute(0, 3, 1, 2)
+
+    def epoch(
+        self, indices: torch.Tensor, batch_size: int, generator: torch.Generator, flip: bool = True
+    ) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+        """One augmented epoch: a random crop and flip for every image, drawn at once, the last batch may be short.
+
+        Arguments: ``indices`` (M,) int64 on the CPU; ``generator`` on the CPU; ``flip`` whether to mirror half of them.
+        Yields: images (B, C, H, W) float32, labels (B,) int64.
+        """
+        m, offsets = len(indices), 2 * self.padding + 1
+        top = torch.randint(offsets, (m,), generator=generator)
+        left = torch.randint(offsets, (m,), generator=generator)
+        mirror = torch.rand(m, generator=generator) < (0.5 if flip else 0.0)
+        draws = [t.to(self.device) for t in (indices, top, left, mirror)]
+        for batch in zip(*[t.split(batch_size) for t in draws], strict=True):
+            yield self.cut(*batch), self.labels[batch[0]]
+
+    def batches(self, batch_size: int = 500) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+        """All images once, in order, uncropped and unflipped, for evaluation."""
+        p = self.padding
+        for index in torch.arange(len(self), device=self.device).split(batch_size):
+            middle = torch.full_like(index, p)
+            yield self.cut(index, middle, middle, torch.zeros_like(index, dtype=torch.bool)), self.labels[index]

@@ -1,0 +1,41 @@
+"""H2T, the fusion of head features into the tail: pure functions of tensors and a generator."""
+
+from __future__ import annotations
+
+import torch
+
+from h2t.errors import Error
+
+
+def channel_mask(num_channels: int, fusion_ratio: float, generator: torch.Generator) -> torch.Tensor:
+    """Draw the channel mask M_p of one batch.
+
+    Source: Li et al., "Feature Fusion from Head to Tail for Long-Tailed Visual Recognition", AAAI 2024, section 3.2.
+
+    Arguments: ``num_channels`` D; ``fusion_ratio`` p in [0, 1]; ``generator`` on the CPU.
+    Returns: (D,) bool, True for the first int(p * D) channels of one random permutation.
+    Raises: ``h2t.Error`` for a ratio outside [0, 1].
+    """
+    if not 0.0 <= fusion_ratio <= 1.0:
+        raise Error(f"fusion_ratio is {fusion_ratio}; it is a share of channels and must lie in [0, 1]")
+    mask = torch.zeros(num_channels, dtype=torch.bool)
+    mask[torch.randperm(num_channels, generator=generator)[: int(fusion_ratio * num_channels)]] = True
+    return mask
+
+
+def fuse(fused: torch.Tensor, fusing: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+    """Replace the masked channels of the fused branch by those of the fusing branch: M_p * F_I + (1 - M_p) * F_B.
+
+    Source: Li et al., AAAI 2024, equation 4. The fused branch keeps its labels. The swap commutes with average
+    pooling, so it may be applied to feature maps or to pooled features with the same result.
+
+    Arguments: ``fused`` F_B and ``fusing`` F_I, both (B, D) or (B, D, h, w); ``mask`` (D,) bool.
+    Returns: a tensor of the shape of ``fused``.
+    Raises: ``h2t.Error`` where the shapes do not fit.
+    """
+    if fused.shape != fusing.shape or mask.shape != fused.shape[1:2]:
+        raise Error(
+            f"fuse needs two branches of one shape (B, D, ...) and a mask (D,); "
+            f"got {tuple(fused.shape)}, {tuple(fusing.shape)} and {tuple(mask.shape)}"
+        )
+    return torch.where(mask.view(1, -1, *[1] * (fused.dim() - 2)), fusing, fused)

@@ -1,0 +1,69 @@
+"""Models: a backbone (features) and a head (classifier), always apart, so that stage 2 can hold one and train the other."""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+
+from h2t.errors import Error
+from h2t.models.cifar_resnet import CifarResNet
+from h2t.models.heads import HEADS
+
+BACKBONES = {f"resnet{depth}": depth for depth in (20, 32, 44, 56, 110)}
+
+
+class Classifier(nn.Module):
+    """A backbone and a head: ``logits = head(backbone(x))``.
+
+    Arguments: ``backbone`` maps images (B, C, H, W) to features (B, D) and has ``num_features`` and ``maps``;
+    ``head`` maps (B, D) to logits (B, classes).
+    """
+
+    def __init__(self, backbone: nn.Module, head: nn.Module):
+        super().__init__()
+        self.backbone, self.head = backbone, head
+
+    def features(self, x: torch.Tensor) -> torch.Tensor:
+        return self.backbone(x)  # (B, D)
+
+    def maps(self, x: torch.Tensor) -> torch.Tensor:
+        return self.backbone.maps(x)  # (B, D, h, w)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.head(self.backbone(x))  # (B, classes)
+
+
+def build(model: str, num_classes: int, *, head: str = "linear", in_channels: int = 3, generator=None) -> Classifier:
+    """Build a model by name, initialised as the reference does: kaiming-normal weights on convolutions and linear heads.
+
+    Arguments: ``model`` one of ``BACKBONES``; ``num_classes``; ``head`` one of ``HEADS``; ``in_channels`` 1 or 3;
+    ``generator`` for the initialisation (CPU; a fixed one if None).
+    Raises: ``h2t.Error`` for an unknown name.
+    """
+    if model not in BACKBONES:
+        raise Error(f"model is {model!r}; choose one of {', '.join(BACKBONES)}")
+    if head not in HEADS:
+        raise Error(f"head is {head!r}; choose one of {', '.join(HEADS)}")
+    generator = generator or torch.Generator().manual_seed(0)
+    with torch.random.fork_rng(devices=[]):  # torch initialises on construction, from the global generator
+        backbone = CifarResNet(BACKBONES[model], in_channels)
+        network = Classifier(backbone, HEADS[head](backbone.num_features, num_classes))
+    initialise(network, generator)
+    return network
+
+
+def initialise(network: nn.Module, generator: torch.Generator) -> None:
+    """Initialise as the reference: kaiming-normal (fan in) on conv and linear weights, the linear bias uniform."""
+    for module in network.modules():
+        if isinstance(module, nn.Conv2d | nn.Linear):
+            nn.init.kaiming_normal_(module.weight, generator=generator)
+            if module.bias is not None:
+                bound = module.weight[0].numel() ** -0.5
+                nn.init.uniform_(module.bias, -bound, bound, generator=generator)
+        elif hasattr(module, "reset"):
+            module.reset(generator)
+
+
+def num_parameters(module: nn.Module) -> int:
+    """The number of trainable and frozen parameters of a module (buffers not counted)."""
+    return sum(p.numel() for p in module.parameters())

@@ -1,0 +1,59 @@
+"""The ResNets of the CIFAR experiments: He et al. 2016, section 4.2, with option-A (parameter-free) shortcuts."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+
+class BasicBlock(nn.Module):
+    """Two 3x3 convolutions and a shortcut that subsamples and pads with zero channels (option A)."""
+
+    def __init__(self, in_planes: int, planes: int, stride: int):
+        super().__init__()
+        self.conv1 = nn.Conv2d(in_planes, planes, 3, stride, 1, bias=False)
+        self.bn1 = nn.BatchNorm2d(planes)
+        self.conv2 = nn.Conv2d(planes, planes, 3, 1, 1, bias=False)
+        self.bn2 = nn.BatchNorm2d(planes)
+        self.stride, self.pad = stride, (planes - in_planes) // 2
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        out = F.relu(self.bn1(self.conv1(x)), inplace=True)
+        out = self.bn2(self.conv2(out))
+        if self.stride > 1:
+            x = F.pad(x[:, :, :: self.stride, :: self.stride], (0, 0, 0, 0, self.pad, self.pad))
+        return F.relu(out + x, inplace=True)
+
+
+class CifarResNet(nn.Module):
+    """ResNet-20/32/44/56/110 for small images: three stages of 16, 32 and 64 channels, D = 64 features.
+
+    Source: He et al. 2016; widths and names as in the H2T reference (ResNet-32 with 100 classes: 0.47 M parameters).
+
+    Arguments: ``depth`` 6n + 2; ``in_channels`` 1 or 3. Images are (B, in_channels, H, W) with H, W >= 8.
+    """
+
+    num_features = 64
+
+    def __init__(self, depth: int, in_channels: int = 3):
+        super().__init__()
+        blocks = (depth - 2) // 6
+        self.conv1 = nn.Conv2d(in_channels, 16, 3, 1, 1, bias=False)
+        self.bn1 = nn.BatchNorm2d(16)
+        self.layer1 = self._stage(16, 16, blocks, 1)
+        self.layer2 = self._stage(16, 32, blocks, 2)
+        self.layer3 = self._stage(32, 64, blocks, 2)
+
+    @staticmethod
+    def _stage(in_planes: int, planes: int, blocks: int, stride: int) -> nn.Sequential:
+        return nn.Sequential(
+            *[BasicBlock(in_planes if i == 0 else planes, planes, stride if i == 0 else 1) for i in range(blocks)]
+        )
+
+    def maps(self, x: torch.Tensor) -> torch.Tensor:
+        x = F.relu(self.bn1(self.conv1(x)), inplace=True)
+        return self.layer3(self.layer2(self.layer1(x)))  # (B, 64, H/4, W/4)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.maps(x).mean((2, 3))  # (B, 64)

@@ -1,0 +1,241 @@
+"""A recipe through the notebooks: what they declare, what is done already, and papermill to run the rest.
+
+The executed notebook is never the sign that a run is done: a key of code, parameters and package source is, and it is
+written last, beside the executed copy.
+"""
+
+from __future__ import annotations
+
+import ast
+import contextlib
+import difflib
+import hashlib
+import json
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from h2t.errors import Error
+from h2t.files import write_atomic
+from h2t.runs import Run, read_yaml, resolve
+from h2t.train import config
+
+MAIN = ("01_dataset", "02_stage1", "03_stage2", "04_analysis")
+_TYPES = {"int": int, "float": float, "str": str, "bool": bool, "list": list}
+
+
+def find(recipe: Path) -> Path:
+    """The folder of notebooks that belongs to a recipe: the one above its ``recipes/``, else the checkout's."""
+    for folder in (recipe.resolve().parent.parent, resolve("notebooks"), Path(__file__).parent.parent / "notebooks"):
+        if (folder / f"{MAIN[0]}.ipynb").exists():
+            return folder
+    raise Error(f"cannot find the notebooks of {recipe}; keep recipes in notebooks/recipes/ of a checkout")
+
+
+def code_cells(notebook: Path) -> list[tuple[set[str], str]]:
+    """Tags and source of a notebook's code cells."""
+    cells = json.loads(notebook.read_text(encoding="utf-8"))["cells"]
+    return [
+        (set(c["metadata"].get("tags", [])), "".join(c["source"])) for c in cells if c["cell_type"] == "code"
+    ]  # fmt: skip
+
+
+def declared(notebook: Path) -> dict[str, tuple[Any, str]]:
+    """What a notebook's parameters cell declares: name to (default, type), each line ``name: type = value  # why``."""
+    source = next((s for tags, s in code_cells(notebook) if "parameters" in tags), "")
+    nodes = [n for n in ast.parse(source).body if isinstance(n, ast.AnnAssign) and n.value is not None]
+    return {n.target.id: (ast.literal_eval(n.value), ast.unparse(n.annotation)) for n in nodes}
+
+
+def parse_value(text: str) -> Any:
+    """A command-line value as papermill reads it: YAML, and 1e-3 is a number."""
+    try:
+        value = yaml.safe_load(text)
+    except yaml.YAMLError:
+        return text
+    if isinstance(value, str):
+        with contextlib.suppress(ValueError):
+            return float(value)
+    return value if text.strip() else ""
+
+
+def check(parameters: dict[str, Any], notebooks: list[Path]) -> None:
+    """Refuse a parameter that no notebook declares, or a value that its declaration does not admit."""
+    known = {name: kind for nb in notebooks for name, (_, kind) in declared(nb).items()}
+    for name, value in parameters.items():
+        if name not in known:
+            near = difflib.get_close_matches(name, known, 1)
+            hint = f"; did you mean {near[0]!r}?" if near else "."
+            raise Error(f"unknown parameter {name!r}{hint} Declared are: {', '.join(sorted(known))}")
+        if name not in config.declared() and (want := _TYPES.get(known[name].split("[")[0])):
+            fits = isinstance(value, want | int if want is float else want) and (want is bool or not isinstance(value, bool))
+            if not fits:
+                raise Error(f"{name} is {value!r} ({type(value).__name__}); notebook parameters declare it as {known[name]}")
+    config.check(parameters, also=known)
+
+
+def load_recipe(recipe: str | Path, overrides: dict[str, Any]) -> tuple[dict[str, Any], list[Path]]:
+    """A recipe with overrides, checked, and the notebooks it goes through. Raises ``h2t.Error`` before any work."""
+    path = resolve(recipe)
+    parameters = {**read_yaml(path), **overrides}
+    folder = find(path)
+    notebooks = [folder / f"{name}.ipynb" for name in MAIN]
+    check(parameters, notebooks)
+    return parameters, notebooks
+
+
+def run_recipe(parameters: dict[str, Any], notebooks: list[Path], *, again: bool = False, progress: bool = True) -> Run:
+    """Run notebooks 01 to 04 with papermill into one run directory; what is done already is not run again.
+
+    Raises: ``h2t.Error`` with the notebook's own message where a cell fails; the executed copy shows where.
+    """
+    run = Run(parameters.get("run") or declared(notebooks[0])["run"][0])
+    if again:
+        _forget(run)
+    with run.lock("notebooks"):
+        todo = [nb for nb in notebooks if not _done(run, nb, parameters)]
+        with _bar(run, sum(len(code_cells(nb)) for nb in todo), progress) as (advance, say):
+            for nb in todo:
+                say(nb.stem)
+                _execute(run, nb, parameters, advance)
+    return run
+
+
+def _own(notebook: Path, parameters: dict[str, Any]) -> dict[str, Any]:
+    return {k: v for k, v in parameters.items() if k in declared(notebook)}
+
+
+def _key(notebook: Path, parameters: dict[str, Any]) -> str:
+    package = sorted(Path(__file__).parent.rglob("*.py"))
+    parts = [s for _, s in code_cells(notebook)] + [p.read_text(encoding="utf-8") for p in package]
+    parts.append(json.dumps(_own(notebook, parameters), sort_keys=True, default=str))
+    return hashlib.sha256("\0".join(parts).encode()).hexdigest()
+
+
+def _done(run: Run, notebook: Path, parameters: dict[str, Any]) -> bool:
+    mark = run.path / "notebooks" / f"{notebook.stem}.done"
+    return mark.exists() and mark.read_text() == _key(notebook, parameters)
+
+
+def _forget(run: Run) -> None:
+    with run.lock():
+        for mark in (run.path / "notebooks").glob("*.done"):
+            mark.unlink()
+        for step in run.path.glob("stage*"):
+            run.step(step.name).clear()
+        (run.path / "split.json").unlink(missing_ok=True)
+
+
+def _execute(run: Run, notebook: Path, parameters: dict[str, Any], advance: Callable[[], None]) -> None:
+    pm = _papermill(advance)
+    out = run.path / "notebooks" / notebook.name
+    part = out.with_suffix(".part.ipynb")
+    out.parent.mkdir(exist_ok=True)
+    own = {**_own(notebook, parameters), "run": str(run.path)}
+    for attempt in (1, 2):
+        try:
+            pm.execute_notebook(
+                notebook, part, own, engine_name="h2t", progress_bar=False, cwd=str(Path.cwd()), kernel_name="python3"
+            )
+            break
+        except pm.PapermillExecutionError as e:
+            part.replace(out)
+            raise Error(_explain(e, out)) from None
+        except Exception as e:
+            if type(e).__name__ != "DeadKernelError":
+                raise
+            if attempt == 2:
+                raise Error(f"the kernel of {notebook.name} died twice (out of memory?); {part} shows how far it came") from None
+    part.replace(out)
+    write_atomic(out.with_suffix(".done"), _key(notebook, parameters).encode())
+
+
+def _explain(e, out: Path) -> str:
+    if e.ename == "Error":  # h2t.Error: its message says what to do
+        return str(e.evalue)
+    return f"{e.ename} in cell {e.exec_count} of {out.name}: {e.evalue}\nThe executed copy is {out}"
+
+
+def _papermill(advance: Callable[[], None]):
+    try:
+        import papermill as pm
+        from papermill.engines import NBClientEngine, papermill_engines
+    except ImportError:
+        raise Error("papermill is not installed, so the notebooks cannot run; use `h2t run --plain` to train without them") from None
+
+    class Counting(NBClientEngine):
+        @classmethod
+        def execute_managed_notebook(cls, nb_man, *args, **kwargs):
+            complete = nb_man.cell_complete
+
+            def counted(cell, *a, **k):
+                if cell.cell_type == "code":
+                    advance()
+                return complete(cell, *a, **k)
+
+            nb_man.cell_complete = counted
+            return super().execute_managed_notebook(nb_man, *args, **kwargs)
+
+    papermill_engines.register("h2t", Counting)
+    return pm
+
+
+@contextlib.contextmanager
+def _bar(run: Run, total: int, progress: bool):
+    """A progress bar over code cells that also says which step trains and how far it is."""
+    from tqdm import tqdm
+
+    stop, name = threading.Event(), [""]
+    with tqdm(total=total, unit="cell", disable=not progress, bar_format="{l_bar}{bar:20}| {elapsed}{postfix}") as bar:
+
+        def follow():
+            while not stop.wait(0.5):
+                bar.set_postfix_str(training(run), refresh=True)
+
+        def say(text: str):
+            name[0] = text
+            bar.set_description_str(text)
+
+        thread = threading.Thread(target=follow, daemon=True)
+        thread.start()
+        try:
+            yield bar.update, say
+        finally:
+            stop.set()
+            thread.join()
+            bar.set_postfix_str("")
+
+
+def training(run: Run) -> str:
+    """What a run is training right now: step, epoch, latest test accuracy; empty where nothing is under way."""
+    for folder in sorted(run.path.glob("stage*")):
+        step = run.step(folder.name)
+        if step.done:
+            continue
+        try:
+            params, rows = step.params, step.history()
+        except (OSError, ValueError, Error):
+            continue
+        epochs = params.get("stage1_epochs" if step.name == "stage1" else "stage2_epochs", "?")
+        top1 = next((f", test top-1 {r['top1']:.1f} %" for r in reversed(rows) if r.get("top1") is not None), "")
+        return f"{step.name}: epoch {rows[-1]['epoch'] if rows else 0}/{epochs}{top1}"
+    return ""
+
+
+def run_plain(parameters: dict[str, Any], *, again: bool = False, device: str = "auto") -> Run:
+    """The steps of notebooks 01 to 03 as plain function calls, for machines without Jupyter."""
+    from h2t.train.prepare import prepare
+    from h2t.train.stage1 import train_stage1
+    from h2t.train.stage2 import train_stage2
+
+    run = Run(parameters.get("run", "runs/run"))
+    if again:
+        _forget(run)
+    prepare(run, config.Data.of(parameters))
+    train_stage1(run, config.Stage1.of(parameters), device=device)
+    for variant, stage2 in config.variants(config.Stage2.of(parameters)).items():
+        train_stage2(run, stage2, variant, device=device)
+    return run

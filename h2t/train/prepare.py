@@ -1,0 +1,131 @@
+"""From a source of images to a run's long-tailed data, and back again in the next step."""
+
+from __future__ import annotations
+
+import hashlib
+
+import numpy as np
+
+from h2t import metrics
+from h2t.data import longtail
+from h2t.data.loader import Resident
+from h2t.data.sources import load
+from h2t.data.split import Dataset, Split
+from h2t.errors import Error
+from h2t.runs import Run, environment, resolve, write_json, write_yaml
+from h2t.train.config import Data
+
+STATISTICS = {
+    "cifar": ((0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010)),
+    "imagenet": ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
+}
+
+
+def prepare(run: Run | str, config: Data, *, indices: np.ndarray | None = None, progress: bool = True) -> Dataset:
+    """Build a run's long-tailed set and record it: params.yaml, split.json, indices.npy, environment.json.
+
+    Arguments: ``run`` directory; ``config``; ``indices`` (M,) into the source's training part, to use a subset drawn
+    elsewhere instead of drawing one. A run that already holds the same set is left as it is.
+    Returns: the data set with its training part cut to the long tail.
+    Raises: ``h2t.Error`` for bad input, or where the run already holds another set.
+    """
+    full = _load(config, progress)
+    metrics.groups(full.train.counts, config.groups)
+    common = dict(source=config.source, profile=config.profile, imbalance_factor=config.imbalance_factor)
+    if indices is None:
+        manifest = longtail.build(full.train.labels, classes=full.train.classes, n_max=config.n_max, split_seed=config.split_seed, **common)
+    else:
+        manifest = longtail.from_indices(full.train.labels, indices, classes=full.train.classes, split_seed=config.split_seed, **common)
+    train = full.train.take(manifest.indices)
+    mean, std = _statistics(config, train)
+    record = {**config.to_dict(), "pixels_sha256": _pixels(train)}
+    run = Run(run)
+    with run.lock():
+        before = run.params
+        if (run.path / "split.json").exists():
+            _refuse_change(run, before, record, manifest)
+        else:
+            write_yaml(run.path / "params.yaml", {**before, **record, "mean": list(mean), "std": list(std)})
+            write_json(run.path / "environment.json", environment())
+            manifest.save(run.path)
+    return Dataset(full.name, train, full.test, full.val)
+
+
+def _refuse_change(run: Run, before: dict, record: dict, manifest: longtail.Manifest) -> None:
+    for key, value in record.items():
+        if key != "root" and before.get(key) != value:
+            raise Error(
+                f"run {run.path} already holds a set with {key} = {before.get(key)!r}, not {value!r}; choose another run"
+            )
+    if longtail.Manifest.load(run.path).hash != manifest.hash:
+        raise Error(f"run {run.path} already holds another subset of the same source; choose another run")
+
+
+def dataset(run: Run | str, *, progress: bool = True) -> Dataset:
+    """Load the long-tailed data of a prepared run.
+
+    Raises: ``h2t.Error`` where the run holds none, or where the source no longer gives the recorded images.
+    """
+    run = Run(run, create=False)
+    if not (run.path / "split.json").exists():
+        raise Error(f"run {run.path} has no data yet; prepare it with notebook 01 or `h2t run RECIPE -p run {run.path}`")
+    manifest = longtail.Manifest.load(run.path)
+    config = Data.of(run.params)
+    full = _load(config, progress)
+    if len(manifest.indices) and manifest.indices.max() >= len(full.train):
+        raise Error(f"{config.source} at {config.root!r} has {len(full.train)} training images, fewer than run {run.path} refers to")
+    train = full.train.take(manifest.indices)
+    if not np.array_equal(train.labels, manifest.labels) or _pixels(train) != run.params.get("pixels_sha256"):
+        raise Error(f"{config.source} at {config.root!r} no longer holds the images that run {run.path} was made from")
+    return Dataset(full.name, train, full.test, full.val)
+
+
+def statistics(run: Run) -> tuple[list[float], list[float]]:
+    """The channel means and standard deviations, in [0, 1], that a run normalises with."""
+    params = run.params
+    return params["mean"], params["std"]
+
+
+def loaders(run: Run, data: Dataset, device, padding: int, pad_value: str) -> tuple[Resident, Resident]:
+    """The resident loaders of the training and the test part."""
+    mean, std = statistics(run)
+    return Resident(data.train, mean, std, device, padding, pad_value), Resident(data.test, mean, std, device)
+
+
+def _load(config: Data, progress: bool) -> Dataset:
+    root = str(resolve(config.root)) if config.root and ":" not in config.root else config.root
+    return load(
+        config.source, root, image_size=config.image_size, channels=config.channels,
+        test_fraction=config.test_fraction, split_seed=config.split_seed, progress=progress,
+    )  # fmt: skip
+
+
+def _statistics(config: Data, train: Split) -> tuple[list[float], list[float]]:
+    channels = train.images.shape[3]
+    kind = config.normalise
+    if kind == "auto":
+        kind = "cifar" if config.source.startswith("cifar") else "train"
+    if kind in STATISTICS:
+        if channels != 3:
+            raise Error(f"normalise is {kind!r}, which has three channels, but the images have {channels}; use train")
+        mean, std = STATISTICS[kind]
+        return list(mean), list(std)
+    if kind == "none":
+        return [0.0] * channels, [1.0] * channels
+    total, squares, pixels = np.zeros(channels), np.zeros(channels), 0
+    for start in range(0, len(train), 4096):  # in parts: a large set is a memory map
+        part = train.images[start : start + 4096].reshape(-1, channels).astype(np.float32) / 255
+        total, squares, pixels = total + part.sum(0, dtype=np.float64), squares + (part**2).sum(0, dtype=np.float64), pixels + len(part)
+    mean = total / pixels
+    std = np.sqrt(np.maximum(squares / pixels - mean**2, 1e-6))
+    return [round(float(m), 6) for m in mean], [round(float(s), 6) for s in std]
+
+
+def _pixels(split: Split) -> str:
+    """A fingerprint of the images: their bytes where they are in memory, else their number, shape and paths."""
+    digest = hashlib.sha256(str(split.images.shape).encode())
+    if split.paths is None:
+        digest.update(np.ascontiguousarray(split.images))
+    else:
+        digest.update("\n".join(split.paths).encode("utf-8", "surrogateescape"))
+    return digest.hexdigest()

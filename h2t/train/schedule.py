@@ -1,0 +1,26 @@
+"""Learning rate as a pure function of the epoch."""
+
+from __future__ import annotations
+
+import math
+
+from h2t.train.config import Stage1, Stage2
+
+
+def stage1_lr(epoch: int, config: Stage1) -> float:
+    """Linear warm-up lr * e / warm-up epochs, then steps: times each factor after its share of all epochs.
+
+    Source: the reference's schedule (after Cao et al. 2019). Arguments: ``epoch`` counted from 1.
+    """
+    if epoch <= config.warmup_epochs:
+        return config.stage1_lr * epoch / config.warmup_epochs
+    factor = 1.0
+    for share, f in zip(config.decay_at, config.lr_factors, strict=True):
+        if epoch > round(share * config.stage1_epochs):
+            factor = f
+    return config.stage1_lr * factor
+
+
+def stage2_lr(epoch: int, config: Stage2) -> float:
+    """Cosine from the full rate towards 0, by epoch: lr * (1 + cos(pi * (e - 1) / epochs)) / 2, ``epoch`` from 1."""
+    return config.stage2_lr * 0.5 * (1 + math.cos(math.pi * (epoch - 1) / config.stage2_epochs))

@@ -1,0 +1,102 @@
+"""Stage 1: learn the representation on instance-wise batches."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from tqdm.auto import tqdm
+
+from h2t import models, rng
+from h2t.data import augment, samplers
+from h2t.losses import LOSSES
+from h2t.runs import Run
+from h2t.train import step as stepping
+from h2t.train.config import Stage1
+from h2t.train.prepare import dataset, loaders
+from h2t.train.report import Report
+from h2t.train.schedule import stage1_lr
+
+
+def train_stage1(
+    run: Run | str, config: Stage1, *, device: str = "auto", again: bool = False, progress: bool = True,
+    on_epoch: Callable[[list[dict[str, Any]]], None] | None = None,
+) -> dict[str, Any]:  # fmt: skip
+    """Train backbone and classifier on the run's long-tailed set, or return the result where that is done.
+
+    Source: Li et al. 2024, stage 1 ("CE + mixup"). Every epoch is checkpointed; a run that was interrupted goes on
+    from there and ends with the same weights, bit for bit on the CPU, as one that was not.
+
+    Arguments: ``run`` prepared by ``prepare``; ``config``; ``device`` auto, cpu or cuda; ``again`` discards an earlier
+    stage 1; ``on_epoch`` is called with all rows of metrics.jsonl after each epoch.
+    Returns: the content of result.json: ``last`` and ``best`` epoch (best by test accuracy, for comparison only),
+    ``per_class`` accuracy in %, ``seconds`` and more.
+    Raises: ``h2t.Error`` for a run without data, in use, begun with other parameters, or where the loss diverges.
+    """
+    run, device = Run(run, create=False), stepping.pick_device(device)
+    step = run.step("stage1")
+    with run.lock():
+        if (done := step.begin(config.to_dict(), again)) is not None:
+            return done
+        data = dataset(run, progress=progress)
+        train, test = loaders(run, data, device, config.crop_padding, config.pad_value)
+        labels, counts = torch.from_numpy(data.train.labels), torch.from_numpy(data.train.counts).to(device)
+        model = models.build(
+            config.model, len(data.train.classes), head=config.head, in_channels=data.train.images.shape[3],
+            generator=rng.torch_generator(config.seed, "stage1/init"),
+        )  # fmt: skip
+        model = stepping.to_device(model, device)
+        optimizer = stepping.sgd(model.parameters(), 0.1, config.momentum, config.stage1_weight_decay, config.nesterov)
+        report = Report(step, data, run.params["groups"], config.stage1_epochs, config.eval_every, on_epoch)
+        first = report.resume(model, optimizer) + 1
+        bar = tqdm(range(first, config.stage1_epochs + 1), "stage 1", config.stage1_epochs, initial=first - 1, unit="epoch", disable=not progress)
+        for epoch in bar:
+            start = time.perf_counter()
+            lr = stage1_lr(epoch, config)
+            stepping.set_lr(optimizer, lr)
+            losses = _epoch(model, optimizer, train, labels, counts, config, epoch)
+            stepping.check_finite(losses, epoch, (epoch - 1) * len(losses), "stage 1", "stage1_lr")
+            row = report.epoch(epoch, lr, losses, time.perf_counter() - start, model, test, optimizer, config.precision)
+            bar.set_postfix_str(report.postfix(row))
+        return report.finish(model, test, config, device, model=config.model, head=config.head)
+
+
+def _epoch(model, optimizer, train, labels, counts, config: Stage1, epoch: int) -> torch.Tensor:
+    """One epoch of updates. Returns the losses (steps,) on the CPU, fetched once, at the end."""
+    order = samplers.epoch("instance", labels, len(labels), rng.torch_generator(config.seed, "stage1/order", epoch))
+    steps = -(-len(labels) // config.batch_size)
+    mixing = config.mixup_alpha > 0
+    if mixing:
+        lam = augment.mixup_draws(steps, config.mixup_alpha, rng.numpy_generator(config.seed, "stage1/mixup", epoch))
+        lams = torch.from_numpy(lam).to(train.device)
+        partners = rng.torch_generator(config.seed, "stage1/partners", epoch)
+    loss_of, losses = LOSSES[config.loss], []
+    model.train()
+    batches = train.epoch(order, config.batch_size, rng.torch_generator(config.seed, "stage1/augment", epoch), config.flip)
+    for i, (x, y) in enumerate(batches):  # x (B, C, H, W), y (B,)
+        if mixing:
+            partner = torch.randperm(len(y), generator=partners).to(train.device, non_blocking=True)
+            x = augment.mixup(x, lams[i], partner)
+        with stepping.autocast(train.device, config.precision):
+            logits = model(x)  # (B, classes)
+        logits = logits.float()
+        loss = loss_of(logits, y, counts)
+        if mixing:
+            loss = torch.lerp(loss_of(logits, y[partner], counts), loss, lams[i])
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.detach())
+    return torch.stack(losses).cpu()
+
+
+def load_model(run: Run | str, step: str = "stage1", device: str = "auto") -> models.Classifier:
+    """The trained model of a step, in eval mode. Raises ``h2t.Error`` where the step has none."""
+    step = Run(run, create=False).step(step)
+    result, weights = step.result, step.weights()
+    model = models.build(result["model"], result["num_classes"], head=result["head"], in_channels=result["in_channels"])
+    model.load_state_dict(weights)
+    return stepping.to_device(model, stepping.pick_device(device)).eval()
+

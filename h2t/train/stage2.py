@@ -1,0 +1,138 @@
+"""Stage 2: re-train the classifier on fused features, the backbone frozen."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+from tqdm.auto import tqdm
+
+from h2t import models, rng
+from h2t.data import samplers
+from h2t.errors import Error
+from h2t.fusion import channel_mask, fuse
+from h2t.runs import Run
+from h2t.train import step as stepping
+from h2t.train.config import Stage2
+from h2t.train.prepare import dataset, loaders
+from h2t.train.report import Report
+from h2t.train.schedule import stage2_lr
+from h2t.train.stage1 import load_model
+
+
+def train_stage2(
+    run: Run | str, config: Stage2, variant: str = "h2t", *, device: str = "auto", again: bool = False,
+    progress: bool = True, on_epoch: Callable[[list[dict[str, Any]]], None] | None = None,
+) -> dict[str, Any]:  # fmt: skip
+    """Re-train the classifier of a run's stage 1 with H2T (or, with ``fusion_ratio`` 0, DR), or return the result.
+
+    Source: Li et al. 2024, section 3.2 and its released settings: the classifier goes on from stage 1; ceil(N / B)
+    steps an epoch; one channel permutation per batch; the frozen backbone runs in train mode unless
+    ``bn_statistics`` is "none", so each branch is normalised by its own batch and the running statistics follow the
+    streams named there. Deviation: fusion is applied to the pooled features, which gives the same numbers (``fuse``).
+
+    Arguments: ``run`` with a finished stage 1; ``config``; ``variant`` names the step, ``stage2-<variant>``; the rest
+    as in ``train_stage1``. Returns: the content of result.json. Raises: ``h2t.Error`` as ``train_stage1`` does, and
+    where stage 1 is not finished.
+    """
+    if not variant or not variant.replace("-", "").replace("_", "").replace(".", "").isalnum() or variant[0] == ".":
+        raise Error(f"variant is {variant!r}; it names a folder: use letters, digits, '-', '_' and '.'")
+    run, device = Run(run, create=False), stepping.pick_device(device)
+    step, before = run.step(f"stage2-{variant}"), run.step("stage1")
+    with run.lock():
+        params = {**config.to_dict(), "stage1_weights": before.result["weights_sha256"]}
+        if (done := step.begin(params, again)) is not None:
+            return done
+        data = dataset(run, progress=progress)
+        train, test = loaders(run, data, device, config.crop_padding, config.pad_value)
+        labels = torch.from_numpy(data.train.labels)
+        model = load_model(run, "stage1", str(device))
+        model.backbone.requires_grad_(False)
+        if config.reinitialise_head:
+            models.initialise(model.head, rng.torch_generator(config.seed, "stage2/init"))
+        optimizer = stepping.sgd(model.head.parameters(), 0.1, config.momentum, config.stage2_weight_decay)
+        report = Report(step, data, run.params["groups"], config.stage2_epochs, config.eval_every, on_epoch)
+        first = report.resume(model, optimizer) + 1
+        name = f"stage 2 {variant}"
+        bar = tqdm(range(first, config.stage2_epochs + 1), name, config.stage2_epochs, initial=first - 1, unit="epoch", disable=not progress)
+        for epoch in bar:
+            start = time.perf_counter()
+            lr = stage2_lr(epoch, config)
+            stepping.set_lr(optimizer, lr)
+            losses = _epoch(model, optimizer, train, labels, config, epoch)
+            stepping.check_finite(losses, epoch, (epoch - 1) * len(losses), name, "stage2_lr")
+            row = report.epoch(epoch, lr, losses, time.perf_counter() - start, model, test, optimizer, config.precision)
+            bar.set_postfix_str(report.postfix(row))
+        kind = {k: before.result[k] for k in ("model", "head")}
+        return report.finish(model, test, config, device, variant=variant, **kind)
+
+
+def _epoch(model, optimizer, train, labels, config: Stage2, epoch: int) -> torch.Tensor:
+    """One epoch of updates. Returns the losses (steps,) on the CPU, fetched once, at the end."""
+
+    def stream(branch: str, sampler: str):
+        order = samplers.epoch(sampler, labels, len(labels), rng.torch_generator(config.seed, f"stage2/{branch}", epoch))
+        draws = rng.torch_generator(config.seed, f"stage2/{branch}-augment", epoch)
+        return train.epoch(order, config.batch_size, draws, config.flip)
+
+    fused_stream = stream("fused", config.fused_branch)
+    # the fusing branch also runs where nothing is fused but the statistics are to see it
+    second = config.fusion_ratio > 0 or config.bn_statistics == "both"
+    fusing_stream = stream("fusing", config.fusing_branch) if second else None
+    permutations = rng.torch_generator(config.seed, "stage2/mask", epoch)
+    shift = config.bn_statistics != "none"
+    model.head.train()
+    losses = []
+    for x_b, y_b in fused_stream:  # x_b (B, C, H, W), y_b (B,)
+        with torch.no_grad(), stepping.autocast(train.device, config.precision):
+            z = features(model.backbone, x_b, batch_statistics=shift, update=shift)  # (B, D)
+            if second:
+                x_i, _ = next(fusing_stream)
+                z_i = features(model.backbone, x_i, batch_statistics=shift, update=config.bn_statistics == "both")
+                mask = channel_mask(z.shape[1], config.fusion_ratio, permutations).to(z.device, non_blocking=True)
+                z = fuse(z, z_i, mask)
+        loss = F.cross_entropy(model.head(z.float()), y_b)
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.detach())
+    return torch.stack(losses).cpu()
+
+
+def features(backbone: nn.Module, images: torch.Tensor, *, batch_statistics: bool, update: bool) -> torch.Tensor:
+    """Pooled features (B, D) of a frozen backbone under a given regime of batch normalisation.
+
+    Arguments: ``images`` (B, C, H, W); ``batch_statistics`` normalise by this batch rather than by the running
+    statistics; ``update`` let the running statistics follow this batch.
+    """
+    backbone.train(batch_statistics)
+    if batch_statistics and not update:
+        norms = [m for m in backbone.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
+        momenta = [m.momentum for m in norms]
+        for m in norms:
+            m.momentum = 0.0
+        z = backbone(images)
+        for m, momentum in zip(norms, momenta, strict=True):
+            m.momentum = momentum
+        return z
+    return backbone(images)
+
+
+@torch.inference_mode()
+def one_batch(run: Run | str, config: Stage2) -> tuple[torch.Tensor, torch.Tensor, tuple[str, str]]:
+    """Features of one image of the rarest and one of the most frequent class, to show what fusion does to them.
+
+    Returns: the fused and the fusing feature (D,), stage 1's backbone in eval mode, and the names of the two classes.
+    """
+    run = Run(run, create=False)
+    data, model = dataset(run), load_model(run, "stage1", "cpu")
+    train, _ = loaders(run, data, torch.device("cpu"), config.crop_padding, config.pad_value)
+    tail, head = int(data.train.counts.argmin()), int(data.train.counts.argmax())
+    first = [int((train.labels == c).nonzero()[0]) for c in (tail, head)]
+    middle = torch.full((2,), config.crop_padding)
+    z = model.features(train.cut(torch.tensor(first), middle, middle, torch.zeros(2, dtype=torch.bool)))
+    return z[0], z[1], (data.train.classes[tail], data.train.classes[head])
