@@ -28,7 +28,7 @@ import yaml
 
 from h2t import __version__
 from h2t.errors import Error
-from h2t.files import write_atomic
+from h2t.files import clean, write_atomic
 
 
 def resolve(path: str | Path) -> Path:
@@ -164,6 +164,7 @@ class Step:
         if self.done:
             return self.result
         self.path.mkdir(parents=True, exist_ok=True)
+        clean(self.path)
         if not before:
             write_yaml(self.path / "params.yaml", params)
         return None

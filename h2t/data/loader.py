@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+import numpy as np
 import torch
 
 from h2t.data.split import Split
@@ -21,7 +22,9 @@ class Resident:
 
     def __init__(self, split: Split, mean, std, device="cpu", padding: int = 0, pad_value: str = "zero"):
         self.device, self.padding = torch.device(device), padding
-        images = torch.from_numpy(split.images).to(self.device)
+        # a memory map is read-only, which torch cannot hold
+        pixels = split.images if split.images.flags.writeable else np.array(split.images)
+        images = torch.from_numpy(pixels).to(self.device)
         n, self.height, self.width, c = images.shape
         fill = [round(255 * m) if pad_value == "mean" else 0 for m in mean]
         if padding:

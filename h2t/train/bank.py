@@ -21,7 +21,7 @@ from tqdm.auto import tqdm
 from h2t import metrics, rng
 from h2t.data import samplers
 from h2t.errors import Error
-from h2t.files import write_atomic
+from h2t.files import clean, write_atomic
 from h2t.runs import Run, write_json
 from h2t.train import step as stepping
 from h2t.train.config import Stage2
@@ -130,6 +130,7 @@ def _fill(run: Run, config: Stage2, folder, wanted: list[str], device, progress:
     tests, views = -(-len(test) // size), -(-n // size)
     total = (0 if config.bn_statistics == "none" else BN_BATCHES) + sum(tests if t == "test" else views for t in todo)
     folder.mkdir(parents=True, exist_ok=True)
+    clean(folder)
     start = time.perf_counter()
     with tqdm(total=total, desc="feature bank", unit="batch", disable=not progress) as bar, torch.inference_mode():
         _reestimate(model.backbone, train, labels, config, bar)

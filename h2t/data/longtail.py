@@ -1,0 +1,218 @@
+"""Long-tailed subsets: class counts, the seeded draw, and the manifest that records it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+
+import numpy as np
+
+from h2t.errors import Error
+from h2t.files import write_atomic
+
+PROFILES = ("exponential", "step", "natural")
+
+
+def class_counts(n_max: int, imbalance_factor: float, num_classes: int, profile: str = "exponential") -> np.ndarray:
+    """Training images per class, class 0 the head.
+
+    Source: Cao et al. 2019 (LDAM) and the H2T reference: exponential, int(n_max * (1 / IF)^(i / (C - 1))), truncated;
+    step, the first half of the classes n_max and the others int(n_max / IF).
+
+    Arguments: ``n_max`` images of the largest class; ``imbalance_factor`` IF = n_max / n_min >= 1; ``num_classes`` C.
+    Returns: (C,) int64. Raises: ``h2t.Error`` for a factor below 1 or one that leaves a class empty.
+    """
+    if not imbalance_factor >= 1:
+        raise Error(f"imbalance_factor is {imbalance_factor}; it is the largest over the smallest class and must be at least 1")
+    if profile not in ("exponential", "step"):
+        raise Error(f"profile is {profile!r}; choose one of {', '.join(PROFILES)}")
+    steps = max(num_classes - 1, 1)
+    if profile == "exponential":
+        counts = [int(n_max * (1 / imbalance_factor) ** (i / steps)) for i in range(num_classes)]
+        counts[-1] = int(Fraction(n_max) / Fraction(imbalance_factor)) if num_classes > 1 else n_max
+    else:
+        head = num_classes - num_classes // 2
+        counts = [n_max] * head + [int(Fraction(n_max) / Fraction(imbalance_factor))] * (num_classes - head)
+    if min(counts) < 1:
+        c = counts.index(min(counts))
+        raise Error(
+            f"imbalance_factor {imbalance_factor} with n_max {n_max} leaves class {c} without an image; "
+            f"lower the factor to at most {n_max} or raise n_max"
+        )
+    return np.array(counts, dtype=np.int64)
+
+
+def largest_n_max(available: np.ndarray, imbalance_factor: float, profile: str) -> int:
+    """The largest n_max for which no class needs more images than it has. ``available`` (C,) images per class."""
+    low, high = 1, int(available.max())
+    shares = class_counts(10**9, imbalance_factor, len(available), profile) / 10**9
+    while low < high:
+        middle = (low + high + 1) // 2
+        low, high = (middle, high) if (np.floor(middle * shares) <= available).all() else (low, middle - 1)
+    return low
+
+
+def draw(labels: np.ndarray, counts: np.ndarray, seed: int) -> np.ndarray:
+    """The field's subset: NumPy's legacy generator shuffles each class's indices in label order, the first n_c stay.
+
+    Subsets of smaller counts are contained in those of larger ones with the same seed. No global generator is touched.
+
+    Arguments: ``labels`` (N,) int64; ``counts`` (C,); ``seed``. Returns: (sum of counts,) int64, class after class.
+    Raises: ``h2t.Error`` for a class with fewer images than asked.
+    """
+    have = np.bincount(labels, minlength=len(counts))
+    if (have < counts).any():
+        c = int(np.flatnonzero(have < counts)[0])
+        raise Error(f"class {c} has {have[c]} images, but {counts[c]} are asked for; lower n_max or the imbalance factor")
+    generator, order = np.random.RandomState(seed), np.argsort(labels, kind="stable")
+    starts, chosen = np.cumsum(have) - have, []
+    for c, n in enumerate(counts):
+        indices = order[starts[c] : starts[c] + have[c]].copy()
+        generator.shuffle(indices)
+        chosen.append(indices[:n])
+    return np.concatenate(chosen).astype(np.int64)
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """Which images make up a long-tailed set: ``indices`` (M,) into the source's training part and their ``labels``.
+
+    ``hash`` is SHA-256 over both; two runs with the same hash were trained on the same images of the same source.
+    """
+
+    source: str
+    profile: str
+    imbalance_factor: float
+    n_max: int
+    split_seed: int
+    indices: np.ndarray
+    labels: np.ndarray
+    counts: tuple[int, ...]
+
+    @property
+    def hash(self) -> str:
+        digest = hashlib.sha256(np.ascontiguousarray(self.indices, dtype="<i8"))
+        digest.update(np.ascontiguousarray(self.labels, dtype="<i8"))
+        return digest.hexdigest()
+
+    def save(self, folder: str | Path) -> None:
+        """Write ``indices.npy``, ``labels.npy`` and then ``split.json``, each atomically."""
+        for name, array in (("indices", self.indices), ("labels", self.labels)):
+            write_atomic(Path(folder) / f"{name}.npy", lambda f, a=array: np.save(f, a.astype("<i8")))
+        record = {
+            "source": self.source, "profile": self.profile, "imbalance_factor": self.imbalance_factor,
+            "n_max": self.n_max, "split_seed": self.split_seed, "images": len(self.indices), "hash": self.hash,
+            "counts": list(map(int, self.counts)),
+        }  # fmt: skip
+        write_atomic(Path(folder) / "split.json", (json.dumps(record, indent=1) + "\n").encode())
+
+    @classmethod
+    def load(cls, folder: str | Path) -> Manifest:
+        """Read a manifest back. Raises ``h2t.Error`` where a file is missing, damaged or does not fit its hash."""
+        folder = Path(folder)
+        try:
+            record = json.loads((folder / "split.json").read_text())
+            indices, labels = (np.load(folder / f"{name}.npy", allow_pickle=False) for name in ("indices", "labels"))
+            keys = ("source", "profile", "imbalance_factor", "n_max", "split_seed")
+            manifest = cls(**{k: record[k] for k in keys}, indices=indices, labels=labels, counts=tuple(record["counts"]))
+        except FileNotFoundError as e:
+            raise Error(f"{e.filename} does not exist; prepare the data with notebook 01 first") from None
+        except (OSError, ValueError, KeyError, TypeError) as e:
+            raise Error(f"the manifest in {folder} is damaged ({' '.join(str(e).split())}); prepare the data again") from None
+        if manifest.hash != record.get("hash"):
+            raise Error(f"{folder / 'indices.npy'} does not fit the hash in split.json; prepare the data again")
+        return manifest
+
+
+def build(
+    labels: np.ndarray, *, classes: tuple[str, ...], source: str, profile: str = "exponential",
+    imbalance_factor: float = 100.0, n_max: int = 0, split_seed: int = 0,
+) -> Manifest:  # fmt: skip
+    """Draw a long-tailed subset of a training part and record it.
+
+    Arguments: ``labels`` (N,); ``classes`` C names; ``n_max`` 0 takes the largest the set allows; ``profile`` natural
+    keeps every image. Raises: ``h2t.Error`` where a class ends empty or has too few images.
+    """
+    available = np.bincount(labels, minlength=len(classes))
+    if (available == 0).any():
+        raise Error(f"class {classes[int(np.flatnonzero(available == 0)[0])]!r} has no training image")
+    if profile == "natural":
+        indices = np.arange(len(labels), dtype=np.int64)
+    else:
+        if n_max > available.max():
+            raise Error(f"n_max is {n_max}, but the largest class has {available.max()} images; set it to 0 for as many as there are")
+        counts = class_counts(n_max or largest_n_max(available, imbalance_factor, profile), imbalance_factor, len(classes), profile)
+        if (short := np.flatnonzero(available < counts)).size:
+            c = int(short[0])
+            raise Error(f"class {classes[c]!r} has {available[c]} images, but {counts[c]} are asked for; lower n_max, or set it to 0 for as many as fit")
+        indices = draw(labels, counts, split_seed)
+    return _manifest(labels, indices, len(classes), source, profile, imbalance_factor, split_seed)
+
+
+def from_indices(
+    labels: np.ndarray, indices: np.ndarray, *, classes: tuple[str, ...], source: str, profile: str = "exponential",
+    imbalance_factor: float = 100.0, split_seed: int = 0,
+) -> Manifest:  # fmt: skip
+    """Record a subset drawn elsewhere. ``indices`` (M,) into ``labels`` (N,). Raises ``h2t.Error`` where they do not fit."""
+    indices = np.asarray(indices)
+    if indices.ndim != 1 or not np.issubdtype(indices.dtype, np.integer) or not len(indices):
+        raise Error(f"indices must be a list of whole numbers, got {indices.dtype} of shape {indices.shape}")
+    if indices.min() < 0 or indices.max() >= len(labels):
+        raise Error(f"index {int(indices.max() if indices.max() >= len(labels) else indices.min())} is outside the {len(labels)} training images")
+    if len(np.unique(indices)) != len(indices):
+        raise Error("indices name an image twice")
+    counts = np.bincount(labels[indices], minlength=len(classes))
+    if (counts == 0).any():
+        raise Error(f"the indices leave class {classes[int(np.flatnonzero(counts == 0)[0])]!r} without an image")
+    return _manifest(labels, indices.astype(np.int64), len(classes), source, profile, imbalance_factor, split_seed)
+
+
+def _manifest(labels, indices, num_classes, source, profile, imbalance_factor, split_seed) -> Manifest:
+    counts = np.bincount(labels[indices], minlength=num_classes)
+    return Manifest(source, profile, float(imbalance_factor), int(counts.max()), int(split_seed), indices, labels[indices], tuple(map(int, counts)))
+
+
+def read_indices(file: str | Path) -> np.ndarray:
+    """Read a subset from a ``.npy`` file. Raises ``h2t.Error`` where it is missing, damaged or holds pickled objects."""
+    try:
+        return np.load(file, allow_pickle=False)
+    except FileNotFoundError:
+        raise Error(f"{file} does not exist") from None
+    except (OSError, ValueError, EOFError) as e:
+        raise Error(f"{file} is not a readable .npy file of indices: {' '.join(str(e).split())}") from None
+
+
+def export_list(manifest: Manifest, file: str | Path, paths=None) -> None:
+    """Write the subset as a list file, ``path label`` a line, which other projects read.
+
+    Arguments: ``paths`` (M,) relative to the image root; array-backed sources have none, and their images are named
+    ``train/<label>/<index>.png`` by their index in the source.
+    """
+    if paths is None:
+        paths = [f"train/{label}/{index}.png" for index, label in zip(manifest.indices, manifest.labels, strict=True)]
+    lines = "".join(f"{path} {label}\n" for path, label in zip(paths, manifest.labels, strict=True))
+    write_atomic(file, lines.encode())
+
+
+def import_list(file: str | Path, labels: np.ndarray, paths=None) -> np.ndarray:
+    """Read a list file back into indices (M,) of a source's training part with ``labels`` (N,) and ``paths`` (N,).
+
+    Raises: ``h2t.Error`` with the line's number for a path the source does not have or a label that differs.
+    """
+    from h2t.data.files import read_list
+
+    listed, given = read_list(file)
+    if paths is None:
+        known = {f"train/{label}/{i}.png": i for i, label in enumerate(labels)}
+    else:
+        known = {path: i for i, path in enumerate(paths)}
+    indices = np.array([known.get(path, -1) for path in listed], dtype=np.int64)
+    wrong = np.flatnonzero((indices < 0) | (labels[indices] != given))
+    if wrong.size:
+        k = int(wrong[0])
+        why = "is not in the source" if indices[k] < 0 else f"has label {labels[indices[k]]} there"
+        raise Error(f"{file}, line {k + 1}: {listed[k]} with label {given[k]} {why}")
+    return indices

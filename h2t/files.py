@@ -1,0 +1,48 @@
+"""Atomic writes: a reader sees the old file or the new one, never half of either."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import BinaryIO
+
+from h2t.errors import Error
+
+TEMPORARY = ".h2t-tmp"
+
+
+def write_atomic(path: str | Path, content: bytes | Callable[[BinaryIO], object]) -> None:
+    """Write a file under a temporary name, flush it to disk and rename it.
+
+    Arguments: ``path``; ``content`` the bytes, or a function that writes them to an open binary file.
+    Raises: ``h2t.Error`` naming the file where the disk is full or the folder cannot be written; what was there before
+    stays as it was.
+    """
+    path = Path(path)
+    temporary = path.with_name(f"{path.name}.{os.getpid()}{TEMPORARY}")
+    try:
+        with open(temporary, "wb") as f:
+            if callable(content):
+                content(f)
+            else:
+                f.write(content)
+            f.flush()
+            os.fsync(f.fileno())
+        os.replace(temporary, path)
+    except Exception as e:
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
+        cause = e if isinstance(e, OSError) else e.__cause__ or e.__context__
+        # torch.save wraps a failed write in a RuntimeError of its own
+        if isinstance(cause, OSError) or "write" in str(e):
+            why = getattr(cause, "strerror", None) or str(e)
+            raise Error(f"cannot write {path}: {why}; free some disk space or choose another run folder, then run again") from None
+        raise
+
+
+def clean(folder: Path) -> None:
+    """Remove what killed writers left behind in a folder."""
+    for leftover in folder.glob(f"*{TEMPORARY}"):
+        leftover.unlink(missing_ok=True)

@@ -1,0 +1,17 @@
+import os
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, settings
+
+settings.register_profile("h2t", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("h2t")
+
+
+@pytest.fixture(scope="session")
+def shared() -> Path:
+    """The folder of real data (CIFAR-100 and a trained checkpoint): ``$H2T_SHARED``, else ``../shared`` of the checkout."""
+    folder = Path(os.environ.get("H2T_SHARED", Path(__file__).parent.parent.parent / "shared"))
+    if not (folder / "data" / "cifar100.npz").exists():
+        pytest.skip(f"real data are not at {folder} (set H2T_SHARED)")
+    return folder
