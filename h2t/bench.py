@@ -25,7 +25,6 @@ def bench_steps(out: str | Path, *, steps: int = 4, device: str = "auto") -> boo
     are met: for stage 1 on two CPU cores 2.0x with native bf16, 1.3x without. Prints the table with spread.
     """
     import pandas as pd
-    import torch
 
     from h2t.runs import environment, resolve
     from h2t.train import step as stepping

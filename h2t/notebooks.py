@@ -97,7 +97,8 @@ def run_recipe(parameters: dict[str, Any], notebooks: list[Path], *, again: bool
         _forget(run)
     with run.lock("notebooks"):
         todo = [nb for nb in notebooks if not _done(run, nb, parameters)]
-        with _bar(run, sum(len(code_cells(nb)) for nb in todo), progress) as (advance, say):
+        # one cell more each: papermill injects the parameters
+        with _bar(run, sum(len(code_cells(nb)) + 1 for nb in todo), progress) as (advance, say):
             for nb in todo:
                 say(nb.stem)
                 _execute(run, nb, parameters, advance)

@@ -100,6 +100,6 @@ def test_mixup_is_the_weighted_sum_with_the_partner(lam, seed):
 @pytest.mark.parametrize("alpha", [0.2, 1.0, 4.0])
 def test_mixup_weights_are_beta_distributed(alpha):
     lam = mixup_draws(20_000, alpha, np.random.default_rng(0)).astype(float)
-    assert 0 <= lam.min() and lam.max() <= 1
+    assert lam.min() >= 0 and lam.max() <= 1
     variance = 1 / (4 * (2 * alpha + 1))
     assert abs(lam.mean() - 0.5) < 0.02 and abs(lam.var() / variance - 1) < 0.05

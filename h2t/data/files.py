@@ -157,13 +157,13 @@ def _fill(file: Path, root: Path, paths, image_size: int, channels: int, progres
     from tqdm.auto import tqdm
 
     first = read_image(root / paths[0], image_size, channels)
-    channels = channels or first.shape[2]
     partial = file.with_name(f"{file.name}.{os.getpid()}.h2t-tmp")
-    try:
+
+    def decode_all() -> None:  # a scope of its own: the map is closed before the file is renamed
         images = np.lib.format.open_memmap(partial, mode="w+", dtype=np.uint8, shape=(len(paths), *first.shape))
 
         def one(k: int) -> None:
-            image = read_image(root / paths[k], image_size, channels)
+            image = read_image(root / paths[k], image_size, channels or first.shape[2])
             if image.shape != first.shape:
                 size, other = ("x".join(map(str, s[1::-1])) for s in (image.shape, first.shape))
                 raise Error(f"image {root / paths[k]} is {size} pixels, {root / paths[0]} is {other}; set image_size to bring all to one size")
@@ -173,7 +173,9 @@ def _fill(file: Path, root: Path, paths, image_size: int, channels: int, progres
             for _ in tqdm(pool.map(one, range(len(paths))), f"decoding {where}", len(paths), unit="image", disable=not progress):
                 pass
         images.flush()
-        del images
+
+    try:
+        decode_all()
         os.replace(partial, file)
     except OSError as e:
         raise Error(f"cannot write the image cache {file}: {e.strerror}; free some disk space or set H2T_CACHE to another folder") from None

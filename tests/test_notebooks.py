@@ -1,0 +1,223 @@
+"""The notebooks and the command line, run as a user runs them."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import papermill
+import pytest
+import yaml
+from click.testing import CliRunner
+
+from h2t import Error, Run, notebooks
+from h2t.cli import main
+from h2t.train import config
+from tests.helpers import ROOT, same_weights
+
+RECIPES = sorted((ROOT / "notebooks" / "recipes").glob("*.yaml"))
+BOOKS = [ROOT / "notebooks" / f"{name}.ipynb" for name in notebooks.MAIN]
+QUICK = {"stage1_epochs": 15, "stage2_epochs": 4}
+
+
+def cli(*arguments):
+    return CliRunner().invoke(main, [str(a) for a in arguments], catch_exceptions=False)
+
+
+def quick(run):
+    return [x for k, v in {**QUICK, "run": run}.items() for x in ("-p", k, v)]
+
+
+@pytest.fixture(scope="module")
+def done(tmp_path_factory):
+    """The main job, shortened, through papermill in a process of its own."""
+    run = tmp_path_factory.mktemp("main") / "run"
+    command = [sys.executable, "-m", "h2t.cli", "run", RECIPES[-1], *map(str, quick(run))]
+    out = subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
+    assert out.returncode == 0, out.stderr
+    return run, out
+
+
+def test_the_main_job_ends_with_the_table_and_the_run_directory(done):
+    run, out = done
+    lines = out.stdout.splitlines()
+    assert lines[0].split() == ["test", "accuracy,", "%", "many", "medium", "few", "all", "ECE"]
+    names = [line[:26].strip() for line in lines[1:5]]
+    assert names == ["stage 1", "stage 2, DR", "stage 2, DR, BN sees both", "stage 2, DR + H2T"]
+    assert lines[-1] == f"run directory: {run}"
+    assert "02_stage1" in out.stderr and "stage1: epoch" in out.stderr  # the bar says what it is doing
+    results = Run(run).results()
+    assert list(results) == ["stage1", "stage2-dr", "stage2-dr-both", "stage2-h2t"]
+    for line, result in zip(lines[1:5], results.values(), strict=True):
+        assert line.split()[-2] == f"{result['last']['top1']:.2f}"
+    assert results["stage2-h2t"]["last"]["few"] > results["stage1"]["last"]["few"] + 2  # the tail visibly gains
+
+
+def test_executed_notebooks_and_figures_lie_in_the_run_directory(done):
+    run, _ = done
+    for book in BOOKS:
+        cells = json.loads((run / "notebooks" / book.name).read_text())["cells"]
+        assert not [c for c in cells for o in c.get("outputs", []) if o["output_type"] == "error"]
+        assert [c for c in cells for o in c.get("outputs", []) if "image/png" in o.get("data", {})], book.name
+    figures = {p.stem for p in (run / "figures").glob("*.png")}
+    assert figures >= {"01_counts", "01_strip", "02_learning_curves", "03_mask", "03_groups", "04_class_accuracy", "04_confusion", "04_weight_norms", "04_reliability"}
+    assert (run / "train_list.txt").exists()
+    parameters = yaml.safe_load((run / "params.yaml").read_text())
+    assert parameters["source"] == "digits" and json.loads((run / "environment.json").read_text())["packages"]["torch"]
+
+
+def test_what_is_done_is_not_run_again_and_a_change_is(done):
+    run, _ = done
+    stamp = lambda name: (run / "notebooks" / name).stat().st_mtime_ns  # noqa: E731
+    before = [stamp(book.name) for book in BOOKS]
+    again = cli("run", RECIPES[-1], *quick(run))
+    assert again.exit_code == 0 and [stamp(book.name) for book in BOOKS] == before
+    (run / "notebooks" / "04_analysis.done").unlink()
+    assert cli("run", RECIPES[-1], *quick(run)).exit_code == 0
+    assert stamp("04_analysis.ipynb") > before[3] and stamp("02_stage1.ipynb") == before[1]
+
+
+def test_other_parameters_for_the_same_run_end_in_the_notebooks_own_message(done):
+    run, _ = done
+    result = cli("run", RECIPES[-1], *quick(run), "-p", "stage1_lr", "0.05")
+    assert result.exit_code == 2 and "begun with stage1_lr = 0.1, not 0.05" in result.output
+    assert "Traceback" not in result.output and Run(run).step("stage1").done
+
+
+def test_plain_training_without_notebooks_gives_the_same_weights(done, tmp_path):
+    run, _ = done
+    result = cli("run", RECIPES[-1], "--plain", *quick(tmp_path / "plain"))
+    assert result.exit_code == 0
+    for name in ("stage1", "stage2-h2t"):
+        assert same_weights(Run(run).step(name), Run(tmp_path / "plain").step(name))
+
+
+def test_evaluate_measures_again_what_was_recorded(done):
+    run, out = done
+    result = cli("evaluate", run)
+    assert result.exit_code == 0
+    assert result.output.splitlines()[:5] == out.stdout.splitlines()[:5]
+
+
+def test_each_notebook_runs_by_papermill_itself(tmp_path):
+    out = tmp_path / "01.ipynb"
+    papermill.execute_notebook(BOOKS[0], out, {"run": str(tmp_path / "run"), "imbalance_factor": 10.0}, progress_bar=False, kernel_name="python3")
+    assert json.loads((tmp_path / "run" / "split.json").read_text())["imbalance_factor"] == 10.0
+    for parameters, message in [({"imbalance_factor": 0.5}, "imbalance_factor is 0.5"), ({"imbalance_facto": 5.0}, "did you mean 'imbalance_factor'")]:
+        with pytest.raises(papermill.PapermillExecutionError, match=message):
+            papermill.execute_notebook(BOOKS[0], out, {"run": str(tmp_path / "bad"), **parameters}, progress_bar=False, kernel_name="python3")
+        assert not (tmp_path / "bad").exists()
+
+
+def test_a_run_without_its_earlier_step_says_which_one_is_missing(tmp_path):
+    with pytest.raises(papermill.PapermillExecutionError, match="has no data yet; prepare it"):
+        papermill.execute_notebook(BOOKS[1], tmp_path / "x.ipynb", {"run": str(Run(tmp_path / "run").path)}, progress_bar=False, kernel_name="python3")
+
+
+@pytest.mark.parametrize(
+    ("pairs", "message"),
+    [
+        (["fusion_ration", "0.3"], "unknown parameter 'fusion_ration'; did you mean 'fusion_ratio'?"),
+        (["fusion_ratio", "1.5"], "fusion_ratio is 1.5; it must be in [0, 1]"),
+        (["fusion_ratio", "much"], "fusion_ratio is 'much' (str); it must be a number"),
+        (["stage1_epochs", "2.5"], "stage1_epochs is 2.5 (float); it must be a whole number"),
+        (["imbalance_factor", "0.1"], "imbalance_factor is 0.1; it must be at least 1"),
+        (["run", "3"], "run is 3 (int)"),
+    ],
+)
+def test_bad_parameters_are_refused_before_any_work(tmp_path, pairs, message):
+    result = cli("run", RECIPES[-1], "-p", "run", tmp_path / "run", "-p", *pairs)
+    assert result.exit_code == 2 and f"Error: {message}" in result.output and not (tmp_path / "run").exists()
+
+
+def test_a_recipe_with_an_unknown_parameter_is_refused(tmp_path):
+    (tmp_path / "r.yaml").write_text("source: digits\nlearning_rate: 0.1\n")
+    result = cli("run", tmp_path / "r.yaml")
+    assert result.exit_code == 2 and "unknown parameter 'learning_rate'" in result.output
+    assert "none.yaml does not exist" in cli("run", tmp_path / "none.yaml").output
+
+
+def test_a_run_in_use_is_refused(done):
+    run, _ = done
+    with Run(run).lock("notebooks"):
+        result = subprocess.run([sys.executable, "-m", "h2t.cli", "run", RECIPES[-1], *map(str, quick(run))], capture_output=True, text=True, cwd=ROOT)
+    assert result.returncode == 2 and "in use by another process" in result.stderr
+
+
+def test_a_job_killed_in_training_goes_on_to_the_same_end(done, tmp_path):
+    run = tmp_path / "run"
+    command = [sys.executable, "-m", "h2t.cli", "run", RECIPES[-1], *map(str, quick(run))]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, cwd=ROOT, start_new_session=True)
+    log, deadline = run / "stage1" / "metrics.jsonl", time.time() + 120
+    while time.time() < deadline and not (log.exists() and len(log.read_text().splitlines()) >= 3):
+        time.sleep(0.05)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    assert not (run / "notebooks" / "02_stage1.done").exists()
+    deadline = time.time() + 30
+    while time.time() < deadline:  # its kernel notices that the parent is gone and lets go of the run
+        try:
+            with Run(run).lock():
+                break
+        except Error:
+            time.sleep(0.2)
+    assert cli("run", RECIPES[-1], *quick(run)).exit_code == 0
+    for name in ("stage1", "stage2-h2t"):
+        assert same_weights(Run(run).step(name), Run(done[0]).step(name))
+
+
+def test_import_and_evaluate_from_the_command_line(tmp_path):
+    from tests.test_published import write
+
+    write(tmp_path / "c.pth.tar")
+    result = cli("import", tmp_path / "c.pth.tar", "--run", tmp_path / "run", "--recipe", RECIPES[-1])
+    assert result.exit_code == 0 and result.output.splitlines()[1].startswith("stage 1")
+    assert cli("evaluate", tmp_path / "run").output.splitlines()[:2] == result.output.splitlines()[:2]
+    bad = cli("import", tmp_path / "c.pth.tar", "--run", tmp_path / "x", "-p", "sourc", "digits")
+    assert bad.exit_code == 2 and "unknown parameter 'sourc'" in bad.output
+    np.save(tmp_path / "i.npy", np.array([0, 0]))
+    bad = cli("import", tmp_path / "c.pth.tar", "--run", tmp_path / "x", "--recipe", RECIPES[-1], "--indices", tmp_path / "i.npy")
+    assert bad.exit_code == 2 and "twice" in bad.output
+
+
+@pytest.mark.parametrize("book", BOOKS, ids=lambda p: p.stem)
+def test_the_contract_of_a_notebook(book):
+    cells = json.loads(book.read_text())["cells"]
+    first = "".join(cells[0]["source"])
+    assert first.startswith(f"# {book.stem[:2]} · ") and first.split("\n")[0].endswith("?") and "**Cost:**" in first and "**Series:**" in first
+    tagged = [k for k, c in enumerate(cells) if "parameters" in c["metadata"].get("tags", [])]
+    assert tagged == [1]
+    for line in cells[1]["source"]:
+        name, rest = line.split(":", 1)
+        assert "  # " in rest and "=" in rest, line
+    for cell in cells[2:]:
+        if cell["cell_type"] == "code":
+            assert len(cell["source"]) <= 18 and not any(line.startswith("class ") for line in cell["source"])
+    assert any(line.startswith("assert ") for line in cells[-1]["source"])
+
+
+@pytest.mark.parametrize("book", BOOKS, ids=lambda p: p.stem)
+def test_notebook_parameters_are_the_fields_of_their_step(book):
+    step = {"01": config.Data, "02": config.Stage1, "03": config.Stage2}.get(book.stem[:2])
+    declared = notebooks.declared(book)
+    values = {k: v for k, (v, _) in declared.items()}
+    if step:
+        assert {*step().to_dict(), "run"} == set(declared)
+        step.of(values)
+    recipe = yaml.safe_load(RECIPES[-1].read_text())
+    assert RECIPES[-1].stem == "digits"
+    assert {k: v for k, v in values.items() if k in recipe} == {k: v for k, v in recipe.items() if k in values}
+
+
+@pytest.mark.parametrize("recipe", RECIPES, ids=lambda p: p.stem)
+def test_every_recipe_is_valid(recipe):
+    parameters, books = notebooks.load_recipe(recipe, {})
+    assert books == BOOKS and parameters["run"] == f"runs/{recipe.stem}"
+
+
+def test_values_are_read_as_papermill_reads_them():
+    read = notebooks.parse_value
+    assert [read(x) for x in ("3", "0.5", "1e-3", "true", "digits", "[0.8, 0.9]", "")] == [3, 0.5, 0.001, True, "digits", [0.8, 0.9], ""]
