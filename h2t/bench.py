@@ -55,7 +55,7 @@ def _compare(stage: str, device: str, steps: int) -> list[dict]:
     loops, times = {}, {"plain": [], "h2t": [], "network": []}
     for name in ("plain", "h2t"):
         here, there = context.Pipe()
-        process = context.Process(target=_worker, args=(there, name, stage, device), daemon=True)
+        process = context.Process(target=_worker, args=(there, name, stage, device))
         process.start()
         loops[name] = (here, process)
     for here, _ in loops.values():
@@ -101,14 +101,28 @@ def _images() -> tuple[np.ndarray, np.ndarray]:
     return r.integers(0, 256, (N, 32, 32, 3), dtype=np.uint8), np.sort(r.integers(0, CLASSES, N))
 
 
+class _Pictures:
+    """A data set as the field's code has it: one PIL image at a time through its transforms."""
+
+    def __init__(self, images: np.ndarray, labels: np.ndarray, transform):
+        self.images, self.labels, self.transform = images, labels, transform
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def __getitem__(self, i: int):
+        from PIL import Image
+
+        return self.transform(Image.fromarray(self.images[i])), int(self.labels[i])
+
+
 def _plain(stage: str, device: str) -> dict:
     """PIL transforms in a DataLoader, NCHW, fp32, accuracy and loss fetched every step."""
     import os
 
     import torch
     import torch.nn.functional as F
-    from PIL import Image
-    from torch.utils.data import DataLoader, Dataset, WeightedRandomSampler
+    from torch.utils.data import DataLoader, WeightedRandomSampler
     from torchvision import transforms
 
     from h2t import models
@@ -119,19 +133,12 @@ def _plain(stage: str, device: str) -> dict:
         transforms.Normalize((0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010)),
     ])  # fmt: skip
 
-    class Images(Dataset):
-        def __len__(self):
-            return N
-
-        def __getitem__(self, i):
-            return transform(Image.fromarray(images[i])), int(labels[i])
-
     workers = min(2, os.cpu_count() or 1)
     balanced = WeightedRandomSampler(1 / np.bincount(labels)[labels], N)
 
     def forever(**how):
         while True:
-            yield from DataLoader(Images(), BATCH, num_workers=workers, pin_memory=device != "cpu", **how)
+            yield from DataLoader(_Pictures(images, labels, transform), BATCH, num_workers=workers, pin_memory=device != "cpu", **how)
 
     model = models.build("resnet32", CLASSES).to(device)
     first = forever(shuffle=True) if stage == "stage 1" else forever(sampler=balanced)

@@ -6,7 +6,8 @@ Pure functions for notebook 00. A classifier is a pair (weight (D,), bias ()); i
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import contextlib
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 import torch
@@ -24,6 +25,17 @@ MEASURES = {
     "tail_region": "tail's region, %", "head": "head accuracy, %", "tail": "tail accuracy, %", "balanced": "balanced accuracy, %"
 }  # fmt: skip
 BRANCHES = ("instance", "balanced", "reversed")
+
+
+@contextlib.contextmanager
+def one_thread() -> Iterator[None]:
+    """Hold torch to one thread: on problems this small, handing work out takes longer, ten times so on a busy machine."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
 
 
 def two_classes(
@@ -147,6 +159,7 @@ def regions(weight: Tensor, bias: Tensor, points: Tensor, labels: Tensor) -> dic
     return {"tail_region": 100 * says_tail.mean().item(), "head": head, "tail": tail, "balanced": (head + tail) / 2}
 
 
+@one_thread()
 def ratio_curve(
     ratios: Sequence[float],
     seeds: int,

@@ -10,7 +10,6 @@ import io
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-import numpy as np
 import pandas as pd
 import torch
 from matplotlib.artist import Artist
@@ -24,12 +23,13 @@ from torch import Tensor
 
 from h2t import rng
 from h2t.errors import Error
-from h2t.toy import MEASURES, forces, fused_draws, position, regions, train
+from h2t.toy import MEASURES, forces, fused_draws, one_thread, position, regions, train
 
 if TYPE_CHECKING:
     import ipywidgets as widgets
 
 HEAD, TAIL, INK = "#0072B2", "#D55E00", "#222222"  # Okabe and Ito's blue and vermilion: apart for colour-blind readers
+COLOURS = {"head": HEAD, "tail": TAIL, "balanced": INK}
 REACH, ARROW = 5.0, 10.0  # half the width of the plane; length of an arrow of force 1
 
 
@@ -59,23 +59,24 @@ def plane_figure(
     title = [canvas.figure.text(x, 0.985, "", va="top", fontsize=size) for x, size in ((0.045, 18), (0.54, 13))]
     paint = _painter(canvas, title)
 
+    @one_thread()
     def redraw(fusion_ratio: float) -> tuple[bytes, pd.DataFrame]:
         x, y = draws(fusion_ratio)
         now = train(x, y, weight_decay)
-        grafted = x[y == 1][:: max(1, int(y.sum()) // 250)]
+        grafted = x[y == 1][:: max(1, int(y.sum()) // 250)].numpy()
         moving["fused"].set_data(grafted[:, 0], grafted[:, 1])
-        moving["now"].set_data(*_line(*now).T)
-        moving["region"].set_xy(_half_plane(*now))
+        moving["now"].set_data(*_line(*now).numpy().T)
+        moving["region"].set_xy(_half_plane(*now).numpy())
         measured = {}
         for name, classifier, along in (("at DR", dr, -2.4), ("now", now, 2.4)):
             pull, push = measured[name] = forces(*classifier, x, y)
             _arrow(moving[f"pull {name}"], classifier, along, -pull)
             _arrow(moving[f"push {name}"], classifier, along, push)
         for name, force in zip(("pull", "push"), forces(now[0], -slide * now[0].norm(), x, y), strict=True):
-            curves[name].set_data(slide, force)
+            curves[name].set_data(slide.numpy(), force.numpy())
         for name, classifier in (("DR", dr), ("now", now)):
             curves[name].set_xdata([position(*classifier)] * 2)
-        curves["cross"].set_data([position(*now)], [measured["now"][0]])
+        curves["cross"].set_data([position(*now)], [float(measured["now"][0])])
         title[0].set_text(f"fusion ratio p = {fusion_ratio:.2f}")
         title[1].set_text(
             "on the dashed line (DR): pull {:.2f}, push {:.2f}\non the solid line (H2T): pull {:.2f}, push {:.2f}".format(
@@ -126,10 +127,32 @@ def show(box: widgets.VBox) -> None:
 
 def as_html(table: pd.DataFrame) -> str:
     """The table of ``regions`` with columns that keep their width while the numbers change."""
-    cell = "<t{0} style='padding:2px 14px; text-align:right; width:{2}em; font-size:15px'>{1}</t{0}>".format
-    rows = [cell("h", "", 10) + "".join(cell("h", MEASURES[c], 9) for c in table)]
-    rows += [cell("h", name, 10) + "".join(cell("d", f"{v:.1f}", 9) for v in row) for name, row in zip(table.index, table.values, strict=True)]
+    cell = "<t{0} style='padding:2px 12px; text-align:right; white-space:nowrap; font-size:14px'>{1}</t{0}>".format
+    rows = [cell("h", "") + "".join(cell("h", MEASURES[c]) for c in table)]
+    rows += [cell("h", name) + "".join(cell("d", f"{v:.1f}") for v in row) for name, row in table.iterrows()]
     return "<table>" + "".join(f"<tr>{row}</tr>" for row in rows) + "</table>"
+
+
+def plot_curve(
+    ax: Axes, table: pd.DataFrame, y: str, by: pd.Series, label: str, *, level: float | None = None, palette="colorblind"
+) -> Axes:
+    """A measure against the fusion ratio: the mean over data sets as a line, their standard deviation as a band.
+
+    Arguments: ``table`` of ``ratio_curve``; ``y`` its column to draw; ``by`` the name of each row's line; ``label`` of
+    the vertical axis, with its unit; ``level`` draws a dashed line to compare with.
+    """
+    import seaborn as sns
+
+    style = dict(errorbar="sd", linewidth=2.5, markers=True, markersize=9, dashes=False, palette=palette)
+    sns.lineplot(table, x="fusion_ratio", y=y, hue=by, style=by, ax=ax, **style)
+    if level is not None:
+        ax.axhline(level, color=INK, linestyle="--")
+    ax.set_xlabel("fusion ratio p", fontsize=14)
+    ax.set_ylabel(label, fontsize=14)
+    ax.tick_params(labelsize=12)
+    ax.grid(alpha=0.4)
+    ax.legend(title="", fontsize=12)
+    return ax
 
 
 def _painter(canvas: FigureCanvasAgg, title: list[Artist]) -> Callable[[], bytes]:
@@ -146,7 +169,8 @@ def _painter(canvas: FigureCanvasAgg, title: list[Artist]) -> Callable[[], bytes
         for artist in inside:
             artist.draw(canvas.get_renderer())
         file = io.BytesIO()
-        Image.fromarray(np.asarray(canvas.buffer_rgba())[..., :3]).save(file, "png", compress_level=1)
+        image = Image.frombuffer("RGBA", canvas.get_width_height(), canvas.buffer_rgba(), "raw", "RGBA", 0, 1)
+        image.convert("RGB").save(file, "png", compress_level=1)
         return file.getvalue()
 
     return paint
@@ -175,7 +199,8 @@ def _arrow(arrow: Polygon, classifier: tuple[Tensor, Tensor], along: float, forc
     outline = torch.tensor([(0, 0.12), (1, 0.12), (1, 0.36), (2, 0), (1, -0.36), (1, -0.12), (0, -0.12)], dtype=weight.dtype)
     forward = torch.tensor([0, length - head, length])[outline[:, 0].long()].to(weight.dtype) * force.sign()
     start = -bias / weight.norm() * normal + along * side
-    arrow.set_xy(start + forward[:, None] * normal + (outline[:, 1] * head / 0.5)[:, None] * side)
+    arrow.set_linewidth(1.6 * float(head))  # of the white edge, which would otherwise outweigh a weak force
+    arrow.set_xy((start + forward[:, None] * normal + (outline[:, 1] * head / 0.5)[:, None] * side).numpy())
 
 
 def _plane(ax: Axes, points: Tensor, labels: Tensor, stage1, dr) -> dict:
@@ -196,7 +221,7 @@ def _plane(ax: Axes, points: Tensor, labels: Tensor, stage1, dr) -> dict:
     moving = {"region": region, "fused": fused, "now": now}
     for name in ("pull at DR", "push at DR", "pull now", "push now"):
         colour = TAIL if name.startswith("pull") else HEAD
-        moving[name] = ax.add_patch(Polygon([(0, 0)], facecolor=colour, edgecolor="white", lw=0.8, zorder=6))
+        moving[name] = ax.add_patch(Polygon([(0, 0)], facecolor=colour, edgecolor="white", zorder=6))
     return moving
 
 
