@@ -2,17 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import sys
 
 import click
 
 from h2t import __version__
 from h2t.errors import Error
-
-# Let idle threads sleep instead of spinning: on a machine that does anything else besides, small steps run several
-# times faster. Kernels that are started from here inherit it; it must be set before torch is loaded.
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 RECIPE = click.argument("recipe", type=click.Path())
 RUN = click.argument("run", type=click.Path())

@@ -7,6 +7,7 @@ import numpy as np
 from h2t.errors import Error
 
 SCHEMES = ("field", "reference")
+BLOCK = 1 << 22  # logits looked at together: keeps 24,000 images of 8,142 classes from needing gigabytes of temporaries
 
 
 def groups(counts: np.ndarray, scheme: str = "field") -> dict[str, np.ndarray]:
@@ -16,9 +17,9 @@ def groups(counts: np.ndarray, scheme: str = "field") -> dict[str, np.ndarray]:
     fixed class ranges 0-35, 36-70, 71-99 of the H2T code, for 100 classes.
 
     Arguments: ``counts`` (C,) training images per class. Returns: many, medium and few to class indices, maybe none.
-    Raises: ``h2t.Error`` for an unknown scheme, or the reference's with other than 100 classes.
+    Raises: ``h2t.Error`` for counts that are none, an unknown scheme, or the reference's with other than 100 classes.
     """
-    counts = np.asarray(counts)
+    counts = _checked_counts(counts)
     if scheme == "field":
         named = (counts > 100, (counts >= 20) & (counts <= 100), counts < 20)
         return {g: np.flatnonzero(m) for g, m in zip(("many", "medium", "few"), named, strict=True)}
@@ -29,15 +30,45 @@ def groups(counts: np.ndarray, scheme: str = "field") -> dict[str, np.ndarray]:
     raise Error(f"groups is {scheme!r}; choose one of {', '.join(SCHEMES)}")
 
 
+def _checked_counts(counts, num_classes: int | None = None) -> np.ndarray:
+    counts = np.asarray(counts)
+    if counts.ndim != 1 or not np.issubdtype(counts.dtype, np.number):
+        raise Error(f"counts must be (C,) numbers of training images; got shape {counts.shape}, {counts.dtype}")
+    if not (counts >= 0).all():  # also catches NaN
+        raise Error(f"counts must be 0 or more; class {int(np.flatnonzero(~(counts >= 0))[0])} has {counts[~(counts >= 0)][0]}")
+    if num_classes is not None and len(counts) != num_classes:
+        raise Error(f"counts name {len(counts)} classes, but the classifier has {num_classes}; give one count per class")
+    return counts
+
+
 def _checked(logits, labels) -> tuple[np.ndarray, np.ndarray]:
     logits, labels = np.asarray(logits), np.asarray(labels)
     if logits.ndim != 2 or labels.shape != logits.shape[:1] or not len(labels):
         raise Error(f"logits must be (N, C) and labels (N,), N > 0; got {logits.shape} and {labels.shape}")
+    if not np.issubdtype(labels.dtype, np.integer):
+        raise Error(f"labels must be whole numbers; got {labels.dtype}")
+    if not np.issubdtype(logits.dtype, np.floating):
+        raise Error(f"logits must be floating point; got {logits.dtype}")
+    labels = labels.astype(np.int64)  # an image file's uint8 labels would overflow where they are multiplied
     if labels.min() < 0 or labels.max() >= logits.shape[1]:
         raise Error(f"labels must lie in 0 to {logits.shape[1] - 1}, the classes of the logits; got {labels.min()} to {labels.max()}")
-    if not np.isfinite(logits).all():
-        raise Error(f"logits of test image {int(np.flatnonzero(~np.isfinite(logits).all(1))[0])} are not finite")
+    finite = _by_block(lambda z: np.isfinite(z).all(1), logits)
+    if not finite.all():
+        raise Error(f"logits of test image {int(np.flatnonzero(~finite)[0])} are not finite")
     return logits, labels
+
+
+def _by_block(measure, *arrays: np.ndarray) -> np.ndarray:
+    """``measure`` of the rows of the arrays, (N,), some rows at a time."""
+    rows = max(1, BLOCK // arrays[0].shape[1])
+    return np.concatenate([measure(*(a[i : i + rows] for a in arrays)) for i in range(0, len(arrays[0]), rows)])
+
+
+def _rank(logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """How many classes come before the true one (N,): of equal logits the lower class, as argmax has it."""
+    true = np.take_along_axis(logits, labels[:, None], 1)
+    lower = np.arange(logits.shape[1]) < labels[:, None]
+    return ((logits > true) | ((logits == true) & lower)).sum(1)
 
 
 def per_class(logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
@@ -51,7 +82,8 @@ def per_class(logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
 
 def group_means(accuracy: np.ndarray, counts: np.ndarray, scheme: str = "field") -> dict[str, float | None]:
     """Mean of the classes' accuracies (C,) in each group; None for a group without tested classes."""
-    means = {}
+    means, accuracy = {}, np.asarray(accuracy, np.float64)
+    counts = _checked_counts(counts, len(accuracy))
     for g, classes in groups(counts, scheme).items():
         tested = accuracy[classes][~np.isnan(accuracy[classes])]
         means[g] = float(tested.mean()) if len(tested) else None
@@ -64,17 +96,16 @@ def summary(logits: np.ndarray, labels: np.ndarray, counts: np.ndarray, scheme: 
     ``top1`` and ``top5`` are shares of the test images (top5 None below six classes); ``balanced`` is the mean over
     classes, and many, medium and few the means over a group's classes, None where it has none.
 
-    Arguments: ``logits`` (N, C); ``labels`` (N,); ``counts`` (C,) training images; ``scheme`` as in ``groups``.
+    Arguments: ``logits`` (N, C) of float16 to float64; ``labels`` (N,) integers; ``counts`` (C,) training images;
+    ``scheme`` as in ``groups``.
+    Raises: ``h2t.Error`` for shapes that do not agree, labels out of range, logits that are not finite.
     """
     logits, labels = _checked(logits, labels)
     accuracy = per_class(logits, labels)
-    top5 = None
-    if logits.shape[1] > 5:
-        best = np.argpartition(-logits, 4, axis=1)[:, :5]
-        top5 = float(100 * (best == labels[:, None]).any(1).mean())
+    rank = _by_block(_rank, logits, labels)
     return {
-        "top1": float(100 * (logits.argmax(1) == labels).mean()),
-        "top5": top5,
+        "top1": float(100 * (rank < 1).mean()),
+        "top5": float(100 * (rank < 5).mean()) if logits.shape[1] > 5 else None,
         "balanced": float(np.nanmean(accuracy)),
         **group_means(accuracy, counts, scheme),
         "ece": ece(logits, labels),
@@ -99,11 +130,14 @@ def calibration(logits: np.ndarray, labels: np.ndarray, bins: int = 15):
     """The reliability diagram as a table: per confidence bin (lower, upper], count, mean confidence and accuracy in percent.
 
     Source: Guo et al. 2017, equal-width bins. Empty bins have count 0 and NaN. Returns: a DataFrame of ``bins`` rows.
+    Raises: ``h2t.Error`` as ``summary`` does, and for fewer than one bin.
     """
     import pandas as pd
 
+    if not isinstance(bins, int | np.integer) or bins < 1:
+        raise Error(f"bins must be a whole number of 1 or more; got {bins!r}")
     logits, labels = _checked(logits, labels)
-    confidence, hit = softmax(logits).max(1), logits.argmax(1) == labels
+    confidence, hit = _by_block(lambda z: softmax(z).max(1), logits), logits.argmax(1) == labels
     edges = np.linspace(0, 1, bins + 1)
     which = np.clip(np.searchsorted(edges, confidence, side="left") - 1, 0, bins - 1)
     count = np.bincount(which, minlength=bins)
@@ -122,10 +156,13 @@ def ece(logits: np.ndarray, labels: np.ndarray, bins: int = 15) -> float:
 def group_table(results: dict, counts: np.ndarray, scheme: str = "field"):
     """Methods side by side: a DataFrame with a row each and columns many, medium, few, all, balanced, top5, ECE in percent.
 
-    Arguments: ``results`` name to ``(logits (N, C), labels (N,))``; empty groups are NaN.
+    Arguments: ``results`` name to ``(logits (N, C), labels (N,))``; ``counts`` (C,) training images. Empty groups and
+    a top5 of fewer than six classes are NaN. Raises: ``h2t.Error`` as ``summary`` does, and for no results.
     """
     import pandas as pd
 
+    if not results:
+        raise Error("there are no results to compare; give at least one method's logits and labels")
     rows = {name: summary(*out, counts, scheme) for name, out in results.items()}
     table = pd.DataFrame.from_dict(rows, orient="index").astype(float).rename(columns={"top1": "all", "ece": "ECE"})
     return table[["many", "medium", "few", "all", "balanced", "top5", "ECE"]]

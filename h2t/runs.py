@@ -39,6 +39,12 @@ def resolve(path: str | Path) -> Path:
     return (base / Path(path).expanduser()).resolve()
 
 
+def check_variant(name: str) -> None:
+    """Refuse a name of a stage-2 variant that could not be a folder's. Raises ``h2t.Error``."""
+    if not name or name[0] in ".-" or not all(c.isalnum() or c in "-_." for c in name):
+        raise Error(f"variant is {name!r}; it names a folder: use letters, digits, '-', '_' and '.'")
+
+
 def write_json(path: Path, value: Any) -> None:
     write_atomic(path, (json.dumps(value, indent=1, allow_nan=False) + "\n").encode())
 

@@ -6,8 +6,7 @@ Pure functions for notebook 00. A classifier is a pair (weight (D,), bias ()); i
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import torch
@@ -17,6 +16,7 @@ from torch.nn.functional import softplus
 from h2t import rng
 from h2t.errors import Error
 from h2t.fusion import channel_mask, fuse
+from h2t.train.step import one_thread
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -25,17 +25,6 @@ MEASURES = {
     "tail_region": "tail's region, %", "head": "head accuracy, %", "tail": "tail accuracy, %", "balanced": "balanced accuracy, %"
 }  # fmt: skip
 BRANCHES = ("instance", "balanced", "reversed")
-
-
-@contextlib.contextmanager
-def one_thread() -> Iterator[None]:
-    """Hold torch to one thread: on problems this small, handing work out takes longer, ten times so on a busy machine."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(threads)
 
 
 def two_classes(

@@ -23,7 +23,8 @@ from torch import Tensor
 
 from h2t import rng
 from h2t.errors import Error
-from h2t.toy import MEASURES, forces, fused_draws, one_thread, position, regions, train
+from h2t.toy import MEASURES, forces, fused_draws, position, regions, train
+from h2t.train.step import one_thread
 
 if TYPE_CHECKING:
     import ipywidgets as widgets

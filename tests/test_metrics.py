@@ -1,7 +1,10 @@
+import math
+
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
 
 from h2t import Error, metrics
 
@@ -111,3 +114,251 @@ def test_the_table_has_a_row_per_method():
     logits, labels, counts = make(0)
     table = metrics.group_table({"a": (logits, labels), "b": (-logits, labels)}, counts)
     assert list(table.index) == ["a", "b"] and table.loc["a", "all"] == pytest.approx(metrics.summary(logits, labels, counts)["top1"])
+
+
+@st.composite
+def outputs(draw, dtype=None, smallest=1):
+    """Logits and labels; whole-numbered logits, so that ties are common."""
+    n, c = draw(st.integers(1, 25)), draw(st.integers(smallest, 9))
+    kind = dtype or draw(st.sampled_from([np.float16, np.float32, np.float64]))
+    logits = draw(hnp.arrays(np.int64, (n, c), elements=st.integers(-6, 6))).astype(kind)
+    labels = draw(hnp.arrays(draw(st.sampled_from([np.uint8, np.int32, np.int64])), n, elements=st.integers(0, c - 1)))
+    return logits, labels
+
+
+def prediction(row) -> int:
+    """The class with the largest logit, the first of equals."""
+    best = 0
+    for c, value in enumerate(row):
+        if value > row[best]:
+            best = c
+    return best
+
+
+def ranking(row) -> list[int]:
+    return sorted(range(len(row)), key=lambda c: (-float(row[c]), c))
+
+
+@given(outputs())
+def test_per_class_and_confusion_are_what_a_loop_counts(out):
+    logits, labels = out
+    c = logits.shape[1]
+    table = [[0] * c for _ in range(c)]
+    for row, label in zip(logits, labels, strict=True):
+        table[int(label)][prediction(row)] += 1
+    confusion = metrics.confusion(logits, labels)
+    assert confusion.tolist() == table and confusion.dtype == np.int64
+    for k, accuracy in enumerate(metrics.per_class(logits, labels)):
+        if sum(table[k]) == 0:
+            assert math.isnan(accuracy)
+        else:
+            assert accuracy == pytest.approx(100 * table[k][k] / sum(table[k]))
+
+
+def test_confusion_is_scikit_learns_also_for_labels_of_one_byte():
+    from sklearn.metrics import confusion_matrix
+
+    generator = np.random.default_rng(0)
+    logits, labels = generator.normal(size=(500, 100)).astype(np.float32), generator.integers(0, 100, 500)
+    expected = confusion_matrix(labels, logits.argmax(1), labels=range(100))
+    assert (metrics.confusion(logits, labels) == expected).all()
+    assert (metrics.confusion(logits, labels.astype(np.uint8)) == expected).all()
+
+
+@given(outputs(), st.data())
+def test_summary_is_what_a_loop_counts(out, data):
+    logits, labels = out
+    n, c = logits.shape
+    counts = data.draw(hnp.arrays(np.int64, c, elements=st.sampled_from([0, 1, 19, 20, 21, 99, 100, 101, 500])))
+    found = metrics.summary(logits, labels, counts)
+    assert set(found) == {"top1", "top5", "balanced", "many", "medium", "few", "ece"}
+    top1 = sum(ranking(row)[0] == y for row, y in zip(logits, labels, strict=True))
+    top5 = sum(int(y) in ranking(row)[:5] for row, y in zip(logits, labels, strict=True))
+    assert found["top1"] == pytest.approx(100 * top1 / n)
+    assert found["top5"] is None if c < 6 else found["top5"] == pytest.approx(100 * top5 / n)
+    by_class = {}
+    for k in range(c):
+        rows = [row for row, y in zip(logits, labels, strict=True) if y == k]
+        if rows:
+            by_class[k] = 100 * sum(prediction(row) == k for row in rows) / len(rows)
+    assert found["balanced"] == pytest.approx(sum(by_class.values()) / len(by_class))
+    borders = {"many": (101, math.inf), "medium": (20, 100), "few": (0, 19)}
+    for group, (low, high) in borders.items():
+        inside = [a for k, a in by_class.items() if low <= counts[k] <= high]
+        if inside:
+            assert found[group] == pytest.approx(sum(inside) / len(inside))
+        else:
+            assert found[group] is None
+
+
+def test_group_accuracy_is_the_share_of_images_only_where_the_test_set_is_balanced():
+    logits = np.eye(3)[[0, 0, 0, 1, 1, 1, 1, 0]]  # class 0: 3 of 3 right; class 1: 4 of 5
+    found = metrics.summary(logits, np.array([0, 0, 0, 1, 1, 1, 1, 1]), np.array([500, 300, 5]))
+    assert found["many"] == pytest.approx((100 + 80) / 2)
+    assert found["top1"] == pytest.approx(100 * 7 / 8)
+    assert found["few"] is None and found["medium"] is None  # class 2 has no test images
+
+
+@pytest.mark.parametrize("classes, expected", [(5, None), (6, 5 / 6 * 100)])
+def test_top5_needs_six_classes(classes, expected):
+    logits = np.tile(np.arange(classes, 0, -1.0), (classes, 1))
+    found = metrics.summary(logits, np.arange(classes), np.full(classes, 5))["top5"]
+    assert found is None if expected is None else found == pytest.approx(expected)
+
+
+def test_top5_of_equal_logits_takes_the_lower_classes():
+    labels = np.arange(8)
+    assert metrics.summary(np.zeros((8, 8)), labels, np.full(8, 5))["top5"] == pytest.approx(100 * 5 / 8)
+
+
+@given(outputs(), st.integers(1, 20))
+def test_calibration_is_what_a_loop_bins(out, bins):
+    logits, labels = out
+    table = metrics.calibration(logits, labels, bins)
+    assert list(table.columns) == ["lower", "upper", "count", "confidence", "accuracy"] and len(table) == bins
+    inside = [[] for _ in range(bins)]
+    edges = [float(e) for e in np.linspace(0, 1, bins + 1)]
+    for row, label in zip(logits, labels, strict=True):
+        z = [float(v) for v in row]
+        confidence = 1 / math.fsum(math.exp(v - max(z)) for v in z)
+        for b in range(bins):
+            # 1e-12: a confidence on an edge may be rounded to either side of it
+            if edges[b] + 1e-12 < confidence <= edges[b + 1] + 1e-12:
+                inside[b].append((confidence, prediction(row) == label))
+                break
+    on_edge = any(abs(c - e) < 1e-12 and 0 < e < 1 for b in inside for c, _ in b for e in edges)
+    if not on_edge:
+        assert table["count"].tolist() == [len(b) for b in inside]
+        for row, members in zip(table.itertuples(), inside, strict=True):
+            if members:
+                assert row.confidence == pytest.approx(100 * sum(c for c, _ in members) / len(members))
+                assert row.accuracy == pytest.approx(100 * sum(h for _, h in members) / len(members))
+            else:
+                assert math.isnan(row.confidence) and math.isnan(row.accuracy)
+        gap = sum(len(b) * abs(sum(h for _, h in b) - sum(c for c, _ in b)) / len(b) for b in inside if b)
+        assert metrics.ece(logits, labels, bins) == pytest.approx(100 * gap / len(labels), abs=1e-9)
+    assert table["count"].sum() == len(labels)
+    assert (table["lower"].iloc[0], table["upper"].iloc[-1]) == (0, 100)
+
+
+def test_a_confidence_on_an_edge_belongs_to_the_bin_below():
+    table = metrics.calibration(np.zeros((4, 2)), np.array([0, 0, 0, 1]), bins=2)  # confidence is exactly one half
+    assert table["count"].tolist() == [4, 0]
+    assert table.loc[0, "accuracy"] == 75 and table.loc[0, "confidence"] == 50
+    assert metrics.ece(np.zeros((4, 2)), np.array([0, 0, 0, 1]), bins=2) == pytest.approx(25)
+
+
+def test_ece_of_the_certain_and_wrong_is_100_and_of_the_certain_and_right_0():
+    sure = 1e4 * np.eye(4)
+    assert metrics.ece(sure, np.arange(4)) == pytest.approx(0)
+    assert metrics.ece(sure, (np.arange(4) + 1) % 4) == pytest.approx(100)
+
+
+@given(hnp.arrays(np.float64, st.tuples(st.integers(1, 6), st.integers(1, 6)), elements=st.floats(-1e300, 1e300)))
+def test_softmax_is_finite_and_sums_to_one(logits):
+    p = metrics.softmax(logits)
+    assert np.isfinite(p).all() and np.allclose(p.sum(1), 1) and p.dtype == np.float64
+
+
+def test_softmax_of_half_precision_is_computed_in_double():
+    z = np.array([[6.0e4, 6.0e4, -6.0e4]], np.float16)  # their differences overflow float16
+    assert metrics.softmax(z) == pytest.approx(np.array([[0.5, 0.5, 0.0]]))
+
+
+@given(outputs(dtype=np.float64, smallest=2))
+def test_shifting_all_logits_of_an_image_changes_nothing(out):
+    logits, labels = out
+    counts = np.full(logits.shape[1], 30)
+    shifted = metrics.summary(logits + np.arange(len(logits))[:, None], labels, counts)
+    assert shifted == pytest.approx(metrics.summary(logits, labels, counts))
+
+
+@settings(max_examples=20)
+@given(outputs(), st.integers(1, 4))
+def test_a_result_does_not_depend_on_how_many_rows_are_looked_at_together(out, rows):
+    logits, labels = out
+    counts = np.full(logits.shape[1], 30)
+    whole, block = metrics.summary(logits, labels, counts), metrics.BLOCK
+    try:
+        metrics.BLOCK = rows * logits.shape[1]  # often with a shorter block at the end
+        assert metrics.summary(logits, labels, counts) == whole
+    finally:
+        metrics.BLOCK = block
+
+
+@given(hnp.arrays(np.int64, st.integers(1, 40), elements=st.integers(0, 300)))
+def test_the_fields_groups_partition_the_classes(counts):
+    groups = metrics.groups(counts)
+    assert list(groups) == ["many", "medium", "few"]
+    assert sorted(np.concatenate(list(groups.values())).tolist()) == list(range(len(counts)))
+    for k in range(len(counts)):
+        expected = "many" if counts[k] > 100 else "few" if counts[k] < 20 else "medium"
+        assert k in groups[expected]
+
+
+@pytest.mark.parametrize("factor, sizes", [(200, (30, 31, 39)), (100, (35, 35, 30)), (50, (41, 41, 18))])
+def test_the_published_group_sizes_of_cifar100(factor, sizes):
+    counts = np.array([int(500 * (1 / factor) ** (c / 99)) for c in range(100)])
+    assert tuple(len(g) for g in metrics.groups(counts).values()) == sizes
+
+
+def test_the_references_groups_are_fixed_ranges():
+    groups = metrics.groups(np.ones(100), "reference")
+    assert {g: (c[0], c[-1], len(c)) for g, c in groups.items()} == {"many": (0, 35, 36), "medium": (36, 70, 35), "few": (71, 99, 29)}
+
+
+def test_group_table_has_a_row_per_method_in_order():
+    generator = np.random.default_rng(1)
+    labels = generator.integers(0, 4, 60)
+    results = {name: (generator.normal(size=(60, 4)).astype(np.float32), labels) for name in ("stage 1", "DR", "DR + H2T")}
+    counts = np.array([500, 200, 50, 40])  # few is empty
+    table = metrics.group_table(results, counts)
+    assert list(table.index) == list(results)
+    assert list(table.columns) == ["many", "medium", "few", "all", "balanced", "top5", "ECE"]
+    assert table["few"].isna().all() and table["top5"].isna().all()
+    for name, out in results.items():
+        summary = metrics.summary(*out, counts)
+        for column, key in (("many", "many"), ("medium", "medium"), ("all", "top1"), ("balanced", "balanced"), ("ECE", "ece")):
+            assert table.loc[name, column] == pytest.approx(summary[key])
+
+
+GOOD = np.zeros((3, 4)), np.array([0, 1, 2])
+COUNTS = np.array([500, 50, 5, 5])
+
+
+def with_value(value) -> np.ndarray:
+    logits = np.zeros((3, 4))
+    logits[1, 2] = value
+    return logits
+
+
+@pytest.mark.parametrize(
+    "call, message",
+    [
+        (lambda: metrics.summary(np.zeros(4), np.array([0]), COUNTS), r"logits must be \(N, C\) and labels \(N,\), N > 0; got \(4,\)"),
+        (lambda: metrics.summary(GOOD[0], np.array([0, 1]), COUNTS), r"got \(3, 4\) and \(2,\)"),
+        (lambda: metrics.confusion(GOOD[0], np.zeros((3, 1), int)), r"got \(3, 4\) and \(3, 1\)"),
+        (lambda: metrics.per_class(np.zeros((0, 4)), np.zeros(0, int)), r"N > 0; got \(0, 4\)"),
+        (lambda: metrics.per_class(GOOD[0], np.array([0, 1, 4])), "labels must lie in 0 to 3, .* got 0 to 4"),
+        (lambda: metrics.confusion(GOOD[0], np.array([-1, 1, 2])), "labels must lie in 0 to 3, .* got -1 to 2"),
+        (lambda: metrics.per_class(GOOD[0], np.array([0.0, 1.0, 2.0])), "labels must be whole numbers; got float64"),
+        (lambda: metrics.per_class(np.zeros((3, 4), int), GOOD[1]), "logits must be floating point; got int64"),
+        (lambda: metrics.summary(with_value(np.nan), GOOD[1], COUNTS), "logits of test image 1 are not finite"),
+        (lambda: metrics.ece(with_value(np.inf), GOOD[1]), "logits of test image 1 are not finite"),
+        (lambda: metrics.summary(*GOOD, COUNTS[:3]), "counts name 3 classes, but the classifier has 4"),
+        (lambda: metrics.summary(*GOOD, np.append(COUNTS, 5)), "counts name 5 classes, but the classifier has 4"),
+        (lambda: metrics.group_means(np.zeros(3), COUNTS), "counts name 4 classes, but the classifier has 3"),
+        (lambda: metrics.groups(np.ones((2, 2))), r"counts must be \(C,\) .* got shape \(2, 2\)"),
+        (lambda: metrics.groups(np.array(["5"])), r"counts must be \(C,\) numbers"),
+        (lambda: metrics.groups(np.array([5, -1])), "class 1 has -1"),
+        (lambda: metrics.groups(np.array([np.nan, 3])), "class 0 has nan"),
+        (lambda: metrics.groups(COUNTS, "halves"), "groups is 'halves'; choose one of field, reference"),
+        (lambda: metrics.groups(COUNTS, "reference"), "100 classes, but there are 4; use groups = field"),
+        (lambda: metrics.calibration(*GOOD, bins=0), "bins must be a whole number of 1 or more; got 0"),
+        (lambda: metrics.ece(*GOOD, bins=1.5), "bins must be a whole number of 1 or more; got 1.5"),
+        (lambda: metrics.group_table({}, COUNTS), "there are no results to compare"),
+    ],
+)  # fmt: skip
+def test_a_mistake_is_named(call, message):
+    with pytest.raises(Error, match=message):
+        call()

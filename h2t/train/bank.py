@@ -7,6 +7,8 @@ re-estimated, fixed BN statistics where the exact one normalises each batch by i
 
 from __future__ import annotations
 
+import contextlib
+import dataclasses
 import hashlib
 import json
 import time
@@ -253,14 +255,32 @@ def classify(z: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor, scale: f
     return scale * nn.functional.normalize(z, dim=-1) @ nn.functional.normalize(weight, dim=-1).mT
 
 
-def fit(bank: Bank, ratios, seeds=(0,), config: Stage2 | None = None, *, device: str | None = None, progress: bool = False) -> Fits:
+def draw_all(bank: Bank, config: Stage2, seeds) -> list[tuple]:
+    """What a fit draws, for all epochs and seeds: features of both branches (S, N, D), labels (S, N), ranks (S, steps, D).
+
+    It depends on neither the ratio nor the rate, so that who moves only these may keep it.
+    """
+    return [_epoch_draws(bank, config, seeds, epoch) for epoch in range(1, config.stage2_epochs + 1)]
+
+
+def _epoch_draws(bank: Bank, config: Stage2, seeds, epoch: int) -> tuple:
+    labels, device = bank.labels, bank.train.device
+    draws = [_draws(bank, config, s, epoch, labels) for s in seeds]
+    ib, vb, ii, vi, rank = (torch.stack(t).to(device) for t in zip(*draws, strict=True))
+    return bank.train[vb, ib], bank.train[vi, ii], labels.to(device)[ib], rank
+
+
+def fit(
+    bank: Bank, ratios, seeds=(0,), config: Stage2 | None = None, *, draws: list[tuple] | None = None,
+    device: str | None = None, progress: bool = False,
+) -> Fits:  # fmt: skip
     """Train the classifier for every pair of ratio and seed at once, on banked features.
 
     The mathematics of stage 2 (cross entropy, SGD with momentum and weight decay, cosine by epoch, one permutation a
     batch), with the softmax gradient written out. Ratios share each seed's draws, so that they compare in pairs.
 
     Arguments: ``ratios`` (R) in [0, 1]; ``seeds`` (S); ``config`` for branches, epochs, rate, decay and batch size
-    (its fusion_ratio and seed are not used). Returns: ``Fits``. Raises: ``h2t.Error`` for a ratio outside [0, 1].
+    (its fusion_ratio and seed are not used); ``draws`` of ``draw_all`` with the same bank, recipe and seeds. Returns: ``Fits``. Raises: ``h2t.Error`` for a ratio outside [0, 1].
     """
     config, ratios, seeds = config or Stage2(), tuple(float(r) for r in ratios), tuple(int(s) for s in seeds)
     for r in ratios:
@@ -269,24 +289,25 @@ def fit(bank: Bank, ratios, seeds=(0,), config: Stage2 | None = None, *, device:
     if not ratios or not seeds:
         raise Error("fit needs at least one ratio and one seed")
     start, dev = time.perf_counter(), torch.device(device or "cpu")
+    if dev != bank.train.device:
+        bank = dataclasses.replace(bank, train=bank.train.to(dev))
     pairs, d = (len(ratios), len(seeds)), bank.num_features
-    train, labels = bank.train.to(dev), bank.labels
     weight = bank.weight.to(dev).expand(*pairs, -1, -1).reshape(-1, *bank.weight.shape).clone()  # (P, C, D)
     bias = bank.bias.to(dev).expand(*pairs, -1).reshape(-1, len(bank.bias)).clone()  # (P, C)
     velocity = [torch.zeros_like(weight), torch.zeros_like(bias)]
     swapped = torch.tensor([int(r * d) for r in ratios], device=dev).view(-1, 1, 1)
-    n, size = len(labels), config.batch_size
     epochs = tqdm(range(1, config.stage2_epochs + 1), "cached stage 2", unit="epoch", disable=not progress)
-    with torch.inference_mode():
+    # a single classifier's products are too small to share out
+    alone = stepping.one_thread() if len(weight) < 8 else contextlib.nullcontext()
+    with torch.inference_mode(), alone:
         for epoch in epochs:
             lr = stage2_lr(epoch, config)
-            draws = [_draws(bank, config, s, epoch, labels) for s in seeds]
-            ib, vb, ii, vi, rank = (torch.stack(t).to(dev) for t in zip(*draws, strict=True))
-            zb, zi, yb = train[vb, ib], train[vi, ii], labels.to(dev)[ib]  # (S, N, D), (S, N, D), (S, N)
+            zb, zi, yb, rank = draws[epoch - 1] if draws else _epoch_draws(bank, config, seeds, epoch)
             masks = rank < swapped.unsqueeze(-1)  # (R, S, steps, D)
-            for step, k in enumerate(range(0, n, size)):
-                z = torch.where(masks[:, :, step, None], zi[:, k : k + size], zb[:, k : k + size])  # (R, S, B, D)
-                y = yb[:, k : k + size].expand(len(ratios), -1, -1).reshape(len(weight), -1)  # (P, B)
+            for step, k in enumerate(range(0, len(bank.labels), config.batch_size)):
+                rows = slice(k, k + config.batch_size)
+                z = torch.where(masks[:, :, step, None], zi[:, rows], zb[:, rows])  # (R, S, B, D)
+                y = yb[:, rows].expand(len(ratios), -1, -1).reshape(len(weight), -1)  # (P, B)
                 _sgd_step(z.flatten(0, 1), y, weight, bias, velocity, bank.scale, lr, config)
     shape = lambda t: t.reshape(*pairs, *t.shape[1:]).cpu()  # noqa: E731
     return Fits(ratios, seeds, shape(weight), shape(bias), time.perf_counter() - start, bank)
@@ -310,13 +331,16 @@ def _sgd_step(z, y, weight, bias, velocity, scale, lr: float, config: Stage2) ->
     if scale is None:
         p = torch.baddbmm(bias.unsqueeze(1), z, weight.mT).softmax(2)  # (P, B, C)
         p.scatter_add_(2, y.unsqueeze(2), p.new_full((), -1.0).expand(*y.shape, 1))
-        p /= y.shape[1]
-        gradients = (p.mT @ z, p.sum(1))
-    else:
-        gradients = (_cosine_gradient(z, y, weight, scale), torch.zeros_like(bias))
-    for parameter, v, g in zip((weight, bias), velocity, gradients, strict=True):
-        v.mul_(config.momentum).add_(g).add_(parameter, alpha=config.stage2_weight_decay)
-        parameter.sub_(v, alpha=lr)
+        share = 1 / y.shape[1]
+        for parameter, v, g in ((weight, velocity[0], p.mT), (bias, velocity[1], None)):
+            v.mul_(config.momentum).add_(parameter, alpha=config.stage2_weight_decay)
+            # v += mean gradient, without a tensor for it
+            v.baddbmm_(g, z, alpha=share) if g is not None else v.add_(p.sum(1), alpha=share)
+            parameter.sub_(v, alpha=lr)
+        return
+    v = velocity[0]
+    v.mul_(config.momentum).add_(_cosine_gradient(z, y, weight, scale)).add_(weight, alpha=config.stage2_weight_decay)
+    weight.sub_(v, alpha=lr)
 
 
 def _cosine_gradient(z, y, weight, scale: float) -> torch.Tensor:

@@ -13,9 +13,8 @@ from tqdm.auto import tqdm
 
 from h2t import models, rng
 from h2t.data import samplers
-from h2t.errors import Error
 from h2t.fusion import channel_mask, fuse
-from h2t.runs import Run
+from h2t.runs import Run, check_variant
 from h2t.train import step as stepping
 from h2t.train.config import Stage2
 from h2t.train.prepare import dataset, loaders
@@ -39,8 +38,7 @@ def train_stage2(
     as in ``train_stage1``. Returns: the content of result.json. Raises: ``h2t.Error`` as ``train_stage1`` does, and
     where stage 1 is not finished.
     """
-    if not variant or not variant.replace("-", "").replace("_", "").replace(".", "").isalnum() or variant[0] == ".":
-        raise Error(f"variant is {variant!r}; it names a folder: use letters, digits, '-', '_' and '.'")
+    check_variant(variant)
     run, device = Run(run, create=False), stepping.pick_device(device)
     step, before = run.step(f"stage2-{variant}"), run.step("stage1")
     with run.lock():

@@ -46,6 +46,17 @@ def native_bf16(device: torch.device) -> bool:
     return any(check() for check in checks if check)
 
 
+@contextlib.contextmanager
+def one_thread():
+    """Hold torch to one thread: on problems this small, handing work out takes longer, ten times so on a busy machine."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
+
+
 def uses_bf16(device: torch.device, precision: str) -> bool:
     return precision == "bf16" or (precision == "auto" and native_bf16(device))
 

@@ -1,0 +1,80 @@
+"""A classifier of the cached stage 2 as a step of the run, like any other stage 2."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import numpy as np
+
+from h2t import metrics
+from h2t.errors import Error
+from h2t.runs import Run, check_variant
+from h2t.train import bank as banking
+from h2t.train.config import Stage2
+
+
+def save_variant(run: Run | str, bank: banking.Bank, classifier, config: Stage2, variant: str, *, again: bool = False) -> dict[str, Any]:
+    """Write a cached fit as ``stage2-<variant>``: the backbone with re-estimated BN statistics and the new classifier.
+
+    Arguments: ``classifier`` (weight (C, D), bias (C,)) trained on ``bank`` with ``config``; ``again`` replaces a step of
+    that name. Returns: the content of result.json, marked ``cached``. Raises: ``h2t.Error`` for a bad or taken name.
+    """
+    from safetensors.torch import load_file
+
+    run = Run(run, create=False)
+    check_variant(variant)
+    step, stage1 = run.step(f"stage2-{variant}"), run.step("stage1").result
+    weight, bias = classifier
+    logits = banking.classify(bank.test, weight, bias, bank.scale)
+    weights = {f"backbone.{k}": v for k, v in load_file(bank.folder / "backbone.safetensors").items()}
+    weights |= {"head.weight": weight} if bank.scale is not None else {"head.weight": weight, "head.bias": bias}
+    params = {**config.to_dict(), "stage1_weights": stage1["weights_sha256"], "cached": True, "views": bank.train.shape[0]}
+    with run.lock():
+        if step.done and not again and step.params != params:
+            raise Error(f"run {run.path} already has {step.name}; choose another name")
+        if (done := step.begin(params, again)) is not None:
+            return done
+        labels = bank.test_labels.numpy()
+        accuracy = metrics.per_class(logits.numpy(), labels)
+        result = {
+            "params": config.to_dict(), "cached": {"views": bank.train.shape[0], "key": bank.key}, "epochs": config.stage2_epochs,
+            "last": metrics.summary(logits.numpy(), labels, bank.counts, bank.scheme),
+            "per_class": [None if np.isnan(a) else float(a) for a in accuracy],
+            "counts": bank.counts.tolist(), "groups": bank.scheme, "variant": variant, "device": "cpu",
+            **{k: stage1[k] for k in ("model", "head", "num_classes", "in_channels")},
+        }  # fmt: skip
+        return step.finish(weights, {"logits": logits, "labels": bank.test_labels}, result)
+
+
+def train_cached(
+    run: Run | str, config: Stage2, variant: str = "cached", *, views: int = 4, device: str = "auto", again: bool = False, progress: bool = True
+) -> dict[str, Any]:
+    """The cached stage 2 from a recipe: build or open the bank, fit, and save the variant. As ``train_stage2`` else."""
+    from h2t.train import step as stepping
+
+    bank = banking.build_bank(run, config, views, device=device, progress=progress)
+    fits = banking.fit(bank, [config.fusion_ratio], [config.seed], config, device=str(stepping.pick_device(device)))
+    return save_variant(run, bank, (fits.weight[0, 0], fits.bias[0, 0]), config, variant, again=again)
+
+
+def compare(run: Run | str, config: Stage2, ratios, seeds, *, views: int = 4, device: str = "auto", progress: bool = True):
+    """Exact beside cached stage 2, for several ratios and seeds: a DataFrame, a row per kind, ratio and seed.
+
+    The exact runs are saved as variants ``exact-p<ratio>-s<seed>`` and are not repeated.
+    """
+    import pandas as pd
+
+    from h2t.train.stage2 import train_stage2
+
+    bank = banking.build_bank(run, config, views, device=device, progress=progress)
+    fits = banking.fit(bank, ratios, seeds, config)
+    rows = []
+    for r, ratio in enumerate(fits.ratios):
+        for s, seed in enumerate(fits.seeds):
+            one = dataclasses.replace(config, fusion_ratio=ratio, seed=seed)
+            exact = train_stage2(run, one, f"exact-p{ratio:g}-s{seed}", device=device, progress=progress)["last"]
+            cached = metrics.summary(fits.logits(r, s).numpy(), bank.test_labels.numpy(), bank.counts, bank.scheme)
+            for kind, last in (("exact", exact), ("cached", cached)):
+                rows.append({"kind": kind, "ratio": ratio, "seed": seed, **{k: last[k] for k in ("many", "medium", "few")}, "all": last["top1"]})
+    return pd.DataFrame(rows).astype({"many": float, "medium": float, "few": float})

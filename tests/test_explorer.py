@@ -1,0 +1,164 @@
+"""The explorer's engine and panel without a browser, and notebook 05 by papermill."""
+
+import dataclasses
+import json
+import shutil
+import time
+
+import numpy as np
+import papermill
+import pytest
+import torch
+import yaml
+
+from h2t import Error, Run, train_stage1
+from h2t.boundary import tail_side
+from h2t.train import bank as banking
+from h2t.train.cached import compare, train_cached
+from h2t.widgets import FIGURES, explore
+from tests.helpers import ROOT, digits_run, stage1_config, stage2_config
+
+BOOK = ROOT / "notebooks" / "05_fusion_explorer.ipynb"
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    run, _ = digits_run(tmp_path_factory.mktemp("explorer") / "run")
+    train_stage1(run, stage1_config(stage1_epochs=15), progress=False)
+    banking.build_bank(run, stage2_config(), 2, progress=False)
+    return run
+
+
+@pytest.fixture
+def panel(trained):
+    return explore(trained, stage2_config(fusion_ratio=0.3), views=2, progress=False)
+
+
+def settle(panel, seconds=30):
+    """Wait until the worker has nothing left to do."""
+    deadline = time.time() + seconds
+    while time.time() < deadline:
+        time.sleep(0.1)
+        if not panel._event.is_set() and panel._busy.acquire(timeout=0.1):
+            panel._busy.release()
+            if not panel._event.is_set():
+                return
+    raise AssertionError("the worker did not come to rest")
+
+
+def test_the_fit_behind_the_slider_is_the_cached_stage2(panel):
+    recipe = stage2_config(fusion_ratio=0.4)
+    alone = banking.fit(panel.engine.bank, [0.4], [0], recipe)
+    weight, bias = panel.engine.fit(recipe)
+    assert torch.allclose(weight, alone.weight[0, 0], atol=1e-6) and torch.allclose(bias, alone.bias[0, 0], atol=1e-6)
+
+
+def test_drawn_sides_are_the_classifiers_decisions_for_every_point(panel):
+    state = panel.state.change(fusion_ratio=0.6)
+    drawn, points = panel.engine.boundary(state)
+    features = panel.engine.points(state)
+    for (weight, bias), line in ((panel.engine.stage1, drawn.before), (panel.engine.fit(state.recipe), drawn.after)):
+        for name, z in features.items():
+            logits = torch.from_numpy(z).double() @ weight.double().T + bias.double()
+            says_tail = (logits[:, state.tail] > logits[:, state.head]).numpy()
+            assert np.array_equal(tail_side(points[name], line), says_tail), name
+
+
+def test_fused_points_take_the_named_share_of_channels(panel):
+    none = panel.engine.fused(panel.state.change(fusion_ratio=0.0))
+    some = panel.engine.fused(panel.state.change(fusion_ratio=0.25))
+    assert none.shape == some.shape == (60, 64)
+    assert ((none != some).sum(1) <= 16).all() and (none != some).any(1).all()
+
+
+def test_moving_the_slider_moves_pictures_and_numbers(panel):
+    before, numbers = {k: p.value for k, p in panel.pictures.items()}, panel.numbers.value
+    panel.controls["fusion_ratio"].value = 0.9
+    settle(panel)
+    after = {k: p.value for k, p in panel.pictures.items()}
+    assert {k for k in FIGURES if before[k] != after[k]} == set(FIGURES) and panel.numbers.value != numbers
+    panel.reset.click()
+    settle(panel)
+    assert panel.controls["fusion_ratio"].value == 0.3 and panel.numbers.value == numbers
+    assert {k: p.value for k, p in panel.pictures.items()} == before  # back to the very pixels
+
+
+def test_the_newest_value_wins_and_nothing_piles_up(panel, monkeypatch):
+    fits = []
+    real = panel.engine.fit
+    monkeypatch.setattr(panel.engine, "fit", lambda recipe: (fits.append(recipe.fusion_ratio), time.sleep(0.02), real(recipe))[2])
+    for k in range(100):
+        panel.controls["fusion_ratio"].value = round(0.31 + k / 200, 3)
+    settle(panel)
+    ratios = set(fits) - {0.0}
+    assert panel.state.recipe.fusion_ratio in ratios and len(ratios) < 50
+    assert 'p = 0.8' in panel.figures["map"].title.get_text()
+
+
+def test_classes_branch_epochs_and_rate_can_be_changed(panel):
+    panel.controls["tail"].value = 5
+    panel.controls["fusing_branch"].value = "reversed"
+    panel.controls["stage2_epochs"].value = 2
+    panel.controls["stage2_lr"].value = 0.1
+    settle(panel)
+    recipe = panel.state.recipe
+    assert (panel.state.tail, recipe.fusing_branch, recipe.stage2_epochs, recipe.stage2_lr) == (5, "reversed", 2, 0.1)
+    assert "5 (tail)" in panel.figures["boundary"].title.get_text()
+
+
+@pytest.mark.parametrize(
+    ("control", "value", "message"),
+    [("stage2_epochs", 0, "stage2_epochs is 0"), ("stage2_lr", -1.0, "stage2_lr is -1.0"), ("seed", -3, "seed is -3"), ("tail", 0, "must differ")],
+)
+def test_a_value_out_of_range_is_refused_politely(panel, control, value, message):
+    before, pixels = panel.controls[control].value, panel.pictures["boundary"].value
+    panel.controls[control].value = value
+    assert panel.controls[control].value == before and message in panel.status.value
+    settle(panel)
+    assert panel.pictures["boundary"].value == pixels
+
+
+def test_a_state_is_saved_as_figures_classifier_and_recipe(trained, tmp_path):
+    run = shutil.copytree(trained, tmp_path / "run")
+    panel = explore(run, stage2_config(fusion_ratio=0.3), views=2, progress=False)
+    panel.controls["fusion_ratio"].value = 0.55
+    settle(panel)
+    panel.name.value = "mine"
+    for button in panel.saves.values():
+        button.click()
+    folder = run / "explorer" / "mine"
+    assert {p.name for p in folder.iterdir()} == {f"{n}.{e}" for n in FIGURES for e in ("png", "pdf")} | {"recipe.yaml"}
+    result = Run(run).step("stage2-mine").result
+    assert result["cached"]["views"] == 2 and result["last"]["top1"] == pytest.approx(panel.engine.accuracy(panel.engine.logits(panel.engine.fit(panel.state.recipe)))[1]["all"])
+    recipe = yaml.safe_load((folder / "recipe.yaml").read_text())
+    assert recipe["fusion_ratio"] == 0.55 and recipe["save_as"] == "mine"
+    again = shutil.copytree(trained, tmp_path / "again")
+    papermill.execute_notebook(BOOK, tmp_path / "05.ipynb", {**recipe, "run": str(again)}, progress_bar=False, kernel_name="python3")
+    ours, theirs = (Run(r).step("stage2-mine").weights() for r in (run, again))
+    assert all(torch.equal(ours[k], theirs[k]) for k in ours)  # the recipe reproduces the classifier
+    outputs = [o for c in json.loads((tmp_path / "05.ipynb").read_text())["cells"] for o in c.get("outputs", [])]
+    assert [o for o in outputs if "image/png" in o.get("data", {})] and not [o for o in outputs if o["output_type"] == "error"]
+    panel.name.value = "../evil"
+    panel.saves["recipe"].click()
+    assert "variant is &#x27;../evil&#x27;" in panel.status.value
+
+
+def test_what_a_run_lacks_is_said_with_the_mend(trained, tmp_path):
+    with pytest.raises(Error, match="no run directory .*h2t run"):
+        explore(tmp_path / "none")
+    run, _ = digits_run(tmp_path / "run")
+    with pytest.raises(Error, match="has no finished stage 1; train or import one first"):
+        explore(run)
+    with pytest.raises(Error, match="tail_class is 77; the run has classes 0 to 9"):
+        explore(trained, stage2_config(), views=2, tail_class=77, progress=False)
+
+
+def test_the_cached_stage2_is_a_step_and_stands_beside_the_exact_one(trained, tmp_path):
+    run = shutil.copytree(trained, tmp_path / "run")
+    result = train_cached(run, stage2_config(fusion_ratio=0.3), "cached", views=2, progress=False)
+    assert result == Run(run).step("stage2-cached").result and result["cached"]["views"] == 2
+    with pytest.raises(Error, match="already has stage2-cached"):
+        train_cached(run, stage2_config(fusion_ratio=0.5), "cached", views=2, progress=False)
+    table = compare(run, stage2_config(), [0.0, 0.3], [0], views=2, progress=False)
+    assert len(table) == 4 and set(table["kind"]) == {"exact", "cached"} and table["all"].between(0, 100).all()
+    assert dataclasses.asdict(stage2_config())["fusion_ratio"] == 0.25
