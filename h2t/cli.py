@@ -95,6 +95,23 @@ def evaluate(run, device, precision):
 
 
 @main.command()
+@RUN
+@click.option("--views", default=4, show_default=True, help="Augmented views of every training image.")
+@PARAMETERS
+@DEVICE
+def bank(run, views, pairs, device):
+    """Build the feature bank of a run, on which the explorer trains."""
+    from h2t import notebooks
+    from h2t.train.bank import build_bank
+    from h2t.train.config import Stage2, check
+
+    overrides = {k: notebooks.parse_value(v) for k, v in pairs}
+    check(overrides)
+    built = build_bank(run, Stage2.of(overrides), views, device=device)
+    click.echo(f"{built.train.shape[0]} views of {built.train.shape[1]:,} images, {built.train.shape[2]} features, in {built.folder}")
+
+
+@main.command()
 @click.option("--check", is_flag=True, help="Exit 1 where a stated target is missed.")
 @click.option("--out", default="runs/bench.csv", show_default=True, type=click.Path(), help="Where the rows are saved.")
 @click.option("--steps", default=4, show_default=True, help="Timed steps of each loop a turn; there are five turns.")
