@@ -80,6 +80,11 @@ def dataset(run: Run | str, *, progress: bool = True) -> Dataset:
     return Dataset(full.name, train, full.test, full.val)
 
 
+def class_names(run: Run | str) -> tuple[str, ...]:
+    """The names of a run's classes. Raises ``h2t.Error`` where it has no data."""
+    return dataset(run, progress=False).train.classes
+
+
 def statistics(run: Run) -> tuple[list[float], list[float]]:
     """The channel means and standard deviations, in [0, 1], that a run normalises with."""
     params = run.params

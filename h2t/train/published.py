@@ -169,3 +169,10 @@ def results_table(results: dict[str, dict[str, Any]]):
 def head_norms(step: Step) -> np.ndarray:
     """The length of each class's row of the classifier, (C,). Raises ``h2t.Error`` where the step has no weights."""
     return step.weights()["head.weight"].norm(dim=1).numpy()
+
+
+def classifier_of(step: Step) -> tuple[np.ndarray, np.ndarray]:
+    """A step's classifier as (weight (C, D), bias (C,)), zeros where it has no bias."""
+    weights = step.weights()
+    weight = weights["head.weight"].numpy()
+    return weight, weights["head.bias"].numpy() if "head.bias" in weights else np.zeros(len(weight), np.float32)

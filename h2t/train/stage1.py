@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import torch
 from tqdm.auto import tqdm
 
@@ -100,3 +101,17 @@ def load_model(run: Run | str, step: str = "stage1", device: str = "auto") -> mo
     model.load_state_dict(weights)
     return stepping.to_device(model, stepping.pick_device(device)).eval()
 
+
+
+@torch.inference_mode()
+def features_of(run: Run | str, step: str, part: str = "test", device: str = "auto") -> tuple[np.ndarray, np.ndarray]:
+    """Pooled features of a step's backbone in eval mode, unaugmented.
+
+    Arguments: ``part`` train or test. Returns: features (N, D) float32 and labels (N,). Raises: ``h2t.Error`` where the
+    step or the data are missing.
+    """
+    run = Run(run, create=False)
+    model = load_model(run, step, device)
+    images = loaders(run, dataset(run, progress=False), stepping.pick_device(device), 0, "zero")[part == "test"]
+    z = torch.cat([model.features(x) for x, _ in images.batches()])
+    return z.cpu().numpy(), images.labels.cpu().numpy()
