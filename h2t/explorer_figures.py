@@ -277,7 +277,7 @@ class Changed(Canvas):
         for ax in self.axes:
             ax.axis("off")
         self.pictures = [self.move(ax.imshow(np.full((8, 8, 3), 255, np.uint8))) for ax in self.axes]
-        self.texts = [self.move(ax.text(0.5, -0.06, "", transform=ax.transAxes, ha="center", va="top", fontsize=7.6)) for ax in self.axes]
+        self.texts = [self.move(ax.text(0.5, -0.06, "", transform=ax.transAxes, ha="center", va="top", fontsize=7.2)) for ax in self.axes]
         self.titles = [self.move(self.figure.text(0.02, y, "", va="top", fontsize=12.5, color=c)) for y, c in ((0.975, "#00714F"), (0.49, COLOURS["few"]))]
         self.figure.subplots_adjust(top=0.9)
         for k, ax in enumerate(self.axes):  # leave room for the second headline
@@ -288,8 +288,8 @@ class Changed(Canvas):
     def update(self, gained, lost, images, words) -> None:
         """``gained`` and ``lost`` all indices; ``images`` index array to pictures; ``words`` index to its caption."""
         half = 2 * self.COLUMNS
-        for part, (indices, what) in enumerate(((gained, "right now, wrong under DR"), (lost, "wrong now, right under DR"))):
-            self.titles[part].set_text(f"{'Gained' if not part else 'Lost'}: {len(indices)} test images {what}" + ("; the rarest classes first" if len(indices) > half else ""))
+        for part, (indices, what) in enumerate(((gained, "DR has them wrong"), (lost, "DR has them right"))):
+            self.titles[part].set_text(f"{'Gained' if not part else 'Lost'}: {len(indices)} test images ({what})" + (", rarest classes first" if len(indices) > half else ""))
             shown = indices[:half]
             pixels = images(shown) if len(shown) else []
             for k in range(half):

@@ -226,7 +226,7 @@ class Panel:
             for name, tag in (("DR", "was"), ("current", "now")):
                 row = logits[name][k]
                 c = int(row.argmax())
-                lines.append(f"{tag} {short(classes[c], 10)} {100 * metrics.softmax(row[None])[0, c]:.0f} %")
+                lines.append(f"{tag} {short(classes[c], 9)} {100 * metrics.softmax(row[None])[0, c]:.0f} %")
             return "\n".join(lines)
 
         self.figures["changed"].update(gained, lost, self.engine.images, words)
