@@ -6,7 +6,9 @@ images are random pixels: time does not depend on what they show.
 
 from __future__ import annotations
 
+import contextlib
 import multiprocessing as mp
+import os
 import statistics
 import time
 from pathlib import Path
@@ -56,7 +58,8 @@ def _compare(stage: str, device: str, steps: int) -> list[dict]:
     for name in ("plain", "h2t"):
         here, there = context.Pipe()
         process = context.Process(target=_worker, args=(there, name, stage, device))
-        process.start()
+        with _environment(_DEFAULT_OPENMP if name == "plain" else {}):
+            process.start()
         loops[name] = (here, process)
     for here, _ in loops.values():
         here.send(("step", 2))
@@ -84,6 +87,21 @@ def _compare(stage: str, device: str, steps: int) -> list[dict]:
             "images_per_s": round(BATCH / ms), "ratio": round(plain / ms, 2), "network_share": share,
         })  # fmt: skip
     return rows
+
+
+# h2t lets idle OpenMP threads sleep (h2t/__init__.py); the plain loop keeps libgomp's own default, which is to spin.
+_DEFAULT_OPENMP = {"GOMP_SPINCOUNT": "300000"}
+
+
+@contextlib.contextmanager
+def _environment(changes: dict[str, str]):
+    before = {k: os.environ.get(k) for k in changes}
+    os.environ.update(changes)
+    try:
+        yield
+    finally:
+        for k, v in before.items():
+            os.environ.pop(k) if v is None else os.environ.update({k: v})
 
 
 def _worker(pipe, name: str, stage: str, device: str) -> None:
@@ -118,8 +136,6 @@ class _Pictures:
 
 def _plain(stage: str, device: str) -> dict:
     """PIL transforms in a DataLoader, NCHW, fp32, accuracy and loss fetched every step."""
-    import os
-
     import torch
     import torch.nn.functional as F
     from torch.utils.data import DataLoader, WeightedRandomSampler

