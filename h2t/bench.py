@@ -89,7 +89,7 @@ def _compare(stage: str, device: str, steps: int) -> list[dict]:
     return rows
 
 
-# h2t lets idle OpenMP threads sleep (h2t/__init__.py); the plain loop keeps libgomp's own default, which is to spin.
+# h2t lets waiting OpenMP threads sleep soon (h2t/__init__.py); the plain loop keeps libgomp's own default.
 _DEFAULT_OPENMP = {"GOMP_SPINCOUNT": "300000"}
 
 
