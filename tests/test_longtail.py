@@ -1,4 +1,6 @@
+import errno
 import json
+import os
 
 import numpy as np
 import pytest
@@ -8,6 +10,7 @@ from hypothesis import strategies as st
 from h2t import Error
 from h2t.data import longtail
 from h2t.data.files import Paths
+from h2t.files import write_atomic
 
 PUBLISHED = [(100, 500, {200: 9502, 100: 10847, 50: 12608, 10: 19573}), (10, 5000, {200: 11203, 100: 12406, 50: 13996, 10: 20431})]
 
@@ -28,17 +31,25 @@ def test_profiles_fall_from_n_max_to_n_max_over_the_factor(classes, n_min, facto
     assert set(longtail.class_counts(n_min * factor, factor, classes, "step")) <= {n_min, n_min * factor}
 
 
-@given(st.lists(st.integers(5, 300), min_size=2, max_size=12), st.floats(1, 20), st.sampled_from(["exponential", "step"]))
+@given(st.lists(st.integers(1, 300), min_size=2, max_size=12), st.one_of(st.floats(1, 20), st.integers(1, 20)), st.sampled_from(["exponential", "step"]))
 def test_the_largest_n_max_fits_and_one_more_does_not(available, factor, profile):
     have = np.array(available)
     n = longtail.largest_n_max(have, factor, profile)
 
-    def needs(n):
-        return [int(n * (1 / factor) ** (i / (len(have) - 1))) if profile == "exponential" else int(n / (1 if i < len(have) - len(have) // 2 else factor)) for i in range(len(have))]
+    def fits(n):
+        try:
+            return (longtail.class_counts(n, factor, len(have), profile) <= have).all()
+        except Error:  # a class ends empty, which asks for no more than there is
+            return None
 
-    slack = 1e-6  # a count that sits on a whole number may round either way
-    assert all(k <= h + 1 for k, h in zip(needs(n * (1 - slack)), have, strict=True))
-    assert n == have.max() or any(k > h for k, h in zip(needs(n + 2), have, strict=True))
+    assert fits(n) is not False
+    assert n == have.max() or fits(n + 1) is not True
+
+
+def test_n_max_0_never_asks_for_more_than_there_is_where_one_over_the_factor_is_rounded():
+    for profile in ("exponential", "step"):
+        have = longtail.class_counts(300, 3, 2, profile) - [0, 1]  # 300 / 3 is 100, and 99 are there
+        assert (longtail.class_counts(longtail.largest_n_max(have, 3, profile), 3, 2, profile) <= have).all()
 
 
 def slow_draw(labels, counts, seed):
@@ -90,9 +101,52 @@ def test_a_manifest_that_was_tampered_with_is_refused(tmp_path):
     (tmp_path / "indices.npy").write_bytes(b"junk")
     with pytest.raises(Error, match="is damaged"):
         longtail.Manifest.load(tmp_path)
+    (tmp_path / "indices.npy").write_bytes(b"")
+    with pytest.raises(Error, match="is damaged"):
+        longtail.Manifest.load(tmp_path)
     (tmp_path / "indices.npy").unlink()
     with pytest.raises(Error, match="indices.npy does not exist"):
         longtail.Manifest.load(tmp_path)
+
+
+def test_counts_that_were_tampered_with_are_refused(tmp_path):
+    make(LABELS, imbalance_factor=5.0).save(tmp_path)
+    record = json.loads((tmp_path / "split.json").read_text())
+    record["counts"][0] = 49
+    (tmp_path / "split.json").write_text(json.dumps(record))
+    with pytest.raises(Error, match="is damaged .its counts are not those of its labels"):
+        longtail.Manifest.load(tmp_path)
+
+
+def no_space(*_):
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+@pytest.mark.parametrize("where", ["content", "fsync"])
+def test_a_full_disk_leaves_the_file_as_it_was(tmp_path, monkeypatch, where):
+    write_atomic(tmp_path / "x", b"before")
+    if where == "fsync":
+        monkeypatch.setattr(os, "fsync", no_space)
+    with pytest.raises(Error, match="cannot write .*x: No space left on device"):
+        write_atomic(tmp_path / "x", no_space if where == "content" else b"after")
+    assert (tmp_path / "x").read_bytes() == b"before" and [p.name for p in tmp_path.iterdir()] == ["x"]
+
+
+def test_a_full_disk_while_a_manifest_is_saved(tmp_path, monkeypatch):
+    monkeypatch.setattr(os, "fsync", no_space)
+    with pytest.raises(Error, match="cannot write .*indices.npy: No space left on device"):
+        make(LABELS, imbalance_factor=5.0).save(tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_exported_paths_keep_foreign_bytes_and_refuse_line_breaks(tmp_path):
+    m = longtail.build(np.array([0, 1]), classes=("a", "b"), source="folder", profile="natural")
+    paths = Paths.of(["a\udcff.png", "b.png"])
+    longtail.export_list(m, tmp_path / "l.txt", paths)
+    assert (tmp_path / "l.txt").read_bytes() == b"a\xff.png 0\nb.png 1\n"
+    assert longtail.import_list(tmp_path / "l.txt", m.labels, paths).tolist() == [0, 1]
+    with pytest.raises(Error, match="holds a line break"):
+        longtail.export_list(m, tmp_path / "l.txt", ["a\nb.png", "b.png"])
 
 
 @pytest.mark.parametrize("named", [False, True])
@@ -115,6 +169,11 @@ def test_a_list_file_goes_out_and_comes_back(tmp_path, named):
         ({"imbalance_factor": 100.0}, "imbalance_factor 100.0 with n_max 50 leaves class 3 without an image; lower the factor to at most 50"),
         ({"imbalance_factor": 2.0, "n_max": 500}, "n_max is 500, but the largest class has 50 images"),
         ({"imbalance_factor": float("nan")}, "imbalance_factor is nan"),
+        ({"imbalance_factor": float("inf")}, "imbalance_factor is inf"),
+        ({"imbalance_factor": 1e12}, "with n_max 50 leaves class 1 without an image"),
+        ({"imbalance_factor": 2.0, "n_max": -1}, "n_max is -1; .* at least 1"),
+        ({"imbalance_factor": 2.0, "split_seed": -1}, "split_seed is -1"),
+        ({"imbalance_factor": 2.0, "split_seed": 2**40}, "split_seed is 1099511627776"),
         ({"profile": "linear"}, "profile is 'linear'; choose one of exponential, step, natural"),
     ],
 )
@@ -130,6 +189,11 @@ def test_a_class_with_too_few_images_is_named():
     assert make(labels, imbalance_factor=2.0).counts[1] == 3  # n_max 0 takes what fits
     with pytest.raises(Error, match="class 'b' has no training image"):
         make(np.array([0, 0, 2, 2]))
+
+
+def test_a_label_without_a_count_is_refused():
+    with pytest.raises(Error, match="label 5 is outside the 2 classes"):
+        longtail.draw(np.arange(6), np.array([1, 1]), 0)
 
 
 def test_natural_keeps_every_image():

@@ -1,3 +1,4 @@
+import errno
 import os
 
 import numpy as np
@@ -94,6 +95,11 @@ def put(name, value):
         (put("test_labels", np.full(12, 7)), "a label 7, outside its 3 classes"),
         (put("train_labels", np.array([{}] * 12, dtype=object)), "'train_labels' holds pickled objects"),
         (put("class_names", np.array(["a", "b"])), "a label 2, outside its 2 classes"),
+        (put("class_names", np.array("a")), r"class_names has shape \(\)"),
+        (put("class_names", np.array(["a", "b", "c", "d"])), "class 3 has no training image"),
+        (put("train_labels", np.arange(12) % 3 * 2), "class 1 has no training image"),
+        (put("train_labels", np.array([0, 1, 2, *[10**7] * 9])), "class 3 has no training image"),
+        (put("train_images", np.zeros((12, 0, 0), np.uint8)), "train_images is empty"),
     ],
 )
 def test_a_bad_npz_is_refused(tmp_path, change, message):
@@ -111,6 +117,29 @@ def test_a_file_that_is_no_npz_is_refused(tmp_path):
             load("npz", str(tmp_path / "y.npz"))
     with pytest.raises(Error, match="none.npz does not exist"):
         load("npz", str(tmp_path / "none.npz"))
+    np.save(tmp_path / "z.npy", np.zeros(3))
+    with pytest.raises(Error, match="z.npy is not a readable npz file: it holds a single array"):
+        load("npz", str(tmp_path / "z.npy"))
+
+
+def test_a_compressed_npz_with_changed_bytes_is_refused(tmp_path):
+    np.savez_compressed(tmp_path / "x.npz", train_images=R.integers(0, 9, (60, 9, 9)).astype(np.uint8), train_labels=np.arange(60) % 3)
+    content = bytearray((tmp_path / "x.npz").read_bytes())
+    content[200:260] = bytes(b ^ 0xFF for b in content[200:260])
+    (tmp_path / "x.npz").write_bytes(content)
+    with pytest.raises(Error, match="x.npz"):
+        load("npz", tmp_path / "x.npz")
+
+
+def test_npz_class_names_may_be_bytes(tmp_path):
+    save_npz(tmp_path / "x.npz", class_names=np.array([b"a", b"b", b"c"]))
+    assert load("npz", tmp_path / "x.npz").train.classes == ("a", "b", "c")
+
+
+def test_a_set_of_single_images_cannot_be_split(tmp_path):
+    np.savez(tmp_path / "x.npz", train_images=np.zeros((3, 9, 9), np.uint8), train_labels=np.arange(3))
+    with pytest.raises(Error, match="no test part, and no class .* has two images"):
+        load("npz", tmp_path / "x.npz")
 
 
 def test_a_folder_of_classes(tmp_path, cache):
@@ -132,6 +161,75 @@ def test_decoded_images_are_kept_and_a_changed_image_is_noticed(tmp_path, cache)
     picture(seed=77).save(root / "train" / "cat" / "0.png")
     os.utime(root / "train" / "cat" / "0.png", ns=(1, 1))
     assert not np.array_equal(load("folder", str(root), progress=False).train.images[0], before)
+
+
+def test_a_damaged_cache_is_decoded_again(tmp_path, cache):
+    root = tree(tmp_path / "set")
+    before = np.array(load("folder", root, progress=False).train.images)
+    for path in cache.iterdir():
+        path.write_bytes(path.read_bytes()[:130])
+    assert np.array_equal(load("folder", root, progress=False).train.images, before)
+
+
+def test_a_disk_too_small_for_the_cache_ends_in_one_message(tmp_path, cache, monkeypatch):
+    """Space is claimed before the map is written: a disk that fills up under a memory map would kill the process."""
+
+    def full(*_):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "posix_fallocate", full, raising=False)
+    with pytest.raises(Error, match="cannot write the image cache .*npy: No space left on device; .* set H2T_CACHE"):
+        load("folder", tree(tmp_path / "set"), progress=False)
+    assert list(cache.iterdir()) == []
+
+
+def test_space_is_checked_where_a_file_system_cannot_reserve_it(tmp_path, cache, monkeypatch):
+    def cannot(*_):
+        raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
+
+    monkeypatch.setattr(os, "posix_fallocate", cannot, raising=False)
+    root = tree(tmp_path / "set")
+    assert len(load("folder", root, progress=False).train) == 6
+    monkeypatch.setattr("shutil.disk_usage", lambda _: type("Usage", (), {"free": 100}))
+    with pytest.raises(Error, match="No space left"):
+        load("folder", root, image_size=16, progress=False)
+
+
+def test_a_cache_that_cannot_be_made_is_named(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(Error, match="cannot write the image cache .*file"):
+        load("folder", tree(tmp_path / "set"), cache=tmp_path / "file", progress=False)
+
+
+@pytest.mark.parametrize("first", ["RGB", "L"])
+def test_a_grey_image_costs_the_others_no_colour(tmp_path, first):
+    root = tree(tmp_path / "set", n=2)
+    for part in ("train", "test"):
+        picture(mode=first).save(root / part / "cat" / "0.png")
+        picture(mode={"L": "RGB", "RGB": "L"}[first]).save(root / part / "dog" / "1.png")
+    data = load("folder", root, progress=False)
+    for path, image in zip(data.train.paths, data.train.images, strict=True):
+        assert np.array_equal(image, np.asarray(Image.open(root / "train" / path).convert("RGB"))), path
+
+
+def test_grey_images_stay_grey(tmp_path):
+    root = tree(tmp_path / "set", n=2)
+    for path in root.rglob("*.png"):
+        picture(mode="L").save(path)
+    assert load("folder", root, progress=False).train.images.shape[3] == 1
+
+
+def test_hidden_files_are_no_images(tmp_path):
+    root = tree(tmp_path / "set")
+    (root / "train" / "cat" / ".ipynb_checkpoints").mkdir()
+    picture().save(root / "train" / "cat" / ".ipynb_checkpoints" / "0-checkpoint.png")
+    (root / "train" / "cat" / "._0.png").write_bytes(b"resource fork")
+    assert list(load("folder", root, progress=False).train.paths)[:3] == ["cat/0.png", "cat/1.png", "cat/2.png"]
+
+
+def test_parts_without_train_are_not_taken_for_classes(tmp_path):
+    with pytest.raises(Error, match="has val/ but no train/"):
+        load("folder", tree(tmp_path / "set", ("val", "test")), progress=False)
 
 
 def test_class_folders_alone_are_split(tmp_path):
@@ -199,6 +297,21 @@ def test_an_image_behind_a_link_out_of_the_root_is_refused(tmp_path):
         load("folder", str(root), progress=False)
 
 
+def test_a_class_folder_that_links_out_of_the_root_is_refused(tmp_path):
+    root = tree(tmp_path / "set")
+    (root / "train" / "cat").rename(tmp_path / "cat")
+    (root / "train" / "cat").symlink_to(tmp_path / "cat")
+    with pytest.raises(Error, match="cat.*0.png .* leads outside the image root"):
+        load("folder", root, progress=False)
+
+
+def test_links_within_the_root_and_a_root_that_is_a_link_are_followed(tmp_path):
+    root = tree(tmp_path / "set")
+    (root / "train" / "dog" / "twin.png").symlink_to(root / "train" / "cat" / "0.png")
+    (tmp_path / "alias").symlink_to(root)
+    assert load("folder", tmp_path / "alias", progress=False).train.counts.tolist() == [3, 4]
+
+
 def lists(root, lines, test="test/cat/0.png 0\ntest/dog/0.png 1\n"):
     tree(root)
     (root / "X_train.txt").write_text(lines)
@@ -241,6 +354,7 @@ def test_paths_may_contain_spaces_and_lines_may_end_in_crlf(tmp_path):
         ("/etc/b.jpg 0\n", "line 1: the path '/etc/b.jpg' leaves"),
         ("a/../../b.jpg 0\n", "line 1: the path"),
         ("C:\\b.jpg 0\n", "line 1: the path"),
+        ("a.jpg 0\nb\0.jpg 1\n", "line 2: the path .* holds a zero byte"),
         ("", "is empty"),
     ],
 )
@@ -248,6 +362,28 @@ def test_a_malformed_list_is_refused_with_its_line(tmp_path, lines, message):
     (tmp_path / "l.txt").write_text(lines)
     with pytest.raises(Error, match="l.txt.*" + message):
         files.read_list(tmp_path / "l.txt")
+
+
+def test_lists_read_in_blocks_give_what_a_plain_loop_gives(tmp_path, monkeypatch):
+    r = np.random.default_rng(5)
+    lines = [f"{'d ' * r.integers(0, 3)}{'x' * r.integers(1, 40)}.jpg {r.integers(0, 10 ** r.integers(1, 8))}" for _ in range(300)]
+    (tmp_path / "l.txt").write_text("\n".join(lines) + "\n" * r.integers(0, 3))
+    for block in (1, 7, 64, 1000, 1 << 20):
+        monkeypatch.setattr(files, "BLOCK", block)
+        paths, labels = files.read_list(tmp_path / "l.txt")
+        assert list(paths) == [line.rsplit(" ", 1)[0] for line in lines]
+        assert labels.tolist() == [int(line.rsplit(" ", 1)[1]) for line in lines]
+    monkeypatch.setattr(files, "BLOCK", 64)
+    (tmp_path / "l.txt").write_text("\n".join([*lines, "bad", *lines]))
+    with pytest.raises(Error, match="line 301: 'bad'"):
+        files.read_list(tmp_path / "l.txt")
+
+
+def test_a_list_named_after_two_parts_is_refused(tmp_path):
+    lists(tmp_path / "set", GOOD, test="")
+    (tmp_path / "set" / "X_train.txt").rename(tmp_path / "set" / "latest_train.txt")
+    with pytest.raises(Error, match="latest_train.txt is named after train and test"):
+        load("lists", tmp_path / "set", progress=False)
 
 
 def test_names_with_two_dots_are_no_escape(tmp_path):
@@ -259,8 +395,9 @@ def test_names_with_two_dots_are_no_escape(tmp_path):
     ("train", "test", "message"),
     [
         (GOOD + "train/none.png 1\n", None, "image .*train/none.png .* does not exist"),
-        (GOOD, "test/cat/0.png 5\n", "label 5 is outside the range of the training list: its labels must be 0 to 1"),
-        ("train/cat/0.png 0\ntrain/dog/1.png 2\n", None, "label 1 is outside the range"),
+        (GOOD, "test/cat/0.png 5\n", "label 5 is outside the range of the training list .* its labels are 0 to 1"),
+        ("train/cat/0.png 0\ntrain/dog/1.png 2\n", None, "has label 2 but no image of class 1"),
+        ("train/cat/0.png 0\ntrain/dog/1.png 999999999999\n", None, "has label 999999999999 but no image of class 1"),
     ],
 )
 def test_lists_that_do_not_fit_are_refused(tmp_path, train, test, message):
@@ -305,6 +442,24 @@ def test_cifar_from_a_folder_that_is_there(tmp_path, monkeypatch):
 def test_bad_names_are_refused(name, message):
     with pytest.raises(Error, match=message):
         load(name)
+
+
+@pytest.mark.parametrize(
+    ("how", "message"),
+    [
+        ({"test_fraction": 1.5}, "test_fraction is 1.5"),
+        ({"test_fraction": float("nan")}, "test_fraction is nan"),
+        ({"test_fraction": 0}, "test_fraction is 0"),
+        ({"split_seed": -1}, "split_seed is -1"),
+        ({"split_seed": 2**32}, "split_seed is 4294967296"),
+        ({"image_size": -3}, "image_size is -3"),
+        ({"image_size": 8.5}, "image_size is 8.5"),
+        ({"channels": 2}, "channels is 2; choose 0"),
+    ],
+)
+def test_parameters_out_of_range_are_refused(how, message):
+    with pytest.raises(Error, match=message):
+        load("digits", **how)
 
 
 def test_too_small_images_are_refused(tmp_path):

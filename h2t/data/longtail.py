@@ -25,33 +25,44 @@ def class_counts(n_max: int, imbalance_factor: float, num_classes: int, profile:
     Arguments: ``n_max`` images of the largest class; ``imbalance_factor`` IF = n_max / n_min >= 1; ``num_classes`` C.
     Returns: (C,) int64. Raises: ``h2t.Error`` for a factor below 1 or one that leaves a class empty.
     """
-    if not imbalance_factor >= 1:
+    shares = _shares(imbalance_factor, num_classes, profile)
+    if n_max < 1:
+        raise Error(f"n_max is {n_max}; it is the number of images of the largest class and must be at least 1")
+    counts = _scaled(n_max, imbalance_factor, shares)
+    if counts.min() < 1:
+        raise Error(
+            f"imbalance_factor {imbalance_factor} with n_max {n_max} leaves class {counts.argmin()} without an image; "
+            f"lower the factor to at most {n_max} or raise n_max"
+        )
+    return counts
+
+
+def _shares(imbalance_factor: float, num_classes: int, profile: str) -> np.ndarray:
+    """Each class's share of n_max, (C,) float64, from 1 down to 1 / IF."""
+    if not 1 <= imbalance_factor < np.inf:
         raise Error(f"imbalance_factor is {imbalance_factor}; it is the largest over the smallest class and must be at least 1")
     if profile not in ("exponential", "step"):
         raise Error(f"profile is {profile!r}; choose one of {', '.join(PROFILES)}")
     steps = max(num_classes - 1, 1)
     if profile == "exponential":
-        counts = [int(n_max * (1 / imbalance_factor) ** (i / steps)) for i in range(num_classes)]
-        counts[-1] = int(Fraction(n_max) / Fraction(imbalance_factor)) if num_classes > 1 else n_max
-    else:
-        head = num_classes - num_classes // 2
-        counts = [n_max] * head + [int(Fraction(n_max) / Fraction(imbalance_factor))] * (num_classes - head)
-    if min(counts) < 1:
-        c = counts.index(min(counts))
-        raise Error(
-            f"imbalance_factor {imbalance_factor} with n_max {n_max} leaves class {c} without an image; "
-            f"lower the factor to at most {n_max} or raise n_max"
-        )
-    return np.array(counts, dtype=np.int64)
+        return np.array([(1 / imbalance_factor) ** (i / steps) for i in range(num_classes)])
+    return np.where(np.arange(num_classes) < num_classes - num_classes // 2, 1.0, 1 / imbalance_factor)
+
+
+def _scaled(n_max: int, imbalance_factor: float, shares: np.ndarray) -> np.ndarray:
+    counts = (n_max * shares).astype(np.int64)
+    if len(shares) > 1:  # 1 / IF is rounded, so that 300 / 3 would come out as 99
+        counts[shares == shares[-1]] = int(Fraction(int(n_max)) / Fraction(imbalance_factor))
+    return counts
 
 
 def largest_n_max(available: np.ndarray, imbalance_factor: float, profile: str) -> int:
     """The largest n_max for which no class needs more images than it has. ``available`` (C,) images per class."""
     low, high = 1, int(available.max())
-    shares = class_counts(10**9, imbalance_factor, len(available), profile) / 10**9
+    shares = _shares(imbalance_factor, len(available), profile)
     while low < high:
         middle = (low + high + 1) // 2
-        low, high = (middle, high) if (np.floor(middle * shares) <= available).all() else (low, middle - 1)
+        low, high = (middle, high) if (_scaled(middle, imbalance_factor, shares) <= available).all() else (low, middle - 1)
     return low
 
 
@@ -61,8 +72,13 @@ def draw(labels: np.ndarray, counts: np.ndarray, seed: int) -> np.ndarray:
     Subsets of smaller counts are contained in those of larger ones with the same seed. No global generator is touched.
 
     Arguments: ``labels`` (N,) int64; ``counts`` (C,); ``seed``. Returns: (sum of counts,) int64, class after class.
-    Raises: ``h2t.Error`` for a class with fewer images than asked.
+    Raises: ``h2t.Error`` for a class with fewer images than asked, a label without a count, or a seed out of range.
     """
+    if not isinstance(seed, int | np.integer) or not 0 <= seed < 2**32:
+        raise Error(f"split_seed is {seed!r}; it must be a whole number from 0 to 4294967295")
+    if len(labels) and not 0 <= labels.min() <= labels.max() < len(counts):
+        wrong = labels.max() if labels.max() >= len(counts) else labels.min()
+        raise Error(f"label {wrong} is outside the {len(counts)} classes that counts are given for")
     have = np.bincount(labels, minlength=len(counts))
     if (have < counts).any():
         c = int(np.flatnonzero(have < counts)[0])
@@ -118,9 +134,11 @@ class Manifest:
             indices, labels = (np.load(folder / f"{name}.npy", allow_pickle=False) for name in ("indices", "labels"))
             keys = ("source", "profile", "imbalance_factor", "n_max", "split_seed")
             manifest = cls(**{k: record[k] for k in keys}, indices=indices, labels=labels, counts=tuple(record["counts"]))
+            if manifest.counts != tuple(np.bincount(labels, minlength=len(manifest.counts)).tolist()):
+                raise ValueError("its counts are not those of its labels")
         except FileNotFoundError as e:
             raise Error(f"{e.filename} does not exist; prepare the data with notebook 01 first") from None
-        except (OSError, ValueError, KeyError, TypeError) as e:
+        except (OSError, ValueError, KeyError, TypeError, EOFError) as e:
             raise Error(f"the manifest in {folder} is damaged ({' '.join(str(e).split())}); prepare the data again") from None
         if manifest.hash != record.get("hash"):
             raise Error(f"{folder / 'indices.npy'} does not fit the hash in split.json; prepare the data again")
@@ -190,11 +208,14 @@ def export_list(manifest: Manifest, file: str | Path, paths=None) -> None:
 
     Arguments: ``paths`` (M,) relative to the image root; array-backed sources have none, and their images are named
     ``train/<label>/<index>.png`` by their index in the source.
+    Raises: ``h2t.Error`` for a path that holds a line break, which the format cannot say.
     """
     if paths is None:
         paths = [f"train/{label}/{index}.png" for index, label in zip(manifest.indices, manifest.labels, strict=True)]
-    lines = "".join(f"{path} {label}\n" for path, label in zip(paths, manifest.labels, strict=True))
-    write_atomic(file, lines.encode())
+    lines = [f"{path} {label}\n" for path, label in zip(paths, manifest.labels, strict=True)]
+    if broken := next((line for line in lines if "\n" in line[:-1]), None):
+        raise Error(f"the path in {broken!r} holds a line break, which a list file cannot; rename the image")
+    write_atomic(file, "".join(lines).encode("utf-8", "surrogateescape"))
 
 
 def import_list(file: str | Path, labels: np.ndarray, paths=None) -> np.ndarray:

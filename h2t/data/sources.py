@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 
-from h2t.data import files
+from h2t.data import files, npz
+from h2t.data.decode import decode
 from h2t.data.split import Dataset, Split
 from h2t.errors import Error
 
 
 def load(
-    name: str, root: str = "", *, image_size: int = 0, channels: int = 0, test_fraction: float = 0.2,
+    name: str, root: str | Path = "", *, image_size: int = 0, channels: int = 0, test_fraction: float = 0.2,
     split_seed: int = 0, cache: str | Path | None = None, progress: bool = True,
 ) -> Dataset:  # fmt: skip
     """Load a set of images by the name of its source.
@@ -25,23 +25,28 @@ def load(
       (N,) or (N, 1), and optionally val_*, test_* and class_names.
     - ``folder``: ``root`` holds train/<class>/*, and optionally val/ and test/ alike, or the class folders themselves.
     - ``lists``: ``root`` is the image root with one list file each that matches *train*.txt, and optionally *val*.txt and
-      *test*.txt; lists that lie elsewhere are named LISTS:IMAGES.
+      *test*.txt; lists that lie elsewhere are named LISTS:IMAGES. Where the field tests on a validation list, as on
+      iNaturalist 2018, name that list *test*.txt.
 
     A set without a test part is split by ``split_seed``, stratified; ``test_fraction`` of every class, and at least one
-    image where it has two, is held out.
+    image where it has two, is held out; a single image stays in training. A validation part is never used as test part.
 
     Arguments: ``image_size`` pixels a side to resize to, 0 as they are; ``channels`` 1 or 3, 0 as they are; ``cache``
     folder for decoded files. Raises: ``h2t.Error`` for every kind of bad input, naming the file, line or class at fault.
     """
     if name not in SOURCES:
         raise Error(f"source is {name!r}; choose one of {', '.join(SOURCES)}")
+    root = str(root)
     if name != "digits" and not root:
         raise Error(f"source {name!r} needs root: {_ROOTS[name]}")
+    _check(image_size, channels, test_fraction, split_seed)
     how = {"image_size": image_size, "channels": channels, "cache": Path(cache) if cache else None, "progress": progress}
     parts = SOURCES[name](root, **how)
     train = parts["train"]
     if "test" not in parts:
         kept, held = stratified(train.labels, len(train.classes), test_fraction, split_seed)
+        if not len(held):
+            raise Error(f"{name} has no test part, and no class of {root} has two images to hold one out; add a test part")
         parts = {**parts, "train": train.take(kept), "test": train.take(held)}
     for part, split in parts.items():
         if min(split.images.shape[1:3]) < 8:
@@ -51,14 +56,25 @@ def load(
     return Dataset(name, parts["train"], parts["test"], parts.get("val"))
 
 
+def _check(image_size, channels, test_fraction, split_seed) -> None:
+    if not isinstance(image_size, int | np.integer) or image_size < 0:
+        raise Error(f"image_size is {image_size!r}; it must be a whole number of pixels, or 0 to keep the images as they are")
+    if channels not in (0, 1, 3):
+        raise Error(f"channels is {channels!r}; choose 0 (as they are), 1 (grey) or 3 (RGB)")
+    if not 0 < test_fraction < 1:
+        raise Error(f"test_fraction is {test_fraction!r}; it must lie between 0 and 1")
+    if not isinstance(split_seed, int | np.integer) or not 0 <= split_seed < 2**32:
+        raise Error(f"split_seed is {split_seed!r}; it must be a whole number from 0 to 4294967295")
+
+
 def stratified(labels: np.ndarray, num_classes: int, fraction: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
     """Hold out a share of every class: at least one image where it has two, never its last one.
 
     Returns: kept and held-out indices, ascending. No global generator is touched.
     """
     generator, held = np.random.default_rng([seed, 0x5917]), []
-    for c in range(num_classes):
-        indices = np.flatnonzero(labels == c)
+    ends = np.cumsum(np.bincount(labels, minlength=num_classes))
+    for indices in np.split(np.argsort(labels, kind="stable"), ends[:-1]):
         number = min(max(round(fraction * len(indices)), 1), len(indices) - 1)
         held.append(generator.permutation(indices)[: max(number, 0)])
     test = np.sort(np.concatenate(held))
@@ -95,63 +111,17 @@ def _cifar(name: str) -> Callable[..., dict[str, Split]]:
 
 
 def _npz(root, *, image_size, channels, **_) -> dict[str, Split]:
-    path = Path(root)
-    if not path.is_file():
-        raise Error(f"npz file {path} does not exist")
-    try:
-        with np.load(path, allow_pickle=False) as archive:
-            names = set(archive.files)
-            if missing := {"train_images", "train_labels"} - names:
-                raise Error(f"{path} lacks the array {sorted(missing)[0]!r}; it holds {', '.join(sorted(names)) or 'nothing'}")
-            parts = [p for p in ("train", "val", "test") if f"{p}_images" in names or f"{p}_labels" in names]
-            for p in parts:
-                if lacking := {f"{p}_images", f"{p}_labels"} - names:
-                    raise Error(f"{path} lacks the array {lacking.pop()!r}")
-            class_names = _read(archive, path, "class_names") if "class_names" in names else None
-            arrays = {p: _npz_part(archive, path, p) for p in parts}
-    except (OSError, ValueError, zipfile.BadZipFile, EOFError) as e:
-        raise Error(f"{path} is not a readable npz file: {' '.join(str(e).split())}") from None
-    highest = max(int(labels.max()) for _, labels in arrays.values())
-    count = len(class_names) if class_names is not None else int(arrays["train"][1].max()) + 1
-    if highest >= count:
-        raise Error(f"{path} has a label {highest}, outside its {count} classes 0 to {count - 1}")
-    classes = tuple(map(str, class_names)) if class_names is not None else tuple(map(str, range(count)))
+    arrays, classes = npz.read(Path(root))
     return {p: _array_split(images, labels, classes, image_size, channels) for p, (images, labels) in arrays.items()}
-
-
-def _read(archive, path: Path, name: str) -> np.ndarray:
-    try:
-        return archive[name]
-    except ValueError as e:
-        if "pickle" in str(e) or "Object arrays" in str(e):
-            raise Error(f"{path}: the array {name!r} holds pickled objects, which are not read; save plain numbers") from None
-        raise Error(f"{path}: the array {name!r} is damaged: {e}") from None
-
-
-def _npz_part(archive, path: Path, part: str) -> tuple[np.ndarray, np.ndarray]:
-    images, labels = _read(archive, path, f"{part}_images"), _read(archive, path, f"{part}_labels")
-    if images.dtype != np.uint8 or images.ndim not in (3, 4) or (images.ndim == 4 and images.shape[3] not in (1, 3)):
-        raise Error(f"{path}: {part}_images is {images.dtype} of shape {images.shape}; it must be uint8 (N, H, W) or (N, H, W, 3)")
-    if labels.ndim == 2 and labels.shape[1] == 1:
-        labels = labels[:, 0]
-    if labels.ndim != 1 or not np.issubdtype(labels.dtype, np.integer):
-        raise Error(f"{path}: {part}_labels is {labels.dtype} of shape {labels.shape}; it must be whole numbers (N,) or (N, 1)")
-    if len(images) != len(labels):
-        raise Error(f"{path}: {part}_images has {len(images)} images, {part}_labels {len(labels)} labels")
-    if not len(images):
-        raise Error(f"{path}: {part}_images is empty")
-    if labels.min() < 0:
-        raise Error(f"{path}: {part}_labels has a negative label {labels.min()}")
-    return images[..., None] if images.ndim == 3 else images, labels.astype(np.int64)
 
 
 def _folder(root, **how) -> dict[str, Split]:
     top = Path(root)
     if not top.is_dir():
         raise Error(f"folder {top} does not exist; it must hold train/<class>/ or one folder of images per class")
-    there = [p for p in ("train", "val", "test") if (top / p).is_dir()]
-    if "train" not in there:
-        there = [""]
+    there = [p for p in ("train", "val", "test") if (top / p).is_dir()] or [""]
+    if there[0] not in ("train", ""):
+        raise Error(f"folder {top} has {there[0]}/ but no train/; put the training images in {top}/train/<class>/")
     parts, classes = {}, None
     for part in there:
         paths, labels, found = files.list_folder(top / part, classes)
@@ -170,7 +140,11 @@ def _lists(root, **how) -> dict[str, Split]:
         if not path.is_dir():
             raise Error(f"{name} {path} does not exist; root is the folder of both, or LISTS:IMAGES")
     parts, highest = {}, -1
-    for part in ("train", "val", "test"):
+    kinds = ("train", "val", "test")
+    for path in sorted(folder.glob("*.txt")):
+        if len(several := [k for k in kinds if k in path.stem.lower()]) > 1:
+            raise Error(f"list file {path} is named after {' and '.join(several)}; rename it to say which part it is")
+    for part in kinds:
         found = sorted(p for p in folder.glob("*.txt") if part in p.stem.lower())
         if len(found) > 1:
             raise Error(f"{folder} has several {part} lists ({', '.join(p.name for p in found)}); keep one")
@@ -179,15 +153,17 @@ def _lists(root, **how) -> dict[str, Split]:
             parts[part], highest = (image_root, paths, labels), max(highest, int(labels.max()))
     if "train" not in parts:
         raise Error(f"{folder} has no list file *train*.txt")
-    have = np.bincount(parts["train"][2])
-    if highest >= len(have) or (have == 0).any():
-        c = highest if highest >= len(have) else int(np.flatnonzero(have == 0)[0])
-        raise Error(f"label {c} is outside the range of the training list: its labels must be 0 to {len(have) - 1}, each with an image")
-    return _decoded(parts, tuple(map(str, range(len(have)))), how)
+    listed = np.unique(parts["train"][2])
+    if (gaps := np.flatnonzero(listed != np.arange(len(listed)))).size:
+        c = int(gaps[0])
+        raise Error(f"the training list in {folder} has label {listed[c]} but no image of class {c}; labels must be 0 to C - 1, each with an image")
+    if highest >= len(listed):
+        raise Error(f"label {highest} is outside the range of the training list in {folder}: its labels are 0 to {len(listed) - 1}")
+    return _decoded(parts, tuple(map(str, range(len(listed)))), how)
 
 
 def _decoded(parts, classes, how) -> dict[str, Split]:
-    return {part: files.decode(*found, classes, where=part, **how) for part, found in parts.items()}
+    return {part: decode(*found, classes, where=part, **how) for part, found in parts.items()}
 
 
 def _array_split(images: np.ndarray, labels: np.ndarray, classes: tuple[str, ...], image_size: int, channels: int) -> Split:

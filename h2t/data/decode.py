@@ -1,0 +1,164 @@
+"""Image files decoded once, in parallel, into a memory-mapped cache."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import hashlib
+import os
+import shutil
+import stat
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+
+from h2t.data.files import Paths
+from h2t.data.split import Split
+from h2t.errors import Error
+
+
+def decode(
+    root: Path, paths: Paths, labels: np.ndarray, classes: tuple[str, ...], *, image_size: int, channels: int,
+    cache: Path | None, progress: bool, where: str,
+) -> Split:  # fmt: skip
+    """Decode images once, in parallel, into a memory-mapped cache, and give them as a split.
+
+    The cache is keyed by the paths, the labels, each file's size and time of change, the image size and the channels.
+
+    Arguments: ``root`` of the relative ``paths`` (N,); ``image_size`` pixels a side, 0 for images that already agree;
+    ``channels`` 1 or 3, 0 for 3 unless every image is grey; ``where`` names the part in messages.
+    Raises: ``h2t.Error`` naming the image that is missing, unreadable, truncated, outside the root or of another size.
+    """
+    digest = hashlib.sha256(f"h2t-3 {image_size} {channels}\n".encode())
+    top, real_folder = os.path.join(os.path.realpath(root), ""), {}
+    for path in paths:
+        full = os.path.join(root, path)
+        try:
+            info = os.lstat(full)
+            link = stat.S_ISLNK(info.st_mode)
+            info = os.stat(full) if link else info
+        except OSError:
+            raise Error(f"image {full} ({where}) does not exist; check the image root and the list") from None
+        folder, name = os.path.split(full)
+        if folder not in real_folder:  # once a folder: resolving every path takes longer than reading a cached set
+            real_folder[folder] = os.path.realpath(folder)
+        real = os.path.realpath(full) if link else os.path.join(real_folder[folder], name)
+        if not real.startswith(top):
+            raise Error(f"image {full} ({where}) leads outside the image root {root}; copy it into the root")
+        digest.update(f"{path}\0{info.st_size}\0{info.st_mtime_ns}\n".encode("utf-8", "surrogateescape"))
+    file = (cache or cache_folder()) / f"{digest.hexdigest()[:32]}.npy"
+    if (images := _cached(file, len(paths))) is None:
+        _fill(file, root, paths, image_size, channels, progress, where)
+        images = np.load(file, mmap_mode="r")
+    return Split(images, labels, classes, paths)
+
+
+def _cached(file: Path, number: int) -> np.ndarray | None:
+    """The decoded images, or None where they are not there or the file is damaged."""
+    try:
+        images = np.load(file, mmap_mode="r")
+    except (OSError, ValueError, EOFError):
+        return None
+    return images if images.dtype == np.uint8 and images.ndim == 4 and len(images) == number else None
+
+
+def cache_folder() -> Path:
+    """Where decoded images are kept: ``$H2T_CACHE``, else ``$XDG_CACHE_HOME/h2t``, else ``~/.cache/h2t``."""
+    if given := os.environ.get("H2T_CACHE"):
+        return Path(given)
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "h2t"
+
+
+class _ColourFound(Exception):
+    """A colour image in a set that began with a grey one."""
+
+
+def _fill(file: Path, root: Path, paths, image_size: int, channels: int, progress: bool, where: str) -> None:
+    first = read_image(root / paths[0], image_size, channels)
+    partial = file.with_name(f"{file.name}.{os.getpid()}.h2t-tmp")
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        if not _decode_all(partial, root, paths, first.shape, image_size, channels, progress, where):
+            _decode_all(partial, root, paths, (*first.shape[:2], 3), image_size, 3, progress, where)
+        os.replace(partial, file)
+    except OSError as e:
+        raise Error(f"cannot write the image cache {file}: {e.strerror}; free some disk space or set H2T_CACHE to another folder") from None
+    finally:
+        with contextlib.suppress(OSError):
+            partial.unlink(missing_ok=True)
+
+
+def _decode_all(partial: Path, root: Path, paths, shape, image_size: int, channels: int, progress: bool, where: str) -> bool:
+    """Decode into a memory map that is closed on return; False where a colour image turns up after a grey first one."""
+    from tqdm.auto import tqdm
+
+    images = np.lib.format.open_memmap(partial, mode="w+", dtype=np.uint8, shape=(len(paths), *shape))
+    _reserve(partial)
+    workers = os.cpu_count() or 1
+    step = max(1, min(64, len(paths) // (4 * workers)))  # a task per image would hold a million futures
+
+    def some(start: int) -> int:
+        end = min(start + step, len(paths))
+        for k in range(start, end):
+            # a grey image among colour ones becomes colour, never the other way round unasked
+            image = read_image(root / paths[k], image_size, channels or (0 if shape[2] == 1 else 3))
+            if image.shape[:2] != shape[:2]:
+                size, other = ("x".join(map(str, s[1::-1])) for s in (image.shape, shape))
+                raise Error(f"image {root / paths[k]} is {size} pixels, {root / paths[0]} is {other}; set image_size to bring all to one size")
+            if image.shape != shape:
+                raise _ColourFound
+            images[k] = image
+        return end - start
+
+    with tqdm(desc=f"decoding {where}", total=len(paths), unit="image", disable=not progress) as bar, ThreadPoolExecutor(workers) as pool:
+        try:
+            for done in pool.map(some, range(0, len(paths), step)):
+                bar.update(done)
+        except _ColourFound:
+            return False
+    images.flush()
+    return True
+
+
+def _reserve(file: Path) -> None:
+    """Claim a file's space now: a disk that fills up under a memory map kills the process instead of raising OSError."""
+    size = file.stat().st_size
+    if hasattr(os, "posix_fallocate"):
+        try:
+            with open(file, "r+b") as f:
+                os.posix_fallocate(f.fileno(), 0, size)
+            return
+        except OSError as e:
+            if e.errno not in (errno.EINVAL, errno.EOPNOTSUPP):  # some file systems cannot reserve
+                raise
+    if shutil.disk_usage(file.parent).free < size:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+def read_image(path: Path, image_size: int = 0, channels: int = 0) -> np.ndarray:
+    """Decode one image, upright by its EXIF orientation, transparent parts on white. Returns: (H, W, C) uint8, C 1 or 3.
+
+    Raises: ``h2t.Error`` naming the image that is unreadable or truncated.
+    """
+    from PIL import Image, ImageOps
+
+    try:
+        with Image.open(path) as image:
+            image.load()
+            image = ImageOps.exif_transpose(image)
+            if image.mode.startswith(("I", "F")):  # 16 or 32 bits deep
+                values = np.asarray(image, np.float64)
+                top = 65535 if image.mode.startswith("I") else max(values.max(), 1e-9)
+                image = Image.fromarray((np.clip(values / top, 0, 1) * 255).round().astype(np.uint8))
+            if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
+                image = image.convert("RGBA")
+                image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image).convert("RGB")
+            grey = image.mode in ("1", "L")
+            image = image.convert("L" if channels == 1 or (grey and not channels) else "RGB")
+            if image_size:
+                image = image.resize((image_size, image_size), Image.Resampling.BILINEAR)
+            array = np.asarray(image)
+    except Exception as e:  # decoders raise nearly anything on damaged files
+        raise Error(f"image {path} cannot be decoded ({' '.join(str(e).split())}); replace or remove it") from None
+    return array[:, :, None] if array.ndim == 2 else array
