@@ -24,7 +24,7 @@ def decode(
 ) -> Split:  # fmt: skip
     """Decode images once, in parallel, into a memory-mapped cache, and give them as a split.
 
-    The cache is keyed by the paths, the labels, each file's size and time of change, the image size and the channels.
+    The cache is keyed by the paths, each file's size and time of change, the image size and the channels.
 
     Arguments: ``root`` of the relative ``paths`` (N,); ``image_size`` pixels a side, 0 for images that already agree;
     ``channels`` 1 or 3, 0 for 3 unless every image is grey; ``where`` names the part in messages.
