@@ -4,15 +4,8 @@ Importing it does no work: every public name below is loaded on first use.
 """
 
 import importlib
-import os
 
 from h2t.errors import Error
-
-# Let OpenMP threads that wait for each other soon sleep instead of spinning: on a machine that does anything else besides,
-# small steps then run several times faster, and large ones lose nothing (no spinning at all costs them a fifth and more).
-# It must be set before torch is loaded, and a user's own choice stays.
-if "OMP_WAIT_POLICY" not in os.environ:
-    os.environ.setdefault("GOMP_SPINCOUNT", "20000")
 
 __version__ = "0.1.0"
 

@@ -50,7 +50,7 @@ def run(recipe, pairs, again, plain, device):
         done = notebooks.run_plain(parameters, device=device, again=again)
     else:
         done = notebooks.run_recipe(parameters, books, again=again)
-    _show(done.results())
+    _show(done.results(), main_only=True)
     click.echo(f"run directory: {done.path}")
 
 
@@ -103,11 +103,12 @@ def bank(run, views, pairs, device):
     """Build the feature bank of a run, on which the explorer trains."""
     from h2t import notebooks
     from h2t.train.bank import build_bank
-    from h2t.train.config import Stage2, check
+    from h2t.train.cached import recipe_of
+    from h2t.train.config import check
 
     overrides = {k: notebooks.parse_value(v) for k, v in pairs}
     check(overrides)
-    built = build_bank(run, Stage2.of(overrides), views, device=device)
+    built = build_bank(run, recipe_of(run, overrides), views, device=device)
     click.echo(f"{built.train.shape[0]} views of {built.train.shape[1]:,} images, {built.train.shape[2]} features, in {built.folder}")
 
 
@@ -141,11 +142,11 @@ def lab(arguments):
 NAMES = {"stage1": "stage 1", "stage2-dr": "stage 2, DR", "stage2-dr-both": "stage 2, DR, BN sees both", "stage2-h2t": "stage 2, DR + H2T"}  # fmt: skip
 
 
-def _show(results) -> None:
-    """Print accuracies in %, an empty group as such."""
+def _show(results, main_only: bool = False) -> None:
+    """Print accuracies in %, an empty group as such; ``main_only`` leaves out further stage-2 variants of the run."""
     table = [["test accuracy, %", "many", "medium", "few", "all", "ECE"]]
     for name, r in results.items():
-        if "last" in r:
+        if "last" in r and (name in NAMES or not main_only):
             cells = [r["last"].get(k) for k in ("many", "medium", "few", "top1", "ece")]
             table.append([NAMES.get(name, name), *("empty" if c is None else f"{c:.2f}" for c in cells)])
     widths = [max(len(row[i]) for row in table) for i in range(6)]

@@ -12,9 +12,10 @@ import torch
 
 from h2t import metrics, rng
 from h2t.boundary import Plane, plane
+from h2t.data import samplers
 from h2t.embedding import fit_map, place
 from h2t.errors import Error
-from h2t.fusion import channel_mask, fuse
+from h2t.fusion import channel_mask
 from h2t.runs import Run
 from h2t.train import bank as banking
 from h2t.train.config import Stage2
@@ -46,8 +47,8 @@ class Explorer:
     Raises: ``h2t.Error`` with the mend where the run lacks something or has fewer than two classes.
     """
 
-    def __init__(self, run: Run | str, recipe: Stage2 | None = None, *, views: int = 4, device: str = "cpu", progress: bool = True):
-        self.run, self.recipe, self.device = Run(run, create=False), recipe or Stage2(), device
+    def __init__(self, run: Run | str, recipe: Stage2 | None = None, *, views: int = 4, progress: bool = True):
+        self.run, self.recipe = Run(run, create=False), recipe or Stage2()
         self.bank = banking.build_bank(self.run, self.recipe, views, progress=progress)
         if len(self.bank.counts) < 2:
             raise Error(f"run {self.run.path} has one class; the explorer compares two")
@@ -55,6 +56,7 @@ class Explorer:
         self.start = State(self.recipe, int(order[0]), int(order[-1]))
         self._fits: OrderedDict[tuple, tuple] = OrderedDict()
         self._draws: tuple[Any, Any] = (None, None)
+        self._fused: tuple[Any, Any] = (None, None)
         self._maps: dict[tuple, tuple] = {}
         self._images = None
         self.stage1 = (self.bank.weight, self.bank.bias)
@@ -64,8 +66,8 @@ class Explorer:
         """The classifier (weight, bias) that a recipe trains on the bank; the last few are kept."""
         key = dataclasses.astuple(recipe)
         if key not in self._fits:
-            same = dataclasses.astuple(dataclasses.replace(recipe, fusion_ratio=0.0))
-            if self._draws[0] != same:  # while only the ratio moves, the draws stay
+            same = (recipe.seed, recipe.stage2_epochs, recipe.batch_size, recipe.fused_branch, recipe.fusing_branch)
+            if self._draws[0] != same:  # while only the ratio or the rate moves, the draws stay
                 self._draws = (same, banking.draw_all(self.bank, recipe, (recipe.seed,)))
             fits = banking.fit(self.bank, [recipe.fusion_ratio], [recipe.seed], recipe, draws=self._draws[1])
             self._fits[key] = (fits.weight[0, 0], fits.bias[0, 0])
@@ -95,18 +97,17 @@ class Explorer:
     def fused(self, state: State) -> np.ndarray:
         """Features of the tail class after fusion at the current ratio, each with a mask of its own, (n, D)."""
         bank, recipe = self.bank, state.recipe
-        g = rng.torch_generator(recipe.seed, "explorer/fused")
-        own = (bank.labels == state.tail).nonzero().flatten()
-        first = own[torch.randint(len(own), (FUSED_SHOWN,), generator=g)]
-        from h2t.data import samplers
-
-        second = samplers.epoch(recipe.fusing_branch, bank.labels, FUSED_SHOWN, g)
-        views = torch.randint(bank.train.shape[0], (2, FUSED_SHOWN), generator=g)
-        order = rng.torch_generator(recipe.seed, "explorer/mask")
-        return torch.stack([
-            fuse(bank.train[views[0, k], first[k]][None], bank.train[views[1, k], second[k]][None], channel_mask(bank.num_features, recipe.fusion_ratio, order))[0]
-            for k in range(FUSED_SHOWN)
-        ]).numpy()  # fmt: skip
+        key = (state.tail, recipe.seed, recipe.fusing_branch, recipe.fusion_ratio)
+        if self._fused[0] != key:
+            g = rng.torch_generator(recipe.seed, "explorer/fused")
+            own = (bank.labels == state.tail).nonzero().flatten()
+            first = own[torch.randint(len(own), (FUSED_SHOWN,), generator=g)]
+            second = samplers.epoch(recipe.fusing_branch, bank.labels, FUSED_SHOWN, g)
+            views = torch.randint(bank.train.shape[0], (2, FUSED_SHOWN), generator=g)
+            order = rng.torch_generator(recipe.seed, "explorer/mask")
+            masks = torch.stack([channel_mask(bank.num_features, recipe.fusion_ratio, order) for _ in range(FUSED_SHOWN)])
+            self._fused = (key, torch.where(masks, bank.train[views[1], second], bank.train[views[0], first]).numpy())
+        return self._fused[1]
 
     def points(self, state: State) -> dict[str, np.ndarray]:
         """Features of both classes: training (first view), fused, and test."""
@@ -132,14 +133,6 @@ class Explorer:
             self._maps = {key: (fitted, np.array(fitted), labels)}
         fitted, xy, labels = self._maps[key]
         return xy, labels, place(fitted, self.fused(state))
-
-    def head_and_tail(self) -> tuple[np.ndarray, np.ndarray]:
-        """The classes of the outermost groups that are not empty: many and few, where there are both."""
-        filled = [g for g in metrics.groups(self.bank.counts, self.bank.scheme).values() if len(g)]
-        if len(filled) > 1:
-            return filled[0], filled[-1]
-        order = np.argsort(-self.bank.counts, kind="stable")
-        return order[: len(order) // 2], order[len(order) // 2 :]
 
     def changed(self, before: np.ndarray, after: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Test images gained and lost from one set of logits to another, those of the rarest classes first."""

@@ -5,69 +5,14 @@ Every class here holds one Matplotlib figure outside pyplot. ``paint()`` gives i
 
 from __future__ import annotations
 
-import io
-
-import matplotlib as mpl
 import numpy as np
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
 from matplotlib.patches import Polygon
 
 from h2t import metrics
-from h2t.plots import AFTER, BEFORE, COLOURS, METHODS, SETS, STYLE
+from h2t.plots import AFTER, BEFORE, COLOURS, METHODS, SETS, plot_ratio_curve, short
+from h2t.plots.canvas import Canvas
 
 NAMES = {"stage 1": METHODS[0], "DR": METHODS[1], "current": METHODS[2]}
-
-
-class Canvas:
-    """A figure whose axes and fixed artists are painted once, and whose ``moving`` artists are painted on each call."""
-
-    def __init__(self, width: float, height: float, rows: int = 1, columns: int = 1, **how):
-        with mpl.rc_context(STYLE):
-            self.canvas = FigureCanvasAgg(Figure(figsize=(width, height), dpi=100))
-            self.figure = self.canvas.figure
-            self.axes = np.atleast_1d(self.figure.subplots(rows, columns, **how)).ravel()
-        self.moving, self._empty = [], None
-
-    def move(self, artist):
-        """Register an artist that moves. Returns it."""
-        artist.set_animated(True)
-        self.moving.append(artist)
-        return artist
-
-    def redraw(self) -> None:
-        """Forget what was painted once: limits or labels have changed."""
-        self._empty = None
-
-    def paint(self) -> bytes:
-        from PIL import Image
-
-        with mpl.rc_context(STYLE):
-            if self._empty is None:
-                self.canvas.draw()
-                self._empty = self.canvas.copy_from_bbox(self.figure.bbox)
-            self.canvas.restore_region(self._empty)
-            renderer = self.canvas.get_renderer()
-            for artist in self.moving:
-                artist.draw(renderer)
-        buffer = io.BytesIO()
-        image = Image.frombuffer("RGBA", self.canvas.get_width_height(), self.canvas.buffer_rgba(), "raw", "RGBA", 0, 1)
-        image.convert("RGB").save(buffer, "png", compress_level=1)
-        return buffer.getvalue()
-
-    def save(self, path) -> None:
-        """Save as PNG or PDF by the ending, moving artists included."""
-        for artist in self.moving:
-            artist.set_animated(False)
-        with mpl.rc_context(STYLE):
-            self.figure.savefig(path)
-        for artist in self.moving:
-            artist.set_animated(True)
-        self.redraw()
-
-
-def short(name: str, length: int = 12) -> str:
-    return name if len(name) <= length else name[: length - 1] + "…"
 
 
 class ClassAccuracy(Canvas):
@@ -117,13 +62,10 @@ class RatioCurve(Canvas):
         ax = self.axes[0]
         self.line = self.move(ax.axvline(0, color="#333333", lw=1.6, ls=":"))
         self.dots = {g: self.move(ax.plot([], [], "o", ms=8, color=c, mec="white")[0]) for g, c in COLOURS.items()}
-        self.table = None
 
     def set_curve(self, table) -> None:
         """Draw a new curve beneath the marker. ``table`` as ``Fits.table`` gives it."""
-        from h2t.plots import plot_ratio_curve
-
-        self.table, ax = table, self.axes[0]
+        ax = self.axes[0]
         for artist in [*ax.lines, *ax.collections, *ax.texts]:
             if artist not in self.moving:
                 artist.remove()
@@ -194,7 +136,7 @@ class Flow(Canvas):
     def __init__(self):
         super().__init__(6.4, 4.6, 1, 2)
         self.figure.subplots_adjust(left=0.17, right=0.97, top=0.83, bottom=0.12, wspace=0.62)
-        self.bars, self.names = {}, {}
+        self.bars = {}
         for side, ax in zip(("row", "column"), self.axes, strict=True):
             y = np.arange(self.SHOWN + 1)
             for k, name in enumerate(NAMES):
@@ -209,7 +151,6 @@ class Flow(Canvas):
         """Fix which classes are shown for class ``c``, by stage 1 and DR, so that nothing jumps while dragging."""
         self.c, self.shown = c, {}
         total = confusions["stage 1"] + confusions["DR"]
-        size = 1
         for side, ax in zip(("row", "column"), self.axes, strict=True):
             counts = total[c] if side == "row" else total[:, c]
             others = [k for k in np.argsort(-counts, kind="stable") if k != c][: self.SHOWN - 1]
@@ -217,21 +158,21 @@ class Flow(Canvas):
             labels = [short(classes[k]) for k in self.shown[side]] + ["all others"]
             ax.set_yticks(range(len(labels)), labels)
             ax.get_yticklabels()[0].set_weight("bold")
-            size = max(size, *(m.sum(1).max() for m in confusions.values()))
             ax.set_title("its images are called …" if side == "row" else "called so, but really …", fontsize=12)
-        self.axes[0].set_xlim(0, confusions["DR"][c].sum() * 1.02)
-        self.axes[1].set_xlim(0, max(confusions["DR"][c].sum(), 1) * 1.02)
+        for ax in self.axes:
+            ax.set_xlim(0, max(confusions["DR"][c].sum(), 1) * 1.02)
         self.title.set_text(f"Where {short(classes[c], 16)} goes")
         self.redraw()
 
     def update(self, name: str, confusion: np.ndarray) -> None:
-        for side in ("row", "column"):
+        for side, ax in zip(("row", "column"), self.axes, strict=True):
             counts = confusion[self.c] if side == "row" else confusion[:, self.c]
             values = [counts[k] for k in self.shown[side]]
-            values += [0] * (self.SHOWN - len(values)) + [counts.sum() - sum(values)]
-            if len(self.shown[side]) < self.SHOWN:
-                values = [counts[k] for k in self.shown[side]] + [counts.sum() - sum(counts[k] for k in self.shown[side])]
-                values += [0] * (self.SHOWN + 1 - len(values))
+            values.append(counts.sum() - sum(values))  # all others
+            values += [0] * (self.SHOWN + 1 - len(values))
+            if max(values) > ax.get_xlim()[1]:  # limits only grow, so that nothing jumps while dragging
+                ax.set_xlim(0, max(values) * 1.2)
+                self.redraw()
             for bar, value in zip(self.bars[side, name], values, strict=True):
                 bar.set_width(value)
 

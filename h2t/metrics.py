@@ -30,6 +30,26 @@ def groups(counts: np.ndarray, scheme: str = "field") -> dict[str, np.ndarray]:
     raise Error(f"groups is {scheme!r}; choose one of {', '.join(SCHEMES)}")
 
 
+def ends(counts: np.ndarray, scheme: str = "field", labels: np.ndarray | None = None) -> dict[str, np.ndarray]:
+    """The head and the tail of any set: its outermost groups that have classes, or, in a set with only one such group,
+    the larger and the smaller half of its classes.
+
+    Arguments: ``counts``, ``scheme`` as in ``groups``; ``labels`` of the test set, to leave out classes it does not have.
+    Returns: two names to class indices, the head first. Raises: ``h2t.Error`` for fewer than two classes.
+    """
+    counts = _checked_counts(counts)
+    here = np.arange(len(counts)) if labels is None else np.unique(labels)
+    if len(here) < 2:
+        raise Error(f"head and tail need at least two classes; this set has {len(here)}")
+    filled = {g: np.intersect1d(c, here) for g, c in groups(counts, scheme).items()}
+    filled = {g: c for g, c in filled.items() if len(c)}
+    if len(filled) > 1:
+        return {g: filled[g] for g in (list(filled)[0], list(filled)[-1])}
+    order = here[np.argsort(-counts[here], kind="stable")]
+    half = len(order) // 2
+    return {"larger": np.sort(order[:half]), "smaller": np.sort(order[half:])}
+
+
 def _checked_counts(counts, num_classes: int | None = None) -> np.ndarray:
     counts = np.asarray(counts)
     if counts.ndim != 1 or not np.issubdtype(counts.dtype, np.number):

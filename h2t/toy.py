@@ -16,7 +16,7 @@ from torch.nn.functional import softplus
 from h2t import rng
 from h2t.errors import Error
 from h2t.fusion import channel_mask, fuse
-from h2t.train.step import one_thread
+from h2t.train.step import threads
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -148,7 +148,7 @@ def regions(weight: Tensor, bias: Tensor, points: Tensor, labels: Tensor) -> dic
     return {"tail_region": 100 * says_tail.mean().item(), "head": head, "tail": tail, "balanced": (head + tail) / 2}
 
 
-@one_thread()
+@threads()
 def ratio_curve(
     ratios: Sequence[float],
     seeds: int,

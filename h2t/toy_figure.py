@@ -5,26 +5,21 @@ One figure that is redrawn in place, outside pyplot, so that a slider can drive 
 
 from __future__ import annotations
 
-import base64
-import io
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import pandas as pd
 import torch
-from matplotlib.artist import Artist
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Polygon
-from PIL import Image
 from torch import Tensor
 
 from h2t import rng
 from h2t.errors import Error
+from h2t.plots.canvas import Canvas
 from h2t.toy import MEASURES, forces, fused_draws, position, regions, train
-from h2t.train.step import one_thread
+from h2t.train.step import threads
 
 if TYPE_CHECKING:
     import ipywidgets as widgets
@@ -52,15 +47,17 @@ def plane_figure(
 
     stage1, dr = train(points, labels, weight_decay), train(*draws(0.0), weight_decay)
     slide = torch.linspace(-3, 3, 121, dtype=torch.float64)
-    canvas = FigureCanvasAgg(Figure(figsize=(11, 6.2), dpi=100))
-    plane, balance = canvas.figure.subplots(1, 2)
+    canvas = Canvas(11, 6.2, 1, 2, style={})
+    plane, balance = canvas.axes
     canvas.figure.subplots_adjust(left=0.06, right=0.985, top=0.8, bottom=0.1, wspace=0.17)
     moving = _plane(plane, points, labels, stage1, dr)
     curves = _balance(balance)
     title = [canvas.figure.text(x, 0.985, "", va="top", fontsize=size) for x, size in ((0.045, 18), (0.54, 13))]
-    paint = _painter(canvas, title)
+    inside = [a for ax in canvas.axes for a in (*ax.patches, *ax.lines, *ax.spines.values())]
+    for artist in [*sorted(inside, key=lambda artist: artist.get_zorder()), *title]:
+        canvas.move(artist)
 
-    @one_thread()
+    @threads()
     def redraw(fusion_ratio: float) -> tuple[bytes, pd.DataFrame]:
         x, y = draws(fusion_ratio)
         now = train(x, y, weight_decay)
@@ -85,7 +82,7 @@ def plane_figure(
             )
         )
         rows = {"stage 1": stage1, "DR (p = 0)": dr, f"H2T (p = {fusion_ratio:.2f})": now}
-        return paint(), pd.DataFrame({name: regions(*c, test_points, test_labels) for name, c in rows.items()}).T
+        return canvas.paint(), pd.DataFrame({name: regions(*c, test_points, test_labels) for name, c in rows.items()}).T
 
     return redraw
 
@@ -118,12 +115,9 @@ def slider(redraw: Callable[[float], tuple[bytes, pd.DataFrame]], fusion_ratio: 
 
 def show(box: widgets.VBox) -> None:
     """Show ``slider``'s box, and its picture where there is no kernel to drag with: on paper, under papermill."""
-    from IPython.display import display
+    from h2t.widgets import show_box
 
-    view = {"version_major": 2, "version_minor": 0, "model_id": box.model_id}
-    picture = base64.b64encode(box.children[-1].value).decode()
-    text = "a slider for the fusion ratio; run the notebook in JupyterLab to drag it"
-    display({"application/vnd.jupyter.widget-view+json": view, "image/png": picture, "text/plain": text}, raw=True)
+    show_box(box, box.children[-1].value, "a slider for the fusion ratio; run the notebook in JupyterLab to drag it")
 
 
 def as_html(table: pd.DataFrame) -> str:
@@ -154,27 +148,6 @@ def plot_curve(
     ax.grid(alpha=0.4)
     ax.legend(title="", fontsize=12)
     return ax
-
-
-def _painter(canvas: FigureCanvasAgg, title: list[Artist]) -> Callable[[], bytes]:
-    """Paint axes and legends once and what moves on every call, which takes a quarter of the time of a full drawing."""
-    inside = [a for ax in canvas.figure.axes for a in (*ax.patches, *ax.lines, *ax.spines.values())]
-    inside = sorted(inside, key=lambda artist: artist.get_zorder()) + title
-    for artist in inside:
-        artist.set_animated(True)
-    canvas.draw()
-    empty = canvas.copy_from_bbox(canvas.figure.bbox)
-
-    def paint() -> bytes:
-        canvas.restore_region(empty)
-        for artist in inside:
-            artist.draw(canvas.get_renderer())
-        file = io.BytesIO()
-        image = Image.frombuffer("RGBA", canvas.get_width_height(), canvas.buffer_rgba(), "raw", "RGBA", 0, 1)
-        image.convert("RGB").save(file, "png", compress_level=1)
-        return file.getvalue()
-
-    return paint
 
 
 def _line(weight: Tensor, bias: Tensor, reach: float = 20.0) -> Tensor:

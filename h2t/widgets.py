@@ -17,7 +17,8 @@ import pandas as pd
 from h2t import metrics
 from h2t.errors import Error
 from h2t.explorer import BRANCHES, Explorer, State
-from h2t.explorer_figures import Boundary, Changed, ClassAccuracy, Embedding, Flow, RatioCurve, short
+from h2t.explorer_figures import Boundary, Changed, ClassAccuracy, Embedding, Flow, RatioCurve
+from h2t.plots import short
 from h2t.runs import check_variant, write_yaml
 
 
@@ -50,6 +51,15 @@ def live(plot: Callable, every: float = 1.0) -> Callable[[list[dict[str, Any]]],
         cost = last - start
 
     return update
+
+
+def show_box(box: widgets.Widget, picture: bytes, text: str) -> None:
+    """Show a widget, with a PNG ``picture`` in its place under papermill and on paper, and ``text`` where that fails too."""
+    from IPython.display import display
+
+    view = {"version_major": 2, "version_minor": 0, "model_id": box.model_id}
+    image = base64.b64encode(picture).decode()
+    display({"application/vnd.jupyter.widget-view+json": view, "image/png": image, "text/plain": text}, raw=True)
 
 
 FIGURES = ("accuracy", "curve", "boundary", "flow", "map", "changed")
@@ -296,12 +306,7 @@ class Panel:
 
     def show(self) -> None:
         """Show the explorer, with the sheet of its figures as a picture under papermill and on paper."""
-        from IPython.display import display
-
-        display({
-            "application/vnd.jupyter.widget-view+json": {"version_major": 2, "version_minor": 0, "model_id": self.box.model_id},
-            "image/png": base64.b64encode(self.sheet()).decode(), "text/plain": "the fusion explorer; run the notebook in JupyterLab to use it",
-        }, raw=True)  # fmt: skip
+        show_box(self.box, self.sheet(), "the fusion explorer; run the notebook in JupyterLab to use it")
 
 
 def _numbers(table: dict[str, dict[str, float | None]]) -> str:

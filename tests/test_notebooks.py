@@ -20,7 +20,7 @@ from tests.helpers import ROOT, same_weights
 
 RECIPES = sorted((ROOT / "notebooks" / "recipes").glob("*.yaml"))
 BOOKS = [ROOT / "notebooks" / f"{name}.ipynb" for name in notebooks.MAIN]
-QUICK = {"stage1_epochs": 15, "stage2_epochs": 4}
+QUICK = {"stage1_epochs": 15, "stage2_epochs": 4, "compare_seeds": 0}
 
 
 def cli(*arguments):

@@ -23,7 +23,7 @@ class BasicBlock(nn.Module):
         out = self.bn2(self.conv2(out))
         if self.stride > 1:
             x = F.pad(x[:, :, :: self.stride, :: self.stride], (0, 0, 0, 0, self.pad, self.pad))
-        return F.relu(out + x, inplace=True)
+        return F.relu(out.add_(x), inplace=True)
 
 
 class CifarResNet(nn.Module):

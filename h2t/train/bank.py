@@ -7,11 +7,9 @@ re-estimated, fixed BN statistics where the exact one normalises each batch by i
 
 from __future__ import annotations
 
-import dataclasses
 import hashlib
 import json
 import time
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,16 +18,18 @@ import torch
 from torch import nn
 from tqdm.auto import tqdm
 
-from h2t import metrics, rng
+from h2t import rng
 from h2t.data import samplers
 from h2t.errors import Error
 from h2t.files import clean, write_atomic
 from h2t.runs import Run, write_json
 from h2t.train import step as stepping
 from h2t.train.config import Stage2
+from h2t.train.fit import Fits, classify, draw_all, fit
 from h2t.train.prepare import dataset, loaders
-from h2t.train.schedule import stage2_lr
 from h2t.train.stage1 import load_model
+
+__all__ = ["Bank", "Fits", "bank_key", "build_bank", "classify", "draw_all", "fit", "fold", "open_bank"]
 
 BN_BATCHES = 85  # balanced batches over which BN statistics are re-estimated: one epoch of CIFAR-100-LT at IF = 100
 
@@ -203,162 +203,3 @@ def fold(backbone: nn.Module) -> nn.Module:
                 setattr(module, conv, fuse_conv_bn_eval(getattr(module, conv), child))
                 setattr(module, name, nn.Identity())
     return stepping.to_device(folded, next(folded.parameters()).device)
-
-
-@dataclass(frozen=True)
-class Fits:
-    """Classifiers of a cached stage 2: ``weight`` (R, S, C, D), ``bias`` (R, S, C), for ``ratios`` (R) and ``seeds`` (S)."""
-
-    ratios: tuple[float, ...]
-    seeds: tuple[int, ...]
-    weight: torch.Tensor
-    bias: torch.Tensor
-    seconds: float
-    bank: Bank
-
-    def logits(self, r: int = 0, s: int = 0) -> torch.Tensor:
-        """Test logits (T, C) of one classifier."""
-        return classify(self.bank.test, self.weight[r, s], self.bias[r, s], self.bank.scale)
-
-    def table(self):
-        """Accuracy of every pair: a DataFrame with columns ratio, seed, group (many, medium, few, all), accuracy in %."""
-        import pandas as pd
-
-        groups = metrics.groups(self.bank.counts, self.bank.scheme)
-        correct = self._per_class()
-        rows = []
-        for r, ratio in enumerate(self.ratios):
-            for s, seed in enumerate(self.seeds):
-                per_class, top1 = correct[r][s]
-                values = {g: float(np.nanmean(per_class[i])) if len(i) else float("nan") for g, i in groups.items()}
-                rows += [{"ratio": ratio, "seed": seed, "group": g, "accuracy": a} for g, a in {**values, "all": top1}.items()]
-        return pd.DataFrame(rows)
-
-    def _per_class(self):
-        """Per-class accuracy (C,) and top-1, both in %, of every pair."""
-        labels = self.bank.test_labels
-        total = torch.bincount(labels, minlength=len(self.bank.counts)).double()
-        out = []
-        for r in range(len(self.ratios)):
-            out.append([])
-            for s in range(len(self.seeds)):
-                hit = labels[self.logits(r, s).argmax(1) == labels]
-                per_class = 100 * torch.bincount(hit, minlength=len(total)).double() / total
-                out[-1].append((per_class.numpy(), 100 * len(hit) / len(labels)))
-        return out
-
-
-def classify(z: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor, scale: float | None) -> torch.Tensor:
-    """Logits of features ``z`` (..., D) under a linear (``scale`` None) or a cosine classifier."""
-    if scale is None:
-        return z @ weight.mT + (bias.unsqueeze(-2) if bias.dim() > 1 else bias)
-    return scale * nn.functional.normalize(z, dim=-1) @ nn.functional.normalize(weight, dim=-1).mT
-
-
-def draw_all(bank: Bank, config: Stage2, seeds) -> list[tuple]:
-    """What a fit draws, for all epochs and seeds: features of both branches with a 1
-    behind them (S, N, D + 1), labels (S, N), and each step's channel ranks (S, steps, D + 1), never swapped for the 1.
-
-    It depends on neither the ratio nor the rate, so that who moves only these may keep it.
-    """
-    return [_epoch_draws(bank, config, seeds, epoch) for epoch in range(1, config.stage2_epochs + 1)]
-
-
-def _epoch_draws(bank: Bank, config: Stage2, seeds, epoch: int) -> tuple:
-    labels, device = bank.labels, bank.train.device
-    draws = [_draws(bank, config, s, epoch, labels) for s in seeds]
-    ib, vb, ii, vi, rank = (torch.stack(t).to(device) for t in zip(*draws, strict=True))
-    fused, fusing = (torch.nn.functional.pad(bank.train[v, i], (0, 1), value=1.0) for v, i in ((vb, ib), (vi, ii)))
-    return fused, fusing, labels.to(device)[ib], torch.nn.functional.pad(rank, (0, 1), value=bank.num_features)
-
-
-def fit(
-    bank: Bank, ratios, seeds=(0,), config: Stage2 | None = None, *, draws: list[tuple] | None = None,
-    device: str | None = None, progress: bool = False,
-) -> Fits:  # fmt: skip
-    """Train the classifier for every pair of ratio and seed at once, on banked features.
-
-    The mathematics of stage 2 (cross entropy, SGD with momentum and weight decay, cosine by epoch, one permutation a
-    batch), with the softmax gradient written out. Ratios share each seed's draws, so that they compare in pairs.
-
-    Arguments: ``ratios`` (R) in [0, 1]; ``seeds`` (S); ``config`` for branches, epochs, rate, decay and batch size
-    (its fusion_ratio and seed are not used); ``draws`` of ``draw_all`` with the same bank, recipe and seeds. Returns: ``Fits``. Raises: ``h2t.Error`` for a ratio outside [0, 1].
-    """
-    config, ratios, seeds = config or Stage2(), tuple(float(r) for r in ratios), tuple(int(s) for s in seeds)
-    for r in ratios:
-        if not 0 <= r <= 1:
-            raise Error(f"fusion_ratio is {r}; it must be in [0, 1]")
-    if not ratios or not seeds:
-        raise Error("fit needs at least one ratio and one seed")
-    start, dev = time.perf_counter(), torch.device(device or "cpu")
-    if dev != bank.train.device:
-        bank = dataclasses.replace(bank, train=bank.train.to(dev))
-    if dev.type == "cuda":
-        weight, bias = _fit(bank, ratios, seeds, config, draws, dev, progress)
-    else:
-        # The products are too small to share out one by one: every thread takes ratios of its own instead, and no
-        # thread ever waits for another, which on a busy machine is ten times as fast.
-        threads = torch.get_num_threads()
-        parts = [part.tolist() for part in np.array_split(ratios, min(threads, len(ratios)))]
-        jobs = [(bank, part, seeds, config, draws, dev, progress and part is parts[0]) for part in parts]
-        with stepping.one_thread(), ThreadPoolExecutor(len(parts), initializer=torch.set_num_threads, initargs=(1,)) as pool:
-            done = list(pool.map(_fit, *zip(*jobs, strict=True))) if len(parts) > 1 else [_fit(*jobs[0])]
-        weight, bias = (torch.cat(t) for t in zip(*done, strict=True))
-    return Fits(ratios, seeds, weight, bias, time.perf_counter() - start, bank)
-
-
-def _fit(bank: Bank, ratios, seeds, config: Stage2, draws, dev, progress: bool) -> tuple[torch.Tensor, torch.Tensor]:
-    """Weights (R, S, C, D) and biases (R, S, C) of ``fit``, one batched product for all pairs."""
-    pairs, d = (len(ratios), len(seeds)), bank.num_features
-    # the bias is one more weight of a feature that is always 1: half as many small operations a step
-    weight = torch.cat([bank.weight, bank.bias[:, None]], 1).to(dev)
-    weight = weight.expand(*pairs, -1, -1).reshape(-1, *weight.shape).clone()  # (P, C, D + 1)
-    velocity = torch.zeros_like(weight)
-    swapped = torch.tensor([int(r * d) for r in ratios], device=dev).view(-1, 1, 1)
-    with torch.inference_mode():
-        for epoch in tqdm(range(1, config.stage2_epochs + 1), "cached stage 2", unit="epoch", disable=not progress):
-            lr = stage2_lr(epoch, config)
-            zb, zi, yb, rank = draws[epoch - 1] if draws else _epoch_draws(bank, config, seeds, epoch)
-            masks = (rank < swapped.unsqueeze(-1)).unsqueeze(3)  # (R, S, steps, 1, D + 1)
-            for step, k in enumerate(range(0, len(bank.labels), config.batch_size)):
-                rows = slice(k, k + config.batch_size)
-                z = torch.where(masks[:, :, step], zi[:, rows], zb[:, rows]).flatten(0, 1)  # (P, B, D + 1)
-                y = yb[:, rows].expand(len(ratios), -1, -1).reshape(len(weight), -1, 1)  # (P, B, 1)
-                if bank.scale is None:
-                    p = torch.bmm(z, weight.mT).softmax(2)  # (P, B, C)
-                    p.scatter_add_(2, y, p.new_full((1, 1, 1), -1.0).expand_as(y))
-                    gradient = p.mT
-                else:
-                    gradient, z = _cosine_gradient(z[..., :-1], y, weight[..., :-1], bank.scale), None
-                velocity.mul_(config.momentum).add_(weight, alpha=config.stage2_weight_decay)
-                if z is None:
-                    velocity[..., :-1].add_(gradient)
-                else:
-                    velocity.baddbmm_(gradient, z, alpha=1 / z.shape[1])
-                weight.sub_(velocity, alpha=lr)
-    fitted = weight.reshape(*pairs, *weight.shape[1:]).cpu()
-    bias = fitted[..., -1] if bank.scale is None else bank.bias.expand(*pairs, -1)
-    return fitted[..., :-1].contiguous(), bias.contiguous()
-
-
-def _draws(bank: Bank, config: Stage2, seed: int, epoch: int, labels):
-    """One seed's epoch: image and view of both branches (N,), and each step's channel ranks (steps, D)."""
-    n, views = len(labels), bank.train.shape[0]
-    out = []
-    for branch, sampler in (("fused", config.fused_branch), ("fusing", config.fusing_branch)):
-        g = rng.torch_generator(seed, f"cached/{branch}", epoch)
-        out += [samplers.epoch(sampler, labels, n, g), torch.randint(views, (n,), generator=g)]
-    g, steps = rng.torch_generator(seed, "cached/mask", epoch), -(-n // config.batch_size)
-    # a channel's rank in a random order: it is swapped where the rank is below int(p D)
-    rank = torch.rand(steps, bank.num_features, generator=g).argsort(1).argsort(1)
-    return *out, rank
-
-
-def _cosine_gradient(z, y, weight, scale: float) -> torch.Tensor:
-    """d CE / d W of a cosine classifier: the gradient at the unit row, projected off it, over the row's length."""
-    length = weight.norm(dim=2, keepdim=True).clamp_min(1e-12)
-    unit, z = weight / length, nn.functional.normalize(z, dim=2)
-    p = (scale * z @ unit.mT).softmax(2)
-    p.scatter_add_(2, y, p.new_full((1, 1, 1), -1.0).expand_as(y))
-    g = scale * (p.mT @ z) / y.shape[1]
-    return (g - (g * unit).sum(2, keepdim=True) * unit) / length

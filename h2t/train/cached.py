@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,21 @@ from h2t import metrics
 from h2t.errors import Error
 from h2t.runs import Run, check_variant
 from h2t.train import bank as banking
-from h2t.train.config import Stage2
+from h2t.train.config import Stage2, _Training
+
+SHARED = tuple(f.name for f in dataclasses.fields(_Training))
+
+
+def recipe_of(run: Run | str, overrides: dict[str, Any] | None = None) -> Stage2:
+    """The stage-2 recipe that goes with a run: of its H2T step where it has one, else the published one with the batch
+    size, augmentation, precision and seed of its stage 1.
+
+    Arguments: ``overrides`` parameters to change. Raises: ``h2t.Error`` for a run that is not there or a bad parameter.
+    """
+    run = Run(run, create=False)
+    h2t = run.step("stage2-h2t")
+    made = h2t.params if h2t.done else {k: v for k, v in run.step("stage1").params.items() if k in SHARED}
+    return Stage2.of({**made, **(overrides or {})})
 
 
 def save_variant(run: Run | str, bank: banking.Bank, classifier, config: Stage2, variant: str, *, again: bool = False) -> dict[str, Any]:
@@ -61,19 +76,24 @@ def train_cached(
 def compare(run: Run | str, config: Stage2, ratios, seeds, *, views: int = 4, device: str = "auto", progress: bool = True):
     """Exact beside cached stage 2, for several ratios and seeds: a DataFrame, a row per kind, ratio and seed.
 
-    The exact runs are saved as variants ``exact-p<ratio>-s<seed>`` and are not repeated.
+    The exact runs are saved as variants ``exact-p<ratio>-s<seed>``; one that the run holds already, under whatever name,
+    is not repeated.
     """
     import pandas as pd
 
     from h2t.train.stage2 import train_stage2
 
+    run = Run(run, create=False)
+    have = {json.dumps(step.params, sort_keys=True): step.result["last"] for step in run.steps()}
     bank = banking.build_bank(run, config, views, device=device, progress=progress)
     fits = banking.fit(bank, ratios, seeds, config)
     rows = []
     for r, ratio in enumerate(fits.ratios):
         for s, seed in enumerate(fits.seeds):
             one = dataclasses.replace(config, fusion_ratio=ratio, seed=seed)
-            exact = train_stage2(run, one, f"exact-p{ratio:g}-s{seed}", device=device, progress=progress)["last"]
+            params = {**one.to_dict(), "stage1_weights": run.step("stage1").result["weights_sha256"]}
+            exact = have.get(json.dumps(params, sort_keys=True))
+            exact = exact or train_stage2(run, one, f"exact-p{ratio:g}-s{seed}", device=device, progress=progress)["last"]
             cached = metrics.summary(fits.logits(r, s).numpy(), bank.test_labels.numpy(), bank.counts, bank.scheme)
             for kind, last in (("exact", exact), ("cached", cached)):
                 rows.append({"kind": kind, "ratio": ratio, "seed": seed, **{k: last[k] for k in ("many", "medium", "few")}, "all": last["top1"]})

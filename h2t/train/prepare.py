@@ -30,6 +30,8 @@ def prepare(run: Run | str, config: Data, *, indices: np.ndarray | None = None, 
     Raises: ``h2t.Error`` for bad input, or where the run already holds another set.
     """
     full = _load(config, progress)
+    if len(full.train.classes) < 2:
+        raise Error(f"{config.source} at {config.root!r} has one class; a classifier needs at least two")
     metrics.groups(full.train.counts, config.groups)
     common = dict(source=config.source, profile=config.profile, imbalance_factor=config.imbalance_factor)
     if indices is None:

@@ -38,6 +38,10 @@ def train_stage1(
     """
     run, device = Run(run, create=False), stepping.pick_device(device)
     step = run.step("stage1")
+    if step.done and "last" not in step.result and not again:  # imported before there were data
+        from h2t.train.published import evaluate
+
+        evaluate(run, device=str(device), precision=config.precision)
     with run.lock():
         if (done := step.begin(config.to_dict(), again)) is not None:
             return done
@@ -53,15 +57,16 @@ def train_stage1(
         report = Report(step, data, run.params["groups"], config.stage1_epochs, config.eval_every, on_epoch)
         first = report.resume(model, optimizer) + 1
         bar = tqdm(range(first, config.stage1_epochs + 1), "stage 1", config.stage1_epochs, initial=first - 1, unit="epoch", disable=not progress)
-        for epoch in bar:
-            start = time.perf_counter()
-            lr = stage1_lr(epoch, config)
-            stepping.set_lr(optimizer, lr)
-            losses = _epoch(model, optimizer, train, labels, counts, config, epoch)
-            stepping.check_finite(losses, epoch, (epoch - 1) * len(losses), "stage 1", "stage1_lr")
-            row = report.epoch(epoch, lr, losses, time.perf_counter() - start, model, test, optimizer, config.precision)
-            bar.set_postfix_str(report.postfix(row))
-        return report.finish(model, test, config, device, model=config.model, head=config.head)
+        with stepping.threads_for(train, config.batch_size):
+            for epoch in bar:
+                start = time.perf_counter()
+                lr = stage1_lr(epoch, config)
+                stepping.set_lr(optimizer, lr)
+                losses = _epoch(model, optimizer, train, labels, counts, config, epoch)
+                stepping.check_finite(losses, epoch, (epoch - 1) * len(losses), "stage 1", "stage1_lr")
+                row = report.epoch(epoch, lr, losses, time.perf_counter() - start, model, test, optimizer, config.precision)
+                bar.set_postfix_str(report.postfix(row))
+            return report.finish(model, test, config, device, model=config.model, head=config.head)
 
 
 def _epoch(model, optimizer, train, labels, counts, config: Stage1, epoch: int) -> torch.Tensor:

@@ -57,16 +57,16 @@ def train_stage2(
         first = report.resume(model, optimizer) + 1
         name = f"stage 2 {variant}"
         bar = tqdm(range(first, config.stage2_epochs + 1), name, config.stage2_epochs, initial=first - 1, unit="epoch", disable=not progress)
-        for epoch in bar:
-            start = time.perf_counter()
-            lr = stage2_lr(epoch, config)
-            stepping.set_lr(optimizer, lr)
-            losses = _epoch(model, optimizer, train, labels, config, epoch)
-            stepping.check_finite(losses, epoch, (epoch - 1) * len(losses), name, "stage2_lr")
-            row = report.epoch(epoch, lr, losses, time.perf_counter() - start, model, test, optimizer, config.precision)
-            bar.set_postfix_str(report.postfix(row))
-        kind = {k: before.result[k] for k in ("model", "head")}
-        return report.finish(model, test, config, device, variant=variant, **kind)
+        with stepping.threads_for(train, config.batch_size):
+            for epoch in bar:
+                start = time.perf_counter()
+                lr = stage2_lr(epoch, config)
+                stepping.set_lr(optimizer, lr)
+                losses = _epoch(model, optimizer, train, labels, config, epoch)
+                stepping.check_finite(losses, epoch, (epoch - 1) * len(losses), name, "stage2_lr")
+                row = report.epoch(epoch, lr, losses, time.perf_counter() - start, model, test, optimizer, config.precision)
+                bar.set_postfix_str(report.postfix(row))
+            return report.finish(model, test, config, device, variant=variant, **{k: before.result[k] for k in ("model", "head")})
 
 
 def _epoch(model, optimizer, train, labels, config: Stage2, epoch: int) -> torch.Tensor:
