@@ -47,7 +47,7 @@ def run(recipe, pairs, again, plain, device):
 
     parameters, books = notebooks.load_recipe(recipe, {k: notebooks.parse_value(v) for k, v in pairs})
     if plain:
-        done = notebooks.run_plain(parameters, device=device, again=again)
+        done = notebooks.run_plain(notebooks.complete(parameters, books), device=device, again=again)
     else:
         done = notebooks.run_recipe(parameters, books, again=again)
     _show(done.results(), main_only=True)
@@ -74,7 +74,7 @@ def import_(file, run_, recipe, indices, pairs, again, device):
         from h2t.train.prepare import prepare
 
         overrides = {k: notebooks.parse_value(v) for k, v in pairs}
-        parameters = notebooks.load_recipe(recipe, overrides)[0] if recipe else overrides
+        parameters = notebooks.complete(*notebooks.load_recipe(recipe, overrides)) if recipe else overrides
         check(parameters, also=parameters if recipe else ())
         prepare(run_, Data.of(parameters), indices=read_indices(indices) if indices else None)
     result = published.import_checkpoint(file, run_, again=again, device=device)

@@ -7,6 +7,9 @@ import numpy as np
 from h2t.errors import Error
 
 
+MIN_POINTS = 10
+
+
 def fit_map(z: np.ndarray, seed: int = 0, perplexity: float = 30.0):
     """A t-SNE map of features (openTSNE, Policar et al. 2019), which can place further points without moving these.
 
@@ -18,8 +21,8 @@ def fit_map(z: np.ndarray, seed: int = 0, perplexity: float = 30.0):
     except ImportError:
         raise Error("the t-SNE map needs the package openTSNE; install it with `pip install openTSNE`") from None
     z = np.asarray(z, np.float64)
-    if len(z) < 10:
-        raise Error(f"a t-SNE map needs at least 10 points, got {len(z)}; choose classes with more images")
+    if len(z) < MIN_POINTS:
+        raise Error(f"a t-SNE map needs at least {MIN_POINTS} points, got {len(z)}; choose classes with more images")
     perplexity = min(perplexity, (len(z) - 1) / 3)
     # Barnes-Hut: below some 10,000 points it is faster than the interpolation
     return TSNE(perplexity=perplexity, initialization="pca", random_state=seed, n_jobs=1, negative_gradient_method="bh", n_iter=350).fit(z)

@@ -204,7 +204,18 @@ class Embedding(Canvas):
             self.legend.set_text(f"●  {short(names[0], 18)} (head)     ▲  {short(names[1], 18)} (tail)     ✕  fused")
             self.redraw()
         self.fused.set_data(*fused.T)
+        self.fused.set_visible(True)
         self.title.set_text(f"Where the fused features fall, p = {ratio:.2f} (t-SNE map of both classes)")
+
+    def refuse(self, why: str) -> None:
+        """Show no map, and say why."""
+        self.key = None
+        for artist in (self.head, self.tail):
+            artist.set_data([], [])
+        self.fused.set_visible(False)
+        self.legend.set_text("")
+        self.title.set_text(why)
+        self.redraw()
 
 
 class Changed(Canvas):

@@ -87,6 +87,12 @@ def load_recipe(recipe: str | Path, overrides: dict[str, Any]) -> tuple[dict[str
     return parameters, notebooks
 
 
+def complete(parameters: dict[str, Any], notebooks: list[Path]) -> dict[str, Any]:
+    """Parameters with the notebooks' defaults for what they leave open, so that the same recipe means the same without
+    notebooks."""
+    return {**{name: value for nb in notebooks for name, (value, _) in declared(nb).items()}, **parameters}
+
+
 def run_recipe(parameters: dict[str, Any], notebooks: list[Path], *, again: bool = False, progress: bool = True) -> Run:
     """Run notebooks 01 to 04 with papermill into one run directory; what is done already is not run again.
 

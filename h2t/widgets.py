@@ -244,7 +244,12 @@ class Panel:
 
     def _map(self, state: State) -> None:
         classes = self.engine.bank.classes
-        xy, labels, fused = self.engine.embedding(state)
+        try:
+            xy, labels, fused = self.engine.embedding(state)
+        except Error as e:  # two classes of a handful of images: the other figures go on
+            self.figures["map"].refuse(str(e))
+            self._paint("map")
+            return
         self.figures["map"].update(xy, labels, fused, state, (classes[state.head], classes[state.tail]), state.recipe.fusion_ratio)
         self._paint("map")
 

@@ -1,6 +1,5 @@
 """The explorer's engine and panel without a browser, and notebook 05 by papermill."""
 
-import dataclasses
 import json
 import shutil
 import time
@@ -11,10 +10,10 @@ import pytest
 import torch
 import yaml
 
-from h2t import Error, Run, train_stage1
+from h2t import Error, Run, train_stage1, train_stage2
 from h2t.boundary import tail_side
 from h2t.train import bank as banking
-from h2t.train.cached import compare, train_cached
+from h2t.train.cached import compare, recipe_of, train_cached
 from h2t.widgets import FIGURES, explore
 from tests.helpers import ROOT, digits_run, stage1_config, stage2_config
 
@@ -160,5 +159,28 @@ def test_the_cached_stage2_is_a_step_and_stands_beside_the_exact_one(trained, tm
     with pytest.raises(Error, match="already has stage2-cached"):
         train_cached(run, stage2_config(fusion_ratio=0.5), "cached", views=2, progress=False)
     table = compare(run, stage2_config(), [0.0, 0.3], [0], views=2, progress=False)
-    assert len(table) == 4 and set(table["kind"]) == {"exact", "cached"} and table["all"].between(0, 100).all()
-    assert dataclasses.asdict(stage2_config())["fusion_ratio"] == 0.25
+    assert len(table) == 4 and set(table["kind"]) == {"exact", "cached"}
+    for row in table.itertuples():
+        if row.kind == "exact":
+            last = Run(run).step(f"stage2-exact-p{row.ratio:g}-s0").result["last"]
+        else:
+            last = train_cached(run, stage2_config(fusion_ratio=row.ratio), f"again-p{row.ratio:g}", views=2, progress=False)["last"]
+        assert (row.all, row.many, row.few) == pytest.approx((last["top1"], last["many"], last["few"]))
+
+
+def test_the_recipe_of_a_run_is_its_own(trained, tmp_path):
+    assert recipe_of(trained) == stage2_config(stage2_epochs=10, eval_every=2)  # as published, with stage 1's batches and crops
+    run = shutil.copytree(trained, tmp_path / "run")
+    train_stage2(run, stage2_config(fusion_ratio=0.4), "h2t", progress=False)
+    assert recipe_of(run) == stage2_config(fusion_ratio=0.4) and recipe_of(run, {"seed": 3}).seed == 3
+
+
+def test_draws_are_kept_while_only_ratio_and_rate_move(panel, monkeypatch):
+    drawn = []
+    real = banking.draw_all
+    monkeypatch.setattr(banking, "draw_all", lambda *a: (drawn.append(a[1]), real(*a))[1])
+    fits = [panel.engine.fit(stage2_config(fusion_ratio=p, stage2_lr=lr)) for p, lr in ((0.11, 0.02), (0.12, 0.02), (0.12, 0.05))]
+    assert len(drawn) <= 1 and not torch.equal(fits[1][0], fits[2][0])
+    other = panel.engine.fit(stage2_config(fusion_ratio=0.12, fusing_branch="reversed"))
+    assert drawn[-1].fusing_branch == "reversed" and not torch.equal(other[0], fits[1][0])
+

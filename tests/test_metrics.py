@@ -362,3 +362,15 @@ def with_value(value) -> np.ndarray:
 def test_a_mistake_is_named(call, message):
     with pytest.raises(Error, match=message):
         call()
+
+
+def test_the_ends_of_a_set_are_its_outermost_filled_groups_or_halves():
+    ends = lambda *a, **k: {g: c.tolist() for g, c in metrics.ends(*a, **k).items()}  # noqa: E731
+    assert ends(np.array([5, 200, 50, 300, 10])) == {"many": [1, 3], "few": [0, 4]}
+    assert ends(np.array([200, 50, 30])) == {"many": [0], "medium": [1, 2]}
+    assert ends(np.array([3, 9, 5, 7])) == {"larger": [1, 3], "smaller": [0, 2]}
+    assert ends(np.array([3, 9, 5])) == {"larger": [1], "smaller": [0, 2]}
+    assert ends(np.array([5, 200, 50, 300]), labels=np.array([1, 2, 2, 3])) == {"many": [1, 3], "medium": [2]}  # class 0 untested
+    assert ends(np.full(100, 7), "reference") == {"many": list(range(36)), "few": list(range(71, 100))}
+    with pytest.raises(Error, match="at least two classes; this set has 1"):
+        metrics.ends(np.array([4, 5]), labels=np.array([1, 1]))

@@ -87,6 +87,20 @@ def test_other_parameters_for_the_same_run_end_in_the_notebooks_own_message(done
     assert "Traceback" not in result.output and Run(run).step("stage1").done
 
 
+def test_a_recipe_means_the_same_in_notebooks_without_them_and_at_import(tmp_path):
+    """What a recipe leaves open is the notebook's default everywhere."""
+    from tests.test_published import write
+
+    (tmp_path / "short.yaml").write_text("source: digits\nstage1_epochs: 1\nstage2_epochs: 1\n")
+    write(tmp_path / "c.pth.tar")
+    assert cli("import", tmp_path / "c.pth.tar", "--run", tmp_path / "a", "--recipe", tmp_path / "short.yaml").exit_code == 0
+    assert cli("run", tmp_path / "short.yaml", "--plain", "-p", "run", tmp_path / "b").exit_code == 0
+    papermill.execute_notebook(BOOKS[0], tmp_path / "01.ipynb", {"run": str(tmp_path / "a")}, progress_bar=False, kernel_name="python3")
+    a, b = (yaml.safe_load((tmp_path / r / "params.yaml").read_text()) for r in "ab")
+    assert a == b and a["test_fraction"] == 0.4
+    assert Run(tmp_path / "b").step("stage1").params["batch_size"] == 64
+
+
 def test_plain_training_without_notebooks_gives_the_same_weights(done, tmp_path):
     run, _ = done
     result = cli("run", RECIPES[-1], "--plain", *quick(tmp_path / "plain"))
@@ -183,6 +197,37 @@ def test_import_and_evaluate_from_the_command_line(tmp_path):
     assert bad.exit_code == 2 and "twice" in bad.output
 
 
+def test_ones_own_few_images_and_an_imported_stage1_go_through_all_notebooks(tmp_path):
+    """Nothing here fits the digits: a natural set, all classes *few*, colour, no test part, a stage 1 without history."""
+    from PIL import Image
+
+    from tests.test_published import write
+
+    r = np.random.default_rng(0)
+    for k, n in enumerate((16, 9, 6)):
+        folder = tmp_path / "images" / f"kind {k}"
+        folder.mkdir(parents=True)
+        for i in range(n):
+            pixels = np.clip(r.normal(60 + 70 * k, 30, (12, 10, 3)), 0, 255).astype(np.uint8)
+            Image.fromarray(pixels).save(folder / f"{i}.png")
+    write(tmp_path / "c.pth.tar", classes=3, channels=3)
+    run = tmp_path / "run"
+    assert cli("import", tmp_path / "c.pth.tar", "--run", run).exit_code == 0
+    wanted = {"source": "folder", "root": tmp_path / "images", "image_size": 12, "profile": "natural", "batch_size": 8, "stage2_epochs": 2,
+              "compare_ratios": "[0.0, 0.5]", "compare_seeds": 2, "views": 2, "run": run}  # fmt: skip
+    result = cli("run", RECIPES[-1], *[x for pair in wanted.items() for x in ("-p", *pair)])
+    assert result.exit_code == 0, result.output
+    books = {b.stem: (run / "notebooks" / b.name).read_text() for b in BOOKS}
+    assert "was imported from c.pth.tar" in books["02_stage1"] and "on the larger classes" in books["02_stage1"]
+    assert "H2T moves the smaller classes by" in books["03_stage2"] and not (run / "figures" / "02_learning_curves.png").exists()
+    rows = (run / "figures" / "03_exact_and_cached.csv").read_text().splitlines()
+    assert len(rows) == 1 + 2 * 2 * 2 and not Run(run).step("stage2-exact-p0-s0").done  # the control is that very run
+    wrong = cli("run", RECIPES[-1], "-p", "source", "folder", "-p", "root", tmp_path / "nothing", "-p", "run", tmp_path / "x")
+    assert wrong.exit_code == 2 and "nothing" in wrong.output and "Traceback" not in wrong.output
+    one = cli("run", RECIPES[-1], "-p", "source", "folder", "-p", "root", tmp_path, "-p", "image_size", 12, "-p", "run", tmp_path / "y")
+    assert one.exit_code == 2 and "has one class" in one.output
+
+
 @pytest.mark.parametrize("book", BOOKS, ids=lambda p: p.stem)
 def test_the_contract_of_a_notebook(book):
     cells = json.loads(book.read_text())["cells"]
@@ -204,8 +249,9 @@ def test_notebook_parameters_are_the_fields_of_their_step(book):
     step = {"01": config.Data, "02": config.Stage1, "03": config.Stage2}.get(book.stem[:2])
     declared = notebooks.declared(book)
     values = {k: v for k, (v, _) in declared.items()}
+    own = {"03": {"compare_ratios", "compare_seeds", "views"}}.get(book.stem[:2], set())
     if step:
-        assert {*step().to_dict(), "run"} == set(declared)
+        assert {*step().to_dict(), "run", *own} == set(declared)
         step.of(values)
     recipe = yaml.safe_load(RECIPES[-1].read_text())
     assert RECIPES[-1].stem == "digits"

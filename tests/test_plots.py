@@ -572,6 +572,18 @@ def test_ratio_curve_drawn_again_into_the_same_axes_follows_the_new_curve():
     assert ax.get_ylim()[1] > higher["accuracy"].max() + 24
 
 
+def test_agreement_draws_means_and_names_the_largest_difference():
+    rows = [{"kind": k, "ratio": r, "seed": s, "many": np.nan, "medium": 50.0, "few": 10 + 20 * r + s + 3 * r * (k == "cached"), "all": 40.0 + s}
+            for k in ("exact", "cached") for r in (0.0, 0.5) for s in range(3)]  # fmt: skip
+    axes = plots.plot_agreement(pd.DataFrame(rows))
+    assert [ax.get_title(loc="left") for ax in axes] == ["medium: within 0.0 points", "few: within 1.5 points", "all: within 0.0 points"]
+    exact, cached = (c.lines[0].get_ydata().tolist() for c in axes[1].containers)
+    assert exact == [11.0, 21.0] and cached == [11.0, 22.5]
+    low, high = axes[1].containers[0].lines[1]
+    assert (high.get_ydata() - low.get_ydata()).tolist() == [2.0, 2.0]  # one standard deviation either way
+    assert "3 seeds" in axes[0].get_ylabel()
+
+
 def test_the_published_curve_is_slide_10s():
     table = plots.published_curve().set_index(["ratio", "group"])["accuracy"]
     assert len(table) == 44

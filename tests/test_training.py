@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import time
+import types
 
 import numpy as np
 import pytest
@@ -317,3 +318,18 @@ def test_data_that_changed_behind_a_run_is_refused(tmp_path):
     np.savez(tmp_path / "x.npz", **arrays)
     with pytest.raises(Error, match="no longer holds the images"):
         dataset(tmp_path / "run")
+
+
+def test_small_work_is_held_to_one_thread_and_the_setting_comes_back(monkeypatch, tmp_path):
+    run, data = digits_run(tmp_path / "run")
+    seen, before = [], torch.get_num_threads()
+    real = torch.optim.SGD.step
+    monkeypatch.setattr(torch.optim.SGD, "step", lambda self, *a: (seen.append(torch.get_num_threads()), real(self, *a))[1])
+    train_stage1(run, stage1_config(stage1_epochs=1), progress=False)
+    assert set(seen) == {1} and torch.get_num_threads() == before
+    large = types.SimpleNamespace(height=32, width=32)
+    with stepping.threads_for(large, 128):
+        assert torch.get_num_threads() == min(before, 32)
+    with pytest.raises(RuntimeError), stepping.threads():
+        raise RuntimeError
+    assert torch.get_num_threads() == before
