@@ -113,15 +113,42 @@ def bank(run, views, pairs, device):
 
 
 @main.command()
-@click.option("--check", is_flag=True, help="Exit 1 where a stated target is missed.")
-@click.option("--out", default="runs/bench.csv", show_default=True, type=click.Path(), help="Where the rows are saved.")
-@click.option("--steps", default=4, show_default=True, help="Timed steps of each loop a turn; there are five turns.")
-@DEVICE
-def bench(check, out, steps, device):
-    """Time a training step beside a plain loop of the kind the field publishes, in one run."""
-    from h2t.bench import bench_steps
+@RUN
+@click.option("--views", default=4, show_default=True, help="Augmented views of every training image.")
+@click.option("--ip", default="127.0.0.1", show_default=True, help="Address to listen on; 0.0.0.0 lets other machines in.")
+@click.option("--port", default=0, show_default=True, help="Port to listen on; 0 takes a free one.")
+@click.option("--no-browser", is_flag=True, help="Do not open a browser here.")
+@PARAMETERS
+def explore(run, views, ip, port, no_browser, pairs):
+    """Open the fusion explorer of a run as a page in the browser."""
+    from h2t import notebooks, page
+    from h2t.train.cached import recipe_of
+    from h2t.train.config import check
 
-    if not bench_steps(out, steps=steps, device=device) and check:
+    overrides = {k: notebooks.parse_value(v) for k, v in pairs}
+    check(overrides)
+    page.serve(run, recipe_of(run, overrides), views=views, ip=ip, port=port, browser=not no_browser)
+
+
+@main.command()
+@click.argument("what", type=click.Choice(["steps", "explorer"]), default="steps")
+@click.option("--check", is_flag=True, help="Exit 1 where a stated target is missed.")
+@click.option("--out", type=click.Path(), help="Where the rows are saved.  [default: runs/bench_WHAT.csv]")
+@click.option("--run", "run_", type=click.Path(), default="runs/digits", show_default=True, help="explorer: the run to open.")
+@click.option("--steps", default=4, show_default=True, help="steps: timed steps of each loop a turn.")
+@DEVICE
+def bench(what, check, out, run_, steps, device):
+    """Time training steps beside a plain loop of the kind the field publishes, or the moves of the explorer."""
+    out = out or f"runs/bench_{what}.csv"
+    if what == "steps":
+        from h2t.bench import bench_steps
+
+        met = bench_steps(out, steps=steps, device=device)
+    else:
+        from h2t.bench_explorer import bench_explorer
+
+        met = bench_explorer(run_, out)
+    if check and not met:
         sys.exit(1)
 
 

@@ -6,7 +6,6 @@ import numpy as np
 
 from h2t.errors import Error
 
-
 MIN_POINTS = 10
 
 

@@ -63,14 +63,15 @@ class RatioCurve(Canvas):
         self.line = self.move(ax.axvline(0, color="#333333", lw=1.6, ls=":"))
         self.dots = {g: self.move(ax.plot([], [], "o", ms=8, color=c, mec="white")[0]) for g, c in COLOURS.items()}
 
-    def set_curve(self, table) -> None:
-        """Draw a new curve beneath the marker. ``table`` as ``Fits.table`` gives it."""
+    def set_curve(self, table, published=None) -> None:
+        """Draw a new curve beneath the marker. ``table`` as ``Fits.table`` gives it; ``published`` as ``published_curve``."""
         ax = self.axes[0]
         for artist in [*ax.lines, *ax.collections, *ax.texts]:
             if artist not in self.moving:
                 artist.remove()
-        plot_ratio_curve(table, ax=ax)
-        ax.set_title(f"Accuracy against the ratio ({table['seed'].nunique()} seeds, ± 1 std)", loc="left")
+        plot_ratio_curve(table, published, ax=ax)
+        circles = "; circles: published, exact" if published is not None else ""
+        ax.set_title(f"Accuracy against the ratio ({table['seed'].nunique()} seeds, ± 1 std{circles})", loc="left", fontsize=12)
         self.redraw()
 
     def update(self, ratio: float, means: dict[str, float | None]) -> None:
@@ -144,7 +145,7 @@ class Flow(Canvas):
             ax.set(ylim=(self.SHOWN + 0.6, -0.6), xlabel="test images")
             ax.grid(axis="y", visible=False)
         for k, (name, colour) in enumerate(NAMES.items()):
-            self.figure.text(0.55 + 0.15 * k, 0.975, f"■ {name}", color=colour, va="top", fontsize=12)
+            self.figure.text((0.58, 0.74, 0.83)[k], 0.975, f"■ {name}", color=colour, va="top", fontsize=12)
         self.title = self.move(self.figure.text(0.02, 0.975, "", va="top", fontsize=13))
 
     def choose(self, confusions: dict[str, np.ndarray], c: int, classes: tuple[str, ...]) -> None:

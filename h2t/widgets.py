@@ -18,7 +18,7 @@ from h2t import metrics
 from h2t.errors import Error
 from h2t.explorer import BRANCHES, Explorer, State
 from h2t.explorer_figures import Boundary, Changed, ClassAccuracy, Embedding, Flow, RatioCurve
-from h2t.plots import short
+from h2t.plots import published_curve, short
 from h2t.runs import check_variant, write_yaml
 
 
@@ -121,7 +121,7 @@ class Panel:
     def _layout(self) -> widgets.VBox:
         flow = widgets.Layout(flex_flow="row wrap", align_items="center")
         c = self.controls
-        grid = widgets.Layout(grid_template_columns="repeat(auto-fit, minmax(430px, 1fr))", grid_gap="8px", width="100%")
+        grid = widgets.Layout(grid_template_columns="repeat(auto-fit, minmax(500px, 1fr))", grid_gap="8px", width="100%")
         box = widgets.VBox([
             widgets.HBox([c["fusion_ratio"], self.reset], layout=flow),
             widgets.HBox([c["head"], c["tail"], c["fusing_branch"], c["stage2_epochs"], c["stage2_lr"], c["seed"]], layout=flow),
@@ -191,8 +191,19 @@ class Panel:
         if stale() or self._known.get("curve") == base:
             return
         self._known["curve"] = base
-        self.figures["curve"].set_curve(self.engine.curve(state.recipe))
+        self.figures["curve"].set_curve(self.engine.curve(state.recipe), published_curve(self.engine.bank.counts))
         self._paint("curve")
+
+    def settle(self, seconds: float = 60) -> None:
+        """Wait until every figure shows the newest state. Raises ``TimeoutError`` where that does not come about."""
+        deadline = time.monotonic() + seconds
+        while time.monotonic() < deadline:
+            time.sleep(0.02)
+            if not self._event.is_set() and self._busy.acquire(timeout=0.1):
+                self._busy.release()
+                if not self._event.is_set():
+                    return
+        raise TimeoutError(f"the explorer did not come to rest within {seconds} s")
 
     @staticmethod
     def _without_ratio(state: State):

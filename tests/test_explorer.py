@@ -33,18 +33,6 @@ def panel(trained):
     return explore(trained, stage2_config(fusion_ratio=0.3), views=2, progress=False)
 
 
-def settle(panel, seconds=30):
-    """Wait until the worker has nothing left to do."""
-    deadline = time.time() + seconds
-    while time.time() < deadline:
-        time.sleep(0.1)
-        if not panel._event.is_set() and panel._busy.acquire(timeout=0.1):
-            panel._busy.release()
-            if not panel._event.is_set():
-                return
-    raise AssertionError("the worker did not come to rest")
-
-
 def test_the_fit_behind_the_slider_is_the_cached_stage2(panel):
     recipe = stage2_config(fusion_ratio=0.4)
     alone = banking.fit(panel.engine.bank, [0.4], [0], recipe)
@@ -73,11 +61,11 @@ def test_fused_points_take_the_named_share_of_channels(panel):
 def test_moving_the_slider_moves_pictures_and_numbers(panel):
     before, numbers = {k: p.value for k, p in panel.pictures.items()}, panel.numbers.value
     panel.controls["fusion_ratio"].value = 0.9
-    settle(panel)
+    panel.settle()
     after = {k: p.value for k, p in panel.pictures.items()}
     assert {k for k in FIGURES if before[k] != after[k]} == set(FIGURES) and panel.numbers.value != numbers
     panel.reset.click()
-    settle(panel)
+    panel.settle()
     assert panel.controls["fusion_ratio"].value == 0.3 and panel.numbers.value == numbers
     assert {k: p.value for k, p in panel.pictures.items()} == before  # back to the very pixels
 
@@ -88,7 +76,7 @@ def test_the_newest_value_wins_and_nothing_piles_up(panel, monkeypatch):
     monkeypatch.setattr(panel.engine, "fit", lambda recipe: (fits.append(recipe.fusion_ratio), time.sleep(0.02), real(recipe))[2])
     for k in range(100):
         panel.controls["fusion_ratio"].value = round(0.31 + k / 200, 3)
-    settle(panel)
+    panel.settle()
     ratios = set(fits) - {0.0}
     assert panel.state.recipe.fusion_ratio in ratios and len(ratios) < 50
     assert 'p = 0.8' in panel.figures["map"].title.get_text()
@@ -99,7 +87,7 @@ def test_classes_branch_epochs_and_rate_can_be_changed(panel):
     panel.controls["fusing_branch"].value = "reversed"
     panel.controls["stage2_epochs"].value = 2
     panel.controls["stage2_lr"].value = 0.1
-    settle(panel)
+    panel.settle()
     recipe = panel.state.recipe
     assert (panel.state.tail, recipe.fusing_branch, recipe.stage2_epochs, recipe.stage2_lr) == (5, "reversed", 2, 0.1)
     assert "5 (tail)" in panel.figures["boundary"].title.get_text()
@@ -113,7 +101,7 @@ def test_a_value_out_of_range_is_refused_politely(panel, control, value, message
     before, pixels = panel.controls[control].value, panel.pictures["boundary"].value
     panel.controls[control].value = value
     assert panel.controls[control].value == before and message in panel.status.value
-    settle(panel)
+    panel.settle()
     assert panel.pictures["boundary"].value == pixels
 
 
@@ -121,7 +109,7 @@ def test_a_state_is_saved_as_figures_classifier_and_recipe(trained, tmp_path):
     run = shutil.copytree(trained, tmp_path / "run")
     panel = explore(run, stage2_config(fusion_ratio=0.3), views=2, progress=False)
     panel.controls["fusion_ratio"].value = 0.55
-    settle(panel)
+    panel.settle()
     panel.name.value = "mine"
     for button in panel.saves.values():
         button.click()

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -224,7 +225,8 @@ def test_ones_own_few_images_and_an_imported_stage1_go_through_all_notebooks(tmp
     assert len(rows) == 1 + 2 * 2 * 2 and not Run(run).step("stage2-exact-p0-s0").done  # the control is that very run
     wrong = cli("run", RECIPES[-1], "-p", "source", "folder", "-p", "root", tmp_path / "nothing", "-p", "run", tmp_path / "x")
     assert wrong.exit_code == 2 and "nothing" in wrong.output and "Traceback" not in wrong.output
-    one = cli("run", RECIPES[-1], "-p", "source", "folder", "-p", "root", tmp_path, "-p", "image_size", 12, "-p", "run", tmp_path / "y")
+    shutil.copytree(tmp_path / "images" / "kind 0", tmp_path / "single" / "kind 0")
+    one = cli("run", RECIPES[-1], "-p", "source", "folder", "-p", "root", tmp_path / "single", "-p", "image_size", 12, "-p", "run", tmp_path / "y")
     assert one.exit_code == 2 and "has one class" in one.output
 
 

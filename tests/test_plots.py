@@ -589,6 +589,8 @@ def test_the_published_curve_is_slide_10s():
     assert len(table) == 44
     assert [table[0.3, g] for g in ("all", "many", "medium", "few")] == [47.73, 62.00, 50.17, 27.07]
     assert [table[1.0, g] for g in ("all", "many", "medium", "few")] == [43.57, 44.31, 51.51, 33.07]
+    assert len(plots.published_curve(tail(100))) == 44  # 500 images falling to 5: CIFAR-100-LT at 100
+    assert plots.published_curve(tail(10)) is None and plots.published_curve(np.full(100, 500)) is None
 
 
 def test_boundary_draws_the_points_the_lines_and_the_shares():

@@ -134,7 +134,8 @@ def _fill(run: Run, config: Stage2, folder, wanted: list[str], device, progress:
     folder.mkdir(parents=True, exist_ok=True)
     clean(folder)
     start = time.perf_counter()
-    with tqdm(total=total, desc="feature bank", unit="batch", disable=not progress) as bar, torch.inference_mode():
+    bar = tqdm(total=total, desc="feature bank", unit="batch", disable=not progress)
+    with bar, torch.inference_mode(), stepping.threads_for(train, config.batch_size):
         _reestimate(model.backbone, train, labels, config, bar)
         model.eval()
         network = fold(model.backbone)

@@ -118,5 +118,6 @@ def features_of(run: Run | str, step: str, part: str = "test", device: str = "au
     run = Run(run, create=False)
     model = load_model(run, step, device)
     images = loaders(run, dataset(run, progress=False), stepping.pick_device(device), 0, "zero")[part == "test"]
-    z = torch.cat([model.features(x) for x, _ in images.batches()])
+    with stepping.threads_for(images, 128):
+        z = torch.cat([model.features(x) for x, _ in images.batches(128)])
     return z.cpu().numpy(), images.labels.cpu().numpy()
