@@ -134,7 +134,7 @@ def test_what_a_run_lacks_is_said_with_the_mend(trained, tmp_path):
     with pytest.raises(Error, match="no run directory .*h2t run"):
         explore(tmp_path / "none")
     run, _ = digits_run(tmp_path / "run")
-    with pytest.raises(Error, match="has no finished stage 1; train or import one first"):
+    with pytest.raises(Error, match="has no finished stage 1; train one with `h2t run RECIPE -p run"):
         explore(run)
     with pytest.raises(Error, match="tail_class is 77; the run has classes 0 to 9"):
         explore(trained, stage2_config(), views=2, tail_class=77, progress=False)
@@ -172,3 +172,20 @@ def test_draws_are_kept_while_only_ratio_and_rate_move(panel, monkeypatch):
     other = panel.engine.fit(stage2_config(fusion_ratio=0.12, fusing_branch="reversed"))
     assert drawn[-1].fusing_branch == "reversed" and not torch.equal(other[0], fits[1][0])
 
+
+
+def test_the_bench_prints_every_figure_beside_its_target(trained, tmp_path, monkeypatch):
+    from click.testing import CliRunner
+
+    from h2t import bench_explorer
+    from h2t.cli import main
+
+    monkeypatch.setattr(bench_explorer, "MOVES", 3)
+    before = sorted(p.name for p in trained.iterdir())
+    out = CliRunner().invoke(main, ["bench", "explorer", "--run", str(trained), "--out", str(tmp_path / "rows.csv")], catch_exceptions=False)
+    rows = (tmp_path / "rows.csv").read_text().splitlines()
+    assert out.exit_code == 0 and all(name in out.output for name in bench_explorer.TARGETS) and len(rows) == 1 + len(bench_explorer.TARGETS)
+    assert sorted(p.name for p in trained.iterdir()) == before  # the bank was built in a copy
+    monkeypatch.setattr(bench_explorer, "TARGETS", dict.fromkeys(bench_explorer.TARGETS, 0.0))
+    missed = CliRunner().invoke(main, ["bench", "explorer", "--check", "--run", str(trained), "--out", str(tmp_path / "rows.csv")])
+    assert missed.exit_code == 1 and "missed" in missed.output

@@ -1,5 +1,22 @@
-"""Losses, one idea per file: functions of (logits, labels, counts). A new one is a file and an entry here."""
+"""Losses, one idea per file: a function of (logits, labels, counts, weight). A new one is a file and a line here.
 
-from h2t.losses.cross_entropy import cross_entropy
+``weight`` (C,) or None is the deferred re-weighting of the training loop (DRW, Cao et al. 2019); a batch's mean is then the
+weighted one, as in ``torch.nn.functional.cross_entropy``.
+"""
 
-LOSSES = {"ce": cross_entropy}
+import importlib
+from collections.abc import Callable
+
+LOSSES = {  # name in recipes: the file, and the function in it
+    "ce": "cross_entropy",
+    "focal": "focal",
+    "cb": "class_balanced",
+    "bsce": "balanced_softmax",
+    "la": "logit_adjustment",
+    "ldam": "ldam",
+}
+
+
+def loss_of(name: str) -> Callable:
+    """The loss function of a name in ``LOSSES``."""
+    return getattr(importlib.import_module(f"h2t.losses.{LOSSES[name]}"), LOSSES[name])

@@ -89,7 +89,7 @@ def build_bank(run: Run | str, config: Stage2, views: int = 4, *, device: str = 
     if views < 1:
         raise Error(f"views is {views}; a bank needs at least 1")
     if not run.step("stage1").done:
-        raise Error(f"run {run.path} has no finished stage 1; train or import one first")
+        raise Error(f"run {run.path} has no finished stage 1; train one with `h2t run RECIPE -p run {run.path}`, or import one")
     if not (run.path / "split.json").exists():
         raise Error(f"run {run.path} has no data yet; prepare it with notebook 01 or `h2t import FILE --run DIR --recipe RECIPE`")
     key = bank_key(run, config)

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from h2t.errors import Error
+from h2t.losses import LOSSES
 
 
 def _f(default, *, low=None, high=None, choices=None, above=None):
@@ -139,13 +140,15 @@ class Stage1(_Training):
 
     SGD on instance-wise batches; linear warm-up over ``warmup_epochs``, then ``stage1_lr`` times ``lr_factors`` after
     the shares ``decay_at`` of ``stage1_epochs`` (0.8 and 0.9 of 200: after epochs 160 and 180). ``mixup_alpha`` 0 is
-    plain training. ``crop_padding`` in pixels; ``eval_every`` in epochs; ``precision`` auto is bf16 where the device
+    plain training. ``loss`` is a name in ``h2t.losses.LOSSES``; after the share ``drw_from`` of the epochs its classes get
+    class-balanced weights (deferred re-weighting; 1: never). ``crop_padding`` in pixels; ``eval_every`` in epochs; ``precision`` auto is bf16 where the device
     computes it natively.
     """
 
     model: str = _f("resnet32", choices=MODELS)
     head: str = _f("linear", choices=("linear", "cosine"))
-    loss: str = _f("ce", choices=("ce",))
+    loss: str = _f("ce", choices=tuple(LOSSES))
+    drw_from: float = _f(1.0, low=0, high=1)
     mixup_alpha: float = _f(1.0, low=0)
     stage1_epochs: int = _f(200, low=1)
     stage1_lr: float = _f(0.1, above=0)
@@ -159,6 +162,8 @@ class Stage1(_Training):
         super().__post_init__()
         if len(self.decay_at) != len(self.lr_factors) or list(self.decay_at) != sorted(self.decay_at):
             raise Error("decay_at and lr_factors must be lists of one length, decay_at ascending")
+        if self.loss == "ldam" and self.head != "cosine":
+            raise Error("loss ldam sets margins between cosines; use it with head cosine")
         if self.nesterov and not self.momentum:
             raise Error("nesterov needs a momentum above 0")
 
@@ -189,6 +194,8 @@ STEPS = (Data, Stage1, Stage2)
 CE = Stage1(mixup_alpha=0.0)
 CE_MIXUP = Stage1()
 CE_MIXUP_WD5 = Stage1(stage1_weight_decay=5e-4)
+BSCE = Stage1(loss="bsce", mixup_alpha=0.0)
+LDAM_DRW = Stage1(loss="ldam", head="cosine", drw_from=0.8, lr_factors=(0.01, 0.0001), mixup_alpha=0.0)
 DR = Stage2(fusion_ratio=0.0, bn_statistics="balanced")
 DR_H2T = Stage2(fusion_ratio=0.25)
 DR_H2T_PAPER = Stage2(fusion_ratio=0.3)

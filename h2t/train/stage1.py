@@ -12,7 +12,8 @@ from tqdm.auto import tqdm
 
 from h2t import models, rng
 from h2t.data import augment, samplers
-from h2t.losses import LOSSES
+from h2t.losses import loss_of
+from h2t.losses.class_balanced import class_weights
 from h2t.runs import Run
 from h2t.train import step as stepping
 from h2t.train.config import Stage1
@@ -78,7 +79,9 @@ def _epoch(model, optimizer, train, labels, counts, config: Stage1, epoch: int) 
         lam = augment.mixup_draws(steps, config.mixup_alpha, rng.numpy_generator(config.seed, "stage1/mixup", epoch))
         lams = torch.from_numpy(lam).to(train.device)
         partners = rng.torch_generator(config.seed, "stage1/partners", epoch)
-    loss_of, losses = LOSSES[config.loss], []
+    deferred = epoch > config.drw_from * config.stage1_epochs
+    weight = class_weights(counts).float() if deferred else None
+    loss_function, losses = loss_of(config.loss), []
     model.train()
     batches = train.epoch(order, config.batch_size, rng.torch_generator(config.seed, "stage1/augment", epoch), config.flip)
     for i, (x, y) in enumerate(batches):  # x (B, C, H, W), y (B,)
@@ -88,9 +91,9 @@ def _epoch(model, optimizer, train, labels, counts, config: Stage1, epoch: int) 
         with stepping.autocast(train.device, config.precision):
             logits = model(x)  # (B, classes)
         logits = logits.float()
-        loss = loss_of(logits, y, counts)
+        loss = loss_function(logits, y, counts, weight)
         if mixing:
-            loss = torch.lerp(loss_of(logits, y[partner], counts), loss, lams[i])
+            loss = torch.lerp(loss_function(logits, y[partner], counts, weight), loss, lams[i])
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         optimizer.step()

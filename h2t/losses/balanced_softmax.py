@@ -1,0 +1,14 @@
+"""Balanced softmax (BSCE)."""
+
+import torch
+import torch.nn.functional as F
+
+
+def balanced_softmax(
+    logits: torch.Tensor, labels: torch.Tensor, counts: torch.Tensor, weight: torch.Tensor | None = None
+) -> torch.Tensor:
+    """Cross entropy on logits + log n_c, so that the logits themselves need not carry the classes' frequencies.
+
+    Source: Ren et al. 2020, equation 4. Arguments and result as ``cross_entropy``; ``counts`` > 0.
+    """
+    return F.cross_entropy(logits + counts.to(logits.dtype).log(), labels, weight)

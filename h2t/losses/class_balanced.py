@@ -1,0 +1,23 @@
+"""Class-balanced weights."""
+
+import torch
+import torch.nn.functional as F
+
+BETA = 0.9999
+
+
+def class_weights(counts: torch.Tensor, beta: float = BETA) -> torch.Tensor:
+    """Weights of classes by their effective number of images, (1 - beta) / (1 - beta^n), normalised to sum C.
+
+    Source: Cui et al. 2019, equation 4. Arguments: ``counts`` (C,) > 0. Returns: (C,) float64.
+    """
+    effective = -torch.expm1(counts.double() * torch.log(torch.tensor(beta, dtype=torch.float64, device=counts.device)))
+    return len(counts) * (1 / effective) / (1 / effective).sum()
+
+
+def class_balanced(
+    logits: torch.Tensor, labels: torch.Tensor, counts: torch.Tensor, weight: torch.Tensor | None = None
+) -> torch.Tensor:
+    """Cross entropy with ``class_weights``. Arguments and result as ``cross_entropy``."""
+    own = class_weights(counts).to(logits.dtype)
+    return F.cross_entropy(logits, labels, own if weight is None else own * weight)

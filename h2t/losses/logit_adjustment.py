@@ -1,0 +1,18 @@
+"""Logit adjustment."""
+
+import torch
+import torch.nn.functional as F
+
+TAU = 1.0
+
+
+def logit_adjustment(
+    logits: torch.Tensor, labels: torch.Tensor, counts: torch.Tensor, weight: torch.Tensor | None = None
+) -> torch.Tensor:
+    """Cross entropy on logits + tau log(n_c / N).
+
+    Source: Menon et al. 2021, equation 10, tau = 1, at which it equals balanced softmax.
+    Arguments and result as ``cross_entropy``; ``counts`` > 0.
+    """
+    prior = counts.to(logits.dtype) / counts.sum()
+    return F.cross_entropy(logits + TAU * prior.log(), labels, weight)
