@@ -96,6 +96,26 @@ def evaluate(run, device, precision):
 
 @main.command()
 @RUN
+@click.argument("images", type=click.Path())
+@click.option("--step", default="", help="The step to predict with.  [default: stage2-h2t, else stage1]")
+@click.option("--out", default="predictions.csv", show_default=True, type=click.Path(), help="Where the table is saved.")
+@DEVICE
+def predict(run, images, step, out, device):
+    """Label new images, a file or a folder, and save a table of label and confidence."""
+    from pathlib import Path
+
+    from h2t.files import write_atomic
+    from h2t.train.predict import predict
+
+    table = predict(run, Path(images).resolve(), step, device=device)
+    write_atomic(Path(out).resolve(), table.to_csv(index=False).encode())
+    bad = int((table["error"] != "").sum())
+    click.echo(table.drop(columns="error").head(10).to_string(index=False))
+    click.echo(f"{len(table) - bad} images labelled in {Path(out).resolve()}" + (f"; {bad} could not be read, see its column error" if bad else ""))
+
+
+@main.command()
+@RUN
 @click.option("--views", default=4, show_default=True, help="Augmented views of every training image.")
 @PARAMETERS
 @DEVICE
