@@ -15,7 +15,7 @@ from h2t.boundary import Plane, plane
 from h2t.data import samplers
 from h2t.embedding import fit_map, place
 from h2t.errors import Error
-from h2t.fusion import channel_mask
+from h2t.fusion import blend, channel_mask, lend
 from h2t.runs import Run
 from h2t.train import bank as banking
 from h2t.train.config import Stage2
@@ -66,7 +66,7 @@ class Explorer:
         """The classifier (weight, bias) that a recipe trains on the bank; the last few are kept."""
         key = dataclasses.astuple(recipe)
         if key not in self._fits:
-            same = (recipe.seed, recipe.stage2_epochs, recipe.batch_size, recipe.fused_branch, recipe.fusing_branch)
+            same = (recipe.seed, recipe.stage2_epochs, recipe.batch_size, recipe.fused_branch, recipe.fusing_branch, recipe.fusion)
             if self._draws[0] != same:  # while only the ratio or the rate moves, the draws stay
                 self._draws = (same, banking.draw_all(self.bank, recipe, (recipe.seed,)))
             fits = banking.fit(self.bank, [recipe.fusion_ratio], [recipe.seed], recipe, draws=self._draws[1])
@@ -97,7 +97,7 @@ class Explorer:
     def fused(self, state: State) -> np.ndarray:
         """Features of the tail class after fusion at the current ratio, each with a mask of its own, (n, D)."""
         bank, recipe = self.bank, state.recipe
-        key = (state.tail, recipe.seed, recipe.fusing_branch, recipe.fusion_ratio)
+        key = (state.tail, recipe.seed, recipe.fusing_branch, recipe.fusion_ratio, recipe.fusion)
         if self._fused[0] != key:
             g = rng.torch_generator(recipe.seed, "explorer/fused")
             own = (bank.labels == state.tail).nonzero().flatten()
@@ -106,7 +106,8 @@ class Explorer:
             views = torch.randint(bank.train.shape[0], (2, FUSED_SHOWN), generator=g)
             order = rng.torch_generator(recipe.seed, "explorer/mask")
             masks = torch.stack([channel_mask(bank.num_features, recipe.fusion_ratio, order) for _ in range(FUSED_SHOWN)])
-            self._fused = (key, torch.where(masks, bank.train[views[1], second], bank.train[views[0], first]).numpy())
+            lent = lend(bank.train[views[1], second], recipe.fusion, rng.torch_generator(recipe.seed, "explorer/noise"))
+            self._fused = (key, blend(bank.train[views[0], first], lent, masks, recipe.fusion_ratio, recipe.fusion).numpy())
         return self._fused[1]
 
     def points(self, state: State) -> dict[str, np.ndarray]:

@@ -1,10 +1,14 @@
-"""H2T, the fusion of head features into the tail: pure functions of tensors and a generator."""
+"""H2T, the fusion of head features into the tail, and what to hold it against: pure functions of tensors and a generator."""
 
 from __future__ import annotations
 
 import torch
 
 from h2t.errors import Error
+
+# swap is H2T; mixup blends all channels instead; noise and zeros swap in something that is no feature of any image, to
+# ask whether it matters what the head lends
+FUSIONS = ("swap", "mixup", "noise", "zeros")
 
 
 def channel_mask(num_channels: int, fusion_ratio: float, generator: torch.Generator) -> torch.Tensor:
@@ -39,3 +43,29 @@ def fuse(fused: torch.Tensor, fusing: torch.Tensor, mask: torch.Tensor) -> torch
             f"got {tuple(fused.shape)}, {tuple(fusing.shape)} and {tuple(mask.shape)}"
         )
     return torch.where(mask.view(1, -1, *[1] * (fused.dim() - 2)), fusing, fused)
+
+
+def lend(fusing: torch.Tensor, fusion: str, generator: torch.Generator) -> torch.Tensor:
+    """What is put into the swapped channels: the fusing branch's features, or something in their place.
+
+    Arguments: ``fusing`` (B, D); ``fusion`` one of ``FUSIONS``: noise gives Gaussian noise with each channel's mean and
+    standard deviation over the batch, zeros gives zeros; ``generator`` of the noise, on the CPU. Returns: (B, D).
+    Raises: ``h2t.Error`` for an unknown fusion.
+    """
+    if fusion not in FUSIONS:
+        raise Error(f"fusion is {fusion!r}; choose one of {', '.join(FUSIONS)}")
+    if fusion == "zeros":
+        return torch.zeros_like(fusing)
+    if fusion == "noise":
+        noise = torch.randn(fusing.shape, generator=generator).to(fusing)
+        return fusing.mean(0) + fusing.std(0, correction=0) * noise
+    return fusing
+
+
+def blend(fused: torch.Tensor, lent: torch.Tensor, mask: torch.Tensor, fusion_ratio, fusion: str) -> torch.Tensor:
+    """Fuse the fused branch with what is lent to it, by any of ``FUSIONS``.
+
+    Arguments: ``fused`` and ``lent`` (..., B, D); ``mask`` bool, broadcast to them, for a swap of channels;
+    ``fusion_ratio`` p for mixup, (1 - p) fused + p lent, a number or a tensor broadcast to them. Returns: (..., B, D).
+    """
+    return fused + fusion_ratio * (lent - fused) if fusion == "mixup" else torch.where(mask, lent, fused)

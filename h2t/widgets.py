@@ -18,6 +18,7 @@ from h2t import metrics
 from h2t.errors import Error
 from h2t.explorer import BRANCHES, Explorer, State
 from h2t.explorer_figures import Boundary, Changed, ClassAccuracy, Embedding, Flow, RatioCurve
+from h2t.fusion import FUSIONS
 from h2t.plots import published_curve, short
 from h2t.runs import check_variant, write_yaml
 
@@ -102,6 +103,7 @@ class Panel:
         self.controls = {
             "fusion_ratio": widgets.FloatSlider(r.fusion_ratio, min=0, max=1, step=0.01, description="fusion ratio p", style=wide, layout=widgets.Layout(width="min(560px, 95%)")),
             "fusing_branch": widgets.Dropdown(options=BRANCHES, value=r.fusing_branch, description="fusing branch", style=wide, layout=row),
+            "fusion": widgets.Dropdown(options=FUSIONS, value=r.fusion, description="fusion", style=wide, layout=widgets.Layout(width="140px")),
             "stage2_epochs": widgets.IntText(r.stage2_epochs, description="stage-2 epochs", style=wide, layout=widgets.Layout(width="170px")),
             "stage2_lr": widgets.FloatText(r.stage2_lr, step=0.005, description="learning rate", style=wide, layout=widgets.Layout(width="170px")),
             "seed": widgets.IntText(r.seed, description="seed", style=wide, layout=widgets.Layout(width="120px")),
@@ -124,7 +126,7 @@ class Panel:
         grid = widgets.Layout(grid_template_columns="repeat(auto-fit, minmax(500px, 1fr))", grid_gap="8px", width="100%")
         box = widgets.VBox([
             widgets.HBox([c["fusion_ratio"], self.reset], layout=flow),
-            widgets.HBox([c["head"], c["tail"], c["fusing_branch"], c["stage2_epochs"], c["stage2_lr"], c["seed"]], layout=flow),
+            widgets.HBox([c["head"], c["tail"], c["fusing_branch"], c["fusion"], c["stage2_epochs"], c["stage2_lr"], c["seed"]], layout=flow),
             widgets.HBox([self.name, *self.saves.values()], layout=flow),
             self.status, self.numbers, widgets.GridBox(list(self.pictures.values()), layout=grid),
         ])  # fmt: skip
@@ -208,7 +210,7 @@ class Panel:
     @staticmethod
     def _without_ratio(state: State):
         r = state.recipe
-        return r.fusing_branch, r.stage2_epochs, r.stage2_lr
+        return r.fusing_branch, r.fusion, r.stage2_epochs, r.stage2_lr
 
     def _quick(self, state: State) -> dict[str, np.ndarray]:
         """Figures 1, 2, 3 and 6, and the numbers."""

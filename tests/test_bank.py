@@ -9,8 +9,9 @@ import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from h2t import Error, Run, Stage2, models, train_stage1
+from h2t import Error, Run, Stage2, models, rng, train_stage1
 from h2t.train import bank as banking
+from h2t.train import fit as fitting
 from h2t.train.config import Stage2 as Config
 from h2t.train.schedule import stage2_lr
 from h2t.train.stage1 import load_model
@@ -42,7 +43,7 @@ def slow_fit(bank, ratio, seed, config):
     optimizer = torch.optim.SGD([w] if bank.scale else [w, b], 0.1, momentum=config.momentum, weight_decay=config.stage2_weight_decay)
     for epoch in range(1, config.stage2_epochs + 1):
         optimizer.param_groups[0]["lr"] = stage2_lr(epoch, config)
-        ib, vb, ii, vi, rank = banking._draws(bank, config, seed, epoch, bank.labels)
+        ib, vb, ii, vi, rank = fitting._draws(bank, config, seed, epoch, bank.labels)
         for step, k in enumerate(range(0, len(bank.labels), config.batch_size)):
             rows = slice(k, k + config.batch_size)
             z, other = bank.train[vb[rows], ib[rows]].clone(), bank.train[vi[rows], ii[rows]]
@@ -71,11 +72,39 @@ def test_all_pairs_at_once_equal_one_at_a_time_to_rounding(scale):
             assert torch.allclose(fits.weight[r, s], alone.weight[0, 0], atol=1e-6)
 
 
+@pytest.mark.parametrize("fusion", ["mixup", "noise", "zeros"])
+def test_other_fusions_equal_a_loop_too(fusion):
+    bank, config = toy(), Config(stage2_epochs=2, batch_size=16, stage2_lr=0.1, fusion=fusion)
+    fits = banking.fit(bank, (0.0, 0.6), (0, 7), config)
+    for s, seed in enumerate((0, 7)):
+        w, b = bank.weight.clone().requires_grad_(), bank.bias.clone().requires_grad_()
+        optimizer = torch.optim.SGD([w, b], 0.1, momentum=config.momentum, weight_decay=config.stage2_weight_decay)
+        for epoch in (1, 2):
+            optimizer.param_groups[0]["lr"] = stage2_lr(epoch, config)
+            ib, vb, ii, vi, rank = fitting._draws(bank, config, seed, epoch, bank.labels)
+            other = bank.train[vi, ii]
+            if fusion == "noise":
+                g = torch.randn(other.shape, generator=rng.torch_generator(seed, "cached/noise", epoch))
+                other = other.mean(0) + other.std(0, correction=0) * g
+            for step, k in enumerate(range(0, len(bank.labels), 16)):
+                z, swapped = bank.train[vb[k : k + 16], ib[k : k + 16]], rank[step] < int(0.6 * 12)
+                if fusion == "mixup":
+                    z = 0.4 * z + 0.6 * other[k : k + 16]
+                else:
+                    z = z * ~swapped + (other[k : k + 16] if fusion == "noise" else 0) * swapped
+                optimizer.zero_grad()
+                F.cross_entropy(z @ w.T + b, bank.labels[ib[k : k + 16]]).backward()
+                optimizer.step()
+        assert torch.allclose(fits.weight[1, s], w.detach(), atol=1e-5) and torch.allclose(fits.bias[1, s], b.detach(), atol=1e-5)
+    plain = banking.fit(bank, (0.0,), (0, 7), Config(stage2_epochs=2, batch_size=16, stage2_lr=0.1))
+    assert torch.equal(fits.weight[:1], plain.weight)  # without fusion all are DR
+
+
 @settings(max_examples=20, deadline=None)
 @given(st.integers(0, 10_000), st.floats(0, 1))
 def test_the_drawn_ranks_swap_int_p_times_d_channels_in_every_step(seed, ratio):
     bank = toy()
-    *_, rank = banking._draws(bank, Config(batch_size=16), seed, 1, bank.labels)
+    *_, rank = fitting._draws(bank, Config(batch_size=16), seed, 1, bank.labels)
     assert rank.shape == (5, 12)
     assert ((rank < int(ratio * 12)).sum(1) == int(ratio * 12)).all()
 

@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from h2t import Error
-from h2t.fusion import channel_mask, fuse
+from h2t.fusion import FUSIONS, blend, channel_mask, fuse, lend
 from h2t.models.heads import HEADS
 
 
@@ -90,3 +90,34 @@ def test_shapes_that_do_not_fit_are_refused():
         fuse(torch.zeros(2, 3), torch.zeros(2, 4), torch.zeros(3, dtype=torch.bool))
     with pytest.raises(Error, match="mask"):
         fuse(torch.zeros(2, 3), torch.zeros(2, 3), torch.zeros(4, dtype=torch.bool))
+
+
+@given(st.integers(2, 6), st.integers(1, 12), ratios, seeds)
+def test_blend_is_fuse_for_a_swap_and_a_straight_line_for_mixup(b, d, p, seed):
+    g = gen(seed)
+    x, y = torch.randn(b, d, generator=g), torch.randn(b, d, generator=g)
+    mask = channel_mask(d, p, g)
+    assert torch.equal(blend(x, y, mask, p, "swap"), fuse(x, y, mask))
+    mixed = blend(x, y, mask, p, "mixup")
+    for i in range(b):
+        for c in range(d):
+            assert mixed[i, c].item() == pytest.approx((1 - p) * x[i, c].item() + p * y[i, c].item(), abs=1e-5)
+
+
+def test_what_is_lent_is_features_zeros_or_noise_of_their_mean_and_spread():
+    y = torch.randn(20_000, 3, generator=gen(1)) * torch.tensor([0.1, 1.0, 5.0]) + torch.tensor([1.0, 0.0, -2.0])
+    assert lend(y, "swap", gen()) is y and lend(y, "mixup", gen()) is y
+    assert torch.equal(lend(y, "zeros", gen()), torch.zeros(20_000, 3))
+    noise = lend(y, "noise", gen(2))
+    assert torch.allclose(noise.mean(0), y.mean(0), atol=0.15) and torch.allclose(noise.std(0), y.std(0), rtol=0.03)
+    assert torch.equal(noise, lend(y, "noise", gen(2))) and not torch.equal(noise, lend(y, "noise", gen(3)))
+    assert abs(torch.corrcoef(torch.stack([noise[:, 1], y[:, 1]]))[0, 1]) < 0.03  # no image's own feature
+    assert lend(y[:1], "noise", gen()).isfinite().all()  # a batch of one
+    with pytest.raises(Error, match="fusion is 'graft'; choose one of swap, mixup, noise, zeros"):
+        lend(y, "graft", gen())
+
+
+def test_the_recipes_know_every_fusion():
+    from h2t import Stage2
+
+    assert all(Stage2(fusion=f).fusion == f for f in FUSIONS)

@@ -147,6 +147,18 @@ def test_stage2_equals_an_independent_loop_on_feature_maps(trained, tmp_path, bn
             assert torch.allclose(got[name], want[name], atol=1e-5), name
 
 
+@pytest.mark.parametrize("fusion", ["mixup", "noise", "zeros"])
+def test_other_fusions_train_and_differ_from_a_swap(trained, tmp_path, fusion):
+    run = copy_of(trained, tmp_path)
+    train_stage2(run, stage2_config(fusion_ratio=0.5), "swap", progress=False)
+    train_stage2(run, stage2_config(fusion_ratio=0.5, fusion=fusion), "other", progress=False)
+    swap, other = (Run(run).step(f"stage2-{v}") for v in ("swap", "other"))
+    assert not torch.equal(swap.weights()["head.weight"], other.weights()["head.weight"])
+    assert all(np.isfinite(row["loss"]) for row in other.history())
+    # the statistics see the same two streams whatever is done with the second one
+    assert all(torch.equal(a, other.weights()[k]) for k, a in swap.weights().items() if "running" in k)
+
+
 def test_stage2_trains_the_classifier_alone(trained, tmp_path):
     run = copy_of(trained, tmp_path)
     train_stage2(run, stage2_config(), "h2t", progress=False)
@@ -249,13 +261,13 @@ def test_a_loss_that_turns_nan_stops_with_the_step_and_keeps_the_last_good_check
     run, _ = digits_run(tmp_path / "run")
     from h2t.train import stage1
 
-    real, calls = stage1.LOSSES["ce"], [0]
+    real, calls = stage1.loss_of("ce"), [0]
 
-    def broken(logits, labels, counts):
+    def broken(logits, labels, counts, weight):
         calls[0] += 1
         return real(logits, labels, counts) * (float("nan") if calls[0] > 14 else 1)
 
-    monkeypatch.setitem(stage1.LOSSES, "ce", broken)
+    monkeypatch.setattr(stage1, "loss_of", lambda name: broken)
     steps = -(-len(dataset(Run(run)).train) // 64)
     with pytest.raises(Error, match=rf"stage 1 diverged: the loss is nan at step 15 \(epoch {14 // steps + 1}, .*lower stage1_lr"):
         train_stage1(run, stage1_config(mixup_alpha=0.0), progress=False)

@@ -172,13 +172,15 @@ class Stage1(_Training):
 class Stage2(_Training):
     """Stage 2, classifier re-training with fusion: the parameters of notebook 03.
 
-    ``fusion_ratio`` p (0 is DR, decoupled re-training); ``fused_branch`` keeps its labels, ``fusing_branch`` lends its
+    ``fusion_ratio`` p (0 is DR, decoupled re-training); ``fusion`` swap is H2T, mixup blends all channels, noise and
+    zeros swap in what is no feature of any image; ``fused_branch`` keeps its labels, ``fusing_branch`` lends its
     channels; ``bn_statistics`` says which streams the frozen backbone's running statistics see: balanced (the fused
     branch), both (shift-BN as in the reference's H2T run), or none (backbone in eval mode). ``reinitialise_head``
     starts from a new head instead of stage 1's.
     """
 
     fusion_ratio: float = _f(0.25, low=0, high=1)
+    fusion: str = _f("swap", choices=("swap", "mixup", "noise", "zeros"))
     fused_branch: str = _f("balanced", choices=BRANCHES)
     fusing_branch: str = _f("instance", choices=BRANCHES)
     bn_statistics: str = _f("both", choices=("balanced", "both", "none"))

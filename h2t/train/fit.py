@@ -16,6 +16,7 @@ from tqdm.auto import tqdm
 from h2t import metrics, rng
 from h2t.data import samplers
 from h2t.errors import Error
+from h2t.fusion import blend, lend
 from h2t.train import step as stepping
 from h2t.train.config import Stage2
 from h2t.train.schedule import stage2_lr
@@ -87,7 +88,8 @@ def _epoch_draws(bank: Bank, config: Stage2, seeds, epoch: int) -> tuple:
     labels, device = bank.labels, bank.train.device
     draws = [_draws(bank, config, s, epoch, labels) for s in seeds]
     ib, vb, ii, vi, rank = (torch.stack(t).to(device) for t in zip(*draws, strict=True))
-    fused, fusing = (torch.nn.functional.pad(bank.train[v, i], (0, 1), value=1.0) for v, i in ((vb, ib), (vi, ii)))
+    lent = [lend(bank.train[v, i], config.fusion, rng.torch_generator(s, "cached/noise", epoch)) for s, v, i in zip(seeds, vi, ii, strict=True)]
+    fused, fusing = (torch.nn.functional.pad(z, (0, 1), value=1.0) for z in (bank.train[vb, ib], torch.stack(lent)))
     return fused, fusing, labels.to(device)[ib], torch.nn.functional.pad(rank, (0, 1), value=bank.num_features)
 
 
@@ -135,6 +137,7 @@ def _fit(bank: Bank, ratios, seeds, config: Stage2, draws, dev, progress: bool) 
     weight = weight.expand(*pairs, -1, -1).reshape(-1, *weight.shape).clone()  # (P, C, D + 1)
     velocity = torch.zeros_like(weight)
     swapped = torch.tensor([int(r * d) for r in ratios], device=dev).view(-1, 1, 1)
+    shares = torch.tensor(ratios, device=dev).view(-1, 1, 1, 1)  # (R, S, B, D + 1)
     with torch.inference_mode():
         for epoch in tqdm(range(1, config.stage2_epochs + 1), "cached stage 2", unit="epoch", disable=not progress):
             lr = stage2_lr(epoch, config)
@@ -142,7 +145,7 @@ def _fit(bank: Bank, ratios, seeds, config: Stage2, draws, dev, progress: bool) 
             masks = (rank < swapped.unsqueeze(-1)).unsqueeze(3)  # (R, S, steps, 1, D + 1)
             for step, k in enumerate(range(0, len(bank.labels), config.batch_size)):
                 rows = slice(k, k + config.batch_size)
-                z = torch.where(masks[:, :, step], zi[:, rows], zb[:, rows]).flatten(0, 1)  # (P, B, D + 1)
+                z = blend(zb[:, rows], zi[:, rows], masks[:, :, step], shares, config.fusion).flatten(0, 1)  # (P, B, D + 1)
                 y = yb[:, rows].expand(len(ratios), -1, -1).reshape(len(weight), -1, 1)  # (P, B, 1)
                 if bank.scale is None:
                     p = torch.bmm(z, weight.mT).softmax(2)  # (P, B, C)

@@ -13,7 +13,7 @@ from tqdm.auto import tqdm
 
 from h2t import models, rng
 from h2t.data import samplers
-from h2t.fusion import channel_mask, fuse
+from h2t.fusion import blend, channel_mask, lend
 from h2t.runs import Run, check_variant
 from h2t.train import step as stepping
 from h2t.train.config import Stage2
@@ -82,6 +82,7 @@ def _epoch(model, optimizer, train, labels, config: Stage2, epoch: int) -> torch
     second = config.fusion_ratio > 0 or config.bn_statistics == "both"
     fusing_stream = stream("fusing", config.fusing_branch) if second else None
     permutations = rng.torch_generator(config.seed, "stage2/mask", epoch)
+    noise = rng.torch_generator(config.seed, "stage2/noise", epoch)
     shift = config.bn_statistics != "none"
     model.head.train()
     losses = []
@@ -92,7 +93,7 @@ def _epoch(model, optimizer, train, labels, config: Stage2, epoch: int) -> torch
                 x_i, _ = next(fusing_stream)
                 z_i = features(model.backbone, x_i, batch_statistics=shift, update=config.bn_statistics == "both")
                 mask = channel_mask(z.shape[1], config.fusion_ratio, permutations).to(z.device, non_blocking=True)
-                z = fuse(z, z_i, mask)
+                z = blend(z, lend(z_i, config.fusion, noise), mask, config.fusion_ratio, config.fusion)
         loss = F.cross_entropy(model.head(z.float()), y_b)
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
