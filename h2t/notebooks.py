@@ -27,12 +27,13 @@ MAIN = ("01_dataset", "02_stage1", "03_stage2", "04_analysis")
 _TYPES = {"int": int, "float": float, "str": str, "bool": bool, "list": list}
 
 
-def find(recipe: Path) -> Path:
+def find(recipe: Path | None = None) -> Path:
     """The folder of notebooks that belongs to a recipe: the one above its ``recipes/``, else the checkout's."""
-    for folder in (recipe.resolve().parent.parent, resolve("notebooks"), Path(__file__).parent.parent / "notebooks"):
+    above = [recipe.resolve().parent.parent] if recipe else []
+    for folder in (*above, resolve("notebooks"), Path(__file__).parent.parent / "notebooks"):
         if (folder / f"{MAIN[0]}.ipynb").exists():
             return folder
-    raise Error(f"cannot find the notebooks of {recipe}; keep recipes in notebooks/recipes/ of a checkout")
+    raise Error(f"cannot find the notebooks{f' of {recipe}' if recipe else ''}; keep recipes in notebooks/recipes/ of a checkout")
 
 
 def code_cells(notebook: Path) -> list[tuple[set[str], str]]:

@@ -23,7 +23,7 @@ def write_page(run: Run, recipe: Stage2, views: int) -> Path:
 
     from h2t.notebooks import declared, find
 
-    book = find(Path("notebooks/recipes/any.yaml")) / BOOK
+    book = find() / BOOK
     known = declared(book)
     parameters = {k: v for k, v in recipe.to_dict().items() if k in known} | {"run": str(run.path), "views": views}
     page = run.path / "explorer" / "fusion_explorer.ipynb"

@@ -148,15 +148,17 @@ class Step:
         path = self.path / "params.yaml"
         return read_yaml(path) if path.exists() else {}
 
-    def begin(self, params: dict[str, Any], again: bool = False) -> dict[str, Any] | None:
+    def begin(self, params: dict[str, Any], again: bool = False, defaults: dict[str, Any] | None = None) -> dict[str, Any] | None:
         """Open the step for work, or return its result where it is already done. Call under ``run.lock()``.
 
+        Arguments: ``defaults`` of the parameters: one that the step was begun without, by an earlier version, had that.
         Raises: ``h2t.Error`` where it was begun with other parameters, naming them.
         """
         if again:
             self.clear()
         before = self.params
         if before:
+            before = {**(defaults or {}), **before}
             differ = [k for k in params if k in before and before[k] != params[k]]
             differ += [k for k in params if k not in before]
             if self.done and self.result.get("imported"):

@@ -44,7 +44,7 @@ def train_stage1(
 
         evaluate(run, device=str(device), precision=config.precision)
     with run.lock():
-        if (done := step.begin(config.to_dict(), again)) is not None:
+        if (done := step.begin(config.to_dict(), again, Stage1().to_dict())) is not None:
             return done
         data = dataset(run, progress=progress)
         train, test = loaders(run, data, device, config.crop_padding, config.pad_value)

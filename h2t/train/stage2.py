@@ -43,7 +43,7 @@ def train_stage2(
     step, before = run.step(f"stage2-{variant}"), run.step("stage1")
     with run.lock():
         params = {**config.to_dict(), "stage1_weights": before.result["weights_sha256"]}
-        if (done := step.begin(params, again)) is not None:
+        if (done := step.begin(params, again, Stage2().to_dict())) is not None:
             return done
         data = dataset(run, progress=progress)
         train, test = loaders(run, data, device, config.crop_padding, config.pad_value)
