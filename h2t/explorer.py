@@ -106,7 +106,7 @@ class Explorer:
             views = torch.randint(bank.train.shape[0], (2, FUSED_SHOWN), generator=g)
             order = rng.torch_generator(recipe.seed, "explorer/mask")
             masks = torch.stack([channel_mask(bank.num_features, recipe.fusion_ratio, order) for _ in range(FUSED_SHOWN)])
-            lent = lend(bank.train[views[1], second], recipe.fusion, rng.torch_generator(recipe.seed, "explorer/noise"))
+            lent = lend(bank.lent[views[1], second], recipe.fusion, rng.torch_generator(recipe.seed, "explorer/noise"))
             self._fused = (key, blend(bank.train[views[0], first], lent, masks, recipe.fusion_ratio, recipe.fusion).numpy())
         return self._fused[1]
 

@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from h2t import Error, Run, Stage2, models, rng, train_stage1
+from h2t.data import samplers
 from h2t.train import bank as banking
 from h2t.train import fit as fitting
 from h2t.train.config import Stage2 as Config
@@ -30,7 +31,7 @@ def toy(n=70, d=12, c=4, views=3, seed=0, scale=None):
     labels = torch.randint(c, (n,), generator=g)
     labels[:c] = torch.arange(c)
     return banking.Bank(
-        train=torch.randn(views, n, d, generator=g), labels=labels, test=torch.randn(50, d, generator=g),
+        train=torch.randn(views, n, d, generator=g), lent=torch.randn(views, n, d, generator=g), labels=labels, test=torch.randn(50, d, generator=g),
         test_labels=torch.randint(c, (50,), generator=g), counts=torch.bincount(labels).numpy(),
         weight=torch.randn(c, d, generator=g) * 0.1, bias=torch.zeros(c) if scale else torch.randn(c, generator=g) * 0.1,
         classes=tuple("abcd"[:c]), scheme="field", scale=scale, key="toy", bn_statistics="both",
@@ -46,7 +47,7 @@ def slow_fit(bank, ratio, seed, config):
         ib, vb, ii, vi, rank = fitting._draws(bank, config, seed, epoch, bank.labels)
         for step, k in enumerate(range(0, len(bank.labels), config.batch_size)):
             rows = slice(k, k + config.batch_size)
-            z, other = bank.train[vb[rows], ib[rows]].clone(), bank.train[vi[rows], ii[rows]]
+            z, other = bank.train[vb[rows], ib[rows]].clone(), bank.lent[vi[rows], ii[rows]]
             for channel in range(bank.num_features):
                 if rank[step, channel] < int(ratio * bank.num_features):
                     z[:, channel] = other[:, channel]
@@ -82,7 +83,7 @@ def test_other_fusions_equal_a_loop_too(fusion):
         for epoch in (1, 2):
             optimizer.param_groups[0]["lr"] = stage2_lr(epoch, config)
             ib, vb, ii, vi, rank = fitting._draws(bank, config, seed, epoch, bank.labels)
-            other = bank.train[vi, ii]
+            other = bank.lent[vi, ii]
             if fusion == "noise":
                 g = torch.randn(other.shape, generator=rng.torch_generator(seed, "cached/noise", epoch))
                 other = other.mean(0) + other.std(0, correction=0) * g
@@ -157,6 +158,34 @@ def test_a_bank_holds_the_features_of_the_backbone_it_names(trained, tmp_path, b
     assert torch.allclose(bank.test, want, atol=1e-3)
     assert bank.train.shape == (2, len(data.train), 64) and torch.equal(bank.labels, torch.from_numpy(data.train.labels))
     assert not torch.equal(bank.train[0], bank.train[1])
+    assert torch.equal(bank.lent, bank.train) == (bn == "none")
+
+
+def test_each_branch_is_normalised_by_its_own_batches_and_the_test_set_by_the_named_streams(trained, tmp_path):
+    """The statistics of the first BN layer, computed here from its inputs, batch by batch."""
+    from safetensors.torch import load_file
+
+    from h2t.train.prepare import dataset, loaders
+
+    data = dataset(Run(trained))
+    train, _ = loaders(Run(trained), data, torch.device("cpu"), 1, "zero")
+    backbone = load_model(trained, "stage1", "cpu").backbone
+    want = {}
+    for branch, sampler in (("fused", "balanced"), ("fusing", "instance")):
+        order = samplers.epoch(sampler, torch.from_numpy(data.train.labels), banking.BN_BATCHES * 64, rng.torch_generator(0, f"bank/bn-{branch}"))
+        with torch.no_grad():
+            maps = [backbone.conv1(x) for x, _ in train.epoch(order, 64, rng.torch_generator(0, f"bank/bn-{branch}-augment"), False)]
+        want[branch] = torch.stack([m.mean((0, 2, 3)) for m in maps]).mean(0), torch.stack([m.var((0, 2, 3)) for m in maps]).mean(0)
+    assert not torch.allclose(want["fused"][0], want["fusing"][0], atol=1e-4)  # the branches do differ
+    for bn in ("balanced", "both"):
+        run = shutil.copytree(trained, tmp_path / bn)
+        state = load_file(banking.build_bank(run, stage2_config(bn_statistics=bn), 1, progress=False).folder / "backbone.safetensors")
+        for k, name in enumerate(("running_mean", "running_var")):
+            expected = want["fused"][k] if bn == "balanced" else (want["fused"][k] + want["fusing"][k]) / 2
+            assert torch.allclose(state[f"bn1.{name}"], expected, rtol=1e-4, atol=1e-5), (bn, name)
+    banks = [banking.open_bank(tmp_path / bn, stage2_config(bn_statistics=bn)) for bn in ("balanced", "both")]
+    assert torch.equal(banks[0].train, banks[1].train) and torch.equal(banks[0].lent, banks[1].lent)
+    assert not torch.equal(banks[0].test, banks[1].test)  # only the test set sees what is named
 
 
 def test_a_bank_is_kept_extended_and_never_stale(trained, tmp_path):

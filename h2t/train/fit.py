@@ -88,7 +88,7 @@ def _epoch_draws(bank: Bank, config: Stage2, seeds, epoch: int) -> tuple:
     labels, device = bank.labels, bank.train.device
     draws = [_draws(bank, config, s, epoch, labels) for s in seeds]
     ib, vb, ii, vi, rank = (torch.stack(t).to(device) for t in zip(*draws, strict=True))
-    lent = [lend(bank.train[v, i], config.fusion, rng.torch_generator(s, "cached/noise", epoch)) for s, v, i in zip(seeds, vi, ii, strict=True)]
+    lent = [lend(bank.lent[v, i], config.fusion, rng.torch_generator(s, "cached/noise", epoch)) for s, v, i in zip(seeds, vi, ii, strict=True)]
     fused, fusing = (torch.nn.functional.pad(z, (0, 1), value=1.0) for z in (bank.train[vb, ib], torch.stack(lent)))
     return fused, fusing, labels.to(device)[ib], torch.nn.functional.pad(rank, (0, 1), value=bank.num_features)
 
@@ -114,7 +114,7 @@ def fit(
         raise Error("fit needs at least one ratio and one seed")
     start, dev = time.perf_counter(), torch.device(device or "cpu")
     if dev != bank.train.device:
-        bank = dataclasses.replace(bank, train=bank.train.to(dev))
+        bank = dataclasses.replace(bank, train=bank.train.to(dev), lent=bank.lent.to(dev))
     if dev.type == "cuda":
         weight, bias = _fit(bank, ratios, seeds, config, draws, dev, progress)
     else:
