@@ -123,7 +123,7 @@ class Panel:
     def _layout(self) -> widgets.VBox:
         flow = widgets.Layout(flex_flow="row wrap", align_items="center")
         c = self.controls
-        grid = widgets.Layout(grid_template_columns="repeat(auto-fit, minmax(500px, 1fr))", grid_gap="8px", width="100%")
+        grid = widgets.Layout(grid_template_columns="repeat(auto-fit, minmax(max(400px, 32%), 1fr))", grid_gap="8px", width="100%")
         box = widgets.VBox([
             widgets.HBox([c["fusion_ratio"], self.reset], layout=flow),
             widgets.HBox([c["head"], c["tail"], c["fusing_branch"], c["fusion"], c["stage2_epochs"], c["stage2_lr"], c["seed"]], layout=flow),
