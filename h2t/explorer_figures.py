@@ -22,7 +22,7 @@ class ClassAccuracy(Canvas):
         super().__init__(6.4, 4.2)
         ax, self.counts, self.groups = self.axes[0], counts, metrics.groups(counts, scheme)
         self.figure.subplots_adjust(left=0.11, right=0.98, top=0.80, bottom=0.13)
-        ax.set(xscale="log", ylim=(-3, 103), xlabel="training images of the class", ylabel="test accuracy, %")
+        ax.set(xscale="log", ylim=(-12, 103), yticks=range(0, 101, 20), xlabel="training images of the class", ylabel="test accuracy, %")
         low, high = counts.min(), counts.max()
         ticks = [t for t in (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000) if low / 1.3 <= t <= high * 1.3]
         ax.set_xticks(ticks, map(str, ticks))
@@ -31,7 +31,7 @@ class ClassAccuracy(Canvas):
         for g, classes in self.groups.items():
             if len(classes):
                 ax.axvspan(counts[classes].min() / 1.05, counts[classes].max() * 1.05, color=COLOURS[g], alpha=0.07, lw=0)
-                ax.text(np.sqrt(counts[classes].min() * counts[classes].max()), 1, g, color=COLOURS[g], ha="center", weight="bold")
+                ax.text(np.sqrt(counts[classes].min() * counts[classes].max()), -10, g, color=COLOURS[g], ha="center", weight="bold")
         self.dots, self.bars = {}, {}
         for name, colour in NAMES.items():
             how = {"mfc": "none"} if name == "DR" else {"alpha": 0.6 if name == "stage 1" else 0.95}
@@ -70,8 +70,8 @@ class RatioCurve(Canvas):
             if artist not in self.moving:
                 artist.remove()
         plot_ratio_curve(table, published, ax=ax)
-        circles = "; circles: published, exact" if published is not None else ""
-        ax.set_title(f"Accuracy against the ratio ({table['seed'].nunique()} seeds, ± 1 std{circles})", loc="left", fontsize=12)
+        circles = "; circles: published" if published is not None else ""
+        ax.set_title(f"Accuracy against p ({table['seed'].nunique()} seeds, ± 1 std{circles})", loc="left", fontsize=12)
         self.redraw()
 
     def update(self, ratio: float, means: dict[str, float | None]) -> None:

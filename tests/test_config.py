@@ -4,6 +4,7 @@ import pytest
 
 from h2t import Error
 from h2t.data.samplers import SAMPLERS
+from h2t.fusion import FUSIONS
 from h2t.losses import LOSSES
 from h2t.models import BACKBONES
 from h2t.models.heads import HEADS
@@ -57,6 +58,7 @@ def test_choices_are_what_exists():
     limits = {f.name: f.metadata.get("choices") for step in config.STEPS for f in dataclasses.fields(step)}
     assert set(limits["model"]) == set(BACKBONES) and set(limits["head"]) == set(HEADS)
     assert set(limits["fusing_branch"]) == set(SAMPLERS) and set(limits["loss"]) == set(LOSSES)
+    assert limits["fusion"] == FUSIONS
 
 
 def test_of_takes_only_its_own_fields():

@@ -12,9 +12,10 @@ import yaml
 
 from h2t import Error, Run, train_stage1, train_stage2
 from h2t.boundary import tail_side
+from h2t.panel import FIGURES
 from h2t.train import bank as banking
 from h2t.train.cached import compare, recipe_of, train_cached
-from h2t.widgets import FIGURES, explore
+from h2t.widgets import explore
 from tests.helpers import ROOT, digits_run, stage1_config, stage2_config
 
 BOOK = ROOT / "notebooks" / "05_fusion_explorer.ipynb"
@@ -154,6 +155,16 @@ def test_the_cached_stage2_is_a_step_and_stands_beside_the_exact_one(trained, tm
         else:
             last = train_cached(run, stage2_config(fusion_ratio=row.ratio), f"again-p{row.ratio:g}", views=2, progress=False)["last"]
         assert (row.all, row.many, row.few) == pytest.approx((last["top1"], last["many"], last["few"]))
+
+
+def test_an_exact_run_that_is_there_is_not_trained_again(trained, tmp_path):
+    run = shutil.copytree(trained, tmp_path / "run")
+    train_stage2(run, stage2_config(fusion_ratio=0.3), "mine", progress=False)
+    file = Run(run).step("stage2-mine").path / "params.yaml"  # as a version before other fusions left it
+    file.write_text("".join(line for line in file.read_text().splitlines(True) if not line.startswith("fusion:")))
+    table = compare(run, stage2_config(), [0.3], [0], views=2, progress=False)
+    assert not Run(run).step("stage2-exact-p0.3-s0").done
+    assert table.set_index("kind").loc["exact", "all"] == pytest.approx(Run(run).step("stage2-mine").result["last"]["top1"])
 
 
 def test_the_recipe_of_a_run_is_its_own(trained, tmp_path):

@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from h2t import Error
-from h2t.fusion import FUSIONS, blend, channel_mask, fuse, lend
+from h2t.fusion import blend, channel_mask, fuse, lend
 from h2t.models.heads import HEADS
 
 
@@ -115,9 +115,3 @@ def test_what_is_lent_is_features_zeros_or_noise_of_their_mean_and_spread():
     assert lend(y[:1], "noise", gen()).isfinite().all()  # a batch of one
     with pytest.raises(Error, match="fusion is 'graft'; choose one of swap, mixup, noise, zeros"):
         lend(y, "graft", gen())
-
-
-def test_the_recipes_know_every_fusion():
-    from h2t import Stage2
-
-    assert all(Stage2(fusion=f).fusion == f for f in FUSIONS)

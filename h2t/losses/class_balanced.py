@@ -1,5 +1,7 @@
 """Class-balanced weights."""
 
+import math
+
 import torch
 import torch.nn.functional as F
 
@@ -11,7 +13,7 @@ def class_weights(counts: torch.Tensor, beta: float = BETA) -> torch.Tensor:
 
     Source: Cui et al. 2019, equation 4. Arguments: ``counts`` (C,) > 0. Returns: (C,) float64.
     """
-    effective = -torch.expm1(counts.double() * torch.log(torch.tensor(beta, dtype=torch.float64, device=counts.device)))
+    effective = -torch.expm1(counts.double() * math.log(beta))
     return len(counts) * (1 / effective) / (1 / effective).sum()
 
 

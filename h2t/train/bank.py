@@ -44,8 +44,8 @@ class Bank:
 
     ``train`` (V, N, D) float32, one row of views per training image, under the statistics of the fused branch; ``lent``
     (V, N, D) other views of the same images under those of the fusing branch; ``labels`` (N,); ``test`` (T, D) under the
-    running statistics; ``test_labels`` (T,); ``counts`` (C,) training images per class; ``weight`` (C, D) and ``bias`` (C,) the classifier of stage 1;
-    ``classes`` names; ``scheme`` of the groups; ``scale`` of a cosine head, None for a linear one; ``key`` what it was
+    running statistics; ``test_labels`` (T,); ``counts`` (C,) training images per class; ``weight`` (C, D) and ``bias``
+    (C,) the classifier of stage 1; ``classes`` names; ``scheme`` of the groups; ``scale`` of a cosine head, None for a linear one; ``key`` what it was
     made from; ``folder`` with the files, among them the backbone with the running statistics.
     """
 
@@ -81,6 +81,11 @@ def bank_key(run: Run, config: Stage2) -> str:
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
 
 
+def _kinds(config: Stage2) -> tuple[str, ...]:
+    """The kinds of views on file; with fixed statistics both branches see the images alike."""
+    return ("view",) if config.bn_statistics == "none" else ("view", "lent")
+
+
 def build_bank(run: Run | str, config: Stage2, views: int = 4, *, device: str = "auto", progress: bool = True) -> Bank:
     """Build the feature bank of a run's stage 1, or open the one that is there.
 
@@ -100,8 +105,7 @@ def build_bank(run: Run | str, config: Stage2, views: int = 4, *, device: str = 
         raise Error(f"run {run.path} has no data yet; prepare it with notebook 01 or `h2t import FILE --run DIR --recipe RECIPE`")
     key = bank_key(run, config)
     folder = run.path / f"bank-{key}"
-    kinds = ("view",) if config.bn_statistics == "none" else ("view", "lent")
-    wanted = ["test", *(f"{kind}{v}" for v in range(views) for kind in kinds)]
+    wanted = ["test", *(f"{kind}{v}" for v in range(views) for kind in _kinds(config))]
     if any(not (folder / f"{name}.npy").exists() for name in wanted) or not (folder / "bank.json").exists():
         with run.lock("bank"):
             _fill(run, config, folder, wanted, device, progress)
@@ -113,7 +117,7 @@ def open_bank(run: Run | str, config: Stage2, views: int | None = None) -> Bank:
     run = Run(run, create=False)
     key = bank_key(run, config)
     folder = run.path / f"bank-{key}"
-    kinds = ("view",) if config.bn_statistics == "none" else ("view", "lent")
+    kinds = _kinds(config)
     have = {kind: sorted(folder.glob(f"{kind}*.npy"), key=lambda p: int(p.stem[4:])) for kind in kinds}
     views = views or min(map(len, have.values()))
     if not (folder / "bank.json").exists() or min(map(len, have.values())) < max(views, 1):

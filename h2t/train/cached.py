@@ -84,14 +84,15 @@ def compare(run: Run | str, config: Stage2, ratios, seeds, *, views: int = 4, de
     from h2t.train.stage2 import train_stage2
 
     run = Run(run, create=False)
-    have = {json.dumps(step.params, sort_keys=True): step.result["last"] for step in run.steps()}
+    defaults = Stage2().to_dict()  # of what a step was begun without, by an earlier version
+    have = {json.dumps({**defaults, **step.params}, sort_keys=True): step.result["last"] for step in run.steps() if step.name != "stage1"}
     bank = banking.build_bank(run, config, views, device=device, progress=progress)
     fits = banking.fit(bank, ratios, seeds, config)
-    rows = []
+    rows, weights = [], run.step("stage1").result["weights_sha256"]
     for r, ratio in enumerate(fits.ratios):
         for s, seed in enumerate(fits.seeds):
             one = dataclasses.replace(config, fusion_ratio=ratio, seed=seed)
-            params = {**one.to_dict(), "stage1_weights": run.step("stage1").result["weights_sha256"]}
+            params = {**one.to_dict(), "stage1_weights": weights}
             exact = have.get(json.dumps(params, sort_keys=True))
             exact = exact or train_stage2(run, one, f"exact-p{ratio:g}-s{seed}", device=device, progress=progress)["last"]
             cached = metrics.summary(fits.logits(r, s).numpy(), bank.test_labels.numpy(), bank.counts, bank.scheme)

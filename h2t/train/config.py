@@ -190,7 +190,22 @@ class Stage2(_Training):
     reinitialise_head: bool = False
 
 
-STEPS = (Data, Stage1, Stage2)
+@dataclass(frozen=True)
+class Cached(_Config):
+    """The cached stage 2 beside the exact one, at the end of notebook 03: ``views`` of every training image in the
+    feature bank; ``compare_seeds`` runs of each kind at each of ``compare_ratios`` (0: do not compare)."""
+
+    compare_ratios: tuple[float, ...] = _f([0.0, 0.3, 0.6], low=0, high=1)
+    compare_seeds: int = _f(3, low=0)
+    views: int = _f(4, low=1)
+
+    def __post_init__(self):
+        super().__post_init__()
+        if self.compare_seeds and not self.compare_ratios:
+            raise Error("compare_ratios is empty; name at least one ratio, or set compare_seeds to 0")
+
+
+STEPS = (Data, Stage1, Stage2, Cached)
 
 # The published protocols, CIFAR-100-LT with ResNet-32 (the reference's released settings; 5e-4 is its recommendation).
 CE = Stage1(mixup_alpha=0.0)
@@ -204,7 +219,7 @@ DR_H2T_PAPER = Stage2(fusion_ratio=0.3)
 
 
 def declared() -> dict[str, Any]:
-    """Every parameter of the three steps with its published default."""
+    """Every parameter of the steps with its default."""
     return {f.name: f.default for step in STEPS for f in dataclasses.fields(step)}
 
 

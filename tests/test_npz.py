@@ -1,0 +1,98 @@
+"""Files in the MedMNIST layout."""
+
+import numpy as np
+import pytest
+
+from h2t import Error, load
+from tests import images
+from tests.images import R
+
+cache = images.cache  # a fixture
+
+
+def save_npz(path, change=None, grey=False, **more):
+    shape = (12, 9, 9) if grey else (12, 9, 9, 3)
+    arrays = {f"{p}_images": R.integers(0, 256, shape, dtype=np.uint8) for p in ("train", "test")}
+    arrays |= {f"{p}_labels": (np.arange(12) % 3).reshape(-1, 1) for p in ("train", "test")}
+    arrays |= more
+    if change:
+        change(arrays)
+    np.savez(path, **arrays)
+    return arrays
+
+
+@pytest.mark.parametrize("grey", [True, False])
+def test_npz_in_the_medmnist_layout(tmp_path, grey):
+    arrays = save_npz(tmp_path / "x.npz", grey=grey, class_names=np.array(["a", "b", "c"]))
+    data = load("npz", str(tmp_path / "x.npz"))
+    assert data.train.images.shape == (12, 9, 9, 1 if grey else 3) and data.train.classes == ("a", "b", "c")
+    assert np.array_equal(data.test.images.reshape(arrays["test_images"].shape), arrays["test_images"])
+    assert data.test.labels.tolist() == arrays["test_labels"][:, 0].tolist() and data.val is None
+    resized = load("npz", str(tmp_path / "x.npz"), image_size=16, channels=3)
+    assert resized.train.images.shape == (12, 16, 16, 3)
+    assert load("npz", str(tmp_path / "x.npz"), channels=1).train.images.shape == (12, 9, 9, 1)
+
+
+def test_npz_without_a_test_part_is_split(tmp_path):
+    save_npz(tmp_path / "x.npz", lambda a: (a.pop("test_images"), a.pop("test_labels")))
+    data = load("npz", str(tmp_path / "x.npz"), test_fraction=0.25)
+    assert data.test.counts.tolist() == [1, 1, 1] and data.train.counts.tolist() == [3, 3, 3]
+
+
+def put(name, value):
+    return lambda a: a.update({name: value})
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda a: a.pop("train_labels"), "lacks the array 'train_labels'"),
+        (lambda a: a.pop("test_labels"), "lacks the array 'test_labels'"),
+        (put("train_labels", np.arange(5)), "train_images has 12 images, train_labels 5 labels"),
+        (put("train_images", np.zeros((12, 9, 9, 3))), "train_images is float64"),
+        (put("train_images", np.zeros((12, 9, 9, 4), np.uint8)), "train_images is uint8 of shape"),
+        (put("train_labels", np.full(12, 0.5)), "train_labels is float64"),
+        (put("train_labels", np.full((12, 2), 1)), "train_labels is int64 of shape"),
+        (put("train_labels", np.arange(12) - 1), "negative label -1"),
+        (put("test_labels", np.full(12, 7)), "a label 7, outside its 3 classes"),
+        (put("train_labels", np.array([{}] * 12, dtype=object)), "'train_labels' holds pickled objects"),
+        (put("class_names", np.array(["a", "b"])), "a label 2, outside its 2 classes"),
+        (put("class_names", np.array("a")), r"class_names has shape \(\)"),
+        (put("class_names", np.array(["a", "b", "c", "d"])), "class 3 has no training image"),
+        (put("train_labels", np.arange(12) % 3 * 2), "class 1 has no training image"),
+        (put("train_labels", np.array([0, 1, 2, *[10**7] * 9])), "class 3 has no training image"),
+        (put("train_images", np.zeros((12, 0, 0), np.uint8)), "train_images is empty"),
+    ],
+)
+def test_a_bad_npz_is_refused(tmp_path, change, message):
+    save_npz(tmp_path / "x.npz", change)
+    with pytest.raises(Error, match=message):
+        load("npz", str(tmp_path / "x.npz"))
+
+
+def test_a_file_that_is_no_npz_is_refused(tmp_path):
+    save_npz(tmp_path / "x.npz")
+    whole = (tmp_path / "x.npz").read_bytes()
+    for content in (b"", b"hello", whole[: len(whole) // 2]):
+        (tmp_path / "y.npz").write_bytes(content)
+        with pytest.raises(Error, match="y.npz is not a readable npz file|y.npz"):
+            load("npz", str(tmp_path / "y.npz"))
+    with pytest.raises(Error, match="none.npz does not exist"):
+        load("npz", str(tmp_path / "none.npz"))
+    np.save(tmp_path / "z.npy", np.zeros(3))
+    with pytest.raises(Error, match="z.npy is not a readable npz file: it holds a single array"):
+        load("npz", str(tmp_path / "z.npy"))
+
+
+def test_a_compressed_npz_with_changed_bytes_is_refused(tmp_path):
+    np.savez_compressed(tmp_path / "x.npz", train_images=R.integers(0, 9, (60, 9, 9)).astype(np.uint8), train_labels=np.arange(60) % 3)
+    content = bytearray((tmp_path / "x.npz").read_bytes())
+    content[200:260] = bytes(b ^ 0xFF for b in content[200:260])
+    (tmp_path / "x.npz").write_bytes(content)
+    with pytest.raises(Error, match="x.npz"):
+        load("npz", tmp_path / "x.npz")
+
+
+def test_npz_class_names_may_be_bytes(tmp_path):
+    save_npz(tmp_path / "x.npz", class_names=np.array([b"a", b"b", b"c"]))
+    assert load("npz", tmp_path / "x.npz").train.classes == ("a", "b", "c")
