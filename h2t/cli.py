@@ -54,6 +54,45 @@ def run(recipe, pairs, again, plain, device):
     click.echo(f"run directory: {done.path}")
 
 
+@main.command()
+@RECIPE
+@PARAMETERS
+@click.option("--jobs", default=0, help="Runs at a time.  [default: one to a GPU or core]")
+@click.option("--ray", "address", metavar="ADDRESS", help="Run on a Ray cluster: its address, or auto.")
+@click.option("--gpus", type=float, help="GPUs for each run: 1, a share such as 0.5, or 0.  [default: 1 where there are any]")
+@click.option("--notebooks", "books", default="01,02,03", show_default=True, help="Notebooks to execute in each run, by number; all.")
+@click.option("--plain", is_flag=True, help="Train without notebooks.")
+@click.option("--dry-run", is_flag=True, help="Show the plan and stop.")
+def sweep(recipe, pairs, jobs, address, gpus, books, plain, dry_run):
+    """Run the grid of a recipe with lists or ranges; again to go on with it."""
+    from h2t import notebooks
+    from h2t import sweep as sweeping
+    from h2t.estimate import estimate
+
+    chosen = None if plain else sweeping.choose_books(books)
+    plan = sweeping.plan(recipe, {k: notebooks.parse_value(v) for k, v in pairs}, books=chosen)
+    if address:
+        from h2t.cluster import Cluster
+
+        pool = Cluster(address, jobs, gpus, notebooks=not plain)
+    else:
+        from h2t.pool import Pool
+
+        pool = Pool(jobs, gpus, notebooks=not plain)
+    click.echo(plan)
+    click.echo(f"time: {estimate(plan, pool)}")
+    if dry_run:
+        pool.close()
+        return
+    outcome = sweeping.sweep(plan, pool)
+    click.echo(f"{len(outcome.done)} of {len(plan.points)} runs are done in {plan.root}")
+    if outcome.failed:
+        click.echo(f"{len(outcome.failed)} jobs failed; run the same command again to try them again:", err=True)
+        for name, reason in outcome.failed.items():
+            click.echo(f"  {name}: {reason}", err=True)
+        sys.exit(1)
+
+
 @main.command("import")
 @click.argument("file", type=click.Path())
 @click.option("--run", "run_", required=True, type=click.Path(), help="The run directory to import into.")

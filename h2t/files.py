@@ -42,6 +42,22 @@ def write_atomic(path: str | Path, content: bytes | Callable[[BinaryIO], object]
         raise
 
 
+def link(source: Path, target: Path) -> None:
+    """Put a file into another folder too: a hard link where the file system has them, else a copy. Whatever is written later
+    goes to a new file and is renamed, so neither place ever sees the other's changes.
+
+    Raises: ``h2t.Error`` as ``write_atomic`` does.
+    """
+    target.parent.mkdir(parents=True, exist_ok=True)
+    temporary = target.with_name(f"{target.name}.{os.getpid()}{TEMPORARY}")
+    try:
+        os.link(source, temporary)
+        os.replace(temporary, target)
+        temporary.unlink(missing_ok=True)  # renaming a link onto another link of the same file leaves both
+    except OSError:
+        write_atomic(target, source.read_bytes())
+
+
 def clean(folder: Path) -> None:
     """Remove what killed writers left behind in a folder."""
     for leftover in folder.glob(f"*{TEMPORARY}"):

@@ -9,6 +9,7 @@ from __future__ import annotations
 import ast
 import contextlib
 import difflib
+import functools
 import hashlib
 import json
 import threading
@@ -38,14 +39,24 @@ def find(recipe: Path | None = None) -> Path:
 
 def code_cells(notebook: Path) -> list[tuple[set[str], str]]:
     """Tags and source of a notebook's code cells."""
+    return list(_code_cells(notebook, notebook.stat().st_mtime_ns))
+
+
+@functools.lru_cache(64)
+def _code_cells(notebook: Path, changed: int) -> tuple[tuple[set[str], str], ...]:
     cells = json.loads(notebook.read_text(encoding="utf-8"))["cells"]
-    return [
+    return tuple(
         (set(c["metadata"].get("tags", [])), "".join(c["source"])) for c in cells if c["cell_type"] == "code"
-    ]  # fmt: skip
+    )  # fmt: skip
 
 
 def declared(notebook: Path) -> dict[str, tuple[Any, str]]:
     """What a notebook's parameters cell declares: name to (default, type), each line ``name: type = value  # why``."""
+    return dict(_declared(notebook, notebook.stat().st_mtime_ns))
+
+
+@functools.lru_cache(64)
+def _declared(notebook: Path, changed: int) -> dict[str, tuple[Any, str]]:
     source = next((s for tags, s in code_cells(notebook) if "parameters" in tags), "")
     nodes = [n for n in ast.parse(source).body if isinstance(n, ast.AnnAssign) and n.value is not None]
     return {n.target.id: (ast.literal_eval(n.value), ast.unparse(n.annotation)) for n in nodes}
@@ -103,12 +114,13 @@ def run_recipe(parameters: dict[str, Any], notebooks: list[Path], *, again: bool
     if again:
         _forget(run)
     with run.lock("notebooks"):
-        todo = [nb for nb in notebooks if not _done(run, nb, parameters)]
+        todo = [nb for nb in notebooks if not done(run, nb, parameters)]
         # one cell more each: papermill injects the parameters
         with _bar(run, sum(len(code_cells(nb)) + 1 for nb in todo), progress) as (advance, say):
+            engine = _counting(advance)
             for nb in todo:
                 say(nb.stem)
-                _execute(run, nb, parameters, advance)
+                execute(run, nb, parameters, engine)
     return run
 
 
@@ -116,14 +128,21 @@ def _own(notebook: Path, parameters: dict[str, Any]) -> dict[str, Any]:
     return {k: v for k, v in parameters.items() if k in declared(notebook)}
 
 
+@functools.cache
+def _package() -> str:
+    sources = sorted(Path(__file__).parent.rglob("*.py"))
+    return hashlib.sha256("\0".join(p.read_text(encoding="utf-8") for p in sources).encode()).hexdigest()
+
+
 def _key(notebook: Path, parameters: dict[str, Any]) -> str:
-    package = sorted(Path(__file__).parent.rglob("*.py"))
-    parts = [s for _, s in code_cells(notebook)] + [p.read_text(encoding="utf-8") for p in package]
-    parts.append(json.dumps(_own(notebook, parameters), sort_keys=True, default=str))
+    parts = [s for _, s in code_cells(notebook)] + [_package()]
+    own = {k: v for k, v in _own(notebook, parameters).items() if k != "run"}  # a run may be moved, or taken over by another
+    parts.append(json.dumps(own, sort_keys=True, default=str))
     return hashlib.sha256("\0".join(parts).encode()).hexdigest()
 
 
-def _done(run: Run, notebook: Path, parameters: dict[str, Any]) -> bool:
+def done(run: Run, notebook: Path, parameters: dict[str, Any]) -> bool:
+    """Whether a run holds the finished copy of a notebook as it is, with these parameters."""
     mark = run.path / "notebooks" / f"{notebook.stem}.done"
     return mark.exists() and mark.read_text() == _key(notebook, parameters)
 
@@ -137,8 +156,14 @@ def _forget(run: Run) -> None:
         (run.path / "split.json").unlink(missing_ok=True)
 
 
-def _execute(run: Run, notebook: Path, parameters: dict[str, Any], advance: Callable[[], None]) -> None:
-    pm = _papermill(advance)
+def execute(run: Run, notebook: Path, parameters: dict[str, Any], engine) -> None:
+    """Execute one notebook into a run, by papermill. Call under ``run.lock("notebooks")``.
+
+    Arguments: ``engine`` a papermill engine. Raises: ``h2t.Error`` with the notebook's own message where a cell fails; its
+    ``notebook`` is the executed copy, which shows where.
+    """
+    pm = papermill()
+    pm.engines.papermill_engines.register("h2t", engine)
     out = run.path / "notebooks" / notebook.name
     part = out.with_suffix(".part.ipynb")
     out.parent.mkdir(exist_ok=True)
@@ -151,7 +176,9 @@ def _execute(run: Run, notebook: Path, parameters: dict[str, Any], advance: Call
             break
         except pm.PapermillExecutionError as e:
             part.replace(out)
-            raise Error(_explain(e, out)) from None
+            error = Error(_explain(e, out))
+            error.notebook = out
+            raise error from None
         except Exception as e:
             if type(e).__name__ != "DeadKernelError":
                 raise
@@ -167,14 +194,21 @@ def _explain(e, out: Path) -> str:
     return f"{e.ename} in cell {e.exec_count} of {out.name}: {e.evalue}\nThe executed copy is {out}"
 
 
-def _papermill(advance: Callable[[], None]):
+def papermill():
+    """papermill, imported when it is needed. Raises ``h2t.Error`` where it is not installed."""
     try:
-        import papermill as pm
-        from papermill.engines import NBClientEngine, papermill_engines
+        import papermill
+        import papermill.engines
     except ImportError:
-        raise Error("papermill is not installed, so the notebooks cannot run; use `h2t run --plain` to train without them") from None
+        raise Error("papermill is not installed, so the notebooks cannot run; use --plain to train without them") from None
+    return papermill
 
-    class Counting(NBClientEngine):
+
+def _counting(advance: Callable[[], None]):
+    """papermill's own engine, which also calls ``advance`` after every code cell."""
+    base = papermill().engines.NBClientEngine
+
+    class Counting(base):
         @classmethod
         def execute_managed_notebook(cls, nb_man, *args, **kwargs):
             complete = nb_man.cell_complete
@@ -187,8 +221,7 @@ def _papermill(advance: Callable[[], None]):
             nb_man.cell_complete = counted
             return super().execute_managed_notebook(nb_man, *args, **kwargs)
 
-    papermill_engines.register("h2t", Counting)
-    return pm
+    return Counting
 
 
 @contextlib.contextmanager

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from functools import wraps
 from pathlib import Path
@@ -96,10 +97,14 @@ def figure_of(axes):
 
 
 def save(axes, path: str | Path) -> list[Path]:
-    """Save a figure as PNG and PDF. Arguments: ``axes`` as a plot returns them; ``path`` without ending."""
-    path = Path(path)
+    """Save a figure as PNG and PDF, or as what ``$H2T_FIGURES`` lists. Arguments: ``axes`` as a plot returns them; ``path``
+    without ending."""
+    path, figure = Path(path), figure_of(axes)
     path.parent.mkdir(parents=True, exist_ok=True)
-    files = [path.with_name(f"{path.name}.{kind}") for kind in ("png", "pdf")]
+    if (layout := figure.get_layout_engine()) is not None:
+        layout.execute(figure)
+        figure.set_layout_engine("none")  # fitting the margins costs as much as drawing: once is enough for every format
+    files = [path.with_name(f"{path.name}.{kind}") for kind in os.environ.get("H2T_FIGURES", "png,pdf").split(",") if kind]
     for file in files:
-        write_atomic(file, lambda f, kind=file.suffix[1:]: figure_of(axes).savefig(f, format=kind, dpi=150))
+        write_atomic(file, lambda f, kind=file.suffix[1:]: figure.savefig(f, format=kind, dpi=150))
     return files

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import functools
 import math
 import types
 import typing
@@ -28,12 +29,14 @@ SOURCES = ("digits", "cifar10", "cifar100", "npz", "folder", "lists")
 MODELS = ("resnet20", "resnet32", "resnet44", "resnet56", "resnet110")
 BRANCHES = ("instance", "balanced", "class_aware", "reversed", "effective_number", "square_root")
 
+_hints = functools.cache(typing.get_type_hints)
+
 
 class _Config:
     """Type and range checks shared by the three dataclasses."""
 
     def __post_init__(self):
-        hints = typing.get_type_hints(type(self))
+        hints = _hints(type(self))
         for f in dataclasses.fields(self):
             value = _typed(f.name, getattr(self, f.name), hints[f.name])
             object.__setattr__(self, f.name, value)

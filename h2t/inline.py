@@ -1,0 +1,66 @@
+"""A papermill engine that runs a notebook's cells in this process, so that many notebooks share one interpreter and its
+imports. Only for processes that do nothing else and may die with their work, such as the jobs of a sweep."""
+
+from __future__ import annotations
+
+import functools
+
+from ipykernel.inprocess import InProcessKernelManager
+from nbclient.exceptions import CellExecutionComplete, CellExecutionError
+from papermill.clientwrap import PapermillNotebookClient
+from papermill.engines import Engine
+
+
+@functools.cache
+def _kernel():
+    """This process's one kernel: IPython's shell is a singleton."""
+    manager = InProcessKernelManager()
+    manager.start_kernel()
+    client = manager.client()
+    client.start_channels()
+    return manager.kernel, client
+
+
+class _Client(PapermillNotebookClient):
+    """papermill's loop over the cells and nbclient's reading of messages, with an in-process kernel between them."""
+
+    def execute(self, **how):
+        self.reset_execution_trackers()
+        self.kernel, self.kc = _kernel()
+        self.kernel.shell.reset()
+        # the figures fit their margins themselves: cutting them to size again would draw each a second time
+        self.kc.execute("%matplotlib inline\n%config InlineBackend.print_figure_kwargs = {'bbox_inches': None}", silent=True)
+        self._messages()
+        self.papermill_execute_cells()
+        self.nb.metadata["language_info"] = dict(self.kernel.language_info)
+        self.set_widgets_metadata()
+        return self.nb
+
+    def execute_cell(self, cell, index, *args, **kwargs):
+        if cell.cell_type != "code" or not cell.source.strip():
+            return cell
+        self.clear_before_next_output = False
+        cell["metadata"]["execution"] = {}
+        self.kc.execute(cell.source, store_history=True, stop_on_error=True)
+        for message in self._messages():
+            try:
+                self.process_message(message, cell, index)
+            except CellExecutionComplete:
+                break
+        reply = self.kc.get_shell_msg(timeout=1)["content"]
+        if reply["status"] == "error":
+            raise CellExecutionError.from_cell_and_msg(cell, reply)
+        return cell
+
+    def _messages(self):
+        self.kernel.stdout.flush()
+        self.kernel.stderr.flush()
+        return self.kc.iopub_channel.get_msgs()
+
+
+class InlineEngine(Engine):
+    """See the module; arguments as those of papermill's own engine."""
+
+    @classmethod
+    def execute_managed_notebook(cls, nb_man, kernel_name, **kwargs):
+        return _Client(nb_man, kernel_name=kernel_name).execute()

@@ -1,0 +1,184 @@
+"""The jobs of a sweep, and doing one of them: in a process of its own, into a run directory of its own."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import signal
+import sys
+import time
+import traceback
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from h2t.errors import Error
+from h2t.files import link, write_atomic
+from h2t.runs import Run, Step, write_json
+from h2t.train import config
+
+# modules that a job needs and that take seconds to import; a warm process has them before the job begins
+PRELOAD = ("torch", "torch._dynamo", "h2t.train.stage2", "h2t.train.published", "sklearn.datasets", "pandas")
+PRELOAD_NOTEBOOKS = ("matplotlib.pyplot", "h2t.plots", "h2t.inline", "h2t.notebooks", "h2t.widgets", "h2t.train.cached", "IPython.display")
+
+OWN = ("recipe.yaml", "done.json", "failed.json", "log.txt")  # files of a run that speak of its job, not of its data
+
+
+@dataclass(frozen=True)
+class Job:
+    """A piece of a sweep that runs by itself.
+
+    ``name`` is the run's path under the root. ``kind`` is stage1 (data and stage 1, shared by the runs that name them alike),
+    stage2 (one stage-2 variant that several runs hold) or run (a point of the grid). ``stage1`` and ``variants`` say from
+    which runs (paths) finished steps are taken over, ``variants`` as (name here, path, name there). ``notebooks`` are
+    executed, if there are none the steps are trained by function calls.
+    """
+
+    name: str
+    kind: str
+    run: str
+    parameters: dict[str, Any]
+    notebooks: tuple[str, ...] = ()
+    stage1: str = ""
+    variants: tuple[tuple[str, str, str], ...] = ()
+    needs: tuple[str, ...] = ()
+
+    @property
+    def key(self) -> str:
+        return key_of(self.parameters)
+
+    @property
+    def done(self) -> bool:
+        mark = _read(self.run, "done.json")
+        return mark.get("key") == self.key and {Path(b).stem for b in self.notebooks} <= set(mark["notebooks"])
+
+    @property
+    def recorded(self) -> dict[str, Any]:
+        """The parameters with which its run was begun; empty where it was not."""
+        return _read(self.run, "recipe.yaml")
+
+    @property
+    def failure(self) -> dict[str, Any]:
+        """Why it failed last time: message, notebook, traceback; empty where it did not."""
+        return _read(self.run, "failed.json")
+
+
+def key_of(parameters: dict[str, Any]) -> str:
+    """A hash of what a run is made from: all its parameters, except where it lies."""
+    made = {k: v for k, v in parameters.items() if k != "run"}
+    return hashlib.sha256(json.dumps(made, sort_keys=True, default=str).encode()).hexdigest()
+
+
+def _read(run: str, name: str) -> dict[str, Any]:
+    try:
+        return json.loads((Path(run) / name).read_bytes())
+    except (OSError, ValueError):
+        return {}
+
+
+def perform(job: Job) -> None:
+    """Do a job, or what is left of it. Raises: ``h2t.Error``, or whatever went wrong; the run then holds failed.json."""
+    start, run = time.time(), Run(job.run)
+    (run.path / "failed.json").unlink(missing_ok=True)
+    if job.kind != "stage2":  # JSON is YAML: `h2t run .../recipe.yaml` repeats this run by itself
+        write_atomic(run.path / "recipe.yaml", (json.dumps({**job.parameters, "run": job.run}, indent=1) + "\n").encode())
+    try:
+        _perform(job, run)
+    except BaseException as e:
+        message = str(e) if isinstance(e, Error) else f"{type(e).__name__}: {e}"
+        failed = {"message": message, "notebook": str(getattr(e, "notebook", "")), "traceback": traceback.format_exc()}
+        with contextlib.suppress(Error, OSError):  # where the disk is full this cannot be written either
+            write_json(run.path / "failed.json", failed)
+        raise
+    books = [Path(b).stem for b in job.notebooks]
+    write_json(run.path / "done.json", {"key": job.key, "kind": job.kind, "notebooks": books, "seconds": round(time.time() - start, 3)})
+
+
+def _perform(job: Job, run: Run) -> None:
+    from h2t.train.prepare import prepare
+    from h2t.train.stage1 import train_stage1
+    from h2t.train.stage2 import train_stage2
+
+    if job.stage1:
+        source = Run(job.stage1, create=False)
+        adopt(source.step("stage1"), run.step("stage1"))
+        for here, path, there in job.variants:
+            adopt(Run(path, create=False).step(f"stage2-{there}"), run.step(f"stage2-{here}"))
+    if job.notebooks:
+        from h2t import notebooks
+        from h2t.inline import InlineEngine
+
+        with run.lock("notebooks"):
+            for book in map(Path, job.notebooks):
+                if not notebooks.done(run, book, job.parameters):
+                    notebooks.execute(run, book, job.parameters, InlineEngine)
+    elif job.kind == "stage1":
+        prepare(run, config.Data.of(job.parameters), progress=False)
+        train_stage1(run, config.Stage1.of(job.parameters), progress=False)
+    variants = config.variants(config.Stage2.of(job.parameters)) if job.kind == "run" else {}
+    if job.kind == "stage2":
+        variants = {job.parameters["variant"]: config.Stage2.of(job.parameters)}
+    for name, stage2 in variants.items():  # what the notebooks have trained is done already
+        train_stage2(run, stage2, name, progress=False)
+
+
+def adopt(source: Step, target: Step) -> None:
+    """Take a finished step over from another run, with the data and the notebooks that led to it; hard links where the file
+    system has them. What is there already stays.
+
+    Raises: ``h2t.Error`` where ``source`` is not finished or the disk is full.
+    """
+    here, there, result = target.run.path, source.run.path, source.result
+    with target.run.lock():
+        files = [f for f in there.iterdir() if f.is_file() and not f.name.startswith(".") and f.name not in OWN]
+        if source.name == "stage1":
+            files += [f for folder in ("notebooks", "figures") for f in (there / folder).glob("0[12]_*")]
+        for file in files:
+            if not (place := here / file.relative_to(there)).exists():
+                link(file, place)
+        if target.done:
+            return
+        target.clear()
+        for file in source.path.iterdir():
+            if file.name != "result.json":
+                link(file, target.path / file.name)
+        names = {"step": target.name, "adopted_from": os.path.relpath(source.path, here)}
+        if "variant" in result:
+            names["variant"] = target.name.removeprefix("stage2-")
+        write_json(target.path / "result.json", {**result, **names})
+
+
+def child(job: Job, environment: dict[str, str], threads: int, pipe) -> None:
+    """The body of a job's process: held to its share of the machine, silent, and gone when its parent is.
+
+    Sends ("done", "", "") or ("failed", message, executed notebook) through ``pipe``.
+    """
+    die_with_parent()
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the sweep's to handle
+    os.environ.update(environment)
+    os.environ.update({name: str(threads) for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")})
+    os.environ["TQDM_DISABLE"] = "1"  # the sweep shows how far each job is
+    os.environ.setdefault("H2T_FIGURES", "")  # the executed notebooks hold the figures; drawing them for files too takes as long again
+    with contextlib.suppress(OSError, Error):
+        log = open(Run(job.run).path / "log.txt", "a", buffering=1)  # noqa: SIM115
+        sys.stdout = sys.stderr = log
+    try:
+        import torch
+
+        torch.set_num_threads(threads)
+        perform(job)
+        pipe.send(("done", "", ""))
+    except BaseException as e:
+        message = str(e) if isinstance(e, Error) else f"{type(e).__name__}: {e}"
+        pipe.send(("failed", message, str(getattr(e, "notebook", ""))))
+
+
+def die_with_parent() -> None:
+    """Have the kernel end this process when its parent ends, however that comes about. Linux only; elsewhere nothing."""
+    if sys.platform == "linux":
+        import ctypes
+
+        ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
+

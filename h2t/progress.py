@@ -1,0 +1,115 @@
+"""How far a sweep is: a line for each running job and a total, in a terminal, in a notebook and in a log file."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+import time
+
+from h2t.errors import Error
+from h2t.jobs import Job
+from h2t.runs import Run
+
+EVERY = 60  # seconds between two states in the log
+NAMES = {"stage1": "stage 1", "stage2-dr": "DR", "stage2-dr-both": "DR, BN both", "stage2-h2t": "H2T"}
+
+
+class Board:
+    """Shows and logs a sweep. Arguments: ``plan``; ``pool`` what runs its jobs; ``progress`` whether to show anything."""
+
+    def __init__(self, plan, pool, progress: bool):
+        from tqdm.auto import tqdm
+
+        self.plan, self.shown, self._last = plan, progress, time.monotonic()
+        self._log = open(plan.root / "sweep.log", "a", buffering=1, encoding="utf-8")  # noqa: SIM115
+        finished = len(plan.points) - sum(plan.jobs[n].kind == "run" for n in plan.todo)
+        # a line for each job where lines can be rewritten; a pipe or a file gets what happens, and no bars
+        self._bars = progress and (sys.stderr.isatty() or "ipykernel" in sys.modules)
+        self._tqdm, self._lines = tqdm, [tqdm(bar_format="{desc}", position=k + 1, leave=False) for k in range(min(pool.slots, len(plan.todo), 40))] if self._bars else []
+        jobs = len(plan.todo)
+        self._total = tqdm(total=jobs, unit="job", position=0, desc="sweep", disable=not self._bars, bar_format="{l_bar}{bar:20}| {n}/{total} jobs, {elapsed}, {remaining} left{postfix}")
+        self._done, self._failed, self._begun = finished, 0, {}
+        self.say(f"{len(plan.points)} runs, {finished} done already, {jobs} jobs to do: {pool}")
+
+    def __enter__(self) -> Board:
+        return self
+
+    def __exit__(self, kind, *_) -> None:
+        if kind is not None:
+            self._write(f"stopped: {kind.__name__}; run it again to go on")
+        for bar in (*self._lines, self._total):
+            bar.close()
+        with contextlib.suppress(OSError):
+            self._log.close()
+
+    def began(self, name: str) -> None:
+        self._begun[name] = time.monotonic()
+        self._write(f"{name}: begun")
+
+    def ended(self, name: str, failure: str | None) -> None:
+        """Note that a job is done, or why it is not."""
+        self._total.update(1)
+        took = f" in {time.monotonic() - self._begun[name]:.0f} s" if name in self._begun else ""
+        if failure:
+            self._failed += 1
+            self.say(f"{name}: FAILED: {failure}")
+        else:
+            self._done += self.plan.jobs[name].kind == "run"
+            self.say(f"{name}: done{took}{_result(self.plan.jobs[name])}")
+
+    def say(self, text: str) -> None:
+        """One line for all readers."""
+        self._write(text)
+        if self.shown:
+            self._tqdm.write(text, file=sys.stderr)
+
+    def show(self, running: list[str]) -> None:
+        """Bring the lines of the running jobs up to date; once a minute they go to the log too."""
+        due = time.monotonic() - self._last > EVERY
+        if not (self._bars or due):
+            return
+        lines = [f"{name}: {state(self.plan.jobs[name])}" for name in running]
+        for bar, text in zip(self._lines, lines + [""] * len(self._lines), strict=False):
+            bar.set_description_str(f"  {text}" if text else "")
+        self._total.set_postfix_str(f", {self._done} runs done" + (f", {self._failed} FAILED" if self._failed else ""))
+        if due:
+            self._last = time.monotonic()
+            self._write(f"{self._done} of {len(self.plan.points)} runs done, {self._failed} failed; " + ("; ".join(lines) or "waiting"))
+
+    def _write(self, text: str) -> None:
+        with contextlib.suppress(OSError):  # a full disk must not stop the jobs that still have room
+            self._log.write(f"{time.strftime('%Y-%m-%d %H:%M:%S')} {text}\n")
+
+
+def state(job: Job) -> str:
+    """What a job is doing: step, epoch, latest test accuracy and the time that its step still takes."""
+    run = Run(job.run)
+    for folder in sorted(run.path.glob("stage*")):
+        step = run.step(folder.name)
+        if step.done or (job.kind == "stage2") != (step.name.startswith("stage2")) and job.kind != "run":
+            continue
+        try:
+            params, rows = step.params, step.history()
+        except (OSError, ValueError, Error):
+            continue
+        epochs = params.get("stage1_epochs" if step.name == "stage1" else "stage2_epochs")
+        if not epochs or not rows:
+            return f"{NAMES.get(step.name, step.name)}: begun"
+        left = (epochs - rows[-1]["epoch"]) * sum(r["seconds"] + r.get("eval_seconds", 0) for r in rows) / len(rows)
+        top1 = next((f", test top-1 {r['top1']:.1f} %" for r in reversed(rows) if r.get("top1") is not None), "")
+        return f"{NAMES.get(step.name, step.name)}: epoch {rows[-1]['epoch']}/{epochs}{top1}, {_time(left)} left"
+    return "data, notebooks and figures"
+
+
+def _time(seconds: float) -> str:
+    return f"{seconds:.0f} s" if seconds < 90 else f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
+
+
+def _result(job: Job) -> str:
+    if job.kind != "run":
+        return ""
+    with contextlib.suppress(Error):
+        last = Run(job.run).step("stage2-h2t").result["last"]
+        groups = "/".join("empty" if last[g] is None else f"{last[g]:.1f}" for g in ("many", "medium", "few"))
+        return f": test top-1 {last['top1']:.2f} % (many/medium/few {groups})"
+    return ""
