@@ -29,8 +29,7 @@ class _Client(PapermillNotebookClient):
         self.kernel, self.kc = _kernel()
         self.kernel.shell.reset()
         # the figures fit their margins themselves: cutting them to size again would draw each a second time
-        self.kc.execute("%matplotlib inline\n%config InlineBackend.print_figure_kwargs = {'bbox_inches': None}", silent=True)
-        self._messages()
+        self._run("%matplotlib inline\n%config InlineBackend.print_figure_kwargs = {'bbox_inches': None}", silent=True)
         self.papermill_execute_cells()
         self.nb.metadata["language_info"] = dict(self.kernel.language_info)
         self.set_widgets_metadata()
@@ -41,21 +40,24 @@ class _Client(PapermillNotebookClient):
             return cell
         self.clear_before_next_output = False
         cell["metadata"]["execution"] = {}
-        self.kc.execute(cell.source, store_history=True, stop_on_error=True)
-        for message in self._messages():
+        messages, reply = self._run(cell.source, store_history=True)
+        for message in messages:
             try:
                 self.process_message(message, cell, index)
             except CellExecutionComplete:
                 break
-        reply = self.kc.get_shell_msg(timeout=1)["content"]
         if reply["status"] == "error":
             raise CellExecutionError.from_cell_and_msg(cell, reply)
         return cell
 
-    def _messages(self):
+    def _run(self, code: str, **how) -> tuple[list[dict], dict]:
+        """What running a piece of code printed and showed, as messages, and the reply to it."""
+        request = self.kc.execute(code, **how)
         self.kernel.stdout.flush()
         self.kernel.stderr.flush()
-        return self.kc.iopub_channel.get_msgs()
+        messages = self.kc.iopub_channel.get_msgs()
+        reply = next(m for m in self.kc.shell_channel.get_msgs() if m["parent_header"].get("msg_id") == request)
+        return messages, reply["content"]
 
 
 class InlineEngine(Engine):

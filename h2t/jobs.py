@@ -15,15 +15,15 @@ from pathlib import Path
 from typing import Any
 
 from h2t.errors import Error
-from h2t.files import link, write_atomic
-from h2t.runs import Run, Step, write_json
+from h2t.files import link
+from h2t.runs import Run, Step, write_json, write_yaml
 from h2t.train import config
 
 # modules that a job needs and that take seconds to import; a warm process has them before the job begins
 PRELOAD = ("torch", "torch._dynamo", "h2t.train.stage2", "h2t.train.published", "sklearn.datasets", "pandas")
 PRELOAD_NOTEBOOKS = ("matplotlib.pyplot", "h2t.plots", "h2t.inline", "h2t.notebooks", "h2t.widgets", "h2t.train.cached", "IPython.display")
 
-OWN = ("recipe.yaml", "done.json", "failed.json", "log.txt")  # files of a run that speak of its job, not of its data
+OWN = ("job.json", "recipe.yaml", "done.json", "failed.json", "log.txt")  # files of a run that speak of its job, not of its data
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,7 @@ class Job:
     @property
     def recorded(self) -> dict[str, Any]:
         """The parameters with which its run was begun; empty where it was not."""
-        return _read(self.run, "recipe.yaml")
+        return _read(self.run, "job.json").get("parameters", {})
 
     @property
     def failure(self) -> dict[str, Any]:
@@ -82,9 +82,11 @@ def perform(job: Job) -> None:
     """Do a job, or what is left of it. Raises: ``h2t.Error``, or whatever went wrong; the run then holds failed.json."""
     start, run = time.time(), Run(job.run)
     (run.path / "failed.json").unlink(missing_ok=True)
-    if job.kind != "stage2":  # JSON is YAML: `h2t run .../recipe.yaml` repeats this run by itself
-        write_atomic(run.path / "recipe.yaml", (json.dumps({**job.parameters, "run": job.run}, indent=1) + "\n").encode())
+    write_json(run.path / "job.json", {"kind": job.kind, "parameters": job.parameters})
+    if job.kind != "stage2":
+        write_yaml(run.path / "recipe.yaml", job.parameters)  # `h2t run .../recipe.yaml` repeats this run by itself
     try:
+        _wait_for(run)
         _perform(job, run)
     except BaseException as e:
         message = str(e) if isinstance(e, Error) else f"{type(e).__name__}: {e}"
@@ -94,6 +96,17 @@ def perform(job: Job) -> None:
         raise
     books = [Path(b).stem for b in job.notebooks]
     write_json(run.path / "done.json", {"key": job.key, "kind": job.kind, "notebooks": books, "seconds": round(time.time() - start, 3)})
+
+
+def _wait_for(run: Run, seconds: float = 30) -> None:
+    """Give the process that did this job before, on its way out or on a machine that is lost, time to let go of the run."""
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        try:
+            with run.lock(), run.lock("notebooks"):
+                return
+        except Error:
+            time.sleep(0.2)
 
 
 def _perform(job: Job, run: Run) -> None:

@@ -9,7 +9,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
@@ -87,7 +86,8 @@ def plan(recipe: str | Path, overrides: dict[str, Any] | None = None, *, books: 
     jobs = _jobs(root, complete, [folder / f"{b}.ipynb" for b in books or ()])
     _check_runs(jobs)
     fixed = {k: v for k, v in given.items() if k != "run"}
-    axes = tuple(k for k in next(iter(complete.values())) if k != "run" and len({str(p[k]) for p in complete.values()}) > 1)
+    differ = [k for k in next(iter(complete.values())) if k != "run" and len({str(p[k]) for p in complete.values()}) > 1]
+    axes = tuple(sorted(differ, key=lambda k: [*given, *differ].index(k)))  # as the recipe has them
     return Plan(root, jobs, _todo(jobs), tuple(complete), axes, fixed)
 
 
@@ -113,6 +113,7 @@ def _jobs(root: Path, points: dict[str, dict[str, Any]], books: list[Path]) -> d
     recipes = {name: _recipes(p) for name, p in points.items()}
     used = Counter(k for _, variants in recipes.values() for k in {key for key, _ in variants.values()})
     jobs: dict[str, Job] = {}
+    shared: dict[str, str] = {}  # key of a stage-2 recipe: the name that it got from the first point that has it
     for name, parameters in points.items():
         stage1_key, variants = recipes[name]
         base = f"shared/stage1-{stage1_key}"
@@ -121,12 +122,13 @@ def _jobs(root: Path, points: dict[str, dict[str, Any]], books: list[Path]) -> d
         for variant, (key, stage2) in variants.items():
             if used[key] < 2:
                 continue
-            shared = next((n for n in jobs if n.endswith(f"-{key}")), f"shared/{variant}-{key}")
-            there = shared.removeprefix("shared/").removesuffix(f"-{key}")
+            there = shared.setdefault(key, variant)
+            part = f"shared/{there}-{key}"
             made = {**stage2.to_dict(), "variant": there}
-            jobs.setdefault(shared, Job(shared, "stage2", str(root / shared), made, stage1=str(root / base), needs=(base,)))
-            taken.append((variant, str(root / shared), there))
-        needs = (base, *(os.path.relpath(path, root) for _, path, _ in taken))
+            jobs.setdefault(part, Job(part, "stage2", str(root / part), made, stage1=str(root / base), needs=(base,)))
+            taken.append((variant, part, there))
+        needs = (base, *(part for _, part, _ in taken))
+        taken = [(variant, str(root / part), there) for variant, part, there in taken]
         jobs[name] = Job(name, "run", str(root / name), {**parameters, "run": str(root / name)}, tuple(map(str, books)), str(root / base), tuple(taken), needs)
     order = {"stage1": 0, "stage2": 1, "run": 2}
     return dict(sorted(jobs.items(), key=lambda item: order[item[1].kind]))

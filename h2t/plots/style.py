@@ -40,7 +40,10 @@ def styled(plot: Callable) -> Callable:
         import matplotlib.style
 
         with matplotlib.style.context(["default", STYLE, _LARGE]):
-            return plot(*args, **kwargs)
+            axes = plot(*args, **kwargs)
+            shown = matplotlib.is_interactive()
+        matplotlib.interactive(shown)  # Jupyter turns it on with the first figure; leaving the style must not turn it off
+        return axes
 
     return drawn
 

@@ -49,24 +49,27 @@ class _Config:
         return cls(**{k: v for k, v in parameters.items() if k in names})
 
     def to_dict(self) -> dict[str, Any]:
-        return {k: list(v) if isinstance(v, tuple) else v for k, v in dataclasses.asdict(self).items()}
+        values = ((name, getattr(self, name)) for name in self.__dataclass_fields__)
+        return {k: list(v) if isinstance(v, tuple) else v for k, v in values}
 
 
 def _typed(name: str, value, hint):
-    wrong = Error(f"{name} is {value!r} ({type(value).__name__}); it must be {_hint_name(hint)}{_hint_mend(value, hint)}")
+    def wrong() -> Error:
+        return Error(f"{name} is {value!r} ({type(value).__name__}); it must be {_hint_name(hint)}{_hint_mend(value, hint)}")
+
     if typing.get_origin(hint) is tuple:
         if not isinstance(value, list | tuple):
-            raise wrong
+            raise wrong()
         item = typing.get_args(hint)[0]
         return tuple(_typed(name, v, item) for v in value)
     if isinstance(hint, types.UnionType):
         raise TypeError(hint)
     if isinstance(value, bool) and hint is not bool:
-        raise wrong
+        raise wrong()
     if hint is float and isinstance(value, int):
         return float(value)
     if not isinstance(value, hint):
-        raise wrong
+        raise wrong()
     return value
 
 
@@ -79,7 +82,8 @@ def _hint_name(hint) -> str:
 def _hint_mend(value, hint) -> str:
     if hint is float and isinstance(value, str):
         try:
-            return f"; YAML reads 1e-3 as text, write {float(value)!r} or 1.0e-3"
+            plain = repr(float(value))
+            return f"; YAML reads 1e-3 as text, write {plain if '.' in plain else plain.replace('e', '.0e')}"
         except ValueError:
             pass
     return ""

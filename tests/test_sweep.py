@@ -1,0 +1,258 @@
+"""Sweeps: planned, shared, interrupted, and going on."""
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from h2t import Error, Run, notebooks
+from h2t import sweep as sweeping
+from h2t.cli import main
+from h2t.estimate import estimate
+from h2t.pool import Pool
+from tests.helpers import ROOT
+
+RECIPE = """
+source: digits
+imbalance_factor: 20.0
+stage1_epochs: 2
+warmup_epochs: 1
+stage2_epochs: 1
+fusion_ratio: [0.0, 0.3, 0.6]
+seed: {from: 0, to: 3}
+"""
+
+
+def recipe(folder: Path, **changes) -> Path:
+    """A recipe of 12 tiny runs. Returns: its file."""
+    folder.mkdir(parents=True, exist_ok=True)
+    lines = [line for line in RECIPE.splitlines() if line.split(":")[0] not in changes]
+    file = folder / "grid.yaml"
+    file.write_text("\n".join([*lines, *(f"{k}: {json.dumps(v)}" for k, v in {"run": str(folder / "root"), **changes}.items())]))
+    return file
+
+
+def cli(*arguments):
+    return CliRunner().invoke(main, [str(a) for a in arguments], catch_exceptions=False)
+
+
+def found(root: Path) -> dict:
+    """What the points of a sweep came to: accuracies and the hash of the weights, by run and step."""
+    return {
+        (run.name, step): (result["last"], result["weights_sha256"])
+        for run in sorted(root.iterdir()) if (run / "done.json").exists()
+        for step, result in Run(run).results().items()
+    }  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory):
+    """A sweep from the command line, nothing in its way. Returns: its recipe, root and output."""
+    file = recipe(tmp_path_factory.mktemp("sweep"))
+    out = subprocess.run([sys.executable, "-m", "h2t.cli", "sweep", str(file), "--plain"], capture_output=True, text=True, cwd=ROOT)
+    assert out.returncode == 0, out.stderr
+    return file, file.parent / "root", out
+
+
+def test_a_grid_is_planned_and_its_shared_work_is_done_once(undisturbed):
+    file, root, out = undisturbed
+    lines = out.stdout.splitlines()
+    assert lines[0] == f"12 runs over fusion_ratio, seed in {root}"
+    # dr and dr-both of each seed are held by all ratios, and at ratio 0 H2T is dr-both itself
+    assert lines[1] == "to do: 12 runs, sharing 4 stage 1 and 8 stage-2 variants to be trained once"
+    assert lines[-1] == f"12 of 12 runs are done in {root}"
+    assert len(list((root / "shared").iterdir())) == 12
+    runs = [Run(p) for p in root.iterdir() if (p / "done.json").exists() and p.name != "shared"]
+    assert len(runs) == 12 and all(list(r.results()) == ["stage1", "stage2-dr", "stage2-dr-both", "stage2-h2t"] for r in runs)
+    for r in runs:
+        names = {name: result.get("adopted_from") for name, result in r.results().items()}
+        assert names["stage1"].startswith("../shared/stage1-") and (names["stage2-h2t"] is None) == ("ratio-0_" not in r.path.name)
+        assert (r.path / names["stage1"] / "weights.safetensors").samefile(r.path / "stage1" / "weights.safetensors")
+    log = (root / "sweep.log").read_text()
+    assert log.count(": done in") == 24 and "fusion_ratio-0.3_seed-2: begun" in log
+    assert json.loads((root / "sweep.json").read_text())["axes"] == ["fusion_ratio", "seed"]
+
+
+def test_each_point_is_the_run_that_h2t_run_makes_of_it(undisturbed, tmp_path):
+    _, root, _ = undisturbed
+    point = root / "fusion_ratio-0.6_seed-3"
+    result = cli("run", point / "recipe.yaml", "--plain", "-p", "run", tmp_path / "alone")
+    assert result.exit_code == 0, result.output
+    alone, swept = Run(tmp_path / "alone").results(), Run(point).results()
+    assert {k: v["weights_sha256"] for k, v in alone.items()} == {k: v["weights_sha256"] for k, v in swept.items()}
+    assert len({v["weights_sha256"] for v in swept.values()}) == 4
+
+
+def test_what_is_done_is_not_done_again_and_a_larger_grid_adds_only_what_is_new(undisturbed):
+    file, root, _ = undisturbed
+    before = {p: p.stat().st_mtime_ns for p in root.rglob("result.json")}
+    again = cli("sweep", file, "--plain")
+    assert again.exit_code == 0 and "12 done already" in again.output and "nothing is left to do" in again.output
+    plan = sweeping.plan(file, {"fusion_ratio": [0.0, 0.3, 0.6, 0.9]}, books=None)
+    assert [plan.jobs[n].kind for n in plan.todo] == ["run"] * 4
+    assert {p: p.stat().st_mtime_ns for p in root.rglob("result.json")} == before
+
+
+def _children(parent: int) -> list[int]:
+    """Processes under a process, the youngest last."""
+    listed = subprocess.run(["ps", "-eo", "pid=,ppid="], capture_output=True, text=True, check=True).stdout
+    pairs = [tuple(map(int, line.split())) for line in listed.splitlines()]
+    below, grown = {parent}, True
+    while grown:
+        grown = {c for c, p in pairs if p in below} - below
+        below |= grown
+    return sorted(below - {parent})
+
+
+def test_a_sweep_killed_at_ten_moments_ends_as_one_that_was_not(undisturbed, tmp_path):
+    """SIGKILL to the sweep, to the process its jobs are forked from, to a job: whatever is hit, nothing is lost or done twice."""
+    file = recipe(tmp_path)
+    chance, kills, starts = random.Random(0), [], 0
+    targets = ["sweep", "job", "job", "server", "job", "sweep", "job", "job", "server", "job"]
+    while len(kills) < 10 and starts < 15:
+        starts += 1
+        process = subprocess.Popen(
+            [sys.executable, "-m", "h2t.cli", "sweep", str(file), "--plain"], cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        )
+        while process.poll() is None and len(kills) < 10:
+            time.sleep(chance.uniform(0.1, 0.9))
+            below = _children(process.pid)  # resource tracker, server, jobs
+            target = targets[len(kills)]
+            victim = process.pid if target == "sweep" and len(below) > 2 else below[1] if target == "server" and len(below) > 2 else below[-1] if len(below) > 2 else None
+            if victim is None:
+                continue  # still starting
+            os.kill(victim, signal.SIGKILL)
+            kills.append(target)
+            if target == "sweep":
+                process.wait()
+        process.wait()
+    assert len(kills) == 10, f"{kills} in {starts} starts: the sweep was over too soon"
+    for _ in range(3):  # a job that was hit twice has failed; the next sweep tries it again
+        result = cli("sweep", file, "--plain")
+        if result.exit_code == 0:
+            break
+    assert result.exit_code == 0, result.output
+    assert found(tmp_path / "root") == found(undisturbed[1])
+    assert not list((tmp_path / "root").rglob("failed.json"))
+
+
+def test_a_failure_is_named_and_the_others_go_on(tmp_path):
+    file = recipe(tmp_path, fusion_ratio=0.3, seed=0, stage1_lr=[0.1, 1.0e14], stage1_epochs=1, warmup_epochs=0)
+    result = cli("sweep", file, "--jobs", 1, "--notebooks", "01,02")
+    assert result.exit_code == 1 and "1 of 2 runs are done" in result.output and "2 jobs failed" in result.output
+    assert "stage 1 diverged" in result.output and "02_stage1.ipynb" in result.output and "not begun: it needs shared/stage1-" in result.output
+    failed = [json.loads(p.read_text()) for p in (tmp_path / "root").rglob("failed.json")]
+    assert len(failed) == 1 and "diverged" in failed[0]["message"] and Path(failed[0]["notebook"]).exists()
+    good = next(p for p in (tmp_path / "root").iterdir() if (p / "done.json").exists())
+    cells = json.loads((good / "notebooks" / "02_stage1.ipynb").read_text())["cells"]
+    outputs = [o for c in cells for o in c.get("outputs", [])]
+    assert any("image/png" in o.get("data", {}) for o in outputs) and not any(o["output_type"] == "error" for o in outputs)
+    assert any("Test accuracy is" in "".join(o.get("text", "")) for o in outputs)
+    assert list(Run(good).results()) == ["stage1", "stage2-dr", "stage2-dr-both", "stage2-h2t"]
+    # notebook 02 is left as it is when it is asked for again, and its later neighbour is made up for
+    stamp = (good / "notebooks" / "02_stage1.ipynb").stat().st_mtime_ns
+    assert cli("sweep", file, "-p", "stage1_lr", "[0.1]", "--jobs", 1).exit_code == 0
+    assert (good / "notebooks" / "03_stage2.ipynb").exists() and (good / "notebooks" / "02_stage1.ipynb").stat().st_mtime_ns == stamp
+
+
+def test_a_second_sweep_on_a_root_says_so(tmp_path):
+    file = recipe(tmp_path)
+    with Run(tmp_path / "root").lock("sweep"):
+        result = cli("sweep", file, "--plain")
+    assert result.exit_code == 2 and "a sweep is at work in" in result.output
+
+
+@pytest.mark.parametrize(
+    ("changes", "options", "message"),
+    [
+        ({"seed": [0, "x"]}, [], "seed is 'x' (str); it must be a whole number (in the grid's point"),
+        ({"sede": [0, 1]}, [], "unknown parameter 'sede'; did you mean 'seed'?"),
+        ({"fusion_ratio": [0.5, 1.5]}, [], "fusion_ratio is 1.5; it must be in [0, 1]"),
+        ({"source": "folder", "root": "/nowhere/at/all"}, [], "there is nothing at root '/nowhere/at/all'"),
+        ({"source": "lists", "root": "/nowhere:/tmp"}, [], "there is nothing at root '/nowhere'"),
+        ({"run": ["a", "b"]}, [], "run is the folder of the whole sweep"),
+        ({"seed": 0, "fusion_ratio": 0.3}, [], "one point only"),
+        ({}, ["--notebooks", "03"], "they build on one another"),
+        ({}, ["--gpus", "2"], "a run trains on one GPU"),
+        ({}, ["--jobs", "-1"], "jobs is -1"),
+    ],
+)
+def test_bad_sweeps_are_refused_before_anything_runs(tmp_path, changes, options, message):
+    result = cli("sweep", recipe(tmp_path, **changes), *options)
+    assert result.exit_code == 2 and f"Error: {message}" in result.output or message in result.output, result.output
+    assert not (tmp_path / "root").exists()
+
+
+def test_gpus_that_nobody_has_are_refused(tmp_path, monkeypatch):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    result = cli("sweep", recipe(tmp_path), "--gpus", 1)
+    assert result.exit_code == 2 and "no GPU can be seen here" in result.output
+
+
+def test_jobs_are_dealt_to_gpus_and_threads_to_jobs(monkeypatch):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,3")
+    pool = Pool(gpus_per_run=0.5)
+    assert pool.slots == 4 and [e["CUDA_VISIBLE_DEVICES"] for e in pool.environments] == ["0", "3", "0", "3"]
+    assert Pool().slots == 2 and Pool(gpus_per_run=0).environments[0] == {"CUDA_VISIBLE_DEVICES": ""}
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    monkeypatch.setattr("h2t.pool.cores", lambda: 8)
+    monkeypatch.setattr("h2t.pool.memory", lambda: 6 * 2**31)
+    assert (Pool().slots, Pool().threads) == (6, 1) and (Pool(2).slots, Pool(2).threads) == (2, 4)
+
+
+def test_a_root_that_is_a_run_and_a_run_of_other_parameters_are_refused(undisturbed, tmp_path):
+    _, root, _ = undisturbed
+    point = root / "fusion_ratio-0.3_seed-0"
+    with pytest.raises(Error, match="is itself a run"):
+        sweeping.plan(recipe(tmp_path, run=str(point)))
+    with pytest.raises(Error, match="was made with stage1_epochs = 2, not 3"):
+        sweeping.plan(recipe(tmp_path, run=str(root), stage1_epochs=3))
+    assert sweeping.plan(recipe(tmp_path, run=str(root), imbalance_factor=20), books=None).todo == ()  # 20 is 20.0
+
+
+def test_a_dry_run_starts_nothing_and_estimates_from_what_has_run(undisturbed, tmp_path):
+    result = cli("sweep", recipe(tmp_path), "--dry-run", "--plain")
+    assert result.exit_code == 0 and "a rule of thumb" in result.output and not (tmp_path / "root").exists()
+    plan = sweeping.plan(recipe(tmp_path, run=str(undisturbed[1])), {"seed": [0, 1, 2, 3, 4]}, books=None)
+    assert "from the runs that are done" in estimate(plan, Pool(notebooks=False))
+    own = recipe(tmp_path, source="folder", root=str(tmp_path), run=str(tmp_path / "own"))
+    assert "unknown for images of one's own" in estimate(sweeping.plan(own), Pool())
+
+
+def test_a_thousand_runs_are_checked_one_by_one(tmp_path):
+    plan = sweeping.plan(recipe(tmp_path, seed=list(range(50)), fusion_ratio=[k / 20 for k in range(20)]))
+    assert len(plan.points) == 1000 and len(plan.jobs) == 1000 + 50 + 2 * 50
+    wanted = {n: set(plan.jobs[n].needs) for n in plan.todo}
+    seen = set()
+    for name, needs in wanted.items():  # each comes after what it needs
+        assert needs <= seen
+        seen.add(name)
+
+
+def test_the_notebook_engine_gives_what_a_kernel_gives(tmp_path):
+    """The same cells with the same outputs, except for where they ran and how long it took."""
+    import papermill
+
+    book = ROOT / "notebooks" / "01_dataset.ipynb"
+    papermill.execute_notebook(book, tmp_path / "kernel.ipynb", {"run": str(tmp_path / "run")}, progress_bar=False, kernel_name="python3")
+    code = f"""
+from pathlib import Path
+from h2t import Run, notebooks
+from h2t.inline import InlineEngine
+run = Run({str(tmp_path / "run")!r})
+notebooks.execute(run, Path({str(book)!r}), {{}}, InlineEngine)
+"""
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT, capture_output=True)
+    both = [json.loads(p.read_text())["cells"] for p in (tmp_path / "kernel.ipynb", tmp_path / "run" / "notebooks" / book.name)]
+    for a, b in zip(*both, strict=True):
+        assert a["source"] == b["source"] and a.get("execution_count") == b.get("execution_count")
+        kinds = [[(o["output_type"], o.get("text"), sorted(o.get("data", {}))) for o in c.get("outputs", [])] for c in (a, b)]
+        assert kinds[0] == kinds[1]
+    assert notebooks.done(Run(tmp_path / "run"), book, {})
