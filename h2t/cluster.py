@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 import sys
 from pathlib import Path
 
@@ -30,6 +31,7 @@ class Cluster:
         self._ray, self.gpus, self.threads = ray, gpus_per_run or 0, cpus_per_run
         self._ours = not ray.is_initialized()
         if self._ours:
+            _knock(address)
             try:
                 ray.init(address=address, log_to_driver=False, include_dashboard=None, logging_level="ERROR")
             except Exception as e:
@@ -41,9 +43,7 @@ class Cluster:
             if best[name] < amount:
                 self.close()
                 raise Error(f"a run asks for {amount:g} {name}, but no machine of the Ray cluster has more than {best[name]:g}; ask for less, or add one")
-        self._task = ray.remote(work).options(
-            num_cpus=cpus_per_run, num_gpus=self.gpus, max_retries=LOST, retry_exceptions=False, max_calls=0
-        )  # fmt: skip
+        self._task = ray.remote(work).options(num_cpus=cpus_per_run, num_gpus=self.gpus, max_retries=LOST, retry_exceptions=False)
 
     def __str__(self) -> str:
         asked = " and ".join(f"{v:g} {k}" for k, v in self._asked.items())
@@ -63,7 +63,7 @@ class Cluster:
         return self.slots - len(self._running)
 
     def start(self, job: Job) -> None:
-        self._running[self._task.options(name=job.name).remote(job, self.threads, sys.path)] = job
+        self._running[self._task.remote(job, self.threads, sys.path)] = job
 
     def wait(self, seconds: float) -> list[tuple[Job, tuple[str, str, str]]]:
         """As ``Pool.wait``."""
@@ -82,6 +82,19 @@ class Cluster:
         self._running = {}
         if self._ours:
             self._ray.shutdown()
+
+
+def _knock(address: str) -> None:
+    """Refuse an address at which nothing answers; Ray itself would try it for minutes."""
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if not host or not port.isdigit():
+        if address != "auto":
+            raise Error(f"the address of a Ray cluster is HOST:PORT or auto, not {address!r}")
+        return
+    try:
+        socket.create_connection((host, int(port)), 10).close()
+    except (OSError, OverflowError) as e:
+        raise Error(f"no Ray cluster answers at {address!r} ({e}); start one with `ray start --head`, or use auto on a machine of it") from None
 
 
 class _Outcome:
