@@ -81,4 +81,5 @@ def _forward(model: str, pixels: int) -> float:
 def _words(seconds: float) -> str:
     if seconds < 90:
         return f"about {max(seconds, 1):.0f} s"
-    return f"about {seconds / 60:.0f} min" if seconds < 5400 else f"about {seconds / 3600:.1f} h"
+    hours = seconds / 3600
+    return f"about {60 * hours:.0f} min" if hours < 1.5 else f"about {hours:.0f} h" if hours < 48 else f"about {hours / 24:.0f} days"

@@ -25,6 +25,9 @@ PRELOAD_NOTEBOOKS = ("matplotlib.pyplot", "h2t.plots", "h2t.inline", "h2t.notebo
 
 OWN = ("job.json", "recipe.yaml", "done.json", "failed.json", "log.txt")  # files of a run that speak of its job, not of its data
 
+STEPS = {"stage1": "stage 1", "dr": "DR", "dr-both": "DR, BN sees both", "h2t": "H2T"}  # as progress shows them
+STEPS |= {f"stage2-{name}": text for name, text in STEPS.items() if name != "stage1"}
+
 
 @dataclass(frozen=True)
 class Job:
@@ -33,7 +36,8 @@ class Job:
     ``name`` is the run's path under the root. ``kind`` is stage1 (data and stage 1, shared by the runs that name them alike),
     stage2 (one stage-2 variant that several runs hold) or run (a point of the grid). ``stage1`` and ``variants`` say from
     which runs (paths) finished steps are taken over, ``variants`` as (name here, path, name there). ``notebooks`` are
-    executed, if there are none the steps are trained by function calls.
+    executed, if there are none the steps are trained by function calls. ``needs`` names what must be done before, ``of`` the
+    values of the grid that shared work belongs to.
     """
 
     name: str
@@ -44,6 +48,12 @@ class Job:
     stage1: str = ""
     variants: tuple[tuple[str, str, str], ...] = ()
     needs: tuple[str, ...] = ()
+    of: str = ""
+
+    @property
+    def label(self) -> str:
+        """What a person calls it: the run's name, or for shared work what it is and of which values."""
+        return self.name if self.kind == "run" else STEPS.get(Path(self.name).name.rpartition("-")[0], self.name) + self.of
 
     @property
     def key(self) -> str:

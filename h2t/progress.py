@@ -7,11 +7,10 @@ import sys
 import time
 
 from h2t.errors import Error
-from h2t.jobs import Job
+from h2t.jobs import STEPS, Job
 from h2t.runs import Run
 
 EVERY = 60  # seconds between two states in the log
-NAMES = {"stage1": "stage 1", "stage2-dr": "DR", "stage2-dr-both": "DR, BN both", "stage2-h2t": "H2T"}
 
 
 class Board:
@@ -27,7 +26,7 @@ class Board:
         self._bars = progress and (sys.stderr.isatty() or "ipykernel" in sys.modules)
         self._tqdm, self._lines = tqdm, [tqdm(bar_format="{desc}", position=k + 1, leave=False) for k in range(min(pool.slots, len(plan.todo), 40))] if self._bars else []
         jobs = len(plan.todo)
-        self._total = tqdm(total=jobs, unit="job", position=0, desc="sweep", disable=not self._bars, bar_format="{l_bar}{bar:20}| {n}/{total} jobs, {elapsed}, {remaining} left{postfix}")
+        self._total = tqdm(total=jobs, unit="job", position=0, desc="jobs", disable=not self._bars, bar_format="{l_bar}{bar:20}| {n}/{total}, {elapsed}, {remaining} left{postfix}")
         self._done, self._failed, self._begun = finished, 0, {}
         self.say(f"{len(plan.points)} runs, {finished} done already, {jobs} jobs to do: {pool}")
 
@@ -44,7 +43,7 @@ class Board:
 
     def began(self, name: str) -> None:
         self._begun[name] = time.monotonic()
-        self._write(f"{name}: begun")
+        self._write(f"{self.plan.jobs[name].label}: begun")
 
     def ended(self, name: str, failure: str | None) -> None:
         """Note that a job is done, or why it is not."""
@@ -52,10 +51,10 @@ class Board:
         took = f" in {time.monotonic() - self._begun[name]:.0f} s" if name in self._begun else ""
         if failure:
             self._failed += 1
-            self.say(f"{name}: FAILED: {failure}")
+            self.say(f"{self.plan.jobs[name].label}: FAILED: {failure}")
         else:
             self._done += self.plan.jobs[name].kind == "run"
-            self.say(f"{name}: done{took}{_result(self.plan.jobs[name])}")
+            self.say(f"{self.plan.jobs[name].label}: done{took}{_result(self.plan.jobs[name])}")
 
     def say(self, text: str) -> None:
         """One line for all readers."""
@@ -68,10 +67,10 @@ class Board:
         due = time.monotonic() - self._last > EVERY
         if not (self._bars or due):
             return
-        lines = [f"{name}: {state(self.plan.jobs[name])}" for name in running]
+        lines = [f"{self.plan.jobs[name].label}: {state(self.plan.jobs[name])}" for name in running]
         for bar, text in zip(self._lines, lines + [""] * len(self._lines), strict=False):
             bar.set_description_str(f"  {text}" if text else "")
-        self._total.set_postfix_str(f", {self._done} runs done" + (f", {self._failed} FAILED" if self._failed else ""))
+        self._total.set_postfix_str(f"{self._done} of {len(self.plan.points)} runs done" + (f", {self._failed} FAILED" if self._failed else ""))
         if due:
             self._last = time.monotonic()
             self._write(f"{self._done} of {len(self.plan.points)} runs done, {self._failed} failed; " + ("; ".join(lines) or "waiting"))
@@ -94,10 +93,10 @@ def state(job: Job) -> str:
             continue
         epochs = params.get("stage1_epochs" if step.name == "stage1" else "stage2_epochs")
         if not epochs or not rows:
-            return f"{NAMES.get(step.name, step.name)}: begun"
+            return f"{STEPS.get(step.name, step.name)}: begun"
         left = (epochs - rows[-1]["epoch"]) * sum(r["seconds"] + r.get("eval_seconds", 0) for r in rows) / len(rows)
         top1 = next((f", test top-1 {r['top1']:.1f} %" for r in reversed(rows) if r.get("top1") is not None), "")
-        return f"{NAMES.get(step.name, step.name)}: epoch {rows[-1]['epoch']}/{epochs}{top1}, {_time(left)} left"
+        return f"{STEPS.get(step.name, step.name)}: epoch {rows[-1]['epoch']}/{epochs}{top1}, {_time(left)} left"
     return "data, notebooks and figures"
 
 

@@ -83,11 +83,11 @@ def plan(recipe: str | Path, overrides: dict[str, Any] | None = None, *, books: 
             raise Error(f"{e} (in the grid's point {name})" if len(points) > 1 else str(e)) from None
         complete[name] = _normal(notebooks.complete(parameters, main))
     _check_data(complete)
-    jobs = _jobs(root, complete, [folder / f"{b}.ipynb" for b in books or ()])
-    _check_runs(jobs)
-    fixed = {k: v for k, v in given.items() if k != "run"}
     differ = [k for k in next(iter(complete.values())) if k != "run" and len({str(p[k]) for p in complete.values()}) > 1]
     axes = tuple(sorted(differ, key=lambda k: [*given, *differ].index(k)))  # as the recipe has them
+    jobs = _jobs(root, complete, axes, [folder / f"{b}.ipynb" for b in books or ()])
+    _check_runs(jobs)
+    fixed = {k: v for k, v in given.items() if k != "run"}
     return Plan(root, jobs, _todo(jobs), tuple(complete), axes, fixed)
 
 
@@ -107,7 +107,7 @@ def _check_data(points: dict[str, dict[str, Any]]) -> None:
                     raise Error(f"source is {source!r}, but there is nothing at root {part!r}; set it with `-p root PATH`")
 
 
-def _jobs(root: Path, points: dict[str, dict[str, Any]], books: list[Path]) -> dict[str, Job]:
+def _jobs(root: Path, points: dict[str, dict[str, Any]], axes: tuple[str, ...], books: list[Path]) -> dict[str, Job]:
     """The jobs of a grid, shared ones first."""
     first = tuple(str(b) for b in books if b.stem < "03")
     recipes = {name: _recipes(p) for name, p in points.items()}
@@ -116,8 +116,10 @@ def _jobs(root: Path, points: dict[str, dict[str, Any]], books: list[Path]) -> d
     shared: dict[str, str] = {}  # key of a stage-2 recipe: the name that it got from the first point that has it
     for name, parameters in points.items():
         stage1_key, variants = recipes[name]
-        base = f"shared/stage1-{stage1_key}"
-        jobs.setdefault(base, Job(base, "stage1", str(root / base), {**_declared_by(parameters, config.Data, config.Stage1), "run": str(root / base)}, first))
+        base, made = f"shared/stage1-{stage1_key}", _declared_by(parameters, config.Data, config.Stage1)
+        values = ", ".join(f"{k} {made[k]}" for k in axes if k in made)
+        of = f" of {values}" if values else ""
+        jobs.setdefault(base, Job(base, "stage1", str(root / base), {**made, "run": str(root / base)}, first, of=of))
         taken = []
         for variant, (key, stage2) in variants.items():
             if used[key] < 2:
@@ -125,7 +127,7 @@ def _jobs(root: Path, points: dict[str, dict[str, Any]], books: list[Path]) -> d
             there = shared.setdefault(key, variant)
             part = f"shared/{there}-{key}"
             made = {**stage2.to_dict(), "variant": there}
-            jobs.setdefault(part, Job(part, "stage2", str(root / part), made, stage1=str(root / base), needs=(base,)))
+            jobs.setdefault(part, Job(part, "stage2", str(root / part), made, stage1=str(root / base), needs=(base,), of=of))
             taken.append((variant, part, there))
         needs = (base, *(part for _, part, _ in taken))
         taken = [(variant, str(root / part), there) for variant, part, there in taken]
@@ -217,7 +219,7 @@ def _drive(plan: Plan, pool, board: Board) -> dict[str, str]:
     while waiting or running:
         for name in [n for n in waiting if any(need in failed for need in plan.jobs[n].needs)]:
             need = next(n for n in plan.jobs[name].needs if n in failed)
-            failed[name] = f"not begun: it needs {need}, which failed"
+            failed[name] = f"not begun: it needs {plan.jobs[need].label}, which failed"
             waiting.remove(name)
             open_.discard(name)
             board.ended(name, failed[name])

@@ -19,7 +19,8 @@ from h2t.cli import main
 from h2t.train import config
 from tests.helpers import ROOT, same_weights
 
-RECIPES = sorted((ROOT / "notebooks" / "recipes").glob("*.yaml"))
+ALL = sorted((ROOT / "notebooks" / "recipes").glob("*.yaml"))
+RECIPES = [p for p in ALL if not p.stem.endswith("_sweep")]
 BOOKS = [ROOT / "notebooks" / f"{name}.ipynb" for name in notebooks.MAIN]
 QUICK = {"stage1_epochs": 15, "stage2_epochs": 4, "compare_seeds": 0}
 
@@ -270,6 +271,14 @@ def test_notebook_parameters_are_the_fields_of_their_step(book):
 def test_every_recipe_is_valid(recipe):
     parameters, books = notebooks.load_recipe(recipe, {})
     assert books == BOOKS and parameters["run"] == f"runs/{recipe.stem}"
+
+
+@pytest.mark.parametrize("recipe", [p for p in ALL if p not in RECIPES], ids=lambda p: p.stem)
+def test_every_sweep_is_valid(recipe):
+    from h2t.sweep import plan
+
+    planned = plan(recipe)
+    assert planned.root.name == recipe.stem and len(planned.points) > 1 and "seed" in planned.axes
 
 
 def test_values_are_read_as_papermill_reads_them():

@@ -147,7 +147,7 @@ def test_a_failure_is_named_and_the_others_go_on(tmp_path):
     file = recipe(tmp_path, fusion_ratio=0.3, seed=0, stage1_lr=[0.1, 1.0e14], stage1_epochs=1, warmup_epochs=0)
     result = cli("sweep", file, "--jobs", 1, "--notebooks", "01,02")
     assert result.exit_code == 1 and "1 of 2 runs are done" in result.output and "2 jobs failed" in result.output
-    assert "stage 1 diverged" in result.output and "02_stage1.ipynb" in result.output and "not begun: it needs shared/stage1-" in result.output
+    assert "stage 1 diverged" in result.output and "02_stage1.ipynb" in result.output and "not begun: it needs stage 1 of stage1_lr 1" in result.output
     failed = [json.loads(p.read_text()) for p in (tmp_path / "root").rglob("failed.json")]
     assert len(failed) == 1 and "diverged" in failed[0]["message"] and Path(failed[0]["notebook"]).exists()
     good = next(p for p in (tmp_path / "root").iterdir() if (p / "done.json").exists())
