@@ -65,4 +65,8 @@ class InlineEngine(Engine):
 
     @classmethod
     def execute_managed_notebook(cls, nb_man, kernel_name, **kwargs):
-        return _Client(nb_man, kernel_name=kernel_name).execute()
+        save, nb_man.save = nb_man.save, lambda **how: None  # papermill saves the file twice a cell; nobody watches this one
+        try:
+            return _Client(nb_man, kernel_name=kernel_name).execute()
+        finally:
+            nb_man.save = save

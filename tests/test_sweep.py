@@ -162,6 +162,15 @@ def test_a_failure_is_named_and_the_others_go_on(tmp_path):
     assert (good / "notebooks" / "03_stage2.ipynb").exists() and (good / "notebooks" / "02_stage1.ipynb").stat().st_mtime_ns == stamp
 
 
+def test_a_full_disk_loses_nothing(tmp_path):
+    """The limit on a file's size stands in for the disk: weights do not fit under it."""
+    file = recipe(tmp_path, seed=0, fusion_ratio=[0.2, 0.3], stage1_epochs=1, warmup_epochs=0)
+    limit = "import resource, sys; resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, -1)); from h2t.cli import main; main(sys.argv[1:])"
+    full = subprocess.run([sys.executable, "-c", limit, "sweep", str(file), "--plain"], capture_output=True, text=True, cwd=ROOT)
+    assert full.returncode == 1 and "0 of 2 runs are done" in full.stdout and "free some disk space" in full.stderr, full.stderr
+    assert cli("sweep", file, "--plain").exit_code == 0 and len(found(tmp_path / "root")) == 8
+
+
 def test_a_second_sweep_on_a_root_says_so(tmp_path):
     file = recipe(tmp_path)
     with Run(tmp_path / "root").lock("sweep"):
