@@ -1,8 +1,10 @@
-"""The jobs of a sweep on a Ray cluster; the only importer of ray. The runs lie on a path that all machines share."""
+"""The jobs of a sweep on a Ray cluster; the only importer of ray. The runs lie on a path that all machines share, or in
+an object store."""
 
 from __future__ import annotations
 
 import os
+import platform
 import socket
 import sys
 from pathlib import Path
@@ -107,9 +109,9 @@ class _Outcome:
 def work(job: Job, threads: int, path: list[str]) -> tuple[str, str, str]:
     """Do a job in a worker process of the cluster."""
     sys.path[:] = [*dict.fromkeys([*path, *sys.path])]
-    if not Path(job.run).parents[len(Path(job.name).parts) - 1].is_dir():
-        folder = Path(job.run).parents[len(Path(job.name).parts) - 1]
-        return "failed", f"{folder} is not there on {os.uname().nodename}; the sweep's folder must lie on a path that all machines share", ""
+    folder = Path(job.run).parents[len(Path(job.name).parts) - 1]
+    if not job.store and not folder.is_dir():
+        return "failed", f"{folder} is not there on {platform.node()}; give a folder that all machines share, or an s3:// address, with `-p run`", ""
     pipe = _Outcome()
     child(job, {}, threads, pipe)
     return pipe.outcome

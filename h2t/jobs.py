@@ -37,7 +37,7 @@ class Job:
     stage2 (one stage-2 variant that several runs hold) or run (a point of the grid). ``stage1`` and ``variants`` say from
     which runs (paths) finished steps are taken over, ``variants`` as (name here, path, name there). ``notebooks`` are
     executed, if there are none the steps are trained by function calls. ``needs`` names what must be done before, ``of`` the
-    values of the grid that shared work belongs to.
+    values of the grid that shared work belongs to. ``store`` is the URL of the object store that holds the runs, if one does.
     """
 
     name: str
@@ -49,6 +49,7 @@ class Job:
     variants: tuple[tuple[str, str, str], ...] = ()
     needs: tuple[str, ...] = ()
     of: str = ""
+    store: str = ""
 
     @property
     def label(self) -> str:
@@ -90,6 +91,18 @@ def _read(run: str, name: str) -> dict[str, Any]:
 
 def perform(job: Job) -> None:
     """Do a job, or what is left of it. Raises: ``h2t.Error``, or whatever went wrong; the run then holds failed.json."""
+    if not job.store:
+        return _recorded(job)
+    from h2t.store import Store
+
+    store = Store(job.store, Path(job.run).parents[len(Path(job.name).parts) - 1])
+    for name in (*job.needs, job.name):
+        store.pull(name)
+    with store.following(job.name):
+        _recorded(job)
+
+
+def _recorded(job: Job) -> None:
     start, run = time.time(), Run(job.run)
     (run.path / "failed.json").unlink(missing_ok=True)
     write_json(run.path / "job.json", {"kind": job.kind, "parameters": job.parameters})

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import contextlib
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ from h2t.jobs import Job, key_of
 from h2t.pool import DIED, Pool
 from h2t.progress import Board
 from h2t.runs import Run, read_yaml, resolve, write_json
+from h2t.store import Store
 from h2t.train import config
 
 DEFAULT_BOOKS = ("01_dataset", "02_stage1", "03_stage2")
@@ -29,7 +30,8 @@ ATTEMPTS = 2  # of a job whose process was killed; an error is not tried again
 @dataclass(frozen=True)
 class Plan:
     """What a sweep will do. ``jobs`` all of them by name, in an order in which each comes after what it needs; ``todo`` the
-    names of those still to be done; ``points`` the names of the grid's runs; ``axes`` the parameters that differ."""
+    names of those still to be done; ``points`` the names of the grid's runs; ``axes`` the parameters that differ; ``store`` the URL
+    of the object store that holds the runs, if one does: ``root`` is then this machine's copy."""
 
     root: Path
     jobs: dict[str, Job]
@@ -37,12 +39,13 @@ class Plan:
     points: tuple[str, ...]
     axes: tuple[str, ...]
     recipe: dict[str, Any]
+    store: str = ""
 
     def __str__(self) -> str:
         left = [self.jobs[name] for name in self.todo]
         kinds = Counter(job.kind for job in left)
         finished = len(self.points) - kinds["run"]
-        lines = [f"{len(self.points)} runs over {', '.join(self.axes)} in {self.root}" + (f"; {finished} done already" if finished else "")]
+        lines = [f"{len(self.points)} runs over {', '.join(self.axes)} in {self.store or self.root}" + (f"; {finished} done already" if finished else "")]
         if left:
             shared = [f"{kinds['stage1']} stage 1"] if kinds["stage1"] else []
             shared += [f"{kinds['stage2']} stage-2 variants"] if kinds["stage2"] else []
@@ -72,7 +75,11 @@ def plan(recipe: str | Path, overrides: dict[str, Any] | None = None, *, books: 
     if isinstance(given.get("run"), list | dict):
         raise Error("run is the folder of the whole sweep; give it one value")
     points = grid.expand(given, declared)
-    root = resolve(given.get("run") or f"runs/{path.stem}")
+    url = str(given.get("run", ""))
+    store = Store(url) if "://" in url else None
+    root = store.scratch if store else resolve(url or f"runs/{path.stem}")
+    if store:  # what is done there
+        store.pull(only=("done.json", "job.json"))
     if (root / "params.yaml").exists():
         raise Error(f"{root} is itself a run; name another folder for the sweep with `-p run FOLDER`")
     complete = {}
@@ -86,9 +93,11 @@ def plan(recipe: str | Path, overrides: dict[str, Any] | None = None, *, books: 
     differ = [k for k in next(iter(complete.values())) if k != "run" and len({str(p[k]) for p in complete.values()}) > 1]
     axes = tuple(sorted(differ, key=lambda k: [*given, *differ].index(k)))  # as the recipe has them
     jobs = _jobs(root, complete, axes, [folder / f"{b}.ipynb" for b in books or ()])
+    if store:
+        jobs = {name: replace(job, store=store.url) for name, job in jobs.items()}
     _check_runs(jobs)
     fixed = {k: v for k, v in given.items() if k != "run"}
-    return Plan(root, jobs, _todo(jobs), tuple(complete), axes, fixed)
+    return Plan(root, jobs, _todo(jobs), tuple(complete), axes, fixed, store.url if store else "")
 
 
 def _normal(parameters: dict[str, Any]) -> dict[str, Any]:
@@ -209,6 +218,8 @@ def sweep(plan: Plan, pool=None, *, progress: bool = True) -> Outcome:
         write_json(plan.root / "sweep.json", {"recipe": plan.recipe, "axes": list(plan.axes), "points": list(plan.points)})
         board = stack.enter_context(Board(plan, pool, progress))
         failed = _drive(plan, pool, board)
+        if plan.store:  # the other machines' runs, for the table and the report
+            Store(plan.store).pull()
     return Outcome(tuple(p for p in plan.points if plan.jobs[p].done), failed)
 
 
