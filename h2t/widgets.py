@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import base64
-import os
 import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
+from h2t.bar import watched
 from h2t.errors import Error
 
 if TYPE_CHECKING:
@@ -20,13 +20,13 @@ if TYPE_CHECKING:
 
 def live(plot: Callable, every: float = 1.0) -> Callable[[list[dict[str, Any]]], None]:
     """An ``on_epoch`` callback that redraws a figure in place while a step trains, at most every ``every`` seconds; one that
-    does nothing where ``$TQDM_DISABLE`` says that nobody watches.
+    does nothing where nobody watches (``h2t.bar.watched``).
 
     Arguments: ``plot`` takes the rows of metrics.jsonl as a DataFrame and returns its Axes.
     """
     from IPython.display import display
 
-    if os.environ.get("TQDM_DISABLE", "") not in ("", "0"):
+    if not watched():
         return lambda history: None
     handle, last, cost = None, 0.0, 0.0
 

@@ -48,6 +48,11 @@ def test_help_loads_no_torch():
     assert out.strip().endswith("False") and "evaluate" in out and "import" in out
 
 
+def test_planning_a_sweep_loads_neither_torch_nor_papermill_nor_ray():
+    code = "import sys; from h2t.sweep import plan; plan('notebooks/recipes/digits_sweep.yaml'); print([m for m in ('torch', 'papermill', 'ray', 'IPython') if m in sys.modules])"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT).stdout.strip() == "[]"
+
+
 def imports(path: Path) -> set[str]:
     found = set()
     for node in ast.walk(ast.parse(path.read_text())):
@@ -74,7 +79,7 @@ def test_the_arrows_of_the_design(path):
 
 
 def test_no_torch_at_module_level_where_it_is_not_needed():
-    for name in ("cli", "runs", "plots/__init__", "plots/style", "plots/classes", "metrics", "notebooks", "files", "data/split", "data/sources", "data/longtail", "train/config"):
+    for name in ("cli", "runs", "plots/__init__", "plots/style", "plots/classes", "metrics", "notebooks", "files", "data/split", "data/sources", "data/longtail", "train/config", "sweep", "grid", "jobs", "pool", "estimate", "progress", "cluster", "store"):
         tree = ast.parse((ROOT / f"h2t/{name}.py").read_text())
         top = {a.name.split(".")[0] for n in tree.body if isinstance(n, ast.Import) for a in n.names}
         top |= {n.module.split(".")[0] for n in tree.body if isinstance(n, ast.ImportFrom) and n.module}

@@ -20,9 +20,9 @@ from typing import Any
 import numpy as np
 import torch
 from torch import nn
-from tqdm.auto import tqdm
 
 from h2t import rng
+from h2t.bar import bar as progress_bar
 from h2t.data import samplers
 from h2t.errors import Error
 from h2t.files import clean, write_atomic
@@ -147,7 +147,7 @@ def _fill(run: Run, config: Stage2, folder, wanted: list[str], device, progress:
     folder.mkdir(parents=True, exist_ok=True)
     clean(folder)
     start = time.perf_counter()
-    bar = tqdm(total=total, desc="feature bank", unit="batch", disable=not progress)
+    bar = progress_bar(total=total, desc="feature bank", unit="batch", progress=progress)
     with bar, torch.inference_mode(), stepping.threads_for(train, config.batch_size):
         networks = _networks(model.backbone, train, labels, config, bar)
         for name in todo:

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 from torch import nn
-from tqdm.auto import tqdm
 
 from h2t import metrics, rng
+from h2t.bar import bar as progress_bar
 from h2t.data import samplers
 from h2t.errors import Error
 from h2t.fusion import blend, lend
@@ -139,7 +139,7 @@ def _fit(bank: Bank, ratios, seeds, config: Stage2, draws, dev, progress: bool) 
     swapped = torch.tensor([int(r * d) for r in ratios], device=dev).view(-1, 1, 1)
     shares = torch.tensor(ratios, device=dev).view(-1, 1, 1, 1)  # (R, S, B, D + 1)
     with torch.inference_mode():
-        for epoch in tqdm(range(1, config.stage2_epochs + 1), "cached stage 2", unit="epoch", disable=not progress):
+        for epoch in progress_bar(range(1, config.stage2_epochs + 1), "cached stage 2", unit="epoch", progress=progress):
             lr = stage2_lr(epoch, config)
             zb, zi, yb, rank = draws[epoch - 1] if draws else _epoch_draws(bank, config, seeds, epoch)
             masks = (rank < swapped.unsqueeze(-1)).unsqueeze(3)  # (R, S, steps, 1, D + 1)

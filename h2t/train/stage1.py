@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 import torch
-from tqdm.auto import tqdm
 
 from h2t import models, rng
+from h2t.bar import bar as progress_bar
 from h2t.data import augment, samplers
 from h2t.losses import loss_of
 from h2t.losses.class_balanced import class_weights
@@ -57,7 +57,7 @@ def train_stage1(
         optimizer = stepping.sgd(model.parameters(), 0.1, config.momentum, config.stage1_weight_decay, config.nesterov)
         report = Report(step, data, run.params["groups"], config.stage1_epochs, config.eval_every, on_epoch)
         first = report.resume(model, optimizer) + 1
-        bar = tqdm(range(first, config.stage1_epochs + 1), "stage 1", config.stage1_epochs, initial=first - 1, unit="epoch", disable=not progress)
+        bar = progress_bar(range(first, config.stage1_epochs + 1), "stage 1", config.stage1_epochs, initial=first - 1, unit="epoch", progress=progress)
         with stepping.threads_for(train, config.batch_size):
             for epoch in bar:
                 start = time.perf_counter()

@@ -9,9 +9,9 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import nn
-from tqdm.auto import tqdm
 
 from h2t import models, rng
+from h2t.bar import bar as progress_bar
 from h2t.data import samplers
 from h2t.fusion import blend, channel_mask, lend
 from h2t.runs import Run, check_variant
@@ -56,7 +56,7 @@ def train_stage2(
         report = Report(step, data, run.params["groups"], config.stage2_epochs, config.eval_every, on_epoch)
         first = report.resume(model, optimizer) + 1
         name = f"stage 2 {variant}"
-        bar = tqdm(range(first, config.stage2_epochs + 1), name, config.stage2_epochs, initial=first - 1, unit="epoch", disable=not progress)
+        bar = progress_bar(range(first, config.stage2_epochs + 1), name, config.stage2_epochs, initial=first - 1, unit="epoch", progress=progress)
         with stepping.threads_for(train, config.batch_size):
             for epoch in bar:
                 start = time.perf_counter()
