@@ -151,19 +151,24 @@ def explore(run, views, ip, port, no_browser, pairs):
 
 
 @main.command()
-@click.argument("what", type=click.Choice(["steps", "explorer"]), default="steps")
+@click.argument("what", type=click.Choice(["steps", "explorer", "table"]), default="steps")
 @click.option("--check", is_flag=True, help="Exit 1 where a stated target is missed.")
 @click.option("--out", type=click.Path(), help="Where the rows are saved.  [default: runs/bench_WHAT.csv]")
 @click.option("--run", "run_", type=click.Path(), default="runs/digits", show_default=True, help="explorer: the run to open.")
 @click.option("--steps", default=4, show_default=True, help="steps: timed steps of each loop a turn.")
 @DEVICE
 def bench(what, check, out, run_, steps, device):
-    """Time training steps beside a plain loop of the kind the field publishes, or the moves of the explorer."""
+    """Time training steps beside a plain loop of the kind the field publishes, the moves of the explorer, or the table of
+    10,000 runs."""
     out = out or f"runs/bench_{what}.csv"
     if what == "steps":
         from h2t.bench import bench_steps
 
         met = bench_steps(out, steps=steps, device=device)
+    elif what == "table":
+        from h2t.bench_table import bench_table
+
+        met = bench_table(out)
     else:
         from h2t.bench_explorer import bench_explorer
 

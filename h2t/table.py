@@ -6,6 +6,7 @@ observation, not several, so it has one row.
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import re
@@ -18,7 +19,9 @@ import yaml
 from h2t.errors import Error
 from h2t.files import write_atomic
 from h2t.runs import resolve
+from h2t.train.config import _Training
 
+SHARED = tuple(f.name for f in dataclasses.fields(_Training))  # parameters that both stages have
 MEASURES = ("many", "medium", "few", "all", "balanced", "top5", "ECE")
 _RECORDED = {"all": "top1", "ECE": "ece"}  # a measure's name in result.json, where it is another
 _STAGE1_WEIGHTS = re.compile(r"^stage1_weights: *['\"]?(\w+)", re.M)
@@ -161,11 +164,10 @@ class _Reader:
         env, cached = result.get("environment", {}), bool(result.get("cached"))
         row = {"step": folder.name, "stage": stage, "method": method_of(stage, params, cached)}
         if stage == 1:
-            row |= params | {f"stage1_{k}": v for k, v in params.items() if not k.startswith("stage1_")}
+            row |= params
         else:
-            before = {k: v for k, v in (first or {}).items() if k in (first or {}).get("_params", ())}
-            row |= {f"stage1_{k}": v for k, v in before.items() if not k.startswith("stage1_")}
-            row |= {**before, **params}
+            row |= {**{k: (first or {}).get(k) for k in (first or {}).get("_params", ())}, **params}
+        row |= {f"stage1_{k}": (row if stage == 1 else first or {}).get(k) for k in SHARED}
         row |= {m: last.get(_RECORDED.get(m, m)) for m in MEASURES}
         row |= {"best_all": best.get("top1"), "best_epoch": best.get("epoch"), "epochs": result.get("epochs")}
         seconds = result.get("seconds")
