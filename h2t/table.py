@@ -6,7 +6,9 @@ observation, not several, so it has one row.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import gc
 import json
 import os
 import re
@@ -25,6 +27,7 @@ SHARED = tuple(f.name for f in dataclasses.fields(_Training))  # parameters that
 MEASURES = ("many", "medium", "few", "all", "balanced", "top5", "ECE")
 _RECORDED = {"all": "top1", "ECE": "ece"}  # a measure's name in result.json, where it is another
 _STAGE1_WEIGHTS = re.compile(r"^stage1_weights: *['\"]?(\w+)", re.M)
+_LINE = re.compile(r"[A-Za-z_]\w*: [^\s|>&*!{].*|(mean|std):|- [-+.\w]+")  # a value on its line, or the two lists that every run has
 _LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
@@ -49,15 +52,19 @@ def table(root: str | Path, *, save: bool = True, copies: bool = False):
     if not root.is_dir():
         raise Error(f"there is no folder of runs {root}")
     reader, rows, skipped = _Reader(), [], []
-    for folder, children in sorted(find(root)):
-        rows += reader.run(root, folder, children, skipped)
+    with _no_collection():
+        for folder, children in sorted(find(root)):
+            rows += reader.run(str(root), folder, children, skipped)
     if not rows:
         why = f": {skipped[0]}" if skipped else "; train a run with `h2t run RECIPE`"
         raise Error(f"{root} holds no finished step of a run{why}")
+    params = pd.Series([row.pop("_params") for row in rows])
     whole = _typed(pd.DataFrame(rows))
+    same = ["stage", "weights_sha256", "split"]
+    whole["_key"] = params.where(whole.duplicated(same, keep=False), None).map(lambda p: json.dumps(p, sort_keys=True), na_action="ignore")
     # of equal steps the one that was trained comes first, so that it is the copies that are marked
     order = whole.assign(_own=whole["adopted_from"].notna()).sort_values(["_own", "run", "step"], kind="stable").index
-    whole["copy"] = whole.loc[order].duplicated(["stage", "_key", "weights_sha256", "split"]).reindex(whole.index)
+    whole["copy"] = whole.loc[order].duplicated([*same, "_key"]).reindex(whole.index)
     whole = whole.drop(columns="_key")
     unique = whole if copies else whole[~whole["copy"]].drop(columns="copy").reset_index(drop=True)
     unique.attrs["skipped"] = skipped
@@ -78,7 +85,19 @@ def write(rows, folder: Path) -> None:
     write_atomic(folder / "table.csv", lambda f: csv.write_csv(arrow, f))  # ten times as fast as pandas
 
 
-def find(root: Path) -> Iterator[tuple[Path, list[str]]]:
+@contextlib.contextmanager
+def _no_collection() -> Iterator[None]:
+    """Without garbage collection, which would go through the rows again and again, a fifth of the time; they hold no cycles."""
+    before = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if before:
+            gc.enable()
+
+
+def find(root: Path) -> Iterator[tuple[str, list[str]]]:
     """Run directories under a folder, at any depth, and the names of what is in them: one that holds a split or a step.
 
     Links to folders are followed, each folder is entered once, and nothing is looked for inside a run.
@@ -90,7 +109,7 @@ def find(root: Path) -> Iterator[tuple[Path, list[str]]]:
             inside = [(e.name, e.path) for e in entries if e.is_dir() or e.name == "split.json"]
         names = [name for name, _ in inside]
         if any(name == "split.json" or name == "stage1" or name.startswith("stage2-") for name in names):
-            yield Path(path), names
+            yield path, names
             continue
         for name, child in inside:
             status = os.stat(child)
@@ -120,16 +139,16 @@ class _Reader:
     def __init__(self):
         self.parsed, self.shapes = {}, {}
 
-    def run(self, root: Path, folder: Path, children: list[str], skipped: list[str]) -> list[dict[str, Any]]:
+    def run(self, root: str, folder: str, children: list[str], skipped: list[str]) -> list[dict[str, Any]]:
         """The rows of one run's finished steps; what is not finished or damaged is named in ``skipped``."""
-        name = folder.relative_to(root).as_posix()
+        name = folder[len(root) :].replace(os.sep, "/").strip("/") or "."
         steps = sorted(c for c in children if c == "stage1" or c.startswith("stage2-"))
         if not steps:
             skipped.append(f"{name}: no step has been begun")
             return []
         try:
-            data = dict(self._file(folder / "params.yaml", lambda text: yaml.load(text, _LOADER)) or {})
-            split = self._file(folder / "split.json", json.loads) or {}
+            data = self._parameters(_read(folder + "/params.yaml") or b"")
+            split = json.loads(_read(folder + "/split.json") or b"{}")
             common = {"run": name, **{k: v for k, v in data.items() if k not in ("mean", "std")}, "split": split.get("hash")}
             common["imbalance_factor"] = split.get("imbalance_factor", data.get("imbalance_factor"))
         except (OSError, ValueError, TypeError, AttributeError, yaml.YAMLError) as e:
@@ -138,31 +157,36 @@ class _Reader:
         first, rows = None, []
         for step in steps:
             try:
-                text = _read(folder / step / "result.json")
+                text = _read(f"{folder}/{step}/result.json")
                 result = None if text is None else json.loads(text)
                 if result is None:
                     skipped.append(f"{name}: {step} is not finished")
                 elif "last" not in result:
                     skipped.append(f"{name}: {step} has no measures yet; `h2t evaluate` it")
                 else:
-                    row = self._row(folder / step, result, first)
+                    row = self._row(folder, step, result, first)
                     first = row if step == "stage1" else first
                     rows.append({**common, **row})
             except (OSError, ValueError, TypeError, KeyError, AttributeError) as e:
                 skipped.append(f"{name}: {step} is damaged ({type(e).__name__}: {' '.join(str(e).split())[:80]})")
         return rows
 
-    def _file(self, path: Path, parse):
-        text = _read(path)
-        if text is not None and text not in self.parsed:
-            self.parsed[text] = parse(text)
-        return self.parsed.get(text)
+    def _parameters(self, text: bytes) -> dict[str, Any]:
+        """A flat YAML mapping. Lines that other files have too are parsed once; whatever is not `name: value` lines, as a whole."""
+        found = {}
+        for line in text.decode().splitlines():
+            if line not in self.parsed:
+                if not _LINE.fullmatch(line):
+                    return yaml.load(text, _LOADER)
+                self.parsed[line] = {} if line.startswith("-") else yaml.load(line, _LOADER)
+            found.update(self.parsed[line])
+        return found
 
-    def _row(self, folder: Path, result: dict[str, Any], first: dict[str, Any] | None) -> dict[str, Any]:
-        stage, last, best = 1 if folder.name == "stage1" else 2, result["last"], result.get("best") or {}
+    def _row(self, folder: str, step: str, result: dict[str, Any], first: dict[str, Any] | None) -> dict[str, Any]:
+        stage, last, best = 1 if step == "stage1" else 2, result["last"], result.get("best") or {}
         params = {k: v if not isinstance(v, list) else json.dumps(v) for k, v in result.get("params", {}).items()}
         env, cached = result.get("environment", {}), bool(result.get("cached"))
-        row = {"step": folder.name, "stage": stage, "method": method_of(stage, params, cached)}
+        row = {"step": step, "stage": stage, "method": method_of(stage, params, cached)}
         if stage == 1:
             row |= params
         else:
@@ -175,20 +199,18 @@ class _Reader:
         row |= {"seconds": seconds, "stage1_seconds": base if stage == 2 else seconds}
         row["total_seconds"] = None if seconds is None or base is None else seconds + base
         row |= {"model": result.get("model"), "head": result.get("head"), "num_classes": result.get("num_classes")}
-        row["parameters"], row["width"] = self._shape(folder, row["model"], row["head"])
+        row["parameters"], row["width"] = self._shape(f"{folder}/{step}/weights.safetensors", row["model"], row["head"])
         row |= {"device": result.get("device"), "device_name": env.get("device"), "precision_used": result.get("precision")}
         row |= {k: env.get(k) for k in ("revision", "h2t", "python", "cpu", "cores", "threads", "time")}
         row["torch"] = env.get("packages", {}).get("torch")
         row["weights_sha256"] = result["weights_sha256"]
-        found = _STAGE1_WEIGHTS.search((_read(folder / "params.yaml") or b"").decode()) if stage == 2 else None
+        found = _STAGE1_WEIGHTS.search((_read(f"{folder}/{step}/params.yaml") or b"").decode()) if stage == 2 else None
         row["stage1_weights"] = row["weights_sha256"] if stage == 1 else found and found.group(1)
-        row |= {"cached": cached, "adopted_from": result.get("adopted_from"), "_params": tuple(params)}
-        row["_key"] = json.dumps(params, sort_keys=True) + str(cached)
+        row |= {"cached": cached, "adopted_from": result.get("adopted_from"), "_params": params}
         return row
 
-    def _shape(self, folder: Path, model, head) -> tuple[int | None, int | None]:
+    def _shape(self, path: str, model, head) -> tuple[int | None, int | None]:
         """Number of parameters and of features, from the header of the weights; files of one size share them."""
-        path = str(folder / "weights.safetensors")
         try:
             key = (model, head, os.stat(path).st_size)
             if key not in self.shapes:
@@ -209,7 +231,7 @@ def _product(shape: list[int]) -> int:
     return size
 
 
-def _read(path: Path) -> bytes | None:
+def _read(path: str) -> bytes | None:
     try:
         with open(path, "rb") as f:
             return f.read()
@@ -221,7 +243,6 @@ def _typed(frame):
     """Columns of one type each, as Parquet wants them: numbers where all are, else texts."""
     import pandas as pd
 
-    frame = frame.drop(columns="_params")
     for name in frame.columns[frame.dtypes == object]:
         values = frame[name].dropna()
         kinds = set(map(type, values))
