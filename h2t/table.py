@@ -243,7 +243,7 @@ def _typed(frame):
     """Columns of one type each, as Parquet wants them: numbers where all are, else texts."""
     import pandas as pd
 
-    for name in frame.columns[frame.dtypes == object]:
+    for name in [n for n, kind in frame.dtypes.items() if kind == "object"]:
         values = frame[name].dropna()
         kinds = set(map(type, values))
         if kinds <= {int, float}:
