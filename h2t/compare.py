@@ -83,6 +83,18 @@ def grouped(table, by=()):
     return table.drop(columns="_rank").reset_index(drop=True)
 
 
+def narrow(rows, measure: str, keep: str = "", most: int = 12):
+    """The groups that one figure can tell apart: ``keep`` and those with the highest mean (lowest for ECE).
+
+    To pick the best first makes them look better than they are; who does so has to say it. Returns: the rows of at most
+    ``most`` groups, all of them where there are no more.
+    """
+    means = rows.groupby("group")[measure].mean().sort_values(ascending=measure == "ECE")
+    first = [keep] if keep in means.index else []
+    chosen = (first + [g for g in means.index if g != keep])[:most]
+    return rows[rows["group"].isin(chosen)].reset_index(drop=True)
+
+
 def _varying(rows) -> list[str]:
     """The parameters that tell rows of one method apart."""
     names = [c for c in METHOD if c in rows and rows[c].nunique() > 1]

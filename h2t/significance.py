@@ -89,7 +89,7 @@ def across_seeds(differences: np.ndarray) -> dict[str, float]:
     return {"low": d.mean() - half, "high": d.mean() + half, "p": float(stats.ttest_1samp(d, 0).pvalue), "p_wilcoxon": ranks}
 
 
-def compare(rows, root: str | Path, measures=("all",), against: str = ""):
+def pairwise(rows, root: str | Path, measures=("all",), against: str = ""):
     """Every group against every other of its setting, or against one: differences, tests, p-values corrected by Holm.
 
     With two or more pairs the test is across seeds (``across_seeds``); with one it is on the test images of those two
@@ -121,8 +121,29 @@ def compare(rows, root: str | Path, measures=("all",), against: str = ""):
     return table.assign(p_holm=holm(table["p"]))[columns]
 
 
+def verdict(tests, measure: str, against: str, alpha: float = 0.05) -> str:
+    """What the tests against one group allow to be said about a measure, a sentence a setting, and of how much weight it is.
+
+    Arguments: ``tests`` of ``pairwise`` against that group. Returns: text; never "better" without a corrected p below ``alpha``.
+    """
+    lines, lower = [], measure == "ECE"
+    for setting, part in tests[tests["measure"] == measure].groupby("setting", sort=False):
+        sure = part[part["p_holm"] < alpha]
+        open_, untested = part[part["p_holm"] >= alpha]["group"], part[part["p"].isna()]["group"]
+        said = [f"{r.group} is {'better' if (r.difference < 0) == lower else 'worse'} by {abs(r.difference):.1f} points (p = {r.p_holm:.2g})" for r in sure.itertuples()]
+        said += [f"no difference is shown for {'; '.join(open_)}"] * bool(len(open_)) + [f"{'; '.join(untested)} could not be tested"] * bool(len(untested))
+        lines.append(f"{measure}{f' at {setting}' if setting else ''}, against {against}: " + (", ".join(said) or "nothing to compare") + ".")
+    single = tests[(tests["measure"] == measure) & (tests["pairs"] == 1)]
+    if len(single):
+        lines.append(f"{'One seed proves little' if len(single) == (tests['measure'] == measure).sum() else 'Some of this rests on one seed'}: "
+                     "a test on images says that two trained networks differ; run more seeds to compare the methods.")  # fmt: skip
+    elif len(tests) and tests["stage1s"].max() == 1:
+        lines.append("All of this rests on one stage 1: the seeds are those of stage 2, and another stage 1 may differ by more.")
+    return "\n".join(lines)
+
+
 def _test(a, b, measure: str, right: _Right) -> dict:
-    """One row of ``compare``: two groups of one setting, one measure."""
+    """One row of ``pairwise``: two groups of one setting, one measure."""
     both = (a["stage"] == 2).all() and (b["stage"] == 2).all()
     keys = ["split", "_stage1", *(["seed"] if both else [])]
     a, b = (x.assign(_stage1=_stage1(x)).dropna(subset=[measure]) for x in (a, b))

@@ -118,6 +118,12 @@ def find(root: Path) -> Iterator[tuple[str, list[str]]]:
                 todo.append(child)
 
 
+def check_measure(name: str) -> None:
+    """Refuse a measure that the table does not have. Raises ``h2t.Error``."""
+    if name not in MEASURES:
+        raise Error(f"measure is {name!r}; choose one of {', '.join(MEASURES)}")
+
+
 def method_of(stage: int, params: dict[str, Any], cached: bool = False) -> str:
     """What a step does, by the names that figures use: from its parameters, as a sweep may call its variants anything."""
     from h2t.plots import STEPS

@@ -11,7 +11,7 @@ from h2t.plots.classes import (
     plot_reliability,
     plot_weight_norms,
 )
-from h2t.plots.compare import plot_cost, plot_curves, plot_means, plot_ratio_curves
+from h2t.plots.compare import plot_cost, plot_curves, plot_means, plot_ratio_curves, title
 from h2t.plots.data import plot_counts, plot_strip
 from h2t.plots.space import SETS, plot_boundary, plot_embedding, plot_mask
 from h2t.plots.style import AFTER, BEFORE, COLOURS, FUSED, METHODS, STEPS, STYLE, TEXT, figure_of, save, short
@@ -49,4 +49,5 @@ __all__ = [
     "published_curve",
     "save",
     "short",
+    "title",
 ]

@@ -5,7 +5,18 @@ from __future__ import annotations
 import numpy as np
 
 from h2t.errors import Error
-from h2t.plots.style import COLOURS, MARKERS, TEXT, figure_of, legend_below, method_colours, new_axes, plain_log, styled
+from h2t.plots.style import (
+    COLOURS,
+    MARKERS,
+    TEXT,
+    figure_of,
+    legend_below,
+    method_colours,
+    new_axes,
+    plain_log,
+    short,
+    styled,
+)
 
 MOST = 12  # groups that a figure tells apart
 _LINES = ("-", "--", ":")
@@ -30,6 +41,12 @@ def looks(groups) -> dict[str, dict]:
     return found
 
 
+def title(axes, text: str) -> None:
+    """Name what a figure is about, above its panels; nothing for an empty text."""
+    if text:
+        figure_of(axes).suptitle(text, x=0.01, ha="left", fontsize=14, weight="bold")
+
+
 @styled
 def plot_means(summary, rows=None, measures=("many", "medium", "few", "all"), axes=None):
     """Mean and 95 % confidence interval of every group, one panel a measure; single runs as small dots.
@@ -42,7 +59,8 @@ def plot_means(summary, rows=None, measures=("many", "medium", "few", "all"), ax
     measures = [m for m in measures if summary[summary["measure"] == m]["mean"].notna().any()]
     if not measures:
         raise Error("there is nothing to show: no group has any of these measures")
-    axes = np.ravel(new_axes(axes, 1, len(measures), (3.4 + 2.7 * len(measures), 1.9 + 0.55 * len(groups)), sharey=True))
+    given = axes
+    axes = np.ravel(new_axes(axes, 1, len(measures), (3.4 + 2.7 * len(measures), 2.3 + 0.55 * len(groups)), sharey=True))
     for ax, measure in zip(axes, measures, strict=True):
         part = summary[summary["measure"] == measure].set_index("group")
         for y, g in enumerate(groups):
@@ -56,15 +74,15 @@ def plot_means(summary, rows=None, measures=("many", "medium", "few", "all"), ax
             ax.plot(of["mean"], y, look[g]["marker"], color=look[g]["color"], ms=9, mec="white", zorder=4)
         best = part["mean"].idxmin() if measure == "ECE" else part["mean"].idxmax()
         ax.axvline(part.loc[best, "mean"], color="#BBBBBB", lw=1.2, zorder=0)
-        ax.set_title(f"{measure}: {part.loc[best, 'mean']:.1f}", color=TEXT.get(measure, "#222222"))
-        ax.set(xlabel="%", ylim=(len(groups) - 0.4, -0.6))
+        ax.set_title(f"{measure}: {part.loc[best, 'mean']:.1f}" + (f"\n{short(best, 22)}" if len(groups) > 1 else ""), color=TEXT.get(measure, "#222222"))
+        ax.set(xlabel=f"{measure}, %", ylim=(len(groups) - 0.4, -0.6))
         ax.margins(x=0.08)
         ax.locator_params(axis="x", nbins=4)
         ax.grid(axis="y", visible=False)
     n = summary.groupby("group")["n"].max()
     axes[0].set_yticks(range(len(groups)), [f"{g}  (n = {n[g]})" for g in groups])
-    for tick, g in zip(axes[0].get_yticklabels(), groups, strict=True):
-        tick.set_weight("bold" if look[g]["color"] == method_colours(["DR + H2T"])[0] else "normal")
+    if given is None and n.max() > 1:
+        figure_of(axes).supxlabel("large: mean; bar: its 95 % confidence interval; small dots: single runs; title: the best mean", fontsize=11, color="#555555")
     return axes
 
 
@@ -81,13 +99,13 @@ def plot_curves(histories, measure: str = "all", axes=None):
     if seen.empty:
         raise Error(f"no learning curve has {measure}; imported steps have none, and an evaluation must be due at least once")
     stages, look = sorted(seen["stage"].unique()), looks(histories["group"])
-    axes = np.ravel(new_axes(axes, 1, len(stages), (1 + 5.4 * len(stages), 5)))
+    axes = np.ravel(new_axes(axes, 1, len(stages), (1 + 5.4 * len(stages), 4.2 + 0.27 * len(look))))
     for ax, stage in zip(axes, stages, strict=True):
         ends = []
         for g, part in seen[seen["stage"] == stage].groupby("group", sort=False):
             by = part.groupby("epoch")[measure]
             mean, style = by.mean(), look[g]
-            ax.fill_between(mean.index, by.min(), by.max(), color=style["color"], alpha=0.18, lw=0)
+            ax.fill_between(mean.index, by.min(), by.max(), color=style["color"], alpha=0.18 if len(look) <= 4 else 0.09, lw=0)
             runs = part.groupby(["run", "step"]).ngroups
             ax.plot(mean.index, mean, color=style["color"], ls=style["ls"], lw=2.2, marker=style["marker"], ms=5, mec="white", label=f"{g} (n = {runs})",
                     markevery=max(1, len(mean) // 12))  # fmt: skip
@@ -170,5 +188,4 @@ def plot_cost(rows, measure: str = "all", ax=None):
     ax.set(xlabel="training, seconds, stage 1 included", ylabel=f"test {'' if measure == 'ECE' else 'accuracy, '}{measure}, %")
     ax.margins(y=0.12)
     legend_below(ax, ncols=1 if max(map(len, look)) > 40 else 2)
-    figure_of(ax)
     return ax
