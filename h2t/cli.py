@@ -191,6 +191,24 @@ def lab(arguments):
         sys.exit(130)
 
 
+@main.command()
+@click.argument("root", type=click.Path())
+@click.option("--out", default="", type=click.Path(), help="The report's folder.  [default: ROOT/report]")
+@click.option("--tensorboard", is_flag=True, help="Also write event files for TensorBoard, into ROOT/tensorboard.")
+@PARAMETERS
+def report(root, out, tensorboard, pairs):
+    """Compare the runs under a folder and render them, with their notebooks, to static HTML."""
+    from h2t import notebooks
+    from h2t.report import report
+
+    if tensorboard:
+        from h2t.tensorboard import export
+
+        folder, steps = export(root)
+        click.echo(f"event files of {steps} steps: tensorboard --logdir {folder}")
+    click.echo(f"report: {report(root, out, {k: notebooks.parse_value(v) for k, v in pairs})}")
+
+
 NAMES = {"stage1": "stage 1", "stage2-dr": "stage 2, DR", "stage2-dr-both": "stage 2, DR, BN sees both", "stage2-h2t": "stage 2, DR + H2T"}  # fmt: skip
 
 

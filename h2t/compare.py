@@ -10,9 +10,8 @@ from pathlib import Path
 import numpy as np
 
 from h2t.errors import Error
-from h2t.plots import STEPS
 from h2t.runs import resolve
-from h2t.table import MEASURES, SHARED
+from h2t.table import MEASURES, SHARED, step_order
 from h2t.train.config import Data, Stage1, Stage2
 
 SEEDS = ("split_seed", "stage1_seed", "seed")  # what is averaged over
@@ -65,9 +64,7 @@ def grouped(table, by=()):
     for name in by:
         if name not in table:
             raise Error(f"by names {name!r}, which is no column of the table; see table.csv")
-    known = list(STEPS.values())
-    rank = table["method"].map(lambda m: known.index(m) if m in known else len(known))
-    table = table.assign(_rank=rank)
+    table = table.assign(_rank=table["method"].map(lambda m: step_order(m)[0]))
     settings = [] if by else [c for c in SETTING if c in table and table[c].nunique(dropna=False) > 1]
     used = {} if by else {m: _varying(rows) for m, rows in table.groupby("method")}
     keys = list(by) or sorted({c for names in used.values() for c in names}, key=METHOD.index)

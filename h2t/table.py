@@ -108,7 +108,9 @@ def find(root: Path) -> Iterator[tuple[str, list[str]]]:
         with os.scandir(path) as entries:
             inside = [(e.name, e.path) for e in entries if e.is_dir() or e.name == "split.json"]
         names = [name for name, _ in inside]
-        if any(name == "split.json" or name == "stage1" or name.startswith("stage2-") for name in names):
+        steps = [name for name in names if name == "stage1" or name.startswith("stage2-")]
+        # the params.yaml tells a step from a folder of event files, which has its name
+        if "split.json" in names or any(os.path.exists(f"{path}/{name}/params.yaml") for name in steps):
             yield path, names
             continue
         for name, child in inside:
@@ -116,6 +118,14 @@ def find(root: Path) -> Iterator[tuple[str, list[str]]]:
             if not name.startswith(".") and (status.st_dev, status.st_ino) not in seen:
                 seen.add((status.st_dev, status.st_ino))
                 todo.append(child)
+
+
+def step_order(method: str) -> tuple[int, str]:
+    """A key that sorts methods as figures do: stage 1 first, H2T after what it is compared with."""
+    from h2t.plots import STEPS
+
+    known = list(STEPS.values())
+    return (known.index(method) if method in known else len(known)), method
 
 
 def check_measure(name: str) -> None:
