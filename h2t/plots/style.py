@@ -36,10 +36,15 @@ def styled(plot: Callable) -> Callable:
 
     @wraps(plot)
     def drawn(*args, **kwargs):
+        import matplotlib
         import matplotlib.style
 
         with matplotlib.style.context(["default", STYLE, _LARGE]):
-            return plot(*args, **kwargs)
+            made = plot(*args, **kwargs)
+            shown = matplotlib.is_interactive()
+        # a notebook's first figure turns on that figures are shown; the end of the context would turn it off for all others
+        matplotlib.interactive(shown)
+        return made
 
     return drawn
 
