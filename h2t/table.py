@@ -27,7 +27,8 @@ SHARED = tuple(f.name for f in dataclasses.fields(_Training))  # parameters that
 MEASURES = ("many", "medium", "few", "all", "balanced", "top5", "ECE")
 _RECORDED = {"all": "top1", "ECE": "ece"}  # a measure's name in result.json, where it is another
 _STAGE1_WEIGHTS = re.compile(r"^stage1_weights: *['\"]?(\w+)", re.M)
-_LINE = re.compile(r"[A-Za-z_]\w*: [^\s|>&*!{].*|(mean|std):|- [-+.\w]+")  # a value on its line, or the two lists that every run has
+# a value that ends on its line, or the two lists that every run has
+_LINE = re.compile(r"""[A-Za-z_]\w*: ([^\s|>&*!{'"].*|'[^']*'|"[^"\\]*")|(mean|std):|- [-+.\w]+""")
 _LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
@@ -60,7 +61,7 @@ def table(root: str | Path, *, save: bool = True, copies: bool = False):
         raise Error(f"{root} holds no finished step of a run{why}")
     params = pd.Series([row.pop("_params") for row in rows])
     whole = _typed(pd.DataFrame(rows))
-    same = ["stage", "weights_sha256", "split"]
+    same = ["stage", "weights_sha256", "stage1_weights", "split"]
     whole["_key"] = params.where(whole.duplicated(same, keep=False), None).map(lambda p: json.dumps(p, sort_keys=True), na_action="ignore")
     # of equal steps the one that was trained comes first, so that it is the copies that are marked
     order = whole.assign(_own=whole["adopted_from"].notna()).sort_values(["_own", "run", "step"], kind="stable").index
