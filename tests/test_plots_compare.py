@@ -16,7 +16,7 @@ def rows(groups=GROUPS, seeds=4, settings=("",)):
     r = np.random.default_rng(0)
     found = [
         {"setting": s, "group": g, "run": f"{k}", "step": f"s{j}", "stage": 1 if g == "stage 1" else 2, "seed": k, "many": r.normal(70, 2), "medium": r.normal(50, 2),
-         "few": r.normal(20 + 3 * j, 2), "all": r.normal(45 + j, 1), "ECE": r.normal(9, 1), "total_seconds": r.normal(100 + 10 * j, 3), "device_name": "cpu"}
+         "few": r.normal(20 + 3 * j, 2), "all": r.normal(45 + j, 1), "balanced": 0.0, "top5": 0.0, "ECE": r.normal(9, 1), "total_seconds": r.normal(100 + 10 * j, 3), "device_name": "cpu"}
         for s in settings for j, g in enumerate(groups) for k in range(seeds)
     ]  # fmt: skip
     return pd.DataFrame(found)
@@ -127,9 +127,11 @@ def test_no_words_overlap(n):
 def test_groups_look_different_and_a_method_has_its_colour():
     look = plots.compare.looks(GROUPS)
     assert len({(v["color"], v["marker"]) for v in look.values()}) == len(GROUPS)
-    assert look["DR"]["color"] == plots.style.method_colours(["DR"])[0] and look[GROUPS[3]]["color"] == look[GROUPS[4]]["color"]
+    assert look["DR"]["color"] == plots.style.method_colours(["DR"])[0] and plots.compare.looks(GROUPS[:4])[GROUPS[3]]["color"] == plots.style.method_colours(["DR + H2T"])[0]
     many = plots.compare.looks([f"DR + H2T, p = {k}" for k in range(12)])
-    assert len({tuple(v.values()) for v in many.values()}) == 12
+    assert len({v["color"] for v in many.values()}) == 12
+    light = [sum(mpl.colors.to_rgb(v["color"])) for v in many.values()]
+    assert light == sorted(light, reverse=True)  # the order of the ratios can be seen
     with pytest.raises(Error, match="13 groups cannot be told apart in one figure; choose at most 12"):
         plots.compare.looks(map(str, range(13)))
 

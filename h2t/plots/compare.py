@@ -24,20 +24,21 @@ _IN_ORDER = ("#56B4E9", "#0072B2", "#5D3A9B", "#000000")  # light to dark, for v
 
 
 def looks(groups) -> dict[str, dict]:
-    """A colour, a marker and a line for each group: those of the same method share its colour.
+    """A colour, a marker and a line for each group: those of the same method have shades of its colour, light to dark.
 
     Raises: ``h2t.Error`` for more groups than can be told apart.
     """
     groups = list(dict.fromkeys(groups))
     if len(groups) > MOST:
         raise Error(f"{len(groups)} groups cannot be told apart in one figure; choose at most {MOST}, by methods or a narrower choose")
-    methods = list(dict.fromkeys(g.split(", p = ")[0] for g in groups))
-    colours = dict(zip(methods, method_colours(methods), strict=True))
-    found, times = {}, {}
-    for g in groups:
-        colour = colours[g.split(", p = ")[0]]
-        k = times[colour] = times.get(colour, -1) + 1
-        found[g] = {"color": colour, "marker": MARKERS[k % len(MARKERS)], "ls": _LINES[k % len(_LINES)]}
+    of = {g: g.split(", p = ")[0] for g in groups}
+    colours, found = dict(zip(dict.fromkeys(of.values()), method_colours(dict.fromkeys(of.values())), strict=True)), {}
+    for method, colour in colours.items():
+        own = [g for g in groups if of[g] == method]
+        for k, g in enumerate(own):
+            shade = _shaded(colour, k / (len(own) - 1)) if len(own) > 1 else colour
+            found[g] = {"color": shade, "marker": MARKERS[(k + list(colours).index(method)) % len(MARKERS)], "ls": _LINES[k % len(_LINES)]}
+    found = {g: found[g] for g in groups}
     return found
 
 
@@ -45,6 +46,14 @@ def title(axes, text: str) -> None:
     """Name what a figure is about, above its panels; nothing for an empty text."""
     if text:
         figure_of(axes).suptitle(text, x=0.01, ha="left", fontsize=14, weight="bold")
+
+
+def _shaded(colour: str, place: float) -> str:
+    """A colour between a lighter one (place 0) and a darker one (place 1) of the same hue."""
+    from matplotlib.colors import to_hex, to_rgb
+
+    share, end = (0.45 - 0.9 * place, 1.0) if place < 0.5 else (1.1 * place - 0.55, 0.0)
+    return to_hex([(1 - share) * c + share * end for c in to_rgb(colour)])
 
 
 @styled
