@@ -93,6 +93,17 @@ def sweep(recipe, pairs, jobs, address, gpus, books, plain, dry_run):
         sys.exit(1)
 
 
+@main.command()
+@click.argument("root", type=click.Path())
+def reproduce(root):
+    """Hold the runs under a folder against the published table of CIFAR-100-LT."""
+    from h2t.reproduce import markdown, reproduce
+    from h2t.runs import resolve
+
+    click.echo(markdown(reproduce(root)))
+    click.echo(f"saved as {resolve(root) / 'reproduced.md'} and .csv")
+
+
 @main.command("import")
 @click.argument("file", type=click.Path())
 @click.option("--run", "run_", required=True, type=click.Path(), help="The run directory to import into.")
@@ -190,14 +201,15 @@ def explore(run, views, ip, port, no_browser, pairs):
 
 
 @main.command()
-@click.argument("what", type=click.Choice(["steps", "explorer", "sweep"]), default="steps")
+@click.argument("what", type=click.Choice(["steps", "explorer", "sweep", "table"]), default="steps")
 @click.option("--check", is_flag=True, help="Exit 1 where a stated target is missed.")
 @click.option("--out", type=click.Path(), help="Where the rows are saved.  [default: runs/bench_WHAT.csv]")
 @click.option("--run", "run_", type=click.Path(), default="runs/digits", show_default=True, help="explorer: the run to open.")
 @click.option("--steps", default=4, show_default=True, help="steps: timed steps of each loop a turn.")
 @DEVICE
 def bench(what, check, out, run_, steps, device):
-    """Time training steps beside a plain loop of the kind the field publishes, the moves of the explorer, or what a sweep costs beyond its training."""
+    """Time training steps beside a plain loop of the kind the field publishes, the moves of the explorer, what a sweep costs
+    beyond its training, or the table of 10,000 runs."""
     out = out or f"runs/bench_{what}.csv"
     if what == "steps":
         from h2t.bench import bench_steps
@@ -207,6 +219,10 @@ def bench(what, check, out, run_, steps, device):
         from h2t.bench_sweep import bench_sweep
 
         met = bench_sweep(out)
+    elif what == "table":
+        from h2t.bench_table import bench_table
+
+        met = bench_table(out)
     else:
         from h2t.bench_explorer import bench_explorer
 
@@ -227,6 +243,24 @@ def lab(arguments):
         sys.exit(subprocess.call([sys.executable, "-m", "jupyterlab", str(resolve("notebooks")), *arguments]))
     except KeyboardInterrupt:
         sys.exit(130)
+
+
+@main.command()
+@click.argument("root", type=click.Path())
+@click.option("--out", default="", type=click.Path(), help="The report's folder.  [default: ROOT/report]")
+@click.option("--tensorboard", is_flag=True, help="Also write event files for TensorBoard, into ROOT/tensorboard.")
+@PARAMETERS
+def report(root, out, tensorboard, pairs):
+    """Compare the runs under a folder and render them, with their notebooks, to static HTML."""
+    from h2t import notebooks
+    from h2t.report import report
+
+    if tensorboard:
+        from h2t.tensorboard import export
+
+        folder, steps = export(root)
+        click.echo(f"event files of {steps} steps: tensorboard --logdir {folder}")
+    click.echo(f"report: {report(root, out, {k: notebooks.parse_value(v) for k, v in pairs})}")
 
 
 NAMES = {"stage1": "stage 1", "stage2-dr": "stage 2, DR", "stage2-dr-both": "stage 2, DR, BN sees both", "stage2-h2t": "stage 2, DR + H2T"}  # fmt: skip

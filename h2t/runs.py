@@ -250,6 +250,13 @@ class Step:
         return both["logits"], both["labels"]
 
 
+def table(root: str | Path, **how):
+    """Every finished step of every run under a folder as one DataFrame, saved as Parquet and CSV; see ``h2t.table.table``."""
+    from h2t.table import table
+
+    return table(root, **how)
+
+
 def environment(device: str | None = None) -> dict[str, Any]:
     """Versions, device and code revision, as recorded with every result."""
     record: dict[str, Any] = {

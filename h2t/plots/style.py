@@ -37,6 +37,7 @@ def styled(plot: Callable) -> Callable:
 
     @wraps(plot)
     def drawn(*args, **kwargs):
+        import matplotlib
         import matplotlib.style
 
         with matplotlib.style.context(["default", STYLE, _LARGE]):
