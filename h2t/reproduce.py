@@ -94,9 +94,9 @@ def markdown(summary) -> str:
     head = ["IF", "weight decay", "method", "p", "BN sees", "n", "last epoch", "best epoch (on test)", *groups, "ECE", "published", "difference", "in deviations"]
     lines = []
     for row in summary.to_dict("records"):
-        known = row["published"] == row["published"] and row["published"] is not None
+        known = row["published"] == row["published"]  # not NaN
         lines.append([
-            f"{row['imbalance_factor']}", f"{row['weight_decay']:g}", row["method"], "–" if row["p"] != row["p"] else f"{row['p']:g}", row["bn"] or "–", str(row["n"]),
+            f"{row['imbalance_factor']}", f"{row['weight_decay']:g}", row["method"], "–" if row["p"] != row["p"] else f"{row['p']:g}", "–" if row["bn"] != row["bn"] else row["bn"], str(row["n"]),
             cell(row, "last"), cell(row, "best"), *(cell(row, g) for g in groups), cell(row, "ECE"), f"{row['published']:.2f}" if known else "–",
             f"{row['difference']:+.2f}" if known else "–", "–" if np.isnan(row["deviations"]) else f"{row['deviations']:+.1f}",
         ])  # fmt: skip
