@@ -85,7 +85,11 @@ def sweep(recipe, pairs, jobs, address, gpus, books, plain, dry_run):
         pool.close()
         return
     outcome = sweeping.sweep(plan, pool)
-    click.echo(f"{len(outcome.done)} of {len(plan.points)} runs are done in {plan.root}")
+    if outcome.done:
+        from h2t.compare import overview
+
+        click.echo(overview(plan.root))
+    click.echo(f"{len(outcome.done)} of {len(plan.points)} runs are done in {plan.root}" + (f"; compare them: h2t report {plan.root}" if outcome.done else ""))
     if outcome.failed:
         click.echo(f"{len(outcome.failed)} jobs failed; run the same command again to try them again:", err=True)
         for name, reason in outcome.failed.items():

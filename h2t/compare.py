@@ -191,3 +191,19 @@ def ratio_table(rows):
     chosen = chosen[(chosen["bn_statistics"] == "both") & (at_zero | (chosen["fusion"] == "swap"))]
     chosen = chosen.assign(ratio=chosen["fusion_ratio"]).drop_duplicates(["setting", "weights_sha256", "split"])
     return chosen[chosen.groupby("setting")["ratio"].transform("nunique") > 1]
+
+
+def overview(root: str | Path) -> str:
+    """Mean ± standard deviation over seeds of what lies under a folder, a line for each group, as plain text.
+
+    Raises: ``h2t.Error`` where nothing there is finished.
+    """
+    from h2t.table import table
+
+    rows = grouped(table(root))
+    lines = [["test accuracy, %", "runs", "many", "medium", "few", "all", "ECE"]]
+    for (setting, group), part in summary(rows, ("many", "medium", "few", "all", "ECE")).groupby(["setting", "group"], sort=False):
+        cells = ["empty" if np.isnan(m) else f"{m:.2f}" + ("" if np.isnan(s) else f" ± {s:.2f}") for m, s in zip(part["mean"], part["std"], strict=True)]
+        lines.append([group + (f" ({setting})" if setting else ""), str(int(part["n"].max())), *cells])
+    widths = [max(len(line[k]) for line in lines) for k in range(len(lines[0]))]
+    return "\n".join("  ".join(c.ljust(w) if k == 0 else c.rjust(w) for k, (c, w) in enumerate(zip(line, widths, strict=True))) for line in lines)

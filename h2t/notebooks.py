@@ -171,8 +171,9 @@ def execute(run: Run, notebook: Path, parameters: dict[str, Any], engine) -> Non
     for attempt in (1, 2):
         try:
             pm.execute_notebook(
-                notebook, part, own, engine_name="h2t", progress_bar=False, cwd=str(Path.cwd()), kernel_name="python3"
-            )
+                notebook, part, own, engine_name="h2t", progress_bar=False, cwd=str(Path.cwd()), kernel_name="python3",
+                extra_arguments=["--log-level=40"],  # of the kernel, which warns of TCP on loopback at every start
+            )  # fmt: skip
             break
         except pm.PapermillExecutionError as e:
             part.replace(out)
