@@ -139,7 +139,7 @@ def _perform(job: Job, run: Run) -> None:
 
     if job.stage1:
         source = Run(job.stage1, create=False)
-        adopt(source.step("stage1"), run.step("stage1"))
+        adopt(source.step("stage1"), run.step("stage1"), notebooks=job.kind == "run")
         for here, path, there in job.variants:
             adopt(Run(path, create=False).step(f"stage2-{there}"), run.step(f"stage2-{here}"))
     if job.notebooks:
@@ -160,16 +160,16 @@ def _perform(job: Job, run: Run) -> None:
         train_stage2(run, stage2, name, progress=False)
 
 
-def adopt(source: Step, target: Step) -> None:
-    """Take a finished step over from another run, with the data and the notebooks that led to it; hard links where the file
-    system has them. What is there already stays.
+def adopt(source: Step, target: Step, notebooks: bool = False) -> None:
+    """Take a finished step over from another run, with the data and, if asked for, the notebooks that led to it; hard links
+    where the file system has them. What is there already stays.
 
     Raises: ``h2t.Error`` where ``source`` is not finished or the disk is full.
     """
     here, there, result = target.run.path, source.run.path, source.result
     with target.run.lock():
         files = [f for f in there.iterdir() if f.is_file() and not f.name.startswith(".") and f.name not in OWN]
-        if source.name == "stage1":
+        if notebooks:
             files += [f for folder in ("notebooks", "figures") for f in (there / folder).glob("0[12]_*")]
         for file in files:
             if not (place := here / file.relative_to(there)).exists():

@@ -68,6 +68,8 @@ def test_a_grid_is_planned_and_its_shared_work_is_done_once(undisturbed):
     # dr and dr-both of each seed are held by all ratios, and at ratio 0 H2T is dr-both itself
     assert lines[1] == "to do: 12 runs, sharing 4 stage 1 and 8 stage-2 variants to be trained once"
     assert lines[-1] == f"12 of 12 runs are done in {root}; compare them: h2t report {root}"
+    overview = [line.split("  ")[0] for line in lines if "±" in line]
+    assert overview == ["stage 1", "DR", "DR, BN sees both", "DR + H2T, p = 0.3", "DR + H2T, p = 0.6"]
     assert len(list((root / "shared").iterdir())) == 12
     runs = [Run(p) for p in root.iterdir() if (p / "done.json").exists() and p.name != "shared"]
     assert len(runs) == 12 and all(list(r.results()) == ["stage1", "stage2-dr", "stage2-dr-both", "stage2-h2t"] for r in runs)
