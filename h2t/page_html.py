@@ -124,7 +124,7 @@ def index(rows, pages: dict[str, Path], problems: list[str], root: str) -> str:
     failed = f'<h2 class="warn">Left out ({len(problems)})</h2><ul>{named}{unlisted}</ul>' if problems or unlisted else ""
     steps = int((~rows["copy"]).sum())
     text = (
-        f"<h1>{html.escape(Path(root).name)}: {len(per_run)} run{"s" * (len(per_run) != 1)}</h1>"
+        f"<h1>{html.escape(Path(root).name)}: {len(per_run)} run{'s' * (len(per_run) != 1)}</h1>"
         '<p><a href="06_compare_runs.html"><b>The comparison</b></a>: which of these runs is really better?</p>'
         f'<p class="note">Test accuracy over all classes in %, last epoch; {steps} trained steps. In italics: a step that was copied from the run that '
         "trained it, counted once. Several steps of one method: lowest to highest. A click on a heading sorts.</p>"

@@ -34,11 +34,17 @@ def report(root: str | Path, out: str | Path = "", parameters: dict[str, Any] | 
     """
     root = resolve(root)
     out = resolve(out) if str(out) else root / "report"
+    if not root.is_dir():
+        raise Error(f"there is no folder of runs {root}")
     _check_out(root, out)
     given = {**(parameters or {}), "root": str(root)}
     book = notebooks.find() / f"{BOOK}.ipynb"
     notebooks.check(given, [book])
     rows = table(root, copies=True)
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as e:
+        raise Error(f"cannot make the folder {out}: {e.strerror}") from None
     with _bar(progress) as (total, advance):
         executed = _compare(root, book, given, advance)
         sources = {f"{BOOK}.html": executed}
@@ -62,10 +68,6 @@ def _check_out(root: Path, out: Path) -> None:
         raise Error(f"{out} holds runs; give the report a folder of its own")
     if out.is_dir() and any(out.iterdir()) and not (out / "made.json").exists():
         raise Error(f"{out} holds other files; give the report a new folder, or an empty one")
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-    except OSError as e:
-        raise Error(f"cannot make the folder {out}: {e.strerror}") from None
 
 
 def _name(root: Path, folder: str) -> str:

@@ -141,7 +141,7 @@ def test_an_empty_group_is_missing_and_columns_have_one_type(tmp_path):
     make_run(tmp_path / "s", seed=1)
     table = runs.table(tmp_path)
     assert table.loc[0, "many"] != table.loc[0, "many"] and table["many"].dtype == float and len(COUNTS) == 6
-    assert not (table.dtypes == object).any()
+    assert "object" not in set(map(str, table.dtypes))
 
 
 def test_the_benchmark_writes_runs_that_the_table_reads(tmp_path, monkeypatch):
