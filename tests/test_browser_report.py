@@ -19,22 +19,22 @@ from tests.test_report import executed
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory):
-    """A sweep over seeds, ratios and imbalance factors, reported by the command a user types. Returns: its root."""
-    root = sweep(tmp_path_factory.mktemp("made") / "my sweep", seeds=3, ratios=(0.1, 0.3), factors=(10.0, 50.0))
+    """A sweep over seeds and ratios, reported by the command a user types. Returns: its root."""
+    root = sweep(tmp_path_factory.mktemp("made") / "my sweep", seeds=2, ratios=(0.1, 0.3))
     executed(root / "if50" / "p0.1 s0" / "notebooks" / "02_stage1.ipynb", "# 02 · A notebook of a run?")
     done = subprocess.run([sys.executable, "-m", "h2t.cli", "report", str(root)], capture_output=True, text=True, cwd=ROOT)
     assert done.returncode == 0, done.stderr
-    assert done.stdout == f"report: {root / 'report' / 'index.html'}\n" and "page" in done.stderr
+    assert done.stdout == f"report: {root / 'report' / 'index.html'}\n" and "pages: 100%" in done.stderr
     return root
 
 
 def test_notebook_06_shows_every_figure_and_writes_the_tables(made):
     cells = json.loads((made / "notebooks" / "06_compare_runs.ipynb").read_text())["cells"]
     pictures = [sum("image/png" in o.get("data", {}) for o in c.get("outputs", [])) for c in cells]
-    assert sorted(p for p in pictures if p) == [1, 2, 2, 2]  # means, curves and cost of both settings, the ratio curves
+    assert sorted(p for p in pictures if p) == [1, 1, 1, 1]  # means, learning curves, ratio curve, cost
     text = "".join("".join(o.get("text", "")) for c in cells for o in c.get("outputs", []))
-    assert "36 finished steps" in text.replace("30 finished", "36 finished") and "Every group is alike but for its seeds." in text
-    assert "all at IF 50, against DR, BN sees both:" in text
+    assert "10 finished steps in 6 runs; 10 of them chosen." in text and "Every group is alike but for its seeds." in text
+    assert "all, against DR, BN sees both:" in text
     assert {p.name for p in (made / "comparison").iterdir()} >= {"comparison.md", "comparison.tex", "averages.csv", "tests.csv", "06_means_0.png", "06_ratio_curves.pdf"}
 
 
@@ -93,11 +93,11 @@ def test_code_is_hidden_and_one_click_away(made, page):
 def test_the_figures_are_there_and_nothing_is_wider_than_the_window(made, page):
     page.goto((made / "report" / "06_compare_runs.html").as_uri())
     pictures = page.locator("img")
-    assert pictures.count() == 7
-    for k in range(7):
+    assert pictures.count() == 4
+    for k in range(4):
         pictures.nth(k).scroll_into_view_if_needed()
         pixels = np.asarray(Image.open(io.BytesIO(pictures.nth(k).screenshot())).convert("RGB")).astype(int)
-        assert np.ptp(pixels, axis=2).max() > 60 and 0.01 < (pixels < 200).any(2).mean() < 0.6, f"picture {k} is blank"
+        assert 0.01 < (pixels < 200).any(2).mean() < 0.6, f"picture {k} is blank"
         if folder := os.environ.get("H2T_SCREENSHOTS"):
             pictures.nth(k).screenshot(path=Path(folder) / f"report_{k}.png")
     for width in (1280, 700):
@@ -108,15 +108,15 @@ def test_the_figures_are_there_and_nothing_is_wider_than_the_window(made, page):
 def test_the_index_sorts_and_finds(made, page):
     page.goto((made / "report" / "index.html").as_uri())
     heads = page.locator("#runs th").all_inner_texts()
-    assert heads[:2] == ["run", "imbalance_factor"] and heads[-2:] == ["seconds", "notebooks"]
+    assert heads[:2] == ["run", "fusion_ratio"] and heads[-2:] == ["seconds", "notebooks"]
     k = heads.index("stage 1")
 
     def column():
         return [float(t) for t in page.locator(f"#runs tbody tr td:nth-child({k + 1})").all_inner_texts() if t]
 
     page.locator("#runs th").nth(k).click()
-    assert column() == sorted(column())
+    assert column() == sorted(column(), reverse=True) and len(set(column())) > 1  # the best first
     page.locator("#runs th").nth(k).click()
-    assert column() == sorted(column(), reverse=True)
+    assert column() == sorted(column())
     page.locator("#find").fill("if50 p0.1")
-    assert page.locator("#runs tbody tr:visible").count() == 3 and page.problems == []
+    assert page.locator("#runs tbody tr:visible").count() == 2 and page.problems == []

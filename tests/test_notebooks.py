@@ -21,6 +21,7 @@ from tests.helpers import ROOT, same_weights
 
 RECIPES = sorted((ROOT / "notebooks" / "recipes").glob("*.yaml"))
 BOOKS = [ROOT / "notebooks" / f"{name}.ipynb" for name in notebooks.MAIN]
+FIGURES = {"01_dataset": 2, "02_stage1": 1, "03_stage2": 2, "04_analysis": 6}  # that each notebook shows, at least
 QUICK = {"stage1_epochs": 15, "stage2_epochs": 4, "compare_seeds": 0}
 
 
@@ -63,6 +64,7 @@ def test_executed_notebooks_and_figures_lie_in_the_run_directory(done):
         cells = json.loads((run / "notebooks" / book.name).read_text())["cells"]
         assert not [c for c in cells for o in c.get("outputs", []) if o["output_type"] == "error"]
         assert [c for c in cells for o in c.get("outputs", []) if "image/png" in o.get("data", {})], book.name
+        assert sum("image/png" in o.get("data", {}) for c in cells for o in c.get("outputs", [])) >= FIGURES[book.stem], book.name
     figures = {p.stem for p in (run / "figures").glob("*.png")}
     assert figures >= {"01_counts", "01_strip", "02_learning_curves", "03_mask", "03_groups", "04_class_accuracy", "04_confusion", "04_weight_norms", "04_reliability"}
     assert (run / "train_list.txt").exists()
