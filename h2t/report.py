@@ -34,20 +34,25 @@ def report(root: str | Path, out: str | Path = "", parameters: dict[str, Any] | 
     """
     root = resolve(root)
     out = resolve(out) if str(out) else root / "report"
+    if not root.is_dir():
+        raise Error(f"there is no folder of runs {root}")
     _check_out(root, out)
     given = {**(parameters or {}), "root": str(root)}
     book = notebooks.find() / f"{BOOK}.ipynb"
     notebooks.check(given, [book])
     rows = table(root, copies=True)
-    with _bar(progress) as (total, advance):
-        executed = _compare(root, book, given, advance)
-        sources = {f"{BOOK}.html": executed}
-        for folder, _ in sorted(find(root)):
-            name = _name(root, folder)
-            for notebook in sorted(Path(folder).glob("notebooks/*.ipynb")):
-                if notebook != executed and not notebook.name.endswith(".part.ipynb"):
-                    sources[f"runs/{name}/{notebook.stem}.html" if name != "." else f"runs/{notebook.stem}.html"] = notebook
-        total(len(sources))
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as e:
+        raise Error(f"cannot make the folder {out}: {e.strerror}") from None
+    executed = _compare(root, book, given, progress)
+    sources = {f"{BOOK}.html": executed}
+    for folder, _ in sorted(find(root)):
+        name = Path(folder).relative_to(root).as_posix()
+        for notebook in sorted(Path(folder).glob("notebooks/*.ipynb")):
+            if notebook != executed and not notebook.name.endswith(".part.ipynb"):
+                sources[f"runs/{name}/{notebook.stem}.html" if name != "." else f"runs/{notebook.stem}.html"] = notebook
+    with _bar(len(sources), progress) as advance:
         damaged = _render(sources, out, root, advance)
     pages = {name: source for name, source in sources.items() if name not in damaged}
     index = out / "index.html"
@@ -62,17 +67,9 @@ def _check_out(root: Path, out: Path) -> None:
         raise Error(f"{out} holds runs; give the report a folder of its own")
     if out.is_dir() and any(out.iterdir()) and not (out / "made.json").exists():
         raise Error(f"{out} holds other files; give the report a new folder, or an empty one")
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-    except OSError as e:
-        raise Error(f"cannot make the folder {out}: {e.strerror}") from None
 
 
-def _name(root: Path, folder: str) -> str:
-    return Path(folder).relative_to(root).as_posix()
-
-
-def _compare(root: Path, book: Path, given: dict[str, Any], advance: Callable) -> Path:
+def _compare(root: Path, book: Path, given: dict[str, Any], progress: bool) -> Path:
     """Execute notebook 06, unless the table, the notebook, the package and the parameters are those of last time."""
     out = root / "notebooks" / book.name
     parts = [(root / "table.csv").read_bytes(), book.read_bytes(), json.dumps(given, sort_keys=True, default=str).encode()]
@@ -83,9 +80,8 @@ def _compare(root: Path, book: Path, given: dict[str, Any], advance: Callable) -
     pm = _papermill()
     out.parent.mkdir(exist_ok=True)
     part = out.with_suffix(".part.ipynb")
-    advance(0, BOOK)
     try:
-        pm.execute_notebook(book, part, given, progress_bar=False, cwd=str(Path.cwd()), kernel_name="python3")
+        pm.execute_notebook(book, part, given, progress_bar=progress, cwd=str(Path.cwd()), kernel_name="python3")
     except pm.PapermillExecutionError as e:
         part.replace(out)
         if e.ename == "Error":  # h2t.Error: its message says what to do
@@ -147,19 +143,16 @@ def _title(root: Path, source: Path) -> str:
 
 
 @contextlib.contextmanager
-def _bar(progress: bool):
-    """A bar over pages. Yields: a function that sets the total, and one that goes on and says what is being made."""
+def _bar(total: int, progress: bool):
+    """A bar over pages. Yields: a function that goes on by a number of them and says what is being made."""
     from tqdm import tqdm
 
-    with tqdm(total=1, unit="page", disable=not progress, bar_format="{l_bar}{bar:20}| {n_fmt}/{total_fmt} {elapsed}{postfix}") as bar, warnings.catch_warnings():
+    with tqdm(total=total, desc="pages", disable=not progress, bar_format="{l_bar}{bar:20}| {n_fmt}/{total_fmt} {elapsed}{postfix}") as bar, warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of nbconvert, about pictures without an alternative text
-
-        def total(n: int) -> None:
-            bar.reset(n)
 
         def advance(n: int, say: str = "") -> None:
             bar.update(n)
             if say:
                 bar.set_postfix_str(say)
 
-        yield total, advance
+        yield advance

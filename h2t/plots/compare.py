@@ -86,6 +86,8 @@ def plot_means(summary, rows=None, measures=("many", "medium", "few", "all"), ax
         ax.set_title(f"{measure}: {part.loc[best, 'mean']:.1f}" + (f"\n{short(best, 22)}" if len(groups) > 1 else ""), color=TEXT.get(measure, "#222222"))
         ax.set(xlabel=f"{measure}, %", ylim=(len(groups) - 0.4, -0.6))
         ax.margins(x=0.08)
+        low, high = ax.get_xlim()
+        ax.set_xlim(max(low, -3), min(high, 103))  # the interval of two runs may go far beyond what there is
         ax.locator_params(axis="x", nbins=4)
         ax.grid(axis="y", visible=False)
     n = summary.groupby("group")["n"].max()
