@@ -170,6 +170,18 @@ def predict(run, images, step, out, device):
 
 @main.command()
 @RUN
+@click.option("--step", default="", help="The step to export.  [default: stage2-h2t, else stage1]")
+@click.option("--out", default="", type=click.Path(), help="The folder to write.  [default: RUN/export]")
+@click.option("--onnx", is_flag=True, help="Also write model.onnx.")
+def export(run, step, out, onnx):
+    """Write a trained model as safetensors, as a plain state dict, and as ONNX."""
+    from h2t.train.export import describe, export
+
+    click.echo(describe(export(run, step, out, onnx=onnx)))
+
+
+@main.command()
+@RUN
 @click.option("--views", default=4, show_default=True, help="Augmented views of every training image.")
 @PARAMETERS
 @DEVICE
