@@ -11,8 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.browser import CHROMIUM, FLAGS
-from tests.helpers import ROOT
+from tests.browser import CHROMIUM, FLAGS, ROOT
 from tests.synthetic import sweep
 from tests.test_report import executed
 

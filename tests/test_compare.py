@@ -235,6 +235,8 @@ def test_several_stage_2_seeds_on_one_stage_1_are_one_pair_with_it(tmp_path):
     rows = grouped(runs.table(tmp_path, save=False))
     tests = pairwise(rows, tmp_path, ("all",)).set_index(["group", "against"])
     assert tests.loc[("DR + H2T", "stage 1"), "pairs"] == 1
+    other = rows[(rows["stage"] == 1) | (rows["seed"] > 0)]  # stage 1 has no seed of stage 2 to be paired on
+    assert pairwise(other, tmp_path, ("all",)).set_index(["group", "against"]).loc[("DR + H2T", "stage 1"), "pairs"] == 1
     assert tests.loc[("DR + H2T", "DR, BN sees both"), ["pairs", "stage1s"]].tolist() == [3, 1]
     assert "All of this rests on one stage 1" in verdict(tests.reset_index()[lambda t: t["pairs"] > 1], "all", "DR")
 

@@ -237,7 +237,7 @@ def test_ones_own_few_images_and_an_imported_stage1_go_through_all_notebooks(tmp
     assert one.exit_code == 2 and "has one class" in one.output
 
 
-@pytest.mark.parametrize("book", BOOKS, ids=lambda p: p.stem)
+@pytest.mark.parametrize("book", [*BOOKS, ROOT / "notebooks" / "06_compare_runs.ipynb"], ids=lambda p: p.stem)
 def test_the_contract_of_a_notebook(book):
     cells = json.loads(book.read_text())["cells"]
     first = "".join(cells[0]["source"])
