@@ -20,7 +20,7 @@ class Cluster:
     """Slots for jobs on a Ray cluster, as ``h2t.pool.Pool`` has them on one machine.
 
     Arguments: ``address`` of the cluster, or "auto" for the one that this machine belongs to; ``jobs`` at most so many at a
-    time, 0 for as many as the cluster can take; ``gpus_per_run`` GPUs for each, 0 if None; ``cpus_per_run`` cores, and
+    time, 0 for as many as the cluster can take; ``gpus_per_run`` GPUs for each, None for one where there are any; ``cpus_per_run`` cores, and
     threads, for each. Raises: ``h2t.Error`` where there is no such cluster, or where it has no machine for such a job.
     """
 
@@ -30,7 +30,7 @@ class Cluster:
         except ImportError:
             raise Error("--ray needs the package ray; install it with `uv run --extra ray h2t sweep ...`") from None
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-        self._ray, self.gpus, self.threads = ray, gpus_per_run or 0, cpus_per_run
+        self._ray, self.threads = ray, cpus_per_run
         self._ours = not ray.is_initialized()
         if self._ours:
             _knock(address)
@@ -38,6 +38,7 @@ class Cluster:
                 ray.init(address=address, log_to_driver=False, include_dashboard=None, logging_level="ERROR")
             except Exception as e:
                 raise Error(f"cannot reach a Ray cluster at {address!r}: {' '.join(str(e).split())}; start one with `ray start --head`") from None
+        self.gpus = min(1, max((n["Resources"].get("GPU", 0) for n in self._nodes()), default=0)) if gpus_per_run is None else gpus_per_run
         self._asked = {"CPU": cpus_per_run, **({"GPU": self.gpus} if self.gpus else {})}
         self._limit, self._running = jobs, {}
         best = {name: max((n["Resources"].get(name, 0) for n in self._nodes()), default=0) for name in self._asked}
