@@ -44,6 +44,10 @@ def by_hand(name, z, y, n):
     if name == "ldam":
         margin = 0.5 * n[y] ** -0.25 / max(k**-0.25 for k in n)
         return -log_p([v - 30 * margin * (c == y) for c, v in enumerate(z)]), 1.0
+    if name == "las":
+        e = 0.1 + (0.4 - 0.1) * math.sin(math.pi / 2 * (n[y] - min(n)) / (max(n) - min(n)))
+        logs = [v - max(z) - math.log(sum(math.exp(u - max(z)) for u in z)) for v in z]
+        return -sum(((1 - e) * (c == y) + e / len(z)) * v for c, v in enumerate(logs)), 1.0
     raise AssertionError(f"no slow computation for {name}")
 
 
@@ -141,3 +145,14 @@ def test_the_readmes_new_loss_trains(tmp_path):
     assert done.returncode == 0, done.stderr[-2000:]
     name = entry.split('"')[1]
     assert f"loss: {name}" in (tmp_path / "run" / "stage1" / "params.yaml").read_text()
+
+
+def test_label_aware_smoothing_takes_most_from_the_largest_class_and_bears_equal_ones():
+    from h2t.losses.label_aware_smoothing import smoothing
+
+    e = smoothing(torch.tensor([100, 50, 1]), 0.4, 0.1)
+    assert e.tolist() == pytest.approx([0.4, 0.1 + 0.3 * math.sin(math.pi / 2 * 49 / 99), 0.1])
+    assert smoothing(torch.tensor([7, 7]), 0.4, 0.1).tolist() == pytest.approx([0.1, 0.1])
+    z, y, n = torch.randn(6, 5, generator=torch.Generator().manual_seed(1)), torch.arange(6) % 5, torch.tensor(COUNTS)
+    plain = loss_of("las")(z, y, n, smooth_head=0.0, smooth_tail=0.0)
+    assert plain.item() == pytest.approx(loss_of("ce")(z, y, n).item(), rel=1e-6)

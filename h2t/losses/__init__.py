@@ -14,6 +14,7 @@ LOSSES = {  # name in recipes: the file, and the function in it
     "bsce": "balanced_softmax",
     "la": "logit_adjustment",
     "ldam": "ldam",
+    "las": "label_aware_smoothing",
 }
 
 

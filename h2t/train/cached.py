@@ -76,25 +76,27 @@ def train_cached(
 def compare(run: Run | str, config: Stage2, ratios, seeds, *, views: int = 4, device: str = "auto", progress: bool = True):
     """Exact beside cached stage 2, for several ratios and seeds: a DataFrame, a row per kind, ratio and seed.
 
-    The exact runs are saved as variants ``exact-p<ratio>-s<seed>``; one that the run holds already, under whatever name,
-    is not repeated.
+    The exact runs are saved as variants ``exact-p<ratio>-s<seed>``, of other methods than crt ``exact-<method>-p…``; one that
+    the run holds already, under whatever name, is not repeated. Method tau trains nothing and is compared at ratio 0 alone.
     """
     import pandas as pd
 
     from h2t.train.stage2 import train_stage2
 
     run = Run(run, create=False)
+    ratios = (0.0,) if config.method == "tau" else ratios
     defaults = Stage2().to_dict()  # of what a step was begun without, by an earlier version
     have = {json.dumps({**defaults, **step.params}, sort_keys=True): step.result["last"] for step in run.steps() if step.name != "stage1"}
     bank = banking.build_bank(run, config, views, device=device, progress=progress)
     fits = banking.fit(bank, ratios, seeds, config)
+    kind_of = "" if config.method == "crt" else f"{config.method}-"
     rows, weights = [], run.step("stage1").result["weights_sha256"]
     for r, ratio in enumerate(fits.ratios):
         for s, seed in enumerate(fits.seeds):
             one = dataclasses.replace(config, fusion_ratio=ratio, seed=seed)
             params = {**one.to_dict(), "stage1_weights": weights}
             exact = have.get(json.dumps(params, sort_keys=True))
-            exact = exact or train_stage2(run, one, f"exact-p{ratio:g}-s{seed}", device=device, progress=progress)["last"]
+            exact = exact or train_stage2(run, one, f"exact-{kind_of}p{ratio:g}-s{seed}", device=device, progress=progress)["last"]
             cached = metrics.summary(fits.logits(r, s).numpy(), bank.test_labels.numpy(), bank.counts, bank.scheme)
             for kind, last in (("exact", exact), ("cached", cached)):
                 rows.append({"kind": kind, "ratio": ratio, "seed": seed, **{k: last[k] for k in ("many", "medium", "few")}, "all": last["top1"]})

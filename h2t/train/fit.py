@@ -17,6 +17,9 @@ from h2t.bar import bar as progress_bar
 from h2t.data import samplers
 from h2t.errors import Error
 from h2t.fusion import blend, lend
+from h2t.losses.label_aware_smoothing import smoothing
+from h2t.models.heads import tau_normalised
+from h2t.train import methods
 from h2t.train import step as stepping
 from h2t.train.config import Stage2
 from h2t.train.schedule import stage2_lr
@@ -99,12 +102,13 @@ def fit(
 ) -> Fits:  # fmt: skip
     """Train the classifier for every pair of ratio and seed at once, on banked features.
 
-    The mathematics of stage 2 (cross entropy, SGD with momentum and weight decay, cosine by epoch, one permutation a
+    The mathematics of stage 2 (the loss of the method, SGD with momentum and weight decay, cosine by epoch, one permutation a
     batch), with the softmax gradient written out. Ratios share each seed's draws, so that they compare in pairs.
 
     Arguments: ``ratios`` (R) in [0, 1]; ``seeds`` (S); ``config`` for branches, epochs, rate, decay and batch size
     (its fusion_ratio and seed are not used); ``draws`` of ``draw_all`` with the same bank, recipe and seeds.
-    Returns: ``Fits``. Raises: ``h2t.Error`` for a ratio outside [0, 1].
+    Returns: ``Fits``. Raises: ``h2t.Error`` for a ratio outside [0, 1], or a method that is not cached
+    or does not go with the bank's head.
     """
     config, ratios, seeds = config or Stage2(), tuple(float(r) for r in ratios), tuple(int(s) for s in seeds)
     for r in ratios:
@@ -112,10 +116,13 @@ def fit(
             raise Error(f"fusion_ratio is {r}; it must be in [0, 1]")
     if not ratios or not seeds:
         raise Error("fit needs at least one ratio and one seed")
+    _refuse(bank, ratios, config)
     start, dev = time.perf_counter(), torch.device(device or "cpu")
     if dev != bank.train.device:
         bank = dataclasses.replace(bank, train=bank.train.to(dev), lent=bank.lent.to(dev))
-    if dev.type == "cuda":
+    if config.method == "tau":
+        weight, bias = (t.expand(len(ratios), len(seeds), *t.shape) for t in (tau_normalised(bank.weight, config.tau), torch.zeros_like(bank.bias)))
+    elif dev.type == "cuda":
         weight, bias = _fit(bank, ratios, seeds, config, draws, dev, progress)
     else:
         # The products are too small to share out one by one: every thread takes ratios of its own instead, and no
@@ -129,6 +136,14 @@ def fit(
     return Fits(ratios, seeds, weight, bias, time.perf_counter() - start, bank)
 
 
+def _refuse(bank: Bank, ratios, config: Stage2) -> None:
+    methods.refuse(config.method, "linear" if bank.scale is None else "cosine")
+    if config.method not in methods.CACHED:
+        raise Error(f"the cached stage 2 does not know method {config.method}; train it with the exact one (notebook 03)")
+    if config.method == "tau" and any(ratios):
+        raise Error("method tau trains nothing, so there is nothing to fuse; its only ratio is 0")
+
+
 def _fit(bank: Bank, ratios, seeds, config: Stage2, draws, dev, progress: bool) -> tuple[torch.Tensor, torch.Tensor]:
     """Weights (R, S, C, D) and biases (R, S, C) of ``fit``, one batched product for all pairs."""
     pairs, d = (len(ratios), len(seeds)), bank.num_features
@@ -136,6 +151,7 @@ def _fit(bank: Bank, ratios, seeds, config: Stage2, draws, dev, progress: bool) 
     weight = torch.cat([bank.weight, bank.bias[:, None]], 1).to(dev)
     weight = weight.expand(*pairs, -1, -1).reshape(-1, *weight.shape).clone()  # (P, C, D + 1)
     velocity = torch.zeros_like(weight)
+    scaled = _Scaled(bank, config, weight) if config.method in methods.LEARNED_SCALE else None
     swapped = torch.tensor([int(r * d) for r in ratios], device=dev).view(-1, 1, 1)
     shares = torch.tensor(ratios, device=dev).view(-1, 1, 1, 1)  # (R, S, B, D + 1)
     with torch.inference_mode():
@@ -147,6 +163,9 @@ def _fit(bank: Bank, ratios, seeds, config: Stage2, draws, dev, progress: bool) 
                 rows = slice(k, k + config.batch_size)
                 z = blend(zb[:, rows], zi[:, rows], masks[:, :, step], shares, config.fusion).flatten(0, 1)  # (P, B, D + 1)
                 y = yb[:, rows].expand(len(ratios), -1, -1).reshape(len(weight), -1, 1)  # (P, B, 1)
+                if scaled:
+                    scaled.step(z, y, weight, velocity, lr, stage2_lr(epoch, config, config.scale_lr))
+                    continue
                 if bank.scale is None:
                     p = torch.bmm(z, weight.mT).softmax(2)  # (P, B, C)
                     p.scatter_add_(2, y, p.new_full((1, 1, 1), -1.0).expand_as(y))
@@ -159,9 +178,37 @@ def _fit(bank: Bank, ratios, seeds, config: Stage2, draws, dev, progress: bool) 
                 else:
                     velocity.baddbmm_(gradient, z, alpha=1 / z.shape[1])
                 weight.sub_(velocity, alpha=lr)
+    if scaled:
+        weight *= scaled.scale.unsqueeze(2)
     fitted = weight.reshape(*pairs, *weight.shape[1:]).cpu()
     bias = fitted[..., -1] if bank.scale is None else bank.bias.expand(*pairs, -1)
     return fitted[..., :-1].contiguous(), bias.contiguous()
+
+
+class _Scaled:
+    """The steps of lws and mislas: a factor per class (P, C), and for mislas the weights, by the gradient of softened labels."""
+
+    def __init__(self, bank: Bank, config: Stage2, weight: torch.Tensor):
+        self.config, self.scale = config, weight.new_ones(weight.shape[:2])
+        self.pace = torch.zeros_like(self.scale)
+        counts = torch.from_numpy(np.asarray(bank.counts)).to(weight.device)
+        soft = smoothing(counts, config.smooth_head, config.smooth_tail) if config.method == "mislas" else torch.zeros(len(counts))
+        self.soft = soft.to(weight)  # (C,)
+
+    def step(self, z, y, weight, velocity, lr: float, scale_lr: float) -> None:
+        """One update in place. ``z`` (P, B, D + 1); ``y`` (P, B, 1); ``weight`` and ``velocity`` (P, C, D + 1)."""
+        config, given = self.config, self.soft[y]
+        plain = torch.bmm(z, weight.mT)  # logits before their factor, (P, B, C)
+        # d loss / d logits: softmax less the label, of which a share is spread over all classes
+        gradient = (self.scale.unsqueeze(1) * plain).softmax(2).sub_(given / plain.shape[2])
+        gradient.scatter_add_(2, y, given - 1)
+        on_scale = (gradient * plain).sum(1) / z.shape[1]
+        if config.method == "mislas":
+            velocity.mul_(config.momentum).add_(weight, alpha=config.stage2_weight_decay)
+            velocity.baddbmm_((gradient * self.scale.unsqueeze(1)).mT, z, alpha=1 / z.shape[1])
+            weight.sub_(velocity, alpha=lr)
+        self.pace.mul_(config.momentum).add_(self.scale, alpha=config.stage2_weight_decay).add_(on_scale)
+        self.scale.sub_(self.pace, alpha=scale_lr)
 
 
 def _draws(bank: Bank, config: Stage2, seed: int, epoch: int, labels):

@@ -15,6 +15,7 @@ from h2t.runs import Step
 from h2t.train import step as stepping
 
 MEASURES = ("top1", "top5", "balanced", "many", "medium", "few", "ece")
+BEST_IS = "chosen by test accuracy among the evaluated epochs, as the reference does; not a result"
 
 
 class Report:
@@ -64,13 +65,12 @@ class Report:
         """Write weights, test outputs and the result of the last epoch, with the best evaluated one beside it."""
         logits = stepping.predict(module, test, config.precision)
         evaluated = [r for r in self.history if "top1" in r]
-        best = max(evaluated, key=lambda r: r["top1"])
+        best = max(evaluated, key=lambda r: r["top1"], default=None)  # None where nothing was trained
         result = {
             "params": config.to_dict(),
             "epochs": self.epochs,
             "last": self.measure(logits.numpy()),
-            "best": {k: best[k] for k in ("epoch", *MEASURES)},
-            "best_is": "chosen by test accuracy among the evaluated epochs, as the reference does; not a result",
+            **({"best": {k: best[k] for k in ("epoch", *MEASURES)}, "best_is": BEST_IS} if best else {}),
             "per_class": [None if np.isnan(a) else float(a) for a in metrics.per_class(logits.numpy(), self.data.test.labels)],
             "counts": self.counts.tolist(),
             "groups": self.scheme,

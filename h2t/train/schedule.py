@@ -21,6 +21,9 @@ def stage1_lr(epoch: int, config: Stage1) -> float:
     return config.stage1_lr * factor
 
 
-def stage2_lr(epoch: int, config: Stage2) -> float:
-    """Cosine from the full rate towards 0, by epoch: lr * (1 + cos(pi * (e - 1) / epochs)) / 2, ``epoch`` from 1."""
-    return config.stage2_lr * 0.5 * (1 + math.cos(math.pi * (epoch - 1) / config.stage2_epochs))
+def stage2_lr(epoch: int, config: Stage2, peak: float | None = None) -> float:
+    """Cosine from the full rate towards 0, by epoch: lr * (1 + cos(pi * (e - 1) / epochs)) / 2, ``epoch`` from 1.
+
+    Arguments: ``peak`` the full rate, by default ``stage2_lr``.
+    """
+    return (config.stage2_lr if peak is None else peak) * 0.5 * (1 + math.cos(math.pi * (epoch - 1) / config.stage2_epochs))

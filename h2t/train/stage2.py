@@ -7,7 +7,6 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import nn
 
 from h2t import models, rng
@@ -15,6 +14,7 @@ from h2t.bar import bar as progress_bar
 from h2t.data import samplers
 from h2t.fusion import blend, channel_mask, lend
 from h2t.runs import Run, check_variant
+from h2t.train import methods
 from h2t.train import step as stepping
 from h2t.train.config import Stage2
 from h2t.train.prepare import dataset, loaders
@@ -33,15 +33,17 @@ def train_stage2(
     steps an epoch; one channel permutation per batch; the frozen backbone runs in train mode unless
     ``bn_statistics`` is "none", so each branch is normalised by its own batch and the running statistics follow the
     streams named there. Deviation: fusion is applied to the pooled features, which gives the same numbers (``fuse``).
+    Other methods than cross entropy on the whole classifier: ``h2t.train.methods``.
 
     Arguments: ``run`` with a finished stage 1; ``config``; ``variant`` names the step, ``stage2-<variant>``; the rest
     as in ``train_stage1``. Returns: the content of result.json. Raises: ``h2t.Error`` as ``train_stage1`` does, and
-    where stage 1 is not finished.
+    where stage 1 is not finished or its head does not go with the method.
     """
     check_variant(variant)
     run, device = Run(run, create=False), stepping.pick_device(device)
     step, before = run.step(f"stage2-{variant}"), run.step("stage1")
     with run.lock():
+        methods.refuse(config.method, before.result["head"])
         params = {**config.to_dict(), "stage1_weights": before.result["weights_sha256"]}
         if (done := step.begin(params, again, Stage2().to_dict())) is not None:
             return done
@@ -52,24 +54,28 @@ def train_stage2(
         model.backbone.requires_grad_(False)
         if config.reinitialise_head:
             models.initialise(model.head, rng.torch_generator(config.seed, "stage2/init"))
-        optimizer = stepping.sgd(model.head.parameters(), 0.1, config.momentum, config.stage2_weight_decay)
-        report = Report(step, data, run.params["groups"], config.stage2_epochs, config.eval_every, on_epoch)
+        groups, peaks = methods.begin(model, config)
+        loss_function = methods.loss_of(config, torch.from_numpy(data.train.counts).to(device))
+        optimizer = stepping.sgd(groups, 0.1, config.momentum, config.stage2_weight_decay)
+        epochs = 0 if config.method == "tau" else config.stage2_epochs
+        report = Report(step, data, run.params["groups"], epochs, config.eval_every, on_epoch)
         first = report.resume(model, optimizer) + 1
         name = f"stage 2 {variant}"
-        bar = progress_bar(range(first, config.stage2_epochs + 1), name, config.stage2_epochs, initial=first - 1, unit="epoch", progress=progress)
+        bar = progress_bar(range(first, epochs + 1), name, epochs, initial=first - 1, unit="epoch", progress=progress)
         with stepping.threads_for(train, config.batch_size):
             for epoch in bar:
                 start = time.perf_counter()
-                lr = stage2_lr(epoch, config)
-                stepping.set_lr(optimizer, lr)
-                losses = _epoch(model, optimizer, train, labels, config, epoch)
-                stepping.check_finite(losses, epoch, (epoch - 1) * len(losses), name, "stage2_lr")
-                row = report.epoch(epoch, lr, losses, time.perf_counter() - start, model, test, optimizer, config.precision)
+                rates = [stage2_lr(epoch, config, peak) for peak in peaks]
+                stepping.set_lr(optimizer, *rates)
+                losses = _epoch(model, optimizer, loss_function, train, labels, config, epoch)
+                stepping.check_finite(losses, epoch, (epoch - 1) * len(losses), name, "scale_lr" if config.method == "lws" else "stage2_lr")
+                row = report.epoch(epoch, rates[0], losses, time.perf_counter() - start, model, test, optimizer, config.precision)
                 bar.set_postfix_str(report.postfix(row))
+            methods.end(model, config)
             return report.finish(model, test, config, device, variant=variant, **{k: before.result[k] for k in ("model", "head")})
 
 
-def _epoch(model, optimizer, train, labels, config: Stage2, epoch: int) -> torch.Tensor:
+def _epoch(model, optimizer, loss_function, train, labels, config: Stage2, epoch: int) -> torch.Tensor:
     """One epoch of updates. Returns the losses (steps,) on the CPU, fetched once, at the end."""
 
     def stream(branch: str, sampler: str):
@@ -94,7 +100,7 @@ def _epoch(model, optimizer, train, labels, config: Stage2, epoch: int) -> torch
                 z_i = features(model.backbone, x_i, batch_statistics=shift, update=config.bn_statistics == "both")
                 mask = channel_mask(z.shape[1], config.fusion_ratio, permutations).to(z.device, non_blocking=True)
                 z = blend(z, lend(z_i, config.fusion, noise), mask, config.fusion_ratio, config.fusion)
-        loss = F.cross_entropy(model.head(z.float()), y_b)
+        loss = loss_function(model.head(z.float()), y_b)
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         optimizer.step()

@@ -87,9 +87,10 @@ def sgd(parameters, lr: float, momentum: float, weight_decay: float, nesterov: b
     return torch.optim.SGD(parameters, lr, momentum, weight_decay=weight_decay, nesterov=nesterov, fused=True)
 
 
-def set_lr(optimizer: torch.optim.Optimizer, lr: float) -> None:
-    for group in optimizer.param_groups:
-        group["lr"] = lr
+def set_lr(optimizer: torch.optim.Optimizer, *rates: float) -> None:
+    """Set the learning rate, one for all parameter groups or one for each."""
+    for k, group in enumerate(optimizer.param_groups):
+        group["lr"] = rates[k if len(rates) > 1 else 0]
 
 
 def check_finite(losses: torch.Tensor, epoch: int, first_step: int, step_name: str, parameter: str) -> None:

@@ -1,0 +1,63 @@
+"""The methods of stage 2: what is trained of the classifier, at which rate, by which loss, and the head it ends as.
+
+A method works on whatever features stage 2 shows it, fused or not; each ends as a plain head of stage 1's kind, which is what
+everything downstream reads.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from h2t.errors import Error
+from h2t.losses.label_aware_smoothing import label_aware_smoothing
+from h2t.models.heads import ScaledHead, tau_normalised
+from h2t.train.config import Stage2
+
+LEARNED_SCALE = ("lws", "mislas")  # methods with a learned factor per class
+CACHED = ("crt", "lws", "tau", "mislas")  # methods that the cached stage 2 knows
+
+
+def refuse(method: str, head: str) -> None:
+    """Raise ``h2t.Error`` where a method of stage 2 makes no sense on stage 1's kind of head."""
+    if head == "cosine" and method in (*LEARNED_SCALE, "tau"):
+        raise Error(
+            f"method {method} changes the lengths of the classifier's rows, which a cosine head ignores; "
+            f"use method crt, or a stage 1 with head linear"
+        )
+
+
+def begin(model: nn.Module, config: Stage2) -> tuple[list[dict], list[float]]:
+    """Make a model's head ready for a method.
+
+    Returns: the parameter groups to train, and the peak learning rate of each.
+    """
+    if config.method not in LEARNED_SCALE:
+        return [{"params": list(model.head.parameters())}], [config.stage2_lr]
+    linear = model.head
+    model.head = ScaledHead(linear)
+    if config.method == "lws":
+        linear.requires_grad_(False)
+        return [{"params": [model.head.scale]}], [config.scale_lr]
+    return [{"params": list(linear.parameters())}, {"params": [model.head.scale]}], [config.stage2_lr, config.scale_lr]
+
+
+def loss_of(config: Stage2, counts: torch.Tensor) -> Callable[[torch.Tensor, torch.Tensor], torch.Tensor]:
+    """The loss of a method as a function of logits (B, C) and labels (B,); ``counts`` (C,) training images per class."""
+    if config.method != "mislas":
+        return F.cross_entropy
+    soft = {"smooth_head": config.smooth_head, "smooth_tail": config.smooth_tail}
+    return lambda logits, labels: label_aware_smoothing(logits, labels, counts, **soft)
+
+
+@torch.no_grad()
+def end(model: nn.Module, config: Stage2) -> None:
+    """Leave a plain head behind: factors folded in, or the rows normalised where the method trains nothing."""
+    if config.method in LEARNED_SCALE:
+        model.head = model.head.folded()
+    elif config.method == "tau":
+        model.head.weight.copy_(tau_normalised(model.head.weight, config.tau))
+        model.head.bias.zero_()  # as Kang et al. do: the biases belong to rows of the old lengths

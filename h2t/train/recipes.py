@@ -1,0 +1,34 @@
+"""The published protocols as named constants: CIFAR-100-LT with ResNet-32 unless said."""
+
+from h2t.train.config import Stage1, Stage2
+
+# Stage 1, the reference's released settings (5e-4 is its recommendation).
+CE = Stage1(mixup_alpha=0.0)
+CE_MIXUP = Stage1()
+CE_MIXUP_WD5 = Stage1(stage1_weight_decay=5e-4)
+FOCAL = Stage1(loss="focal", mixup_alpha=0.0)
+CLASS_BALANCED = Stage1(loss="cb", mixup_alpha=0.0)
+BSCE = Stage1(loss="bsce", mixup_alpha=0.0)
+LOGIT_ADJUSTMENT = Stage1(loss="la", mixup_alpha=0.0)
+LDAM_DRW = Stage1(loss="ldam", head="cosine", drw_from=0.8, lr_factors=(0.01, 0.0001), mixup_alpha=0.0)
+
+# Stage 2. Each can be had with H2T: set fusion_ratio, and bn_statistics to both.
+DR = Stage2(fusion_ratio=0.0, bn_statistics="balanced")
+DR_H2T = Stage2(fusion_ratio=0.25)
+DR_H2T_PAPER = Stage2(fusion_ratio=0.3)
+LWS = Stage2(method="lws", fusion_ratio=0.0, bn_statistics="balanced")
+LWS_H2T = Stage2(method="lws")
+TAU_NORM = Stage2(method="tau", fusion_ratio=0.0, bn_statistics="none")
+
+
+def _mislas(smooth_head: float, smooth_tail: float, factor: float, bn_statistics: str) -> Stage2:
+    """MiSLAS (Zhong et al. 2021): the classifier's rate is 0.1 times ``factor``; its stage 1 is ``CE_MIXUP_WD5``."""
+    return Stage2(
+        method="mislas", smooth_head=smooth_head, smooth_tail=smooth_tail, stage2_lr=round(0.1 * factor, 6), scale_lr=0.1,
+        fused_branch="class_aware", bn_statistics=bn_statistics, fusion_ratio=0.0,
+    )  # fmt: skip
+
+
+# by imbalance factor
+MISLAS = {100: _mislas(0.4, 0.1, 0.2, "balanced"), 50: _mislas(0.3, 0.0, 0.1, "balanced"), 10: _mislas(0.2, 0.0, 0.1, "balanced")}
+MISLAS_CIFAR10 = {100: _mislas(0.3, 0.0, 0.5, "none"), 50: _mislas(0.2, 0.0, 0.2, "none"), 10: _mislas(0.1, 0.0, 0.2, "none")}
