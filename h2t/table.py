@@ -25,6 +25,7 @@ from h2t.train.config import _Training
 
 SHARED = tuple(f.name for f in dataclasses.fields(_Training))  # parameters that both stages have
 MEASURES = ("many", "medium", "few", "all", "balanced", "top5", "ECE")
+METHODS = {"crt": "DR", "lws": "LWS", "tau": "tau-norm", "mislas": "MiSLAS", "gcl": "GCL"}  # of stage 2, as the field names them
 _RECORDED = {"all": "top1", "ECE": "ece"}  # a measure's name in result.json, where it is another
 _STAGE1_WEIGHTS = re.compile(r"^stage1_weights: *['\"]?(\w+)", re.M)
 # a value that ends on its line, or the two lists that every run has
@@ -141,12 +142,15 @@ def method_of(stage: int, params: dict[str, Any], cached: bool = False) -> str:
 
     if stage == 1:
         return STEPS["stage1"]
-    name = STEPS["stage2-dr"]
+    dr, kind = STEPS["stage2-dr"], params.get("stage2_method", "crt")
+    own = METHODS.get(kind, kind)
+    name = dr
     if params.get("fusion_ratio"):
         fusion = params.get("fusion", "swap")
-        name = STEPS["stage2-h2t"] if fusion == "swap" else f"DR + {fusion}"
+        name = STEPS["stage2-h2t"] if fusion == "swap" else f"{dr} + {fusion}"
     elif params.get("bn_statistics") == "both":
         name = STEPS["stage2-dr-both"]
+    name = name.replace(dr, own, 1)
     return name + (" (cached)" if cached else "")
 
 
