@@ -232,7 +232,7 @@ def _ours(stage: str, device: str) -> dict:
         def step(steps):
             order = torch.randperm(N, generator=torch.Generator().manual_seed(0))[: steps * BATCH].sort().values
             subset = torch.unique_consecutive(torch.from_numpy(labels)[order], return_inverse=True)[1]
-            stage2._epoch(model, optimizer, train, subset, Stage2(), next(epoch))
+            stage2._epoch(model, optimizer, train, subset, counts, None, Stage2(), next(epoch))
 
         @torch.no_grad()
         def network(steps):

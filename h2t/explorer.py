@@ -15,7 +15,7 @@ from h2t.boundary import Plane, plane
 from h2t.data import samplers
 from h2t.embedding import fit_map, place
 from h2t.errors import Error
-from h2t.fusion import blend, channel_mask, lend
+from h2t.fusion import blend, channel_mask, lend, soft_share
 from h2t.runs import Run
 from h2t.train import bank as banking
 from h2t.train.config import Stage2
@@ -109,7 +109,9 @@ class Explorer:
             order = rng.torch_generator(recipe.seed, "explorer/mask")
             masks = torch.stack([channel_mask(bank.num_features, recipe.fusion_ratio, order) for _ in range(FUSED_SHOWN)])
             lent = lend(bank.lent[views[1], second], recipe.fusion, rng.torch_generator(recipe.seed, "explorer/noise"))
-            self._fused = (key, blend(bank.train[views[0], first], lent, masks, recipe.fusion_ratio, recipe.fusion).numpy())
+            z = bank.train[views[0], first]
+            own = soft_share(z, bank.centres[state.tail]) if recipe.fusion == "soft" else None
+            self._fused = (key, blend(z, lent, masks, recipe.fusion_ratio, recipe.fusion, own).numpy())
         return self._fused[1]
 
     def points(self, state: State) -> dict[str, np.ndarray]:

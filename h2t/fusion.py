@@ -7,8 +7,8 @@ import torch
 from h2t.errors import Error
 
 # swap is H2T; mixup blends all channels instead; noise and zeros swap in something that is no feature of any image, to
-# ask whether it matters what the head lends
-FUSIONS = ("swap", "mixup", "noise", "zeros")
+# ask whether it matters what the head lends; soft blends the swapped channels, each image by its distance to its class
+FUSIONS = ("swap", "mixup", "noise", "zeros", "soft")
 
 
 def channel_mask(num_channels: int, fusion_ratio: float, generator: torch.Generator) -> torch.Tensor:
@@ -62,10 +62,31 @@ def lend(fusing: torch.Tensor, fusion: str, generator: torch.Generator) -> torch
     return fusing
 
 
-def blend(fused: torch.Tensor, lent: torch.Tensor, mask: torch.Tensor, fusion_ratio, fusion: str) -> torch.Tensor:
+def soft_share(fused: torch.Tensor, centres: torch.Tensor) -> torch.Tensor:
+    """The share w that an image keeps of itself in a soft fusion: 0.2 + 0.8 / (1 + d), d its distance to its class.
+
+    Source: a variant in the code of Li et al. 2024 that its paper does not use. Its d is taken here as the Euclidean distance
+    to the mean feature of the image's class, as stage 1's backbone sees the training images: a row of the classifier
+    would do, but it moves during training and its length says nothing about where the class's features lie.
+
+    Arguments: ``fused`` (..., D); ``centres`` (..., D), of each image's own class. Returns: (..., 1) in (0.2, 1].
+    """
+    return 0.2 + 0.8 / (1 + (fused - centres).norm(dim=-1, keepdim=True))
+
+
+def class_means(z: torch.Tensor, labels: torch.Tensor, num_classes: int) -> torch.Tensor:
+    """Mean features by class (C, D), of features ``z`` (N, D) and ``labels`` (N,); zeros for a class without any."""
+    total = z.new_zeros(num_classes, z.shape[1]).index_add_(0, labels, z)
+    return total / torch.bincount(labels, minlength=num_classes).clamp_min(1)[:, None]
+
+
+def blend(fused: torch.Tensor, lent: torch.Tensor, mask: torch.Tensor, fusion_ratio, fusion: str, share: torch.Tensor | None = None) -> torch.Tensor:
     """Fuse the fused branch with what is lent to it, by any of ``FUSIONS``.
 
     Arguments: ``fused`` and ``lent`` (..., B, D); ``mask`` bool, broadcast to them, for a swap of channels;
-    ``fusion_ratio`` p for mixup, (1 - p) fused + p lent, a number or a tensor broadcast to them. Returns: (..., B, D).
+    ``fusion_ratio`` p for mixup, (1 - p) fused + p lent, a number or a tensor broadcast to them; ``share`` (..., B, 1) of
+    ``soft_share`` for soft, w fused + (1 - w) lent in the channels of the mask (the source: in all, p = 1). Returns: (..., B, D).
     """
+    if fusion == "soft":
+        return torch.where(mask, torch.lerp(lent, fused, share.to(fused.dtype)), fused)
     return fused + fusion_ratio * (lent - fused) if fusion == "mixup" else torch.where(mask, lent, fused)

@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from h2t import Error
-from h2t.fusion import blend, channel_mask, fuse, lend
+from h2t.fusion import blend, channel_mask, class_means, fuse, lend, soft_share
 from h2t.models.heads import HEADS
 
 
@@ -115,3 +115,31 @@ def test_what_is_lent_is_features_zeros_or_noise_of_their_mean_and_spread():
     assert lend(y[:1], "noise", gen()).isfinite().all()  # a batch of one
     with pytest.raises(Error, match="fusion is 'graft'; choose one of swap, mixup, noise, zeros"):
         lend(y, "graft", gen())
+
+
+@given(st.integers(2, 6), st.integers(2, 12), ratios, seeds)
+def test_a_soft_fusion_blends_the_swapped_channels_by_each_images_distance_to_its_class(b, d, p, seed):
+    g = gen(seed)
+    x, y, centres = torch.randn(b, d, generator=g), torch.randn(b, d, generator=g), torch.randn(b, d, generator=g)
+    mask, share = channel_mask(d, p, g), soft_share(x, centres)
+    out = blend(x, y, mask, p, "soft", share)
+    for i in range(b):
+        distance = sum((float(x[i, c]) - float(centres[i, c])) ** 2 for c in range(d)) ** 0.5
+        w = 0.2 + 0.8 / (1 + distance)
+        assert share[i].item() == pytest.approx(w, rel=1e-5)
+        for c in range(d):
+            want = w * float(x[i, c]) + (1 - w) * float(y[i, c]) if mask[c] else float(x[i, c])
+            assert out[i, c].item() == pytest.approx(want, abs=1e-5)
+
+
+def test_an_image_at_its_classs_centre_is_kept_whole_and_a_far_one_keeps_a_fifth():
+    z = torch.tensor([[1.0, 2.0]])
+    assert soft_share(z, z).item() == 1.0 and soft_share(z, z + 1e6).item() == pytest.approx(0.2, abs=1e-5)
+    assert blend(z.bfloat16(), z.bfloat16(), torch.tensor([True, True]), 1.0, "soft", soft_share(z, z + 1)).dtype == torch.bfloat16
+
+
+def test_class_means_are_means():
+    z, y = torch.randn(20, 3, generator=gen()), torch.arange(20) % 3
+    for c in range(3):
+        assert torch.allclose(class_means(z, y, 4)[c], z[y == c].mean(0), atol=1e-6)
+    assert not class_means(z, y, 4)[3].any()

@@ -48,6 +48,8 @@ def by_hand(name, z, y, n):
         e = 0.1 + (0.4 - 0.1) * math.sin(math.pi / 2 * (n[y] - min(n)) / (max(n) - min(n)))
         logs = [v - max(z) - math.log(sum(math.exp(u - max(z)) for u in z)) for v in z]
         return -sum(((1 - e) * (c == y) + e / len(z)) * v for c, v in enumerate(logs)), 1.0
+    if name == "gcl":  # without its cloud
+        return -log_p(z), 1.0
     raise AssertionError(f"no slow computation for {name}")
 
 
@@ -156,3 +158,66 @@ def test_label_aware_smoothing_takes_most_from_the_largest_class_and_bears_equal
     z, y, n = torch.randn(6, 5, generator=torch.Generator().manual_seed(1)), torch.arange(6) % 5, torch.tensor(COUNTS)
     plain = loss_of("las")(z, y, n, smooth_head=0.0, smooth_tail=0.0)
     assert plain.item() == pytest.approx(loss_of("ce")(z, y, n).item(), rel=1e-6)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("extra", [{}, {"scale": 20.0, "margin": 0.1, "gamma": 1.0}])
+@settings(max_examples=20, deadline=None)
+@given(batch=st.lists(st.tuples(st.lists(st.floats(-30, 30), min_size=5, max_size=5), st.integers(0, 4)), min_size=1, max_size=4), seed=st.integers(0, 99))
+def test_the_clouded_loss_is_that_of_a_slow_loop(dtype, extra, batch, seed):
+    z, labels = torch.tensor([b[0] for b in batch], dtype=dtype, requires_grad=True), [b[1] for b in batch]
+    cloud = torch.randn(len(batch), 5, generator=torch.Generator().manual_seed(seed)).double().tolist()
+    scale, margin, gamma = extra.get("scale", 30.0), extra.get("margin", 0.0), extra.get("gamma", 0.0)
+
+    def slow(rows):
+        total = 0.0
+        for row, noise, y in zip(rows, cloud, labels, strict=True):
+            lowered = []
+            for j, v in enumerate(row):
+                e = abs(max(-1.0, min(1.0, noise[j] / 3)))
+                rarity = (math.log(max(COUNTS)) - math.log(COUNTS[j])) / (math.log(max(COUNTS)) - math.log(min(COUNTS)))
+                lowered.append(scale * (v / 30 - 0.5 * e * rarity - margin * (j == y)))
+            p = soft(lowered)[y]
+            log_p = lowered[y] - max(lowered) - math.log(sum(math.exp(v - max(lowered)) for v in lowered))
+            total += (1 - p) ** gamma * -log_p
+        return total / len(rows)
+
+    value = loss_of("gcl")(z, torch.tensor(labels), torch.tensor(COUNTS), generator=torch.Generator().manual_seed(seed), **extra)
+    rows, tolerance = z.detach().double().tolist(), 1e-4 if dtype == torch.float32 else 1e-6
+    assert value.item() == pytest.approx(slow(rows), rel=tolerance, abs=tolerance)
+    value.backward()
+    assert z.grad.isfinite().all()
+    if dtype == torch.float64:
+        c, h = labels[0], 1e-5
+        up, down = ([[v + s * h * (k == 0 and j == c) for j, v in enumerate(row)] for k, row in enumerate(rows)] for s in (1, -1))
+        assert z.grad[0, c].item() == pytest.approx((slow(up) - slow(down)) / (2 * h), rel=1e-3, abs=1e-6)
+
+
+def test_the_cloud_lowers_the_tail_alone_and_survives_anything():
+    loss, n, y = loss_of("gcl"), torch.tensor(COUNTS), torch.tensor([0])
+    gen = lambda s: torch.Generator().manual_seed(s)  # noqa: E731
+    z = torch.zeros(1, 5, requires_grad=True)
+    assert loss(z, y, n, generator=gen(0)) < loss(z, y, n) < loss(z, torch.tensor([4]), n, generator=gen(0))
+    assert loss(z, y, n, generator=gen(0)) == loss(z, y, n, generator=gen(0)) != loss(z, y, n, generator=gen(1))
+    equal = torch.full((5,), 9)
+    assert loss(z, y, equal, generator=gen(0)) == loss(z, y, equal)  # no class is rarer
+    for value in (0.0, 1e4, -1e4):
+        z = torch.zeros(1, 5)
+        z[0, 0] = value
+        z.requires_grad_()
+        out = loss(z, y, n, generator=gen(0), scale=20.0, margin=0.1, gamma=1.0)
+        out.backward()
+        assert out.isfinite() and z.grad.isfinite().all()
+
+
+def test_a_loss_that_draws_gets_a_generator_of_its_own_for_every_epoch(tmp_path):
+    from h2t import Run, train_stage1
+    from tests.helpers import digits_run, same_weights, stage1_config
+
+    runs = [digits_run(tmp_path / name)[0] for name in "abc"]
+    for run, seed in zip(runs, (0, 0, 1), strict=True):
+        train_stage1(run, stage1_config(loss="gcl", head="cosine", stage1_epochs=2, seed=seed), progress=False)
+    a, b, c = (Run(run).step("stage1") for run in runs)
+    assert same_weights(a, b) and not same_weights(a, c)
+    with pytest.raises(Error, match="loss gcl sets margins between cosines; use it with head cosine"):
+        Stage1(loss="gcl")

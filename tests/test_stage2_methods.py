@@ -127,8 +127,7 @@ def test_the_exact_method_equals_an_independent_loop_and_ends_as_a_plain_head(tr
     assert all(np.isfinite(row["loss"]) for row in Run(run).step("stage2-x").history())
 
 
-@pytest.mark.parametrize("ratio", [0.0, 0.5])
-@pytest.mark.parametrize("method", ["lws", "mislas"])
+@pytest.mark.parametrize(("method", "ratio"), [("lws", 0.0), ("mislas", 0.5)])
 def test_an_interrupted_method_ends_bit_for_bit_as_if_undisturbed(run, method, ratio):
     config = stage2_config(method=method, fusion_ratio=ratio)
     train_stage2(run, config, "whole", progress=False)
@@ -223,3 +222,59 @@ def test_published_settings_of_mislas():
     assert {m.fused_branch for m in (*MISLAS.values(), *MISLAS_CIFAR10.values())} == {"class_aware"}
     assert {m.bn_statistics for m in MISLAS.values()} == {"balanced"} and {m.bn_statistics for m in MISLAS_CIFAR10.values()} == {"none"}
     assert LWS.method == "lws" and TAU_NORM.method == "tau"
+
+
+def test_soft_fusion_exact_and_cached(run):
+    config = stage2_config(fusion="soft", fusion_ratio=0.5, stage2_epochs=2, bn_statistics="none")
+    for variant, fusion in (("soft", "soft"), ("swap", "swap")):
+        train_stage2(run, stage2_config(**{**config.to_dict(), "fusion": fusion}), variant, progress=False)
+    soft, swap = (classifier_of(Run(run).step(f"stage2-{v}"))[0] for v in ("soft", "swap"))
+    assert np.isfinite(soft).all() and not np.allclose(soft, swap)
+    bank = toy()
+    fits = banking.fit(bank, (0.0, 0.5, 1.0), (0, 7), Stage2(fusion="soft", stage2_epochs=2, batch_size=16, stage2_lr=0.1))
+    centres = torch.stack([bank.train[:, bank.labels == c].mean((0, 1)) for c in range(4)])
+    config = Stage2(stage2_epochs=2, batch_size=16, stage2_lr=0.1)
+    for r, ratio in enumerate((0.0, 0.5, 1.0)):
+        w, b = bank.weight.clone().requires_grad_(), bank.bias.clone().requires_grad_()
+        optimizer = torch.optim.SGD([w, b], 0.1, momentum=0.9, weight_decay=config.stage2_weight_decay)
+        for epoch in (1, 2):
+            optimizer.param_groups[0]["lr"] = stage2_lr(epoch, config)
+            ib, vb, ii, vi, rank = fitting._draws(bank, config, 7, epoch, bank.labels)
+            for step, k in enumerate(range(0, len(bank.labels), 16)):
+                rows = slice(k, k + 16)
+                z, other, y = bank.train[vb[rows], ib[rows]].clone(), bank.lent[vi[rows], ii[rows]], bank.labels[ib[rows]]
+                for i in range(len(z)):
+                    keep = 0.2 + 0.8 / (1 + (z[i] - centres[y[i]]).norm())
+                    z[i] = torch.where(rank[step] < int(ratio * 12), keep * z[i] + (1 - keep) * other[i], z[i])
+                optimizer.zero_grad()
+                F.cross_entropy(z @ w.T + b, y).backward()
+                optimizer.step()
+        assert torch.allclose(fits.weight[r, 1], w, atol=1e-5) and torch.allclose(fits.bias[r, 1], b, atol=1e-5)
+
+
+def test_the_second_stage_of_gcl(tmp_path):
+    run, data = digits_run(tmp_path / "run")
+    train_stage1(run, stage1_config(loss="gcl", head="cosine", stage1_epochs=2), progress=False)
+    config = stage2_config(method="gcl", fused_branch="effective_number", bn_statistics="none", stage2_mixup_alpha=1.0, fusion_ratio=0.25)
+    train_stage2(run, config, "whole", progress=False)
+
+    def stop(rows):
+        if len(rows) == 1:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        train_stage2(run, config, "parts", progress=False, on_epoch=stop)
+    train_stage2(run, config, "parts", progress=False)
+    assert same_weights(Run(run).step("stage2-whole"), Run(run).step("stage2-parts"))
+    assert load_model(run, "stage2-whole", "cpu").head.scale == 30.0
+    plain = stage2_config(**{**config.to_dict(), "stage2_mixup_alpha": 0.0})
+    train_stage2(run, plain, "plain", progress=False)
+    assert not same_weights(Run(run).step("stage2-whole"), Run(run).step("stage2-plain"))
+    for changed, why in ((config, "does not know method gcl; use crt, lws, tau, mislas, or the exact one"), (stage2_config(stage2_mixup_alpha=1.0), "cannot mix images")):
+        with pytest.raises(Error, match=why):
+            compare(run, changed, (0.0,), (0,), views=1, progress=False)
+
+
+def test_gcl_wants_a_cosine_head(run):
+    with pytest.raises(Error, match="method gcl lowers cosines; use a stage 1 with head cosine"):
+        train_stage2(run, stage2_config(method="gcl"), "x", progress=False)

@@ -1,4 +1,4 @@
-"""Mixup, drawn for a whole epoch at once and applied on the device."""
+"""Mixup and CutMix, drawn for a whole epoch at once and applied on the device."""
 
 from __future__ import annotations
 
@@ -20,3 +20,31 @@ def mixup(images: torch.Tensor, lam: torch.Tensor, partner: torch.Tensor) -> tor
     Arguments: ``images`` (B, C, H, W); ``lam`` scalar tensor; ``partner`` (B,) int64, a permutation of the batch.
     """
     return torch.lerp(images[partner], images, lam)
+
+
+def cutmix_draws(steps: int, height: int, width: int, probability: float, generator: np.random.Generator):
+    """The boxes of one epoch of CutMix (Yun et al. 2019, equation 2): of area 1 - lambda, lambda ~ Beta(1, 1), around a
+    uniform centre, cut off at the border.
+
+    Arguments: ``steps`` batches; ``height``, ``width`` of the images in pixels; ``probability`` that a batch is mixed at all.
+    Returns: ``mixed`` (steps,) bool; ``boxes`` (steps, 4) int64, rows and columns ``top, bottom, left, right``, ends
+    excluded; ``kept`` (steps,) float32, the share of the image that is left after the cut.
+    """
+    lam, mixed = generator.beta(1.0, 1.0, size=steps), generator.random(steps) < probability
+    sides = []
+    for length in (height, width):
+        half, centre = (length * np.sqrt(1 - lam)).astype(np.int64) // 2, generator.integers(length, size=steps)
+        sides += [np.clip(centre - half, 0, length), np.clip(centre + half, 0, length)]
+    boxes = np.stack(sides, 1)
+    area = (boxes[:, 1] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 2])
+    return mixed, boxes, (1 - area / (height * width)).astype(np.float32)
+
+
+def paste(images: torch.Tensor, patches: torch.Tensor, box: torch.Tensor) -> torch.Tensor:
+    """Images with one box of other images pasted in, at the same place (Yun et al. 2019, equation 1).
+
+    Arguments: ``images`` and ``patches`` (B, C, H, W); ``box`` (4,) int64 on the device, as in ``cutmix_draws``.
+    """
+    rows, columns = (torch.arange(n, device=images.device) for n in images.shape[2:])
+    inside = ((rows >= box[0]) & (rows < box[1]))[:, None] & ((columns >= box[2]) & (columns < box[3]))  # (H, W)
+    return torch.where(inside, patches, images)

@@ -1,7 +1,8 @@
 """Losses, one idea per file: a function of (logits, labels, counts, weight). A new one is a file and a line here.
 
 ``weight`` (C,) or None is the deferred re-weighting of the training loop (DRW, Cao et al. 2019); a batch's mean is then the
-weighted one, as in ``torch.nn.functional.cross_entropy``.
+weighted one, as in ``torch.nn.functional.cross_entropy``. A loss that draws has a keyword ``generator``, and the training loop
+gives it one of its own for every epoch.
 """
 
 import importlib
@@ -15,6 +16,7 @@ LOSSES = {  # name in recipes: the file, and the function in it
     "la": "logit_adjustment",
     "ldam": "ldam",
     "las": "label_aware_smoothing",
+    "gcl": "gcl",
 }
 
 

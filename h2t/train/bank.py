@@ -11,6 +11,7 @@ set for all, the control without fusion loses 0.8 points on CIFAR-100-LT and the
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 import time
@@ -26,6 +27,7 @@ from h2t.bar import bar as progress_bar
 from h2t.data import samplers
 from h2t.errors import Error
 from h2t.files import clean, write_atomic
+from h2t.fusion import class_means
 from h2t.runs import Run, write_json
 from h2t.train import step as stepping
 from h2t.train.config import Stage2
@@ -67,6 +69,11 @@ class Bank:
     @property
     def num_features(self) -> int:
         return self.train.shape[2]
+
+    @functools.cached_property
+    def centres(self) -> torch.Tensor:
+        """Mean features by class (C, D), over all views, under the statistics of the fused branch."""
+        return class_means(self.train.mean(0), self.labels.to(self.train.device), len(self.counts))
 
 
 def bank_key(run: Run, config: Stage2) -> str:

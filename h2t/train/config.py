@@ -18,7 +18,8 @@ from h2t.train.fields import Config, limited
 
 SOURCES = ("digits", "cifar10", "cifar100", "npz", "folder", "lists")
 MODELS = ("resnet20", "resnet32", "resnet44", "resnet56", "resnet110")
-METHODS = ("crt", "lws", "tau", "mislas")
+METHODS = ("crt", "lws", "tau", "mislas", "gcl")
+COSINE_LOSSES = ("ldam", "gcl")
 BRANCHES = ("instance", "balanced", "class_aware", "reversed", "effective_number", "square_root")
 
 @dataclass(frozen=True)
@@ -66,8 +67,9 @@ class Stage1(_Training):
     SGD on instance-wise batches; linear warm-up over ``warmup_epochs``, then ``stage1_lr`` times ``lr_factors`` after
     the shares ``decay_at`` of ``stage1_epochs`` (0.8 and 0.9 of 200: after epochs 160 and 180). ``mixup_alpha`` 0 is
     plain training. ``loss`` is a name in ``h2t.losses.LOSSES``; after the share ``drw_from`` of the epochs its classes get
-    class-balanced weights (deferred re-weighting; 1: never). ``crop_padding`` in pixels; ``eval_every`` in epochs; ``precision`` auto is bf16 where the device
-    computes it natively.
+    class-balanced weights (deferred re-weighting; 1: never). ``cmo_probability`` is the share of batches into which CMO pastes
+    patches of other images, drawn by ``cmo_branch`` (reversed: class probability ~ 1/n_c), except in the first 4 and the last
+    3 epochs. ``crop_padding`` in pixels; ``eval_every`` in epochs; ``precision`` auto is bf16 where the device computes it natively.
     """
 
     model: str = limited("resnet32", choices=MODELS)
@@ -75,6 +77,8 @@ class Stage1(_Training):
     loss: str = limited("ce", choices=tuple(LOSSES))
     drw_from: float = limited(1.0, low=0, high=1)
     mixup_alpha: float = limited(1.0, low=0)
+    cmo_probability: float = limited(0.0, low=0, high=1)
+    cmo_branch: str = limited("reversed", choices=BRANCHES)
     stage1_epochs: int = limited(200, low=1)
     stage1_lr: float = limited(0.1, above=0)
     stage1_weight_decay: float = limited(2e-4, low=0)
@@ -87,8 +91,10 @@ class Stage1(_Training):
         super().__post_init__()
         if len(self.decay_at) != len(self.lr_factors) or list(self.decay_at) != sorted(self.decay_at):
             raise Error("decay_at and lr_factors must be lists of one length, decay_at ascending")
-        if self.loss == "ldam" and self.head != "cosine":
-            raise Error("loss ldam sets margins between cosines; use it with head cosine")
+        if self.loss in COSINE_LOSSES and self.head != "cosine":
+            raise Error(f"loss {self.loss} sets margins between cosines; use it with head cosine")
+        if self.cmo_probability and self.mixup_alpha:
+            raise Error("CMO and mixup both mix every image; set mixup_alpha to 0, or cmo_probability to 0")
         if self.nesterov and not self.momentum:
             raise Error("nesterov needs a momentum above 0")
 
@@ -98,14 +104,15 @@ class Stage2(_Training):
     """Stage 2, classifier re-training with fusion: the parameters of notebook 03.
 
     ``fusion_ratio`` p (0 is DR, decoupled re-training); ``fusion`` swap is H2T, mixup blends all channels, noise and
-    zeros swap in what is no feature of any image; ``fused_branch`` keeps its labels, ``fusing_branch`` lends its
+    zeros swap in what is no feature of any image, soft blends the swapped channels, by each image's distance to its class; ``fused_branch`` keeps its labels, ``fusing_branch`` lends its
     channels; ``bn_statistics`` says which streams the frozen backbone's running statistics see: balanced (the fused
     branch), both (shift-BN as in the reference's H2T run), or none (backbone in eval mode). ``reinitialise_head``
     starts from a new head instead of stage 1's.
 
     ``method`` crt trains the classifier by cross entropy; lws only a factor per class, at rate ``scale_lr``; mislas both, by
     label-aware smoothing that takes ``smooth_head`` from the largest class's labels and ``smooth_tail`` from the smallest's;
-    tau divides each row by its length to the power ``tau`` and trains nothing, so that it has no ratio, epochs or BN streams.
+    gcl trains a cosine head by Gaussian clouded logits; tau divides each row by its length to the power ``tau`` and trains
+    nothing, so that it has no ratio, epochs or BN streams. ``stage2_mixup_alpha`` above 0 mixes the fused branch's images.
     """
 
     method: str = limited("crt", choices=METHODS)
@@ -114,10 +121,11 @@ class Stage2(_Training):
     smooth_tail: float = limited(0.1, low=0, high=1)
     scale_lr: float = limited(0.1, above=0)
     fusion_ratio: float = limited(0.25, low=0, high=1)
-    fusion: str = limited("swap", choices=("swap", "mixup", "noise", "zeros"))
+    fusion: str = limited("swap", choices=("swap", "mixup", "noise", "zeros", "soft"))
     fused_branch: str = limited("balanced", choices=BRANCHES)
     fusing_branch: str = limited("instance", choices=BRANCHES)
     bn_statistics: str = limited("both", choices=("balanced", "both", "none"))
+    stage2_mixup_alpha: float = limited(0.0, low=0)
     stage2_epochs: int = limited(10, low=1)
     stage2_lr: float = limited(0.02, above=0)
     stage2_weight_decay: float = limited(5e-4, low=0)

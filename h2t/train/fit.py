@@ -16,7 +16,7 @@ from h2t import metrics, rng
 from h2t.bar import bar as progress_bar
 from h2t.data import samplers
 from h2t.errors import Error
-from h2t.fusion import blend, lend
+from h2t.fusion import blend, lend, soft_share
 from h2t.losses.label_aware_smoothing import smoothing
 from h2t.models.heads import tau_normalised
 from h2t.train import methods
@@ -137,9 +137,9 @@ def fit(
 
 
 def _refuse(bank: Bank, ratios, config: Stage2) -> None:
+    if why := methods.cannot_cache(config):
+        raise Error(why)
     methods.refuse(config.method, "linear" if bank.scale is None else "cosine")
-    if config.method not in methods.CACHED:
-        raise Error(f"the cached stage 2 does not know method {config.method}; train it with the exact one (notebook 03)")
     if config.method == "tau" and any(ratios):
         raise Error("method tau trains nothing, so there is nothing to fuse; its only ratio is 0")
 
@@ -158,10 +158,12 @@ def _fit(bank: Bank, ratios, seeds, config: Stage2, draws, dev, progress: bool) 
         for epoch in progress_bar(range(1, config.stage2_epochs + 1), "cached stage 2", unit="epoch", progress=progress):
             lr = stage2_lr(epoch, config)
             zb, zi, yb, rank = draws[epoch - 1] if draws else _epoch_draws(bank, config, seeds, epoch)
+            own = soft_share(zb[..., :-1], bank.centres.to(dev)[yb]) if config.fusion == "soft" else None  # (S, N, 1)
             masks = (rank < swapped.unsqueeze(-1)).unsqueeze(3)  # (R, S, steps, 1, D + 1)
             for step, k in enumerate(range(0, len(bank.labels), config.batch_size)):
                 rows = slice(k, k + config.batch_size)
-                z = blend(zb[:, rows], zi[:, rows], masks[:, :, step], shares, config.fusion).flatten(0, 1)  # (P, B, D + 1)
+                share = None if own is None else own[:, rows]
+                z = blend(zb[:, rows], zi[:, rows], masks[:, :, step], shares, config.fusion, share).flatten(0, 1)  # (P, B, D + 1)
                 y = yb[:, rows].expand(len(ratios), -1, -1).reshape(len(weight), -1, 1)  # (P, B, 1)
                 if scaled:
                     scaled.step(z, y, weight, velocity, lr, stage2_lr(epoch, config, config.scale_lr))

@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from h2t.errors import Error
+from h2t.losses.gcl import gcl
 from h2t.losses.label_aware_smoothing import label_aware_smoothing
 from h2t.models.heads import ScaledHead, tau_normalised
 from h2t.train.config import Stage2
@@ -23,11 +24,22 @@ CACHED = ("crt", "lws", "tau", "mislas")  # methods that the cached stage 2 know
 
 def refuse(method: str, head: str) -> None:
     """Raise ``h2t.Error`` where a method of stage 2 makes no sense on stage 1's kind of head."""
+    if method == "gcl" and head != "cosine":
+        raise Error("method gcl lowers cosines; use a stage 1 with head cosine (and loss gcl)")
     if head == "cosine" and method in (*LEARNED_SCALE, "tau"):
         raise Error(
             f"method {method} changes the lengths of the classifier's rows, which a cosine head ignores; "
             f"use method crt, or a stage 1 with head linear"
         )
+
+
+def cannot_cache(config: Stage2) -> str:
+    """Why the cached stage 2 cannot follow a recipe; empty where it can."""
+    if config.method not in CACHED:
+        return f"the cached stage 2 does not know method {config.method}; use {', '.join(CACHED)}, or the exact one (notebook 03)"
+    if config.stage2_mixup_alpha:
+        return "the cached stage 2 cannot mix images, only features; set stage2_mixup_alpha to 0, or use the exact one (notebook 03)"
+    return ""
 
 
 def begin(model: nn.Module, config: Stage2) -> tuple[list[dict], list[float]]:
@@ -45,8 +57,13 @@ def begin(model: nn.Module, config: Stage2) -> tuple[list[dict], list[float]]:
     return [{"params": list(linear.parameters())}, {"params": [model.head.scale]}], [config.stage2_lr, config.scale_lr]
 
 
-def loss_of(config: Stage2, counts: torch.Tensor) -> Callable[[torch.Tensor, torch.Tensor], torch.Tensor]:
-    """The loss of a method as a function of logits (B, C) and labels (B,); ``counts`` (C,) training images per class."""
+def loss_of(config: Stage2, counts: torch.Tensor, generator: torch.Generator) -> Callable[[torch.Tensor, torch.Tensor], torch.Tensor]:
+    """The loss of a method as a function of logits (B, C) and labels (B,).
+
+    Arguments: ``counts`` (C,) training images per class; ``generator`` of what the loss draws, on the CPU.
+    """
+    if config.method == "gcl":  # the head's own scale stays 30, which moves confidences but no decision
+        return lambda logits, labels: gcl(logits, labels, counts, generator=generator, scale=20.0, margin=0.1, gamma=1.0)
     if config.method != "mislas":
         return F.cross_entropy
     soft = {"smooth_head": config.smooth_head, "smooth_tail": config.smooth_tail}

@@ -11,6 +11,9 @@ CLASS_BALANCED = Stage1(loss="cb", mixup_alpha=0.0)
 BSCE = Stage1(loss="bsce", mixup_alpha=0.0)
 LOGIT_ADJUSTMENT = Stage1(loss="la", mixup_alpha=0.0)
 LDAM_DRW = Stage1(loss="ldam", head="cosine", drw_from=0.8, lr_factors=(0.01, 0.0001), mixup_alpha=0.0)
+GCL = Stage1(loss="gcl", head="cosine", batch_size=64)
+CE_CMO = Stage1(mixup_alpha=0.0, cmo_probability=0.5)
+BSCE_CMO = Stage1(loss="bsce", mixup_alpha=0.0, cmo_probability=0.5)
 
 # Stage 2. Each can be had with H2T: set fusion_ratio, and bn_statistics to both.
 DR = Stage2(fusion_ratio=0.0, bn_statistics="balanced")
@@ -19,6 +22,11 @@ DR_H2T_PAPER = Stage2(fusion_ratio=0.3)
 LWS = Stage2(method="lws", fusion_ratio=0.0, bn_statistics="balanced")
 LWS_H2T = Stage2(method="lws")
 TAU_NORM = Stage2(method="tau", fusion_ratio=0.0, bn_statistics="none")
+# batch size and weight decay as in its stage 1
+GCL_STAGE2 = Stage2(
+    method="gcl", fusion_ratio=0.0, fused_branch="effective_number", bn_statistics="none", stage2_mixup_alpha=1.0,
+    stage2_epochs=30, stage2_lr=0.002, stage2_weight_decay=2e-4, batch_size=64,
+)  # fmt: skip
 
 
 def _mislas(smooth_head: float, smooth_tail: float, factor: float, bn_statistics: str) -> Stage2:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import inspect
 import time
 from collections.abc import Callable
 from typing import Any
@@ -11,10 +13,11 @@ import torch
 
 from h2t import models, rng
 from h2t.bar import bar as progress_bar
-from h2t.data import augment, samplers
+from h2t.data import samplers
 from h2t.losses import loss_of
 from h2t.losses.class_balanced import class_weights
 from h2t.runs import Run
+from h2t.train import mixing
 from h2t.train import step as stepping
 from h2t.train.config import Stage1
 from h2t.train.prepare import dataset, loaders
@@ -74,26 +77,20 @@ def _epoch(model, optimizer, train, labels, counts, config: Stage1, epoch: int) 
     """One epoch of updates. Returns the losses (steps,) on the CPU, fetched once, at the end."""
     order = samplers.epoch("instance", labels, len(labels), rng.torch_generator(config.seed, "stage1/order", epoch))
     steps = -(-len(labels) // config.batch_size)
-    mixing = config.mixup_alpha > 0
-    if mixing:
-        lam = augment.mixup_draws(steps, config.mixup_alpha, rng.numpy_generator(config.seed, "stage1/mixup", epoch))
-        lams = torch.from_numpy(lam).to(train.device)
-        partners = rng.torch_generator(config.seed, "stage1/partners", epoch)
     deferred = epoch > config.drw_from * config.stage1_epochs
     weight = class_weights(counts).float() if deferred else None
     loss_function, losses = loss_of(config.loss), []
+    if "generator" in inspect.signature(loss_function).parameters:  # a loss that draws
+        loss_function = functools.partial(loss_function, generator=rng.torch_generator(config.seed, "stage1/loss", epoch))
     model.train()
     batches = train.epoch(order, config.batch_size, rng.torch_generator(config.seed, "stage1/augment", epoch), config.flip)
-    for i, (x, y) in enumerate(batches):  # x (B, C, H, W), y (B,)
-        if mixing:
-            partner = torch.randperm(len(y), generator=partners).to(train.device, non_blocking=True)
-            x = augment.mixup(x, lams[i], partner)
+    for x, y, other, share in mixing.stream(batches, steps, train, labels, config, epoch):  # x (B, C, H, W), y and other (B,)
         with stepping.autocast(train.device, config.precision):
             logits = model(x)  # (B, classes)
         logits = logits.float()
         loss = loss_function(logits, y, counts, weight)
-        if mixing:
-            loss = torch.lerp(loss_function(logits, y[partner], counts, weight), loss, lams[i])
+        if other is not None:
+            loss = torch.lerp(loss_function(logits, other, counts, weight), loss, share)
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         optimizer.step()

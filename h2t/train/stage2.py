@@ -12,9 +12,9 @@ from torch import nn
 from h2t import models, rng
 from h2t.bar import bar as progress_bar
 from h2t.data import samplers
-from h2t.fusion import blend, channel_mask, lend
+from h2t.fusion import blend, channel_mask, class_means, lend, soft_share
 from h2t.runs import Run, check_variant
-from h2t.train import methods
+from h2t.train import methods, mixing
 from h2t.train import step as stepping
 from h2t.train.config import Stage2
 from h2t.train.prepare import dataset, loaders
@@ -54,8 +54,9 @@ def train_stage2(
         model.backbone.requires_grad_(False)
         if config.reinitialise_head:
             models.initialise(model.head, rng.torch_generator(config.seed, "stage2/init"))
+        centres = _centres(model, train, config, len(data.train.classes)) if config.fusion == "soft" else None
+        counts = torch.from_numpy(data.train.counts).to(device)
         groups, peaks = methods.begin(model, config)
-        loss_function = methods.loss_of(config, torch.from_numpy(data.train.counts).to(device))
         optimizer = stepping.sgd(groups, 0.1, config.momentum, config.stage2_weight_decay)
         epochs = 0 if config.method == "tau" else config.stage2_epochs
         report = Report(step, data, run.params["groups"], epochs, config.eval_every, on_epoch)
@@ -67,7 +68,7 @@ def train_stage2(
                 start = time.perf_counter()
                 rates = [stage2_lr(epoch, config, peak) for peak in peaks]
                 stepping.set_lr(optimizer, *rates)
-                losses = _epoch(model, optimizer, loss_function, train, labels, config, epoch)
+                losses = _epoch(model, optimizer, train, labels, counts, centres, config, epoch)
                 stepping.check_finite(losses, epoch, (epoch - 1) * len(losses), name, "scale_lr" if config.method == "lws" else "stage2_lr")
                 row = report.epoch(epoch, rates[0], losses, time.perf_counter() - start, model, test, optimizer, config.precision)
                 bar.set_postfix_str(report.postfix(row))
@@ -75,7 +76,7 @@ def train_stage2(
             return report.finish(model, test, config, device, variant=variant, **{k: before.result[k] for k in ("model", "head")})
 
 
-def _epoch(model, optimizer, loss_function, train, labels, config: Stage2, epoch: int) -> torch.Tensor:
+def _epoch(model, optimizer, train, labels, counts, centres, config: Stage2, epoch: int) -> torch.Tensor:
     """One epoch of updates. Returns the losses (steps,) on the CPU, fetched once, at the end."""
 
     def stream(branch: str, sampler: str):
@@ -84,6 +85,12 @@ def _epoch(model, optimizer, loss_function, train, labels, config: Stage2, epoch
         return train.epoch(order, config.batch_size, draws, config.flip)
 
     fused_stream = stream("fused", config.fused_branch)
+    if config.stage2_mixup_alpha:
+        steps = -(-len(labels) // config.batch_size)
+        fused_stream = mixing.mixup(fused_stream, steps, config.stage2_mixup_alpha, config.seed, "stage2", epoch, train.device)
+    else:
+        fused_stream = mixing.plain(fused_stream)
+    loss_function = methods.loss_of(config, counts, rng.torch_generator(config.seed, "stage2/loss", epoch))
     # the fusing branch also runs where nothing is fused but the statistics are to see it
     second = config.fusion_ratio > 0 or config.bn_statistics == "both"
     fusing_stream = stream("fusing", config.fusing_branch) if second else None
@@ -92,20 +99,33 @@ def _epoch(model, optimizer, loss_function, train, labels, config: Stage2, epoch
     shift = config.bn_statistics != "none"
     model.head.train()
     losses = []
-    for x_b, y_b in fused_stream:  # x_b (B, C, H, W), y_b (B,)
+    for x_b, y_b, y_mixed, share in fused_stream:  # x_b (B, C, H, W), y_b and y_mixed (B,)
         with torch.no_grad(), stepping.autocast(train.device, config.precision):
             z = features(model.backbone, x_b, batch_statistics=shift, update=shift)  # (B, D)
             if second:
                 x_i, _ = next(fusing_stream)
                 z_i = features(model.backbone, x_i, batch_statistics=shift, update=config.bn_statistics == "both")
                 mask = channel_mask(z.shape[1], config.fusion_ratio, permutations).to(z.device, non_blocking=True)
-                z = blend(z, lend(z_i, config.fusion, noise), mask, config.fusion_ratio, config.fusion)
-        loss = loss_function(model.head(z.float()), y_b)
+                own = soft_share(z, centres[y_b]) if centres is not None else None
+                z = blend(z, lend(z_i, config.fusion, noise), mask, config.fusion_ratio, config.fusion, own)
+        logits = model.head(z.float())
+        loss = loss_function(logits, y_b)
+        if y_mixed is not None:
+            loss = torch.lerp(loss_function(logits, y_mixed), loss, share)
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         optimizer.step()
         losses.append(loss.detach())
     return torch.stack(losses).cpu()
+
+
+@torch.inference_mode()
+def _centres(model, train, config: Stage2, num_classes: int) -> torch.Tensor:
+    """Mean features by class (C, D) of stage 1's backbone in eval mode, unaugmented."""
+    model.eval()
+    with stepping.threads_for(train, config.batch_size), stepping.autocast(train.device, config.precision):
+        z = torch.cat([model.features(x).float() for x, _ in train.batches(config.batch_size)])
+    return class_means(z, train.labels, num_classes)
 
 
 def features(backbone: nn.Module, images: torch.Tensor, *, batch_statistics: bool, update: bool) -> torch.Tensor:

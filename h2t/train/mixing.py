@@ -1,0 +1,65 @@
+"""Streams of batches whose images are mixtures of two: mixup, and CutMix with patches from the tail (CMO)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import torch
+
+from h2t import rng
+from h2t.data import augment, samplers
+from h2t.train.config import Stage1
+
+CMO_FIRST, CMO_REST = 5, 3  # CMO begins with this epoch, counted from 1, and leaves this many plain ones at the end
+
+Mixed = Iterator[tuple[torch.Tensor, torch.Tensor, torch.Tensor | None, torch.Tensor | None]]
+
+
+def plain(batches) -> Mixed:
+    """Images (B, C, H, W), labels (B,), and twice None: nothing is mixed."""
+    for x, y in batches:
+        yield x, y, None, None
+
+
+def mixup(batches, steps: int, alpha: float, seed: int, stage: str, epoch: int, device) -> Mixed:
+    """Every image with a partner of its batch. Source: Zhang et al. 2018, one lambda a batch.
+
+    Arguments: ``batches`` of images and labels, ``steps`` of them; ``alpha`` of Beta(alpha, alpha); ``seed``, ``stage`` and
+    ``epoch`` name the random streams. Yields: images, labels, the partners' labels (B,) and lambda, a scalar tensor.
+    """
+    lams = torch.from_numpy(augment.mixup_draws(steps, alpha, rng.numpy_generator(seed, f"{stage}/mixup", epoch))).to(device)
+    partners = rng.torch_generator(seed, f"{stage}/partners", epoch)
+    for i, (x, y) in enumerate(batches):
+        partner = torch.randperm(len(y), generator=partners).to(device, non_blocking=True)
+        yield augment.mixup(x, lams[i], partner), y, y[partner], lams[i]
+
+
+def cmo(batches, steps: int, train, labels: torch.Tensor, config: Stage1, epoch: int) -> Mixed:
+    """Images with a patch of other images, drawn mostly from rare classes, pasted in.
+
+    Source: Park et al., "The majority can help the minority: context-rich minority oversampling", CVPR 2022, section 3.2:
+    background instance-wise, patch by class probability ~ 1/n_c, labels mixed by area. Deviation: one box a batch, as its
+    released code has it; where that draws images by 1/n_c of their class, which makes classes equally likely, set
+    ``cmo_branch`` to balanced.
+
+    Arguments: ``batches``, ``steps``, ``epoch`` as in ``mixup``; ``train`` loader and ``labels`` (N,) of the patches.
+    Yields: as ``mixup``; where a batch is not mixed, None in place of the other labels and the share.
+    """
+    mixed, boxes, kept = augment.cutmix_draws(steps, train.height, train.width, config.cmo_probability, rng.numpy_generator(config.seed, "stage1/cmo", epoch))
+    boxes, kept = torch.from_numpy(boxes).to(train.device), torch.from_numpy(kept).to(train.device)
+    order = samplers.epoch(config.cmo_branch, labels, len(labels), rng.torch_generator(config.seed, "stage1/patches", epoch))
+    patches = train.epoch(order, config.batch_size, rng.torch_generator(config.seed, "stage1/patches-augment", epoch), config.flip)
+    for i, ((x, y), (patch, other)) in enumerate(zip(batches, patches, strict=True)):
+        if mixed[i]:
+            yield augment.paste(x, patch, boxes[i]), y, other, kept[i]
+        else:
+            yield x, y, None, None
+
+
+def stream(batches, steps: int, train, labels: torch.Tensor, config: Stage1, epoch: int) -> Mixed:
+    """The batches of one epoch of stage 1, mixed as its recipe says."""
+    if config.mixup_alpha > 0:
+        return mixup(batches, steps, config.mixup_alpha, config.seed, "stage1", epoch, train.device)
+    if config.cmo_probability > 0 and CMO_FIRST <= epoch <= config.stage1_epochs - CMO_REST:
+        return cmo(batches, steps, train, labels, config, epoch)
+    return plain(batches)
