@@ -49,8 +49,8 @@ class Explorer:
 
     def __init__(self, run: Run | str, recipe: Stage2 | None = None, *, views: int = 4, progress: bool = True):
         self.run, self.recipe = Run(run, create=False), recipe or Stage2()
-        if self.recipe.method == "tau":
-            raise Error("method tau trains nothing, so the explorer has no ratio to drag; open it with method crt, lws or mislas")
+        if self.recipe.stage2_method == "tau":
+            raise Error("method tau trains nothing, so the explorer has no ratio to drag; open it with stage2_method crt, lws or mislas")
         self.bank = banking.build_bank(self.run, self.recipe, views, progress=progress)
         if len(self.bank.counts) < 2:
             raise Error(f"run {self.run.path} has one class; the explorer compares two")

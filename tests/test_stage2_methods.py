@@ -70,7 +70,7 @@ def slow_fit(bank, method, ratio, seed, config):
 
 @pytest.mark.parametrize("method", ["lws", "mislas"])
 def test_the_cached_method_equals_autograd_one_pair_at_a_time(method):
-    config = Stage2(method=method, stage2_epochs=3, batch_size=16, stage2_lr=0.05, scale_lr=0.3, smooth_head=0.5, fused_branch="class_aware")
+    config = Stage2(stage2_method=method, stage2_epochs=3, batch_size=16, stage2_lr=0.05, scale_lr=0.3, smooth_head=0.5, fused_branch="class_aware")
     bank = toy()
     fits = banking.fit(bank, (0.0, 0.6), (0, 7), config)
     for r, ratio in enumerate((0.0, 0.6)):
@@ -90,7 +90,7 @@ def reference(run, config, counts):
     model, labels = load_model(run, "stage1", "cpu"), torch.from_numpy(data.train.labels)
     w, b = (p.detach().clone().requires_grad_() for p in (model.head.weight, model.head.bias))
     s = torch.ones(10, requires_grad=True)
-    groups = [([s], config.scale_lr)] if config.method == "lws" else [([w, b], config.stage2_lr), ([s], config.scale_lr)]
+    groups = [([s], config.scale_lr)] if config.stage2_method == "lws" else [([w, b], config.stage2_lr), ([s], config.scale_lr)]
     optimizer = torch.optim.SGD([{"params": p} for p, _ in groups], 0.1, momentum=0.9, weight_decay=config.stage2_weight_decay)
     for epoch in range(1, config.stage2_epochs + 1):
         for group, (_, peak) in zip(optimizer.param_groups, groups, strict=True):
@@ -106,14 +106,14 @@ def reference(run, config, counts):
                 swapped = torch.randperm(64, generator=g)[: int(config.fusion_ratio * 64)]
                 zb[:, swapped] = zi[:, swapped]
             optimizer.zero_grad()
-            slow_loss(config.method, s * (zb @ w.T + b), yb, counts, config.smooth_head, config.smooth_tail).backward()
+            slow_loss(config.stage2_method, s * (zb @ w.T + b), yb, counts, config.smooth_head, config.smooth_tail).backward()
             optimizer.step()
     return (s[:, None] * w).detach(), (s * b).detach()
 
 
 @pytest.mark.parametrize(("method", "ratio"), [("lws", 0.4), ("mislas", 0.4)])
 def test_the_exact_method_equals_an_independent_loop_and_ends_as_a_plain_head(trained, run, method, ratio):
-    config = stage2_config(method=method, fusion_ratio=ratio, stage2_epochs=2, bn_statistics="none", precision="fp32", fused_branch="class_aware")
+    config = stage2_config(stage2_method=method, fusion_ratio=ratio, stage2_epochs=2, bn_statistics="none", precision="fp32", fused_branch="class_aware")
     result = train_stage2(run, config, "x", progress=False)
     with stepping.threads():
         weight, bias = reference(trained[0], config, trained[1])
@@ -129,7 +129,7 @@ def test_the_exact_method_equals_an_independent_loop_and_ends_as_a_plain_head(tr
 
 @pytest.mark.parametrize(("method", "ratio"), [("lws", 0.0), ("mislas", 0.5)])
 def test_an_interrupted_method_ends_bit_for_bit_as_if_undisturbed(run, method, ratio):
-    config = stage2_config(method=method, fusion_ratio=ratio)
+    config = stage2_config(stage2_method=method, fusion_ratio=ratio)
     train_stage2(run, config, "whole", progress=False)
 
     def stop(rows):
@@ -144,7 +144,7 @@ def test_an_interrupted_method_ends_bit_for_bit_as_if_undisturbed(run, method, r
 
 
 def test_tau_norm_trains_nothing_and_divides_the_rows(run):
-    result = train_stage2(run, stage2_config(method="tau", tau=0.7, fusion_ratio=0.0), "tau", progress=False)
+    result = train_stage2(run, stage2_config(stage2_method="tau", tau=0.7, fusion_ratio=0.0), "tau", progress=False)
     before, after = (Run(run).step(n).weights() for n in ("stage1", "stage2-tau"))
     for name in before:
         if name.startswith("backbone."):
@@ -153,7 +153,7 @@ def test_tau_norm_trains_nothing_and_divides_the_rows(run):
         length = sum(float(v) ** 2 for v in row) ** 0.5
         assert new.numpy() == pytest.approx(row.numpy() / length**0.7, rel=1e-5)
     assert not after["head.bias"].any() and result["epochs"] == 0 and "best" not in result and Run(run).step("stage2-tau").history() == []
-    assert train_stage2(run, stage2_config(method="tau", tau=0.7, fusion_ratio=0.0), "tau", progress=False) == result
+    assert train_stage2(run, stage2_config(stage2_method="tau", tau=0.7, fusion_ratio=0.0), "tau", progress=False) == result
     w = torch.tensor([[3.0, 4.0], [0.0, 0.0]])
     assert torch.equal(tau_normalised(w, 0.0), w) and torch.allclose(tau_normalised(w, 1.0), torch.tensor([[0.6, 0.8], [0.0, 0.0]]))
 
@@ -170,7 +170,7 @@ def test_a_scaled_head_folds_into_the_linear_one():
 def test_exact_and_cached_meet_for_every_method(run):
     """Also that a cached variant of each method is saved as any other, and that tau knows one ratio alone."""
     for method in ("lws", "mislas", "tau"):
-        config = stage2_config(method=method, fusion_ratio=0.0 if method == "tau" else 0.25, bn_statistics="none", scale_lr=0.01)
+        config = stage2_config(stage2_method=method, fusion_ratio=0.0 if method == "tau" else 0.25, bn_statistics="none", scale_lr=0.01)
         table = compare(run, config, (0.0, 0.5), (0,), views=2, progress=False)
         assert sorted(set(table["ratio"])) == ([0.0] if method == "tau" else [0.0, 0.5])
         # without fusion: swapping half the channels of so short a stage 1 leaves too much to the draws
@@ -183,11 +183,11 @@ def test_exact_and_cached_meet_for_every_method(run):
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda: Stage2(method="tau"), "method tau trains nothing, so there is nothing to fuse at ratio 0.25; set fusion_ratio to 0"),
-        (lambda: Stage2(method="lws", reinitialise_head=True), "method lws keeps the classifier of stage 1"),
-        (lambda: Stage2(method="magic"), "method is 'magic'; choose one of crt, lws, tau, mislas"),
-        (lambda: banking.fit(toy(scale=8.0), [0.3], config=Stage2(method="lws")), "which a cosine head ignores"),
-        (lambda: banking.fit(toy(), [0.0, 0.3], config=Stage2(method="tau", fusion_ratio=0.0)), "its only ratio is 0"),
+        (lambda: Stage2(stage2_method="tau"), "method tau trains nothing, so there is nothing to fuse at ratio 0.25; set fusion_ratio to 0"),
+        (lambda: Stage2(stage2_method="lws", reinitialise_head=True), "method lws keeps the classifier of stage 1"),
+        (lambda: Stage2(stage2_method="magic"), "stage2_method is 'magic'; choose one of crt, lws, tau, mislas"),
+        (lambda: banking.fit(toy(scale=8.0), [0.3], config=Stage2(stage2_method="lws")), "which a cosine head ignores"),
+        (lambda: banking.fit(toy(), [0.0, 0.3], config=Stage2(stage2_method="tau", fusion_ratio=0.0)), "its only ratio is 0"),
     ],
 )
 def test_what_makes_no_sense_is_refused(call, message):
@@ -200,14 +200,14 @@ def test_a_cosine_stage1_is_refused_before_the_step_begins(tmp_path):
     train_stage1(run, stage1_config(head="cosine", stage1_epochs=1), progress=False)
     for method in ("lws", "tau", "mislas"):
         with pytest.raises(Error, match=f"method {method} changes the lengths of the classifier's rows, which a cosine head ignores"):
-            train_stage2(run, stage2_config(method=method, fusion_ratio=0.0), "x", progress=False)
+            train_stage2(run, stage2_config(stage2_method=method, fusion_ratio=0.0), "x", progress=False)
     assert not Run(run).step("stage2-x").path.exists()
 
 
 def test_the_explorer_follows_a_method_and_refuses_tau(run):
     with pytest.raises(Error, match="no ratio to drag"):
-        Explorer(run, stage2_config(method="tau", fusion_ratio=0.0), views=1, progress=False)
-    engine = Explorer(run, stage2_config(method="mislas"), views=1, progress=False)
+        Explorer(run, stage2_config(stage2_method="tau", fusion_ratio=0.0), views=1, progress=False)
+    engine = Explorer(run, stage2_config(stage2_method="mislas"), views=1, progress=False)
     drawn, points = engine.boundary(engine.start)
     assert np.isfinite(drawn.basis).all() and np.isfinite(points["fused"]).all()
 
@@ -221,7 +221,7 @@ def test_published_settings_of_mislas():
     assert {k: (m.smooth_head, m.smooth_tail, m.stage2_lr) for k, m in MISLAS_CIFAR10.items()} == want
     assert {m.fused_branch for m in (*MISLAS.values(), *MISLAS_CIFAR10.values())} == {"class_aware"}
     assert {m.bn_statistics for m in MISLAS.values()} == {"balanced"} and {m.bn_statistics for m in MISLAS_CIFAR10.values()} == {"none"}
-    assert LWS.method == "lws" and TAU_NORM.method == "tau"
+    assert LWS.stage2_method == "lws" and TAU_NORM.stage2_method == "tau"
 
 
 def test_soft_fusion_exact_and_cached(run):
@@ -255,7 +255,7 @@ def test_soft_fusion_exact_and_cached(run):
 def test_the_second_stage_of_gcl(tmp_path):
     run, data = digits_run(tmp_path / "run")
     train_stage1(run, stage1_config(loss="gcl", head="cosine", stage1_epochs=2), progress=False)
-    config = stage2_config(method="gcl", fused_branch="effective_number", bn_statistics="none", stage2_mixup_alpha=1.0, fusion_ratio=0.25)
+    config = stage2_config(stage2_method="gcl", fused_branch="effective_number", bn_statistics="none", stage2_mixup_alpha=1.0, fusion_ratio=0.25)
     train_stage2(run, config, "whole", progress=False)
 
     def stop(rows):
@@ -277,4 +277,4 @@ def test_the_second_stage_of_gcl(tmp_path):
 
 def test_gcl_wants_a_cosine_head(run):
     with pytest.raises(Error, match="method gcl lowers cosines; use a stage 1 with head cosine"):
-        train_stage2(run, stage2_config(method="gcl"), "x", progress=False)
+        train_stage2(run, stage2_config(stage2_method="gcl"), "x", progress=False)

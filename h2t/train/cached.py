@@ -84,12 +84,12 @@ def compare(run: Run | str, config: Stage2, ratios, seeds, *, views: int = 4, de
     from h2t.train.stage2 import train_stage2
 
     run = Run(run, create=False)
-    ratios = (0.0,) if config.method == "tau" else ratios
+    ratios = (0.0,) if config.stage2_method == "tau" else ratios
     defaults = Stage2().to_dict()  # of what a step was begun without, by an earlier version
     have = {json.dumps({**defaults, **step.params}, sort_keys=True): step.result["last"] for step in run.steps() if step.name != "stage1"}
     bank = banking.build_bank(run, config, views, device=device, progress=progress)
     fits = banking.fit(bank, ratios, seeds, config)
-    kind_of = "" if config.method == "crt" else f"{config.method}-"
+    kind_of = "" if config.stage2_method == "crt" else f"{config.stage2_method}-"
     rows, weights = [], run.step("stage1").result["weights_sha256"]
     for r, ratio in enumerate(fits.ratios):
         for s, seed in enumerate(fits.seeds):

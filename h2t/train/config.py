@@ -109,13 +109,13 @@ class Stage2(_Training):
     branch), both (shift-BN as in the reference's H2T run), or none (backbone in eval mode). ``reinitialise_head``
     starts from a new head instead of stage 1's.
 
-    ``method`` crt trains the classifier by cross entropy; lws only a factor per class, at rate ``scale_lr``; mislas both, by
+    ``stage2_method`` crt trains the classifier by cross entropy; lws only a factor per class, at rate ``scale_lr``; mislas both, by
     label-aware smoothing that takes ``smooth_head`` from the largest class's labels and ``smooth_tail`` from the smallest's;
     gcl trains a cosine head by Gaussian clouded logits; tau divides each row by its length to the power ``tau`` and trains
     nothing, so that it has no ratio, epochs or BN streams. ``stage2_mixup_alpha`` above 0 mixes the fused branch's images.
     """
 
-    method: str = limited("crt", choices=METHODS)
+    stage2_method: str = limited("crt", choices=METHODS)
     tau: float = limited(1.0, low=0)
     smooth_head: float = limited(0.4, low=0, high=1)
     smooth_tail: float = limited(0.1, low=0, high=1)
@@ -133,10 +133,10 @@ class Stage2(_Training):
 
     def __post_init__(self):
         super().__post_init__()
-        if self.method == "tau" and self.fusion_ratio:
+        if self.stage2_method == "tau" and self.fusion_ratio:
             raise Error(f"method tau trains nothing, so there is nothing to fuse at ratio {self.fusion_ratio:g}; set fusion_ratio to 0")
-        if self.method in ("tau", "lws") and self.reinitialise_head:
-            raise Error(f"method {self.method} keeps the classifier of stage 1; set reinitialise_head to false, or method to crt")
+        if self.stage2_method in ("tau", "lws") and self.reinitialise_head:
+            raise Error(f"method {self.stage2_method} keeps the classifier of stage 1; set reinitialise_head to false, or stage2_method to crt")
 
 
 @dataclass(frozen=True)

@@ -120,7 +120,7 @@ def fit(
     start, dev = time.perf_counter(), torch.device(device or "cpu")
     if dev != bank.train.device:
         bank = dataclasses.replace(bank, train=bank.train.to(dev), lent=bank.lent.to(dev))
-    if config.method == "tau":
+    if config.stage2_method == "tau":
         weight, bias = (t.expand(len(ratios), len(seeds), *t.shape) for t in (tau_normalised(bank.weight, config.tau), torch.zeros_like(bank.bias)))
     elif dev.type == "cuda":
         weight, bias = _fit(bank, ratios, seeds, config, draws, dev, progress)
@@ -139,8 +139,8 @@ def fit(
 def _refuse(bank: Bank, ratios, config: Stage2) -> None:
     if why := methods.cannot_cache(config):
         raise Error(why)
-    methods.refuse(config.method, "linear" if bank.scale is None else "cosine")
-    if config.method == "tau" and any(ratios):
+    methods.refuse(config.stage2_method, "linear" if bank.scale is None else "cosine")
+    if config.stage2_method == "tau" and any(ratios):
         raise Error("method tau trains nothing, so there is nothing to fuse; its only ratio is 0")
 
 
@@ -151,7 +151,7 @@ def _fit(bank: Bank, ratios, seeds, config: Stage2, draws, dev, progress: bool) 
     weight = torch.cat([bank.weight, bank.bias[:, None]], 1).to(dev)
     weight = weight.expand(*pairs, -1, -1).reshape(-1, *weight.shape).clone()  # (P, C, D + 1)
     velocity = torch.zeros_like(weight)
-    scaled = _Scaled(bank, config, weight) if config.method in methods.LEARNED_SCALE else None
+    scaled = _Scaled(bank, config, weight) if config.stage2_method in methods.LEARNED_SCALE else None
     swapped = torch.tensor([int(r * d) for r in ratios], device=dev).view(-1, 1, 1)
     shares = torch.tensor(ratios, device=dev).view(-1, 1, 1, 1)  # (R, S, B, D + 1)
     with torch.inference_mode():
@@ -194,7 +194,7 @@ class _Scaled:
         self.config, self.scale = config, weight.new_ones(weight.shape[:2])
         self.pace = torch.zeros_like(self.scale)
         counts = torch.from_numpy(np.asarray(bank.counts)).to(weight.device)
-        soft = smoothing(counts, config.smooth_head, config.smooth_tail) if config.method == "mislas" else torch.zeros(len(counts))
+        soft = smoothing(counts, config.smooth_head, config.smooth_tail) if config.stage2_method == "mislas" else torch.zeros(len(counts))
         self.soft = soft.to(weight)  # (C,)
 
     def step(self, z, y, weight, velocity, lr: float, scale_lr: float) -> None:
@@ -205,7 +205,7 @@ class _Scaled:
         gradient = (self.scale.unsqueeze(1) * plain).softmax(2).sub_(given / plain.shape[2])
         gradient.scatter_add_(2, y, given - 1)
         on_scale = (gradient * plain).sum(1) / z.shape[1]
-        if config.method == "mislas":
+        if config.stage2_method == "mislas":
             velocity.mul_(config.momentum).add_(weight, alpha=config.stage2_weight_decay)
             velocity.baddbmm_((gradient * self.scale.unsqueeze(1)).mT, z, alpha=1 / z.shape[1])
             weight.sub_(velocity, alpha=lr)

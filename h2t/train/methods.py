@@ -29,14 +29,14 @@ def refuse(method: str, head: str) -> None:
     if head == "cosine" and method in (*LEARNED_SCALE, "tau"):
         raise Error(
             f"method {method} changes the lengths of the classifier's rows, which a cosine head ignores; "
-            f"use method crt, or a stage 1 with head linear"
+            f"use stage2_method crt, or a stage 1 with head linear"
         )
 
 
 def cannot_cache(config: Stage2) -> str:
     """Why the cached stage 2 cannot follow a recipe; empty where it can."""
-    if config.method not in CACHED:
-        return f"the cached stage 2 does not know method {config.method}; use {', '.join(CACHED)}, or the exact one (notebook 03)"
+    if config.stage2_method not in CACHED:
+        return f"the cached stage 2 does not know method {config.stage2_method}; use {', '.join(CACHED)}, or the exact one (notebook 03)"
     if config.stage2_mixup_alpha:
         return "the cached stage 2 cannot mix images, only features; set stage2_mixup_alpha to 0, or use the exact one (notebook 03)"
     return ""
@@ -47,11 +47,11 @@ def begin(model: nn.Module, config: Stage2) -> tuple[list[dict], list[float]]:
 
     Returns: the parameter groups to train, and the peak learning rate of each.
     """
-    if config.method not in LEARNED_SCALE:
+    if config.stage2_method not in LEARNED_SCALE:
         return [{"params": list(model.head.parameters())}], [config.stage2_lr]
     linear = model.head
     model.head = ScaledHead(linear)
-    if config.method == "lws":
+    if config.stage2_method == "lws":
         linear.requires_grad_(False)
         return [{"params": [model.head.scale]}], [config.scale_lr]
     return [{"params": list(linear.parameters())}, {"params": [model.head.scale]}], [config.stage2_lr, config.scale_lr]
@@ -62,9 +62,9 @@ def loss_of(config: Stage2, counts: torch.Tensor, generator: torch.Generator) ->
 
     Arguments: ``counts`` (C,) training images per class; ``generator`` of what the loss draws, on the CPU.
     """
-    if config.method == "gcl":  # the head's own scale stays 30, which moves confidences but no decision
+    if config.stage2_method == "gcl":  # the head's own scale stays 30, which moves confidences but no decision
         return lambda logits, labels: gcl(logits, labels, counts, generator=generator, scale=20.0, margin=0.1, gamma=1.0)
-    if config.method != "mislas":
+    if config.stage2_method != "mislas":
         return F.cross_entropy
     soft = {"smooth_head": config.smooth_head, "smooth_tail": config.smooth_tail}
     return lambda logits, labels: label_aware_smoothing(logits, labels, counts, **soft)
@@ -73,8 +73,8 @@ def loss_of(config: Stage2, counts: torch.Tensor, generator: torch.Generator) ->
 @torch.no_grad()
 def end(model: nn.Module, config: Stage2) -> None:
     """Leave a plain head behind: factors folded in, or the rows normalised where the method trains nothing."""
-    if config.method in LEARNED_SCALE:
+    if config.stage2_method in LEARNED_SCALE:
         model.head = model.head.folded()
-    elif config.method == "tau":
+    elif config.stage2_method == "tau":
         model.head.weight.copy_(tau_normalised(model.head.weight, config.tau))
         model.head.bias.zero_()  # as Kang et al. do: the biases belong to rows of the old lengths

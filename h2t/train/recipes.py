@@ -19,12 +19,12 @@ BSCE_CMO = Stage1(loss="bsce", mixup_alpha=0.0, cmo_probability=0.5)
 DR = Stage2(fusion_ratio=0.0, bn_statistics="balanced")
 DR_H2T = Stage2(fusion_ratio=0.25)
 DR_H2T_PAPER = Stage2(fusion_ratio=0.3)
-LWS = Stage2(method="lws", fusion_ratio=0.0, bn_statistics="balanced")
-LWS_H2T = Stage2(method="lws")
-TAU_NORM = Stage2(method="tau", fusion_ratio=0.0, bn_statistics="none")
+LWS = Stage2(stage2_method="lws", fusion_ratio=0.0, bn_statistics="balanced")
+LWS_H2T = Stage2(stage2_method="lws")
+TAU_NORM = Stage2(stage2_method="tau", fusion_ratio=0.0, bn_statistics="none")
 # batch size and weight decay as in its stage 1
 GCL_STAGE2 = Stage2(
-    method="gcl", fusion_ratio=0.0, fused_branch="effective_number", bn_statistics="none", stage2_mixup_alpha=1.0,
+    stage2_method="gcl", fusion_ratio=0.0, fused_branch="effective_number", bn_statistics="none", stage2_mixup_alpha=1.0,
     stage2_epochs=30, stage2_lr=0.002, stage2_weight_decay=2e-4, batch_size=64,
 )  # fmt: skip
 
@@ -32,7 +32,7 @@ GCL_STAGE2 = Stage2(
 def _mislas(smooth_head: float, smooth_tail: float, factor: float, bn_statistics: str) -> Stage2:
     """MiSLAS (Zhong et al. 2021): the classifier's rate is 0.1 times ``factor``; its stage 1 is ``CE_MIXUP_WD5``."""
     return Stage2(
-        method="mislas", smooth_head=smooth_head, smooth_tail=smooth_tail, stage2_lr=round(0.1 * factor, 6), scale_lr=0.1,
+        stage2_method="mislas", smooth_head=smooth_head, smooth_tail=smooth_tail, stage2_lr=round(0.1 * factor, 6), scale_lr=0.1,
         fused_branch="class_aware", bn_statistics=bn_statistics, fusion_ratio=0.0,
     )  # fmt: skip
 

@@ -43,7 +43,7 @@ def train_stage2(
     run, device = Run(run, create=False), stepping.pick_device(device)
     step, before = run.step(f"stage2-{variant}"), run.step("stage1")
     with run.lock():
-        methods.refuse(config.method, before.result["head"])
+        methods.refuse(config.stage2_method, before.result["head"])
         params = {**config.to_dict(), "stage1_weights": before.result["weights_sha256"]}
         if (done := step.begin(params, again, Stage2().to_dict())) is not None:
             return done
@@ -58,7 +58,7 @@ def train_stage2(
         counts = torch.from_numpy(data.train.counts).to(device)
         groups, peaks = methods.begin(model, config)
         optimizer = stepping.sgd(groups, 0.1, config.momentum, config.stage2_weight_decay)
-        epochs = 0 if config.method == "tau" else config.stage2_epochs
+        epochs = 0 if config.stage2_method == "tau" else config.stage2_epochs
         report = Report(step, data, run.params["groups"], epochs, config.eval_every, on_epoch)
         first = report.resume(model, optimizer) + 1
         name = f"stage 2 {variant}"
@@ -69,7 +69,7 @@ def train_stage2(
                 rates = [stage2_lr(epoch, config, peak) for peak in peaks]
                 stepping.set_lr(optimizer, *rates)
                 losses = _epoch(model, optimizer, train, labels, counts, centres, config, epoch)
-                stepping.check_finite(losses, epoch, (epoch - 1) * len(losses), name, "scale_lr" if config.method == "lws" else "stage2_lr")
+                stepping.check_finite(losses, epoch, (epoch - 1) * len(losses), name, "scale_lr" if config.stage2_method == "lws" else "stage2_lr")
                 row = report.epoch(epoch, rates[0], losses, time.perf_counter() - start, model, test, optimizer, config.precision)
                 bar.set_postfix_str(report.postfix(row))
             methods.end(model, config)
