@@ -15,3 +15,12 @@ def shared() -> Path:
     if not (folder / "data" / "cifar100.npz").exists():
         pytest.skip(f"real data are not at {folder} (set H2T_SHARED)")
     return folder
+
+
+SLOW_FIRST = ("test_notebooks", "test_sweep", "test_browser_explorer", "test_browser_00", "test_training", "test_explorer", "test_cluster", "test_losses")
+
+
+def pytest_collection_modifyitems(items) -> None:
+    """The files that take longest first, so that no core ends with one of them alone."""
+    rank = {name: k for k, name in enumerate(SLOW_FIRST)}
+    items.sort(key=lambda item: rank.get(item.path.stem, len(SLOW_FIRST)))

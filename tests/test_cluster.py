@@ -1,5 +1,6 @@
 """The same sweep on a Ray cluster: two simulated machines, one of which is lost."""
 
+import os
 import threading
 import time
 
@@ -11,6 +12,7 @@ from h2t.cluster import Cluster
 from h2t.pool import Pool
 from tests.test_sweep import found, recipe
 
+os.environ["RAY_ENABLE_UV_RUN_RUNTIME_ENV"] = "0"  # read on import; see h2t.cluster
 ray = pytest.importorskip("ray", reason="ray is not installed: uv sync --extra ray")
 
 
