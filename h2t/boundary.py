@@ -17,18 +17,34 @@ from h2t.errors import Error
 @dataclass(frozen=True)
 class Plane:
     """The plane of two pairwise boundaries: ``basis`` (2, D) orthonormal; ``before`` and ``after``, each ``(a (2,), b)``,
-    the lines a . x + b = 0, positive on the tail's side."""
+    the lines a . x + b = 0, positive on the tail's side; ``blocks`` of a feature that count at unit length (else 0)."""
 
     basis: np.ndarray
     before: tuple[np.ndarray, float]
     after: tuple[np.ndarray, float]
+    blocks: int = 0
 
     def project(self, z: np.ndarray) -> np.ndarray:
         """Coordinates (n, 2) of features (n, D)."""
-        return np.asarray(z, np.float64) @ self.basis.T
+        return seen(z, self.blocks) @ self.basis.T
 
 
-def pair(weight: np.ndarray, bias: np.ndarray, head: int, tail: int, scale: float | None = None) -> tuple[np.ndarray, float]:
+def seen(z: np.ndarray, blocks: int) -> np.ndarray:
+    """What a classifier's decisions are linear in: features (n, D) as they are, or, for several cosine experts, with each of
+    their ``blocks`` at unit length."""
+    z = np.asarray(z, np.float64)
+    if not blocks:
+        return z
+    parts = z.reshape(len(z), blocks, -1)
+    return (parts / np.linalg.norm(parts, axis=2, keepdims=True).clip(1e-12)).reshape(z.shape)
+
+
+def _blocks(scale: float | None, num_experts: int) -> int:
+    """A linear classifier takes features as they are; one cosine's decision does not depend on their length."""
+    return num_experts if scale is not None and num_experts > 1 else 0
+
+
+def pair(weight: np.ndarray, bias: np.ndarray, head: int, tail: int, scale: float | None = None, num_experts: int = 1) -> tuple[np.ndarray, float]:
     """What decides between two classes: d (D,) and b, positive for the tail.
 
     Arguments: ``weight`` (C, D) and ``bias`` (C,) of the classifier; ``scale`` None for a linear head; for a cosine head
@@ -42,17 +58,18 @@ def pair(weight: np.ndarray, bias: np.ndarray, head: int, tail: int, scale: floa
     if head == tail:
         raise Error(f"head and tail class are both {head}; choose two different classes")
     if scale is not None:
-        weight, bias = weight / np.linalg.norm(weight, axis=1, keepdims=True), np.zeros(len(weight))
+        weight, bias = seen(weight, _blocks(scale, num_experts)), np.zeros(len(weight))
+        weight = weight / np.linalg.norm(weight, axis=1, keepdims=True)
     return weight[tail] - weight[head], float(bias[tail] - bias[head])
 
 
-def plane(before, after, head: int, tail: int, scale: float | None = None) -> Plane:
+def plane(before, after, head: int, tail: int, scale: float | None = None, num_experts: int = 1) -> Plane:
     """The plane in which the boundaries of two classifiers between two classes are straight lines.
 
     Arguments: ``before`` and ``after`` each ``(weight (C, D), bias (C,))``; ``head`` and ``tail`` class indices;
-    ``scale`` of a cosine head, else None. Where both directions coincide the second axis is any other direction.
+    ``scale`` of a cosine head, else None; ``num_experts`` of which it is the mean. Where both directions coincide the second axis is any other direction.
     """
-    (d1, b1), (d2, b2) = (pair(*np_pair(c), head, tail, scale) for c in (before, after))
+    (d1, b1), (d2, b2) = (pair(*np_pair(c), head, tail, scale, num_experts) for c in (before, after))
     e1 = d1 / np.linalg.norm(d1)
     rest = d2 - (d2 @ e1) * e1
     if np.linalg.norm(rest) < 1e-9 * np.linalg.norm(d2):  # parallel: complete the basis with the smallest component's axis
@@ -61,7 +78,7 @@ def plane(before, after, head: int, tail: int, scale: float | None = None) -> Pl
     e2 = rest / np.linalg.norm(rest)
     e2 -= (e2 @ e1) * e1  # once more, against rounding
     basis = np.stack([e1, e2 / np.linalg.norm(e2)])
-    return Plane(basis, (basis @ d1, b1), (basis @ d2, b2))
+    return Plane(basis, (basis @ d1, b1), (basis @ d2, b2), _blocks(scale, num_experts))
 
 
 def np_pair(classifier) -> tuple[np.ndarray, np.ndarray]:
@@ -75,7 +92,7 @@ def tail_side(points: np.ndarray, line: tuple[np.ndarray, float]) -> np.ndarray:
     return points @ a + b > 0
 
 
-def pair_table(before, after, z: np.ndarray, labels: np.ndarray, heads, tails, scale: float | None = None):
+def pair_table(before, after, z: np.ndarray, labels: np.ndarray, heads, tails, scale: float | None = None, num_experts: int = 1):
     """How far each head-tail boundary moved, and what that won, for all pairs.
 
     ``moved`` is the shift of the boundary towards the head along the line between the two classes' mean features, in
@@ -87,7 +104,7 @@ def pair_table(before, after, z: np.ndarray, labels: np.ndarray, heads, tails, s
     """
     import pandas as pd
 
-    z, labels, rows = np.asarray(z, np.float64), np.asarray(labels), []
+    z, labels, rows = seen(z, _blocks(scale, num_experts)), np.asarray(labels), []
     of_class = {c: z[labels == c] for c in {*map(int, heads), *map(int, tails)}}
     for c, features in of_class.items():
         if not len(features):
@@ -97,7 +114,7 @@ def pair_table(before, after, z: np.ndarray, labels: np.ndarray, heads, tails, s
             mean_h, mean_t = of_class[h].mean(0), of_class[t].mean(0)
             crossing, shares = [], {}
             for name, classifier in (("before", before), ("after", after)):
-                d, b = pair(*np_pair(classifier), h, t, scale)
+                d, b = pair(*np_pair(classifier), h, t, scale, num_experts)
                 at_h, at_t = mean_h @ d + b, mean_t @ d + b
                 # where on the way from the head's mean (0) to the tail's (1) the score crosses zero
                 crossing.append(at_h / (at_h - at_t) if at_h != at_t else np.nan)

@@ -84,7 +84,7 @@ class Explorer:
 
     def logits(self, classifier) -> np.ndarray:
         """Test logits (T, C) of a classifier."""
-        return banking.classify(self.bank.test, *classifier, self.bank.scale).numpy()
+        return banking.classify(self.bank.test, *classifier, self.bank.scale, self.bank.num_experts).numpy()
 
     def accuracy(self, logits: np.ndarray) -> tuple[np.ndarray, dict[str, float | None]]:
         """Accuracy (%) by class (C,), and of the groups and all."""
@@ -107,7 +107,7 @@ class Explorer:
             second = samplers.epoch(recipe.fusing_branch, bank.labels, FUSED_SHOWN, g)
             views = torch.randint(bank.train.shape[0], (2, FUSED_SHOWN), generator=g)
             order = rng.torch_generator(recipe.seed, "explorer/mask")
-            masks = torch.stack([channel_mask(bank.num_features, recipe.fusion_ratio, order) for _ in range(FUSED_SHOWN)])
+            masks = torch.stack([channel_mask(bank.num_features, recipe.fusion_ratio, order, bank.num_experts) for _ in range(FUSED_SHOWN)])
             lent = lend(bank.lent[views[1], second], recipe.fusion, rng.torch_generator(recipe.seed, "explorer/noise"))
             z = bank.train[views[0], first]
             own = soft_share(z, bank.centres[state.tail]) if recipe.fusion == "soft" else None
@@ -125,7 +125,7 @@ class Explorer:
 
     def boundary(self, state: State) -> tuple[Plane, dict[str, np.ndarray]]:
         """The plane of stage 1's and the current boundary, and every set of points in it."""
-        drawn = plane(self.stage1, self.fit(state.recipe), state.head, state.tail, self.bank.scale)
+        drawn = plane(self.stage1, self.fit(state.recipe), state.head, state.tail, self.bank.scale, self.bank.num_experts)
         return drawn, {name: drawn.project(z) for name, z in self.points(state).items()}
 
     def embedding(self, state: State) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -11,20 +11,23 @@ from h2t.errors import Error
 FUSIONS = ("swap", "mixup", "noise", "zeros", "soft")
 
 
-def channel_mask(num_channels: int, fusion_ratio: float, generator: torch.Generator) -> torch.Tensor:
-    """Draw the channel mask M_p of one batch.
+def channel_mask(num_channels: int, fusion_ratio: float, generator: torch.Generator, num_experts: int = 1) -> torch.Tensor:
+    """Draw the channel mask M_p of one batch, for a model of several experts one after another.
 
     Source: Li et al., "Feature Fusion from Head to Tail for Long-Tailed Visual Recognition", AAAI 2024, section 3.2.
 
-    Arguments: ``num_channels`` D; ``fusion_ratio`` p in [0, 1]; ``generator`` on the CPU.
-    Returns: (D,) bool, True for the first int(p * D) channels of one random permutation.
+    Arguments: ``num_channels`` D; ``fusion_ratio`` p in [0, 1]; ``generator`` on the CPU;
+    ``num_experts`` K, whose blocks of D / K channels each have a permutation of their own.
+    Returns: (D,) bool, True for the first int(p * D / K) channels of each random permutation.
     Raises: ``h2t.Error`` for a ratio outside [0, 1].
     """
     if not 0.0 <= fusion_ratio <= 1.0:
         raise Error(f"fusion_ratio is {fusion_ratio}; it is a share of channels and must lie in [0, 1]")
-    mask = torch.zeros(num_channels, dtype=torch.bool)
-    mask[torch.randperm(num_channels, generator=generator)[: int(fusion_ratio * num_channels)]] = True
-    return mask
+    each = num_channels // num_experts
+    mask = torch.zeros(num_experts, each, dtype=torch.bool)
+    for row in mask:
+        row[torch.randperm(each, generator=generator)[: int(fusion_ratio * each)]] = True
+    return mask.flatten()
 
 
 def fuse(fused: torch.Tensor, fusing: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:

@@ -41,14 +41,14 @@ def by_hand(name, z, y, n):
         return -log_p([v + math.log(k) for v, k in zip(z, n, strict=True)]), 1.0
     if name == "la":
         return -log_p([v + math.log(k / sum(n)) for v, k in zip(z, n, strict=True)]), 1.0
-    if name == "ldam":
+    if name in ("ldam", "ride"):  # of one expert RIDE is LDAM
         margin = 0.5 * n[y] ** -0.25 / max(k**-0.25 for k in n)
         return -log_p([v - 30 * margin * (c == y) for c, v in enumerate(z)]), 1.0
     if name == "las":
         e = 0.1 + (0.4 - 0.1) * math.sin(math.pi / 2 * (n[y] - min(n)) / (max(n) - min(n)))
         logs = [v - max(z) - math.log(sum(math.exp(u - max(z)) for u in z)) for v in z]
         return -sum(((1 - e) * (c == y) + e / len(z)) * v for c, v in enumerate(logs)), 1.0
-    if name == "gcl":  # without its cloud
+    if name in ("gcl", "reslt"):  # without its cloud, of one branch
         return -log_p(z), 1.0
     raise AssertionError(f"no slow computation for {name}")
 

@@ -17,7 +17,10 @@ LOSSES = {  # name in recipes: the file, and the function in it
     "ldam": "ldam",
     "las": "label_aware_smoothing",
     "gcl": "gcl",
+    "ride": "ride",
+    "reslt": "reslt",
 }
+EXPERT_LOSSES = ("ride", "reslt")  # of logits (K, B, C), one set for each expert; the others take the model's answer (B, C)
 
 
 def loss_of(name: str) -> Callable:

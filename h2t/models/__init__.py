@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
+import functools
+
 import torch
 from torch import nn
 
 from h2t.errors import Error
 from h2t.models.cifar_resnet import CifarResNet
-from h2t.models.heads import HEADS
+from h2t.models.experts import ResltResNet, RideResNet
+from h2t.models.heads import HEADS, SharedHead
 
-BACKBONES = {f"resnet{depth}": depth for depth in (20, 32, 44, 56, 110)}
+# A name says everything: the depth, and for experts the method, their number and width.
+BACKBONES = {
+    **{f"resnet{depth}": functools.partial(CifarResNet, depth) for depth in (20, 32, 44, 56, 110)},
+    **{f"ride{k}_resnet{depth}{'' if width == 'full' else '_narrow'}": functools.partial(RideResNet, depth, k, width)
+       for depth in (20, 32) for k in (2, 3, 4) for width in ("full", "narrow")},
+    **{f"reslt_resnet{depth}": functools.partial(ResltResNet, depth) for depth in (20, 32)},
+}  # fmt: skip
 
 
 class Classifier(nn.Module):
@@ -46,10 +55,30 @@ def build(model: str, num_classes: int, *, head: str = "linear", in_channels: in
         raise Error(f"head is {head!r}; choose one of {', '.join(HEADS)}")
     generator = generator or torch.Generator().manual_seed(0)
     with torch.random.fork_rng(devices=[]):  # torch initialises on construction, from the global generator
-        backbone = CifarResNet(BACKBONES[model], in_channels)
-        network = Classifier(backbone, HEADS[head](backbone.num_features, num_classes))
+        backbone = BACKBONES[model](in_channels=in_channels)
+        network = Classifier(backbone, _head(model, head, backbone, num_classes))
     initialise(network, generator)
     return network
+
+
+def _head(model: str, head: str, backbone: nn.Module, num_classes: int) -> nn.Module:
+    if shares_head(model):
+        if head != "linear":
+            raise Error(f"model {model} has one linear classifier for all branches; use it with head linear, not {head}")
+        return SharedHead(backbone.num_features, num_classes, backbone.num_experts)
+    more = {"num_experts": backbone.num_experts} if head == "cosine" else {}
+    return HEADS[head](backbone.num_features, num_classes, **more)
+
+
+def num_experts(model: str) -> int:
+    """How many experts a model of that name has: blocks of its features, each with a channel permutation of its own."""
+    backbone = BACKBONES[model]
+    return backbone.args[1] if backbone.func is RideResNet else backbone.func.num_experts
+
+
+def shares_head(model: str) -> bool:
+    """Whether a model's experts have one classifier in common, so that its head is on file once."""
+    return model.startswith("reslt")
 
 
 def initialise(network: nn.Module, generator: torch.Generator) -> None:

@@ -34,7 +34,7 @@ class CifarResNet(nn.Module):
     Arguments: ``depth`` 6n + 2; ``in_channels`` 1 or 3. Images are (B, in_channels, H, W) with H, W >= 8.
     """
 
-    num_features = 64
+    num_features, num_experts = 64, 1
 
     def __init__(self, depth: int, in_channels: int = 3):
         super().__init__()

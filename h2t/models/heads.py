@@ -8,23 +8,55 @@ from torch import nn
 
 
 class CosineHead(nn.Module):
-    """Cosine classifier: scale * cos(z, w_c), no bias.
+    """Cosine classifier: scale * cos(z, w_c), no bias; of several experts the mean of such, each on its own block of z.
 
     Source: as in LDAM (Cao et al. 2019) and RIDE; scale 30.
 
-    Arguments: ``num_features`` D, ``num_classes``, ``scale`` the logit range.
+    Arguments: ``num_features`` of all experts, ``num_classes``, ``scale`` the logit range, ``num_experts`` K.
     """
 
-    def __init__(self, num_features: int, num_classes: int, scale: float = 30.0):
+    def __init__(self, num_features: int, num_classes: int, scale: float = 30.0, num_experts: int = 1):
         super().__init__()
         self.weight = nn.Parameter(torch.empty(num_classes, num_features))
-        self.scale = scale
+        self.scale, self.num_experts = scale, num_experts
 
     def reset(self, generator: torch.Generator) -> None:
         nn.init.kaiming_normal_(self.weight, generator=generator)
 
     def forward(self, z: torch.Tensor) -> torch.Tensor:
-        return self.scale * F.linear(F.normalize(z), F.normalize(self.weight))
+        return self.scale / self.num_experts * F.linear(unit(z, self.num_experts), unit(self.weight, self.num_experts))
+
+    def each(self, z: torch.Tensor) -> torch.Tensor:
+        """Logits of every expert, (K, B, classes); their mean is what ``forward`` returns."""
+        blocks = (unit(t, self.num_experts).unflatten(1, (self.num_experts, -1)) for t in (z, self.weight))
+        return self.scale * torch.einsum("bkd,ckd->kbc", *blocks)
+
+
+def unit(x: torch.Tensor, num_experts: int = 1) -> torch.Tensor:
+    """Vectors (..., K D) with each of their K blocks at length 1."""
+    if num_experts == 1:
+        return F.normalize(x, dim=-1)
+    return F.normalize(x.unflatten(-1, (num_experts, -1)), dim=-1).flatten(-2)
+
+
+class SharedHead(nn.Linear):
+    """One linear classifier for all K experts, whose logits are added up: sum_k (W z_k + b).
+
+    Source: ResLT (Cui et al. 2022), section 3.2.
+
+    Arguments: ``num_features`` of all experts, K D; ``num_classes``; ``num_experts`` K. ``weight`` is (classes, D).
+    """
+
+    def __init__(self, num_features: int, num_classes: int, num_experts: int):
+        super().__init__(num_features // num_experts, num_classes)
+        self.num_experts = num_experts
+
+    def forward(self, z: torch.Tensor) -> torch.Tensor:
+        return F.linear(z.unflatten(1, (self.num_experts, -1)).sum(1), self.weight, self.num_experts * self.bias)
+
+    def each(self, z: torch.Tensor) -> torch.Tensor:
+        """Logits of every expert, (K, B, classes); their sum is what ``forward`` returns."""
+        return F.linear(z.unflatten(1, (self.num_experts, -1)), self.weight, self.bias).movedim(1, 0)
 
 
 class ScaledHead(nn.Module):

@@ -22,7 +22,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from h2t import rng
+from h2t import models, rng
 from h2t.bar import bar as progress_bar
 from h2t.data import samplers
 from h2t.errors import Error
@@ -33,6 +33,7 @@ from h2t.train import step as stepping
 from h2t.train.config import Stage2
 from h2t.train.fit import Fits, classify, draw_all, fit
 from h2t.train.prepare import dataset, loaders
+from h2t.train.published import classifier_of
 from h2t.train.stage1 import load_model
 
 __all__ = ["Bank", "Fits", "bank_key", "build_bank", "classify", "draw_all", "fit", "fold", "open_bank"]
@@ -47,8 +48,9 @@ class Bank:
     ``train`` (V, N, D) float32, one row of views per training image, under the statistics of the fused branch; ``lent``
     (V, N, D) other views of the same images under those of the fusing branch; ``labels`` (N,); ``test`` (T, D) under the
     running statistics; ``test_labels`` (T,); ``counts`` (C,) training images per class; ``weight`` (C, D) and ``bias``
-    (C,) the classifier of stage 1; ``classes`` names; ``scheme`` of the groups; ``scale`` of a cosine head, None for a linear one; ``key`` what it was
-    made from; ``folder`` with the files, among them the backbone with the running statistics.
+    (C,) the classifier of stage 1; ``classes`` names; ``scheme`` of the groups; ``scale`` of a cosine head, None for a linear
+    one; ``key`` what it was made from; ``folder`` with the files, among them the backbone with the running statistics;
+    ``num_experts`` K, blocks of the D features; ``shared`` whether the blocks of a row of ``weight`` are one and the same.
     """
 
     train: torch.Tensor
@@ -65,10 +67,17 @@ class Bank:
     key: str
     bn_statistics: str
     folder: Any = None
+    num_experts: int = 1
+    shared: bool = False
 
     @property
     def num_features(self) -> int:
         return self.train.shape[2]
+
+    @property
+    def tied(self) -> int:
+        """How many blocks of a row of the classifier are one and the same."""
+        return self.num_experts if self.shared else 1
 
     @functools.cached_property
     def centres(self) -> torch.Tensor:
@@ -131,14 +140,15 @@ def open_bank(run: Run | str, config: Stage2, views: int | None = None) -> Bank:
         raise Error(f"run {run.path} has no feature bank for these settings; build it with `h2t bank {run.path}`")
     meta = json.loads((folder / "bank.json").read_text())
     train, lent = (torch.from_numpy(np.stack([np.load(p, mmap_mode="r") for p in have[kind][:views]])) for kind in (kinds[0], kinds[-1]))
-    weights = run.step("stage1").weights()
+    stage1 = run.step("stage1")
+    model, (weight, bias) = stage1.result["model"], map(torch.from_numpy, classifier_of(stage1))
     counts = np.array(meta["counts"])
-    weight = weights["head.weight"]
     return Bank(
         train=train, lent=lent, labels=torch.from_numpy(np.load(folder / "labels.npy")),
         test=torch.from_numpy(np.load(folder / "test.npy")), test_labels=torch.from_numpy(np.load(folder / "test_labels.npy")),
-        counts=counts, weight=weight, bias=weights.get("head.bias", torch.zeros(len(weight))), classes=tuple(meta["classes"]),
+        counts=counts, weight=weight, bias=bias, classes=tuple(meta["classes"]),
         scheme=meta["scheme"], scale=meta["scale"], key=key, bn_statistics=meta["bn_statistics"], folder=folder,
+        num_experts=models.num_experts(model), shared=models.shares_head(model),
     )  # fmt: skip
 
 

@@ -41,8 +41,10 @@ def save_variant(run: Run | str, bank: banking.Bank, classifier, config: Stage2,
     check_variant(variant)
     step, stage1 = run.step(f"stage2-{variant}"), run.step("stage1").result
     weight, bias = classifier
-    logits = banking.classify(bank.test, weight, bias, bank.scale)
+    logits = banking.classify(bank.test, weight, bias, bank.scale, bank.num_experts)
     weights = {f"backbone.{k}": v for k, v in load_file(bank.folder / "backbone.safetensors").items()}
+    if bank.shared:  # on file once
+        weight, bias = weight[:, : bank.num_features // bank.tied], bias / bank.tied
     weights |= {"head.weight": weight} if bank.scale is not None else {"head.weight": weight, "head.bias": bias}
     params = {**config.to_dict(), "stage1_weights": stage1["weights_sha256"], "cached": True, "views": bank.train.shape[0]}
     with run.lock():

@@ -13,13 +13,15 @@ from dataclasses import dataclass
 from typing import Any
 
 from h2t.errors import Error
-from h2t.losses import LOSSES
+from h2t.losses import EXPERT_LOSSES, LOSSES
 from h2t.train.fields import Config, limited
 
 SOURCES = ("digits", "cifar10", "cifar100", "npz", "folder", "lists")
-MODELS = ("resnet20", "resnet32", "resnet44", "resnet56", "resnet110")
+RESNETS = ("resnet20", "resnet32", "resnet44", "resnet56", "resnet110")
+RIDES = tuple(f"ride{k}_resnet{depth}{width}" for depth in (20, 32) for k in (2, 3, 4) for width in ("", "_narrow"))
+MODELS = (*RESNETS, *RIDES, "reslt_resnet20", "reslt_resnet32")
 METHODS = ("crt", "lws", "tau", "mislas", "gcl")
-COSINE_LOSSES = ("ldam", "gcl")
+COSINE_LOSSES = ("ldam", "gcl", "ride")
 BRANCHES = ("instance", "balanced", "class_aware", "reversed", "effective_number", "square_root")
 
 @dataclass(frozen=True)
@@ -69,12 +71,14 @@ class Stage1(_Training):
     plain training. ``loss`` is a name in ``h2t.losses.LOSSES``; after the share ``drw_from`` of the epochs its classes get
     class-balanced weights (deferred re-weighting; 1: never). ``cmo_probability`` is the share of batches into which CMO pastes
     patches of other images, drawn by ``cmo_branch`` (reversed: class probability ~ 1/n_c), except in the first 4 and the last
-    3 epochs. ``crop_padding`` in pixels; ``eval_every`` in epochs; ``precision`` auto is bf16 where the device computes it natively.
+    3 epochs. ``ride_diversity`` is lambda of loss ride, ``reslt_beta`` the branches' share of loss reslt. ``crop_padding`` in pixels; ``eval_every`` in epochs; ``precision`` auto is bf16 where the device computes it natively.
     """
 
     model: str = limited("resnet32", choices=MODELS)
     head: str = limited("linear", choices=("linear", "cosine"))
     loss: str = limited("ce", choices=tuple(LOSSES))
+    ride_diversity: float = limited(-0.2, high=0, low=-10)
+    reslt_beta: float = limited(0.995, low=0, high=1)
     drw_from: float = limited(1.0, low=0, high=1)
     mixup_alpha: float = limited(1.0, low=0)
     cmo_probability: float = limited(0.0, low=0, high=1)
@@ -93,6 +97,11 @@ class Stage1(_Training):
             raise Error("decay_at and lr_factors must be lists of one length, decay_at ascending")
         if self.loss in COSINE_LOSSES and self.head != "cosine":
             raise Error(f"loss {self.loss} sets margins between cosines; use it with head cosine")
+        if self.loss in EXPERT_LOSSES and not self.model.startswith(self.loss):
+            like = next(m for m in MODELS if m.startswith(self.loss) and m.endswith("resnet32"))
+            raise Error(f"loss {self.loss} is of several experts, which model {self.model} has not; use it with a model such as {like}")
+        if self.model.startswith("reslt") and self.head != "linear":
+            raise Error(f"model {self.model} has one linear classifier for all branches; use it with head linear, not {self.head}")
         if self.cmo_probability and self.mixup_alpha:
             raise Error("CMO and mixup both mix every image; set mixup_alpha to 0, or cmo_probability to 0")
         if self.nesterov and not self.momentum:

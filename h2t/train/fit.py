@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
-from torch import nn
 
 from h2t import metrics, rng
 from h2t.bar import bar as progress_bar
@@ -18,7 +17,7 @@ from h2t.data import samplers
 from h2t.errors import Error
 from h2t.fusion import blend, lend, soft_share
 from h2t.losses.label_aware_smoothing import smoothing
-from h2t.models.heads import tau_normalised
+from h2t.models.heads import tau_normalised, unit
 from h2t.train import methods
 from h2t.train import step as stepping
 from h2t.train.config import Stage2
@@ -41,7 +40,7 @@ class Fits:
 
     def logits(self, r: int = 0, s: int = 0) -> torch.Tensor:
         """Test logits (T, C) of one classifier."""
-        return classify(self.bank.test, self.weight[r, s], self.bias[r, s], self.bank.scale)
+        return classify(self.bank.test, self.weight[r, s], self.bias[r, s], self.bank.scale, self.bank.num_experts)
 
     def table(self):
         """Accuracy of every pair: a DataFrame with columns ratio, seed, group (many, medium, few, all), accuracy in %."""
@@ -71,11 +70,11 @@ class Fits:
         return out
 
 
-def classify(z: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor, scale: float | None) -> torch.Tensor:
-    """Logits of features ``z`` (..., D) under a linear (``scale`` None) or a cosine classifier."""
+def classify(z: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor, scale: float | None, num_experts: int = 1) -> torch.Tensor:
+    """Logits of features ``z`` (..., D) under a linear (``scale`` None) or a cosine classifier, of several experts the mean."""
     if scale is None:
         return z @ weight.mT + (bias.unsqueeze(-2) if bias.dim() > 1 else bias)
-    return scale * nn.functional.normalize(z, dim=-1) @ nn.functional.normalize(weight, dim=-1).mT
+    return scale / num_experts * unit(z, num_experts) @ unit(weight, num_experts).mT
 
 
 def draw_all(bank: Bank, config: Stage2, seeds) -> list[tuple]:
@@ -121,7 +120,8 @@ def fit(
     if dev != bank.train.device:
         bank = dataclasses.replace(bank, train=bank.train.to(dev), lent=bank.lent.to(dev))
     if config.stage2_method == "tau":
-        weight, bias = (t.expand(len(ratios), len(seeds), *t.shape) for t in (tau_normalised(bank.weight, config.tau), torch.zeros_like(bank.bias)))
+        weight = tau_normalised(bank.weight[:, : bank.num_features // bank.tied], config.tau).repeat(1, bank.tied)
+        weight, bias = (t.expand(len(ratios), len(seeds), *t.shape) for t in (weight, torch.zeros_like(bank.bias)))
     elif dev.type == "cuda":
         weight, bias = _fit(bank, ratios, seeds, config, draws, dev, progress)
     else:
@@ -148,11 +148,12 @@ def _fit(bank: Bank, ratios, seeds, config: Stage2, draws, dev, progress: bool) 
     """Weights (R, S, C, D) and biases (R, S, C) of ``fit``, one batched product for all pairs."""
     pairs, d = (len(ratios), len(seeds)), bank.num_features
     # the bias is one more weight of a feature that is always 1: half as many small operations a step
-    weight = torch.cat([bank.weight, bank.bias[:, None]], 1).to(dev)
+    # and where experts share a classifier it is trained on the sum of their features, whose 1s add up to their number
+    weight = torch.cat([bank.weight[:, : d // bank.tied], bank.bias[:, None] / bank.tied], 1).to(dev)
     weight = weight.expand(*pairs, -1, -1).reshape(-1, *weight.shape).clone()  # (P, C, D + 1)
     velocity = torch.zeros_like(weight)
     scaled = _Scaled(bank, config, weight) if config.stage2_method in methods.LEARNED_SCALE else None
-    swapped = torch.tensor([int(r * d) for r in ratios], device=dev).view(-1, 1, 1)
+    swapped = torch.tensor([int(r * (d // bank.num_experts)) for r in ratios], device=dev).view(-1, 1, 1)
     shares = torch.tensor(ratios, device=dev).view(-1, 1, 1, 1)  # (R, S, B, D + 1)
     with torch.inference_mode():
         for epoch in progress_bar(range(1, config.stage2_epochs + 1), "cached stage 2", unit="epoch", progress=progress):
@@ -164,6 +165,8 @@ def _fit(bank: Bank, ratios, seeds, config: Stage2, draws, dev, progress: bool) 
                 rows = slice(k, k + config.batch_size)
                 share = None if own is None else own[:, rows]
                 z = blend(zb[:, rows], zi[:, rows], masks[:, :, step], shares, config.fusion, share).flatten(0, 1)  # (P, B, D + 1)
+                if bank.shared:
+                    z = torch.cat([z[..., :-1].unflatten(-1, (bank.tied, -1)).sum(-2), bank.tied * z[..., -1:]], -1)
                 y = yb[:, rows].expand(len(ratios), -1, -1).reshape(len(weight), -1, 1)  # (P, B, 1)
                 if scaled:
                     scaled.step(z, y, weight, velocity, lr, stage2_lr(epoch, config, config.scale_lr))
@@ -173,7 +176,7 @@ def _fit(bank: Bank, ratios, seeds, config: Stage2, draws, dev, progress: bool) 
                     p.scatter_add_(2, y, p.new_full((1, 1, 1), -1.0).expand_as(y))
                     gradient = p.mT
                 else:
-                    gradient, z = _cosine_gradient(z[..., :-1], y, weight[..., :-1], bank.scale), None
+                    gradient, z = _cosine_gradient(z[..., :-1], y, weight[..., :-1], bank.scale, bank.num_experts), None
                 velocity.mul_(config.momentum).add_(weight, alpha=config.stage2_weight_decay)
                 if z is None:
                     velocity[..., :-1].add_(gradient)
@@ -183,8 +186,8 @@ def _fit(bank: Bank, ratios, seeds, config: Stage2, draws, dev, progress: bool) 
     if scaled:
         weight *= scaled.scale.unsqueeze(2)
     fitted = weight.reshape(*pairs, *weight.shape[1:]).cpu()
-    bias = fitted[..., -1] if bank.scale is None else bank.bias.expand(*pairs, -1)
-    return fitted[..., :-1].contiguous(), bias.contiguous()
+    bias = bank.tied * fitted[..., -1] if bank.scale is None else bank.bias.expand(*pairs, -1)
+    return fitted[..., :-1].repeat(1, 1, 1, bank.tied), bias.contiguous()
 
 
 class _Scaled:
@@ -221,16 +224,18 @@ def _draws(bank: Bank, config: Stage2, seed: int, epoch: int, labels):
         g = rng.torch_generator(seed, f"cached/{branch}", epoch)
         out += [samplers.epoch(sampler, labels, n, g), torch.randint(views, (n,), generator=g)]
     g, steps = rng.torch_generator(seed, "cached/mask", epoch), -(-n // config.batch_size)
-    # a channel's rank in a random order: it is swapped where the rank is below int(p D)
-    rank = torch.rand(steps, bank.num_features, generator=g).argsort(1).argsort(1)
-    return *out, rank
+    # a channel's rank in a random order of its expert: it is swapped where the rank is below int(p D)
+    order = torch.rand(steps, bank.num_features, generator=g).unflatten(1, (bank.num_experts, -1)).argsort(2)
+    return *out, order.argsort(2).flatten(1)
 
 
-def _cosine_gradient(z, y, weight, scale: float) -> torch.Tensor:
-    """d CE / d W of a cosine classifier: the gradient at the unit row, projected off it, over the row's length."""
-    length = weight.norm(dim=2, keepdim=True).clamp_min(1e-12)
-    unit, z = weight / length, nn.functional.normalize(z, dim=2)
-    p = (scale * z @ unit.mT).softmax(2)
+def _cosine_gradient(z, y, weight, scale: float, num_experts: int = 1) -> torch.Tensor:
+    """d CE / d W of a cosine classifier: the gradient at the unit row, projected off it, over the row's length, for the
+    block of each expert."""
+    z, blocks = unit(z, num_experts).unflatten(2, (num_experts, -1)), weight.unflatten(2, (num_experts, -1))
+    length = blocks.norm(dim=3, keepdim=True).clamp_min(1e-12)  # (P, C, K, 1)
+    rows, scale = blocks / length, scale / num_experts
+    p = (scale * z.flatten(2) @ rows.flatten(2).mT).softmax(2)
     p.scatter_add_(2, y, p.new_full((1, 1, 1), -1.0).expand_as(y))
-    g = scale * (p.mT @ z) / y.shape[1]
-    return (g - (g * unit).sum(2, keepdim=True) * unit) / length
+    g = (scale * (p.mT @ z.flatten(2)) / y.shape[1]).unflatten(2, (num_experts, -1))
+    return ((g - (g * rows).sum(3, keepdim=True) * rows) / length).flatten(2)

@@ -73,10 +73,9 @@ def _recognise(path: Path, weights: dict[str, torch.Tensor]) -> dict[str, Any]:
     head, stem = weights.get("head.weight"), weights.get("backbone.conv1.weight")
     if head is None or stem is None or head.dim() != 2 or stem.dim() != 4:
         raise Error(f"{path} holds another model ({known})")
-    blocks = len({k.split(".")[2] for k in weights if k.startswith("backbone.layer1.")})
-    name = f"resnet{6 * blocks + 2}"
+    name = _name(weights)
     if name not in models.BACKBONES:
-        raise Error(f"{path} holds another model: {blocks} blocks a stage ({known})")
+        raise Error(f"{path} holds another model: {name} ({known})")
     kind = {"model": name, "num_classes": head.shape[0], "in_channels": stem.shape[1]}
     want = models.build(name, kind["num_classes"], in_channels=kind["in_channels"]).state_dict()
     for k in {**want, **weights}:
@@ -85,6 +84,16 @@ def _recognise(path: Path, weights: dict[str, torch.Tensor]) -> dict[str, Any]:
             shapes = f"{None if b is None else tuple(b.shape)} where {name} has {None if a is None else tuple(a.shape)}"
             raise Error(f"{path} holds another model: {k} is {shapes} ({known})")
     return kind
+
+
+def _name(weights: dict[str, torch.Tensor]) -> str:
+    """The name of the model that tensors of these names would be."""
+    name = f"resnet{6 * len({k.split('.')[2] for k in weights if k.startswith('backbone.layer1.')}) + 2}"
+    last = weights.get("backbone.layer3.0.0.conv1.weight")
+    if last is not None:  # a stage for each expert
+        k = len({k.split(".")[2] for k in weights if k.startswith("backbone.layer3.")})
+        return f"ride{k}_{name}{'_narrow' if len(last) == 48 else ''}"
+    return f"reslt_{name}" if "backbone.conv2.weight" in weights else name
 
 
 def import_checkpoint(file: str | Path, run: Run | str, *, again: bool = False, device: str = "auto") -> dict[str, Any]:
@@ -172,7 +181,12 @@ def head_norms(step: Step) -> np.ndarray:
 
 
 def classifier_of(step: Step) -> tuple[np.ndarray, np.ndarray]:
-    """A step's classifier as (weight (C, D), bias (C,)), zeros where it has no bias."""
+    """A step's classifier as (weight (C, D), bias (C,)), zeros where it has no bias; one that
+    experts share is spread out over the features of all of them."""
     weights = step.weights()
-    weight = weights["head.weight"].numpy()
-    return weight, weights["head.bias"].numpy() if "head.bias" in weights else np.zeros(len(weight), np.float32)
+    weight = weights["head.weight"]
+    bias = weights.get("head.bias", torch.zeros(len(weight)))
+    if models.shares_head(step.result["model"]):  # sum_k (W z_k + b) is one classifier of all features
+        k = models.num_experts(step.result["model"])
+        weight, bias = weight.repeat(1, k), k * bias
+    return weight.numpy(), bias.numpy()

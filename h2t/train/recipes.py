@@ -14,6 +14,15 @@ LDAM_DRW = Stage1(loss="ldam", head="cosine", drw_from=0.8, lr_factors=(0.01, 0.
 GCL = Stage1(loss="gcl", head="cosine", batch_size=64)
 CE_CMO = Stage1(mixup_alpha=0.0, cmo_probability=0.5)
 BSCE_CMO = Stage1(loss="bsce", mixup_alpha=0.0, cmo_probability=0.5)
+# Deviation from RIDE's settings: no random rotation of 15 degrees. Narrow is its reduced width, of which its paper reports.
+_RIDE = dict(head="cosine", loss="ride", drw_from=0.8, lr_factors=(0.01, 0.0001), mixup_alpha=0.0, nesterov=True, stage1_weight_decay=5e-4)
+RIDE = Stage1(model="ride3_resnet32", ride_diversity=-0.2, **_RIDE)
+RIDE_NARROW = Stage1(model="ride3_resnet32_narrow", ride_diversity=-0.45, **_RIDE)
+# by imbalance factor
+RESLT = {
+    k: Stage1(model="reslt_resnet32", loss="reslt", reslt_beta=beta, mixup_alpha=0.0, nesterov=True, stage1_weight_decay=5e-4)
+    for k, beta in ((100, 0.995), (50, 0.99))
+}
 
 # Stage 2. Each can be had with H2T: set fusion_ratio, and bn_statistics to both.
 DR = Stage2(fusion_ratio=0.0, bn_statistics="balanced")

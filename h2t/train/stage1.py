@@ -14,7 +14,7 @@ import torch
 from h2t import models, rng
 from h2t.bar import bar as progress_bar
 from h2t.data import samplers
-from h2t.losses import loss_of
+from h2t.losses import EXPERT_LOSSES, loss_of
 from h2t.losses.class_balanced import class_weights
 from h2t.runs import Run
 from h2t.train import mixing
@@ -82,11 +82,14 @@ def _epoch(model, optimizer, train, labels, counts, config: Stage1, epoch: int) 
     loss_function, losses = loss_of(config.loss), []
     if "generator" in inspect.signature(loss_function).parameters:  # a loss that draws
         loss_function = functools.partial(loss_function, generator=rng.torch_generator(config.seed, "stage1/loss", epoch))
+    settings = {"ride": {"diversity": config.ride_diversity}, "reslt": {"beta": config.reslt_beta}}.get(config.loss, {})
+    loss_function = functools.partial(loss_function, **settings) if settings else loss_function
+    answer = (lambda x: model.head.each(model.backbone(x))) if config.loss in EXPERT_LOSSES else model
     model.train()
     batches = train.epoch(order, config.batch_size, rng.torch_generator(config.seed, "stage1/augment", epoch), config.flip)
     for x, y, other, share in mixing.stream(batches, steps, train, labels, config, epoch):  # x (B, C, H, W), y and other (B,)
         with stepping.autocast(train.device, config.precision):
-            logits = model(x)  # (B, classes)
+            logits = answer(x)  # (B, classes), or (experts, B, classes) for a loss of experts
         logits = logits.float()
         loss = loss_function(logits, y, counts, weight)
         if other is not None:

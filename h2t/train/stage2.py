@@ -33,7 +33,8 @@ def train_stage2(
     steps an epoch; one channel permutation per batch; the frozen backbone runs in train mode unless
     ``bn_statistics`` is "none", so each branch is normalised by its own batch and the running statistics follow the
     streams named there. Deviation: fusion is applied to the pooled features, which gives the same numbers (``fuse``).
-    Other methods than cross entropy on the whole classifier: ``h2t.train.methods``.
+    Of several experts each has a permutation of its own, and the loss is that of the model's answer, the mean (RIDE) or sum
+    (ResLT) of theirs. Other methods than cross entropy on the whole classifier: ``h2t.train.methods``.
 
     Arguments: ``run`` with a finished stage 1; ``config``; ``variant`` names the step, ``stage2-<variant>``; the rest
     as in ``train_stage1``. Returns: the content of result.json. Raises: ``h2t.Error`` as ``train_stage1`` does, and
@@ -105,7 +106,7 @@ def _epoch(model, optimizer, train, labels, counts, centres, config: Stage2, epo
             if second:
                 x_i, _ = next(fusing_stream)
                 z_i = features(model.backbone, x_i, batch_statistics=shift, update=config.bn_statistics == "both")
-                mask = channel_mask(z.shape[1], config.fusion_ratio, permutations).to(z.device, non_blocking=True)
+                mask = channel_mask(z.shape[1], config.fusion_ratio, permutations, model.backbone.num_experts).to(z.device, non_blocking=True)
                 own = soft_share(z, centres[y_b]) if centres is not None else None
                 z = blend(z, lend(z_i, config.fusion, noise), mask, config.fusion_ratio, config.fusion, own)
         logits = model.head(z.float())

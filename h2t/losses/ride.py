@@ -1,0 +1,37 @@
+"""The loss of RIDE: diverse experts."""
+
+import torch
+import torch.nn.functional as F
+
+from h2t.losses.ldam import ldam
+
+DIVERSITY, TEMPERED = -0.2, 0.05
+
+
+def temperatures(counts: torch.Tensor, factor: float = TEMPERED) -> torch.Tensor:
+    """Temperatures of classes: factor * C n_c / N + 1 - factor, over the largest. Returns: (C,) float64 in (0, 1]."""
+    n = counts.double()
+    t = factor * len(n) * n / n.sum() + 1 - factor
+    return t / t.max()
+
+
+def ride(
+    logits: torch.Tensor, labels: torch.Tensor, counts: torch.Tensor, weight: torch.Tensor | None = None,
+    *, diversity: float = DIVERSITY,
+) -> torch.Tensor:  # fmt: skip
+    """Every expert's LDAM loss, and what makes experts differ: diversity * T^2 KL(mean of experts || expert), added up.
+
+    Source: Wang et al. 2021 (RIDE), equations 2 and 3, with its released settings: the mean's distribution is a constant;
+    with ``weight`` (from ``drw_from`` on) temperatures are ``temperatures``, before that 1; T is their mean.
+
+    Arguments: ``logits`` (K, B, C) of the experts, from cosine heads, or (B, C) of one; the rest as ``cross_entropy``;
+    ``diversity`` lambda, below 0 (-0.45 at reduced width). Returns: a scalar.
+    """
+    experts = logits if logits.dim() == 3 else logits[None]
+    t = experts.new_ones(len(counts)) if weight is None else temperatures(counts).to(experts.dtype)
+    mean = F.softmax(experts.detach().mean(0) / t, 1)  # (B, C)
+    loss = experts.new_zeros(())
+    for own in experts:  # (B, C)
+        divergence = F.kl_div(F.log_softmax(own / t, 1), mean, reduction="batchmean")
+        loss = loss + ldam(own, labels, counts, weight) + diversity * t.mean() ** 2 * divergence
+    return loss

@@ -1,0 +1,60 @@
+"""Networks of several experts on one trunk: RIDE and ResLT. Their features lie side by side, one block of D for each expert."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from h2t.models.cifar_resnet import CifarResNet
+
+WIDTHS = {"full": (32, 64), "narrow": (24, 48)}  # channels of layers 2 and 3
+
+
+class RideResNet(nn.Module):
+    """A ResNet whose stem and first stage are shared and whose other stages exist once for each of K experts.
+
+    Source: Wang et al., "Long-tailed recognition by routing diverse distribution-aware experts", ICLR 2021, section 3, without
+    its routing (all experts answer). Parameters with 3 experts, a cosine head and 100 classes, ResNet-32: 1,362,064 at full
+    width, 783,856 narrow (a ResNet-32 itself has 470,004).
+
+    Arguments: ``depth`` 6n + 2; ``num_experts`` K; ``width`` full (D = 64) or narrow (D = 48); ``in_channels`` 1 or 3.
+    """
+
+    def __init__(self, depth: int, num_experts: int, width: str = "full", in_channels: int = 3):
+        super().__init__()
+        blocks, (middle, last) = (depth - 2) // 6, WIDTHS[width]
+        self.num_experts, self.num_features = num_experts, num_experts * last
+        self.conv1 = nn.Conv2d(in_channels, 16, 3, 1, 1, bias=False)
+        self.bn1 = nn.BatchNorm2d(16)
+        self.layer1 = CifarResNet._stage(16, 16, blocks, 1)
+        self.layer2 = nn.ModuleList(CifarResNet._stage(16, middle, blocks, 2) for _ in range(num_experts))
+        self.layer3 = nn.ModuleList(CifarResNet._stage(middle, last, blocks, 2) for _ in range(num_experts))
+
+    def maps(self, x: torch.Tensor) -> torch.Tensor:
+        x = self.layer1(F.relu(self.bn1(self.conv1(x)), inplace=True))  # (B, 16, H, W)
+        return torch.cat([last(middle(x)) for middle, last in zip(self.layer2, self.layer3, strict=True)], 1)  # (B, K D, H/4, W/4)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.maps(x).mean((2, 3))  # (B, K D)
+
+
+class ResltResNet(CifarResNet):
+    """A ResNet whose last maps go through three branches, a 1x1 convolution, BN and ReLU each, for a classifier they share.
+
+    Source: Cui et al., "ResLT: residual learning for long-tailed recognition", TPAMI 2022, section 3.2. Interpretation: the
+    paper draws the branches as one convolution with a BN each; it is taken as 1x1 from D to D channels. Parameters with 100
+    classes, ResNet-32: 482,676.
+
+    Arguments: as ``CifarResNet``.
+    """
+
+    num_experts, num_features = 3, 3 * 64
+
+    def __init__(self, depth: int, in_channels: int = 3):
+        super().__init__(depth, in_channels)
+        self.conv2 = nn.Conv2d(64, self.num_features, 1, bias=False)
+        self.bn2 = nn.BatchNorm2d(self.num_features)
+
+    def maps(self, x: torch.Tensor) -> torch.Tensor:
+        return F.relu(self.bn2(self.conv2(super().maps(x))), inplace=True)  # (B, 3 D, H/4, W/4)
