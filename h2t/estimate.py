@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from pathlib import Path
 from statistics import mean
 
@@ -74,7 +75,8 @@ def _guess(job: Job, base: dict, threads: int) -> float | None:
 
 def _forward(model: str, pixels: int) -> float:
     """Floating-point operations of one image through a CIFAR ResNet: 69 million multiply-adds for ResNet-32 at 32 x 32."""
-    depth = int("".join(c for c in model if c.isdigit()) or 32)
+    found = re.search(r"(?:resnet|^)(\d+)", model)  # experts: as many networks, less what they share
+    depth = int(found.group(1)) if found else 32
     return 2 * 69e6 * (depth - 2) / 30 * (pixels / 32) ** 2
 
 
