@@ -74,7 +74,7 @@ def sweep(recipe, pairs, jobs, address, gpus, books, plain, dry_run):
     if address:
         from h2t.cluster import Cluster
 
-        pool = Cluster(address, jobs, gpus, notebooks=not plain)
+        pool = Cluster(address, jobs, gpus)
     else:
         from h2t.pool import Pool
 

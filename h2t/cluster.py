@@ -24,7 +24,7 @@ class Cluster:
     threads, for each. Raises: ``h2t.Error`` where there is no such cluster, or where it has no machine for such a job.
     """
 
-    def __init__(self, address: str = "auto", jobs: int = 0, gpus_per_run: float | None = None, notebooks: bool = True, cpus_per_run: int = 1):
+    def __init__(self, address: str = "auto", jobs: int = 0, gpus_per_run: float | None = None, cpus_per_run: int = 1):
         # under `uv run` Ray would pack the project and build an environment for every worker, for minutes; all machines have h2t
         os.environ.setdefault("RAY_ENABLE_UV_RUN_RUNTIME_ENV", "0")
         try:

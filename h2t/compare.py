@@ -200,7 +200,7 @@ def overview(root: str | Path) -> str:
     """
     from h2t.table import table
 
-    rows = grouped(table(root))
+    rows = grouped(table(root, save=False))
     lines = [["test accuracy, %", "runs", "many", "medium", "few", "all", "ECE"]]
     for (setting, group), part in summary(rows, ("many", "medium", "few", "all", "ECE")).groupby(["setting", "group"], sort=False):
         cells = ["empty" if np.isnan(m) else f"{m:.2f}" + ("" if np.isnan(s) else f" ± {s:.2f}") for m, s in zip(part["mean"], part["std"], strict=True)]

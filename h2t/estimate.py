@@ -9,6 +9,7 @@ from pathlib import Path
 from statistics import mean
 
 from h2t.jobs import Job
+from h2t.progress import spell
 from h2t.train import config
 
 PER_CORE = 35e9  # floating-point operations a second of a convolution, fp32, one core of a server of 2020
@@ -32,7 +33,7 @@ def estimate(plan, pool) -> str:
         chain[job.name] = s + max((chain.get(n, 0) for n in job.needs), default=0)
     total = max(sum(seconds) / pool.slots, max(chain.values()))
     rests = "from the runs that are done" if all(j.kind in known for j in left) else "a rule of thumb, right to a factor of three"
-    return f"{_words(total)} ({rests}; {pool})"
+    return f"about {spell(max(total, 1))} ({rests}; {pool})"
 
 
 def _history(plan) -> dict[str, list[float]]:
@@ -79,9 +80,3 @@ def _forward(model: str, pixels: int) -> float:
     depth = int(found.group(1)) if found else 32
     return 2 * 69e6 * (depth - 2) / 30 * (pixels / 32) ** 2
 
-
-def _words(seconds: float) -> str:
-    if seconds < 90:
-        return f"about {max(seconds, 1):.0f} s"
-    hours = seconds / 3600
-    return f"about {60 * hours:.0f} min" if hours < 1.5 else f"about {hours:.0f} h" if hours < 48 else f"about {hours / 24:.0f} days"

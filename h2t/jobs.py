@@ -16,6 +16,7 @@ from typing import Any
 
 from h2t.errors import Error
 from h2t.files import link
+from h2t.plots.style import STEPS
 from h2t.runs import Run, Step, write_json, write_yaml
 from h2t.train import config
 
@@ -24,9 +25,6 @@ PRELOAD = ("torch", "torch._dynamo", "h2t.train.stage2", "h2t.train.published", 
 PRELOAD_NOTEBOOKS = ("matplotlib.pyplot", "h2t.plots", "h2t.inline", "h2t.notebooks", "h2t.widgets", "h2t.train.cached", "IPython.display")
 
 OWN = ("job.json", "recipe.yaml", "done.json", "failed.json", "log.txt")  # files of a run that speak of its job, not of its data
-
-STEPS = {"stage1": "stage 1", "dr": "DR", "dr-both": "DR, BN sees both", "h2t": "H2T"}  # as progress shows them
-STEPS |= {f"stage2-{name}": text for name, text in STEPS.items() if name != "stage1"}
 
 
 @dataclass(frozen=True)
@@ -54,7 +52,10 @@ class Job:
     @property
     def label(self) -> str:
         """What a person calls it: the run's name, or for shared work what it is and of which values."""
-        return self.name if self.kind == "run" else STEPS.get(Path(self.name).name.rpartition("-")[0], self.name) + self.of
+        if self.kind == "run":
+            return self.name
+        step = "stage1" if self.kind == "stage1" else f"stage2-{self.parameters['variant']}"
+        return STEPS.get(step, step) + self.of
 
     @property
     def key(self) -> str:
@@ -69,11 +70,6 @@ class Job:
     def recorded(self) -> dict[str, Any]:
         """The parameters with which its run was begun; empty where it was not."""
         return _read(self.run, "job.json").get("parameters", {})
-
-    @property
-    def failure(self) -> dict[str, Any]:
-        """Why it failed last time: message, notebook, traceback; empty where it did not."""
-        return _read(self.run, "failed.json")
 
 
 def key_of(parameters: dict[str, Any]) -> str:
@@ -112,13 +108,18 @@ def _recorded(job: Job) -> None:
         _wait_for(run)
         _perform(job, run)
     except BaseException as e:
-        message = str(e) if isinstance(e, Error) else f"{type(e).__name__}: {e}"
-        failed = {"message": message, "notebook": str(getattr(e, "notebook", "")), "traceback": traceback.format_exc()}
+        message, notebook = _reason(e)
+        failed = {"message": message, "notebook": notebook, "traceback": traceback.format_exc()}
         with contextlib.suppress(Error, OSError):  # where the disk is full this cannot be written either
             write_json(run.path / "failed.json", failed)
         raise
     books = [Path(b).stem for b in job.notebooks]
     write_json(run.path / "done.json", {"key": job.key, "kind": job.kind, "notebooks": books, "seconds": round(time.time() - start, 3)})
+
+
+def _reason(e: BaseException) -> tuple[str, str]:
+    """Why a job failed, and the executed notebook that shows it, if one does."""
+    return str(e) if isinstance(e, Error) else f"{type(e).__name__}: {e}", str(getattr(e, "notebook", ""))
 
 
 def _wait_for(run: Run, seconds: float = 30) -> None:
@@ -207,8 +208,7 @@ def child(job: Job, environment: dict[str, str], threads: int, pipe) -> None:
         perform(job)
         pipe.send(("done", "", ""))
     except BaseException as e:
-        message = str(e) if isinstance(e, Error) else f"{type(e).__name__}: {e}"
-        pipe.send(("failed", message, str(getattr(e, "notebook", ""))))
+        pipe.send(("failed", *_reason(e)))
 
 
 def die_with_parent() -> None:

@@ -86,7 +86,7 @@ def check(parameters: dict[str, Any], notebooks: list[Path]) -> None:
             fits = isinstance(value, want | int if want is float else want) and (want is bool or not isinstance(value, bool))
             if not fits:
                 raise Error(f"{name} is {value!r} ({type(value).__name__}); notebook parameters declare it as {known[name]}")
-    config.check(parameters, also=known)
+    config.check(complete(parameters, notebooks), also=known)  # with their defaults: some values do not go together
 
 
 def load_recipe(recipe: str | Path, overrides: dict[str, Any]) -> tuple[dict[str, Any], list[Path]]:
@@ -117,7 +117,7 @@ def run_recipe(parameters: dict[str, Any], notebooks: list[Path], *, again: bool
         todo = [nb for nb in notebooks if not done(run, nb, parameters)]
         # one cell more each: papermill injects the parameters
         with _bar(run, sum(len(code_cells(nb)) + 1 for nb in todo), progress) as (advance, say):
-            engine = _counting(advance)
+            engine = counting(advance)
             for nb in todo:
                 say(nb.stem)
                 execute(run, nb, parameters, engine)
@@ -134,17 +134,18 @@ def _package() -> str:
     return hashlib.sha256("\0".join(p.read_text(encoding="utf-8") for p in sources).encode()).hexdigest()
 
 
-def _key(notebook: Path, parameters: dict[str, Any]) -> str:
-    parts = [s for _, s in code_cells(notebook)] + [_package()]
+def _key(notebook: Path, parameters: dict[str, Any], reads: str) -> str:
+    parts = [s for _, s in code_cells(notebook)] + [_package(), reads]
     own = {k: v for k, v in _own(notebook, parameters).items() if k != "run"}  # a run may be moved, or taken over by another
     parts.append(json.dumps(own, sort_keys=True, default=str))
     return hashlib.sha256("\0".join(parts).encode()).hexdigest()
 
 
-def done(run: Run, notebook: Path, parameters: dict[str, Any]) -> bool:
-    """Whether a run holds the finished copy of a notebook as it is, with these parameters."""
+def done(run: Run, notebook: Path, parameters: dict[str, Any], reads: str = "") -> bool:
+    """Whether a run holds the finished copy of a notebook as it is, with these parameters; ``reads`` stands for what else it
+    depends on, such as a hash of a table."""
     mark = run.path / "notebooks" / f"{notebook.stem}.done"
-    return mark.exists() and mark.read_text() == _key(notebook, parameters)
+    return mark.exists() and mark.read_text() == _key(notebook, parameters, reads)
 
 
 def _forget(run: Run) -> None:
@@ -156,10 +157,10 @@ def _forget(run: Run) -> None:
         (run.path / "split.json").unlink(missing_ok=True)
 
 
-def execute(run: Run, notebook: Path, parameters: dict[str, Any], engine) -> None:
+def execute(run: Run, notebook: Path, parameters: dict[str, Any], engine, reads: str = "") -> None:
     """Execute one notebook into a run, by papermill. Call under ``run.lock("notebooks")``.
 
-    Arguments: ``engine`` a papermill engine. Raises: ``h2t.Error`` with the notebook's own message where a cell fails; its
+    Arguments: ``engine`` a papermill engine; ``reads`` as in ``done``. Raises: ``h2t.Error`` with the notebook's own message where a cell fails; its
     ``notebook`` is the executed copy, which shows where.
     """
     pm = papermill()
@@ -167,7 +168,7 @@ def execute(run: Run, notebook: Path, parameters: dict[str, Any], engine) -> Non
     out = run.path / "notebooks" / notebook.name
     part = out.with_suffix(".part.ipynb")
     out.parent.mkdir(exist_ok=True)
-    own = {**_own(notebook, parameters), "run": str(run.path)}
+    own = _own(notebook, parameters) | ({"run": str(run.path)} if "run" in declared(notebook) else {})
     for attempt in (1, 2):
         try:
             pm.execute_notebook(
@@ -186,7 +187,7 @@ def execute(run: Run, notebook: Path, parameters: dict[str, Any], engine) -> Non
             if attempt == 2:
                 raise Error(f"the kernel of {notebook.name} died twice (out of memory?); {part} shows how far it came") from None
     part.replace(out)
-    write_atomic(out.with_suffix(".done"), _key(notebook, parameters).encode())
+    write_atomic(out.with_suffix(".done"), _key(notebook, parameters, reads).encode())
 
 
 def _explain(e, out: Path) -> str:
@@ -205,7 +206,7 @@ def papermill():
     return papermill
 
 
-def _counting(advance: Callable[[], None]):
+def counting(advance: Callable[[], None]):
     """papermill's own engine, which also calls ``advance`` after every code cell."""
     base = papermill().engines.NBClientEngine
 

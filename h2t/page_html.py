@@ -99,6 +99,7 @@ def index(rows, pages: dict[str, Path], problems: list[str], root: str) -> str:
     per_run = {name: part for name, part in rows.groupby("run", sort=True)}
     varying = [c for c in (*SETTING, *METHOD, *SEEDS) if c in rows and rows.drop_duplicates(["run", c])[c].nunique() > 1]
     varying = [c for c in varying if rows.groupby("run")[c].nunique().max() == 1 or c in ("fusion_ratio", "seed")]
+    varying = [c for c in varying if not (c.startswith("stage1_") and c[7:] in varying and (rows[c] == rows[c[7:]]).all())]
     methods = sorted(rows["method"].unique(), key=step_order)
     links = {}
     for page in pages:

@@ -16,12 +16,9 @@ from multiprocessing.connection import wait
 
 from h2t.errors import Error
 from h2t.jobs import PRELOAD, PRELOAD_NOTEBOOKS, Job, child
+from h2t.runs import cores
 
 DIED = "died"
-
-
-def cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def gpus() -> list[str]:
@@ -50,8 +47,6 @@ class Pool:
     whether the jobs execute any. Raises: ``h2t.Error`` where more is asked for than there is.
     """
 
-    where = "this machine"
-
     def __init__(self, jobs: int = 0, gpus_per_run: float | None = None, notebooks: bool = True):
         found = gpus()
         if jobs < 0:
@@ -78,7 +73,7 @@ class Pool:
 
     def __str__(self) -> str:
         each = "a GPU" if self.gpus else f"{self.threads} thread{'s' * (self.threads > 1)}"
-        return f"{self.slots} at a time on {self.where}, {each} each"
+        return f"{self.slots} at a time on this machine, {each} each"
 
     @property
     def free(self) -> int:

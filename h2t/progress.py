@@ -7,7 +7,8 @@ import sys
 import time
 
 from h2t.errors import Error
-from h2t.jobs import STEPS, Job
+from h2t.jobs import Job
+from h2t.plots.style import STEPS
 from h2t.runs import Run
 
 EVERY = 60  # seconds between two states in the log
@@ -96,12 +97,16 @@ def state(job: Job) -> str:
             return f"{STEPS.get(step.name, step.name)}: begun"
         left = (epochs - rows[-1]["epoch"]) * sum(r["seconds"] + r.get("eval_seconds", 0) for r in rows) / len(rows)
         top1 = next((f", test top-1 {r['top1']:.1f} %" for r in reversed(rows) if r.get("top1") is not None), "")
-        return f"{STEPS.get(step.name, step.name)}: epoch {rows[-1]['epoch']}/{epochs}{top1}, {_time(left)} left"
+        return f"{STEPS.get(step.name, step.name)}: epoch {rows[-1]['epoch']}/{epochs}{top1}, {spell(left)} left"
     return "data, notebooks and figures"
 
 
-def _time(seconds: float) -> str:
-    return f"{seconds:.0f} s" if seconds < 90 else f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
+def spell(seconds: float) -> str:
+    """A duration as one says it."""
+    hours = seconds / 3600
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{60 * hours:.0f} min" if hours < 1.5 else f"{hours:.1f} h" if hours < 10 else f"{hours:.0f} h" if hours < 48 else f"{hours / 24:.0f} days"
 
 
 def _result(job: Job) -> str:

@@ -16,7 +16,7 @@ from typing import Any
 from h2t import notebooks, page_html
 from h2t.errors import Error
 from h2t.files import write_atomic
-from h2t.runs import resolve, write_json
+from h2t.runs import Run, resolve, write_json
 from h2t.table import find, table
 
 BOOK = "06_compare_runs"
@@ -71,33 +71,12 @@ def _check_out(root: Path, out: Path) -> None:
 
 def _compare(root: Path, book: Path, given: dict[str, Any], progress: bool) -> Path:
     """Execute notebook 06, unless the table, the notebook, the package and the parameters are those of last time."""
-    out = root / "notebooks" / book.name
-    parts = [(root / "table.csv").read_bytes(), book.read_bytes(), json.dumps(given, sort_keys=True, default=str).encode()]
-    parts += [p.read_bytes() for p in sorted(Path(__file__).parent.rglob("*.py"))]
-    key, mark = hashlib.sha256(b"\0".join(parts)).hexdigest(), out.with_suffix(".done")
-    if out.exists() and mark.exists() and mark.read_text() == key:
-        return out
-    pm = _papermill()
-    out.parent.mkdir(exist_ok=True)
-    part = out.with_suffix(".part.ipynb")
-    try:
-        pm.execute_notebook(book, part, given, progress_bar=progress, cwd=str(Path.cwd()), kernel_name="python3")
-    except pm.PapermillExecutionError as e:
-        part.replace(out)
-        if e.ename == "Error":  # h2t.Error: its message says what to do
-            raise Error(str(e.evalue)) from None
-        raise Error(f"{e.ename} in cell {e.exec_count} of {out.name}: {e.evalue}\nThe executed copy is {out}") from None
-    part.replace(out)
-    write_atomic(mark, key.encode())
-    return out
-
-
-def _papermill():
-    try:
-        import papermill
-    except ImportError:
-        raise Error("papermill is not installed, so notebook 06 cannot run; `pip install papermill`") from None
-    return papermill
+    run, reads = Run(root), hashlib.sha256((root / "table.csv").read_bytes()).hexdigest()
+    with run.lock("notebooks"):
+        if not notebooks.done(run, book, given, reads):
+            with _bar(len(notebooks.code_cells(book)) + 1, progress, BOOK) as advance:
+                notebooks.execute(run, book, given, notebooks.counting(lambda: advance(1)), reads)
+    return root / "notebooks" / book.name
 
 
 def _render(sources: dict[str, Path], out: Path, root: Path, advance: Callable) -> dict[str, str]:
@@ -143,11 +122,11 @@ def _title(root: Path, source: Path) -> str:
 
 
 @contextlib.contextmanager
-def _bar(total: int, progress: bool):
-    """A bar over pages. Yields: a function that goes on by a number of them and says what is being made."""
+def _bar(total: int, progress: bool, what: str = "pages"):
+    """A bar over cells or pages. Yields: a function that goes on by a number of them and says what is being made."""
     from tqdm import tqdm
 
-    with tqdm(total=total, desc="pages", disable=not progress, bar_format="{l_bar}{bar:20}| {n_fmt}/{total_fmt} {elapsed}{postfix}") as bar, warnings.catch_warnings():
+    with tqdm(total=total, desc=what, disable=not progress, bar_format="{l_bar}{bar:20}| {n_fmt}/{total_fmt} {elapsed}{postfix}") as bar, warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of nbconvert, about pictures without an alternative text
 
         def advance(n: int, say: str = "") -> None:

@@ -37,7 +37,7 @@ def reproduce(root: str | Path):
     from h2t.table import table
 
     root = resolve(root)
-    steps = table(root)
+    steps = table(root, save=False)
     steps = steps[(steps["num_classes"] == 100) & (steps["model"] == "resnet32") & (steps["profile"] == "exponential") & ~steps["cached"].astype(bool)]
     rows = []
     for step in steps.to_dict("records"):

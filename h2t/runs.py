@@ -266,7 +266,7 @@ def environment(device: str | None = None) -> dict[str, Any]:
         "platform": platform.platform(),
         "packages": {p: _version(p) for p in ("torch", "torchvision", "numpy", "scikit-learn", "safetensors")},
         "cpu": _cpu_name(),
-        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "cores": cores(),
         "time": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
     }
     torch = sys.modules.get("torch")
@@ -274,6 +274,11 @@ def environment(device: str | None = None) -> dict[str, Any]:
         record["threads"] = torch.get_num_threads()
         record["device"] = torch.cuda.get_device_name() if device and device.startswith("cuda") else "cpu"
     return record
+
+
+def cores() -> int:
+    """The processor cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def revision() -> str | None:

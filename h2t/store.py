@@ -29,6 +29,7 @@ class Store:
 
     def __init__(self, url: str, scratch: Path | None = None):
         self.url = url.rstrip("/")
+        self._pushed: dict[str, tuple[int, int]] = {}  # what this machine has put there: name to size and time
         try:
             import fsspec
         except ImportError:
@@ -45,11 +46,12 @@ class Store:
         base = os.environ.get("H2T_SCRATCH") or Path(tempfile.gettempdir()) / f"h2t-{os.getuid() if hasattr(os, 'getuid') else 'user'}"
         self.scratch = scratch or Path(base) / hashlib.sha256(self.url.encode()).hexdigest()[:12]
 
-    def sizes(self) -> dict[str, int]:
-        """All files in the store, by name relative to it, with their bytes."""
+    def sizes(self, name: str = "") -> dict[str, int]:
+        """The files of a run in the store, of all if ``name`` is empty, by name relative to the store, with their bytes."""
         self._fs.invalidate_cache()
         with contextlib.suppress(FileNotFoundError):
-            return {f[len(self._path) :].lstrip("/"): about["size"] for f, about in self._fs.find(self._path, detail=True).items()}
+            found = self._fs.find(f"{self._path}/{name}".rstrip("/"), detail=True)
+            return {f[len(self._path) :].lstrip("/"): about["size"] for f, about in found.items()}
         return {}
 
     def pull(self, name: str = "", only: tuple[str, ...] = ()) -> None:
@@ -57,7 +59,7 @@ class Store:
 
         Arguments: ``name`` of the run, all if empty; ``only`` files of these names.
         """
-        wanted = {f: n for f, n in self.sizes().items() if (not name or f.startswith(f"{name}/")) and (not only or Path(f).name in only)}
+        wanted = {f: n for f, n in self.sizes(name).items() if not only or Path(f).name in only}
         for file in sorted(wanted, key=lambda f: Path(f).name in MARKS):
             place = self.scratch / file
             if place.exists() and place.stat().st_size == wanted[file] and place.name not in GROWING:
@@ -69,10 +71,16 @@ class Store:
             os.replace(part, place)
 
     def push(self, name: str) -> None:
-        """Copy a run from the scratch folder to the store, marks of being done last."""
+        """Make the store's copy of a run that of the scratch folder: what is new or has changed goes there, marks of being done
+        last, and what is gone here, such as the reason of an earlier failure, is removed there."""
         files = [f for f in (self.scratch / name).rglob("*") if f.is_file() and not f.name.startswith(".") and not f.name.endswith(TEMPORARY)]
         for file in sorted(files, key=lambda f: (f.name in MARKS, f.name == "done.json")):
-            there = f"{self._path}/{file.relative_to(self.scratch).as_posix()}"
+            part = file.relative_to(self.scratch).as_posix()
+            there = f"{self._path}/{part}"
+            with contextlib.suppress(FileNotFoundError):
+                status = file.stat()
+                if self._pushed.get(part) == (stamp := (status.st_size, status.st_mtime_ns)):
+                    continue
             with self._said("write", there):
                 try:
                     self._fs.makedirs(there.rpartition("/")[0], exist_ok=True)
@@ -80,6 +88,12 @@ class Store:
                 except FileNotFoundError:
                     if file.exists():  # else it was removed since it was listed
                         raise
+                    continue
+            self._pushed[part] = stamp
+        here = {f.relative_to(self.scratch).as_posix() for f in files}
+        with self._said("clear", name):
+            for gone in self.sizes(name).keys() - here:
+                self._fs.rm_file(f"{self._path}/{gone}")
 
     @contextlib.contextmanager
     def following(self, name: str) -> Iterator[None]:

@@ -213,7 +213,7 @@ def sweep(plan: Plan, pool=None, *, progress: bool = True) -> Outcome:
             stack.enter_context(run.lock("sweep"))
         except Error:
             raise Error(f"a sweep is at work in {plan.root} already; wait for it, or choose another folder with `-p run FOLDER`") from None
-        plan = Plan(**{**plan.__dict__, "todo": _todo(plan.jobs)})  # another sweep may have finished some since
+        plan = replace(plan, todo=_todo(plan.jobs))  # another sweep may have finished some since
         stack.callback(pool.close)
         write_json(plan.root / "sweep.json", {"recipe": plan.recipe, "axes": list(plan.axes), "points": list(plan.points)})
         board = stack.enter_context(Board(plan, pool, progress))

@@ -25,6 +25,16 @@ def stage2_config(**changes) -> Stage2:
     return Stage2(**{**TINY2, **changes})
 
 
+def stop_after(epochs: int):
+    """An ``on_epoch`` callback that interrupts training once so many epochs are done."""
+
+    def stop(rows):
+        if len(rows) == epochs:
+            raise KeyboardInterrupt
+
+    return stop
+
+
 def same_weights(a, b) -> bool:
     """Whether two steps hold bit-for-bit equal tensors."""
     x, y = a.weights(), b.weights()

@@ -6,10 +6,11 @@ import shutil
 from pathlib import Path
 
 import numpy as np
+import pytest
 import yaml
 from safetensors.numpy import save_file
 
-from h2t import Data, Stage1, Stage2, metrics
+from h2t import Data, Stage1, Stage2, metrics, runs
 from h2t.train.config import variants
 
 COUNTS = np.array([200, 150, 60, 30, 10, 5])
@@ -85,3 +86,16 @@ def sweep(root: Path, seeds=5, ratios=(0.3,), factors=(50.0,), **how) -> Path:
                 run = make_run(root / f"if{factor:g}" / f"p{ratio:g} s{seed}", seed, imbalance_factor=factor, ratio=ratio, **how)
                 adopt(shared, run, "stage1", "stage2-dr", "stage2-dr-both")
     return root
+
+
+@pytest.fixture(scope="module")
+def many(tmp_path_factory):
+    root = sweep(tmp_path_factory.mktemp("many"), seeds=5, ratios=(0.1, 0.3), factors=(10.0, 50.0))
+    return root, runs.table(root, save=False)
+
+
+@pytest.fixture(scope="module")
+def single(tmp_path_factory):
+    root = tmp_path_factory.mktemp("single")
+    make_run(root / "r")
+    return root, runs.table(root, save=False)

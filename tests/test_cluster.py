@@ -36,7 +36,7 @@ def test_a_sweep_goes_on_when_a_machine_is_lost(machines, tmp_path):
     second = machines.add_node(num_cpus=1)
     machines.wait_for_nodes()
     plan = sweeping.plan(recipe(tmp_path / "there", seed=[0, 1], fusion_ratio=0.3), books=None)
-    pool = Cluster(machines.address, notebooks=False)
+    pool = Cluster(machines.address)
     assert pool.slots == 2 and str(pool) == "2 at a time on 2 machines of a Ray cluster, 1 CPU each"
 
     def lose():

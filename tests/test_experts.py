@@ -20,7 +20,7 @@ from h2t.train.config import Stage2
 from h2t.train.published import classifier_of
 from h2t.train.schedule import stage2_lr
 from h2t.train.stage1 import load_model
-from tests.helpers import digits_run, same_weights, stage1_config, stage2_config
+from tests.helpers import digits_run, same_weights, stage1_config, stage2_config, stop_after
 
 COUNTS = torch.tensor([100_000, 5_000, 120, 7, 1])
 KINDS = {"ride": dict(model="ride2_resnet20_narrow", loss="ride", head="cosine"), "reslt": dict(model="reslt_resnet20", loss="reslt")}
@@ -122,7 +122,7 @@ def slow_reslt(logits, labels, weight, beta):
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 @pytest.mark.parametrize("weighted", [False, True])
-@pytest.mark.parametrize(("name", "slow", "extra"), [("ride", slow_ride, {"diversity": -0.45}), ("reslt", slow_reslt, {"beta": 0.9})])
+@pytest.mark.parametrize(("name", "slow", "extra"), [("ride", slow_ride, {"ride_diversity": -0.45}), ("reslt", slow_reslt, {"reslt_beta": 0.9})])
 def test_losses_of_experts_are_those_of_a_slow_loop(name, slow, extra, weighted, dtype):
     for seed in range(3):
         z = (5 * torch.randn(3, 6, 5, generator=gen(seed), dtype=torch.float64)).to(dtype).requires_grad_()
@@ -161,13 +161,8 @@ def test_stage1_stage2_and_their_model_fit_together(trained, tmp_path):
     run = shutil.copytree(trained, tmp_path / "run")
     config = stage2_config(fusion_ratio=0.3, stage2_epochs=2)
     train_stage2(run, config, "h2t", progress=False)
-
-    def stop(rows):
-        if len(rows) == 1:
-            raise KeyboardInterrupt
-
     with pytest.raises(KeyboardInterrupt):
-        train_stage2(run, config, "parts", progress=False, on_epoch=stop)
+        train_stage2(run, config, "parts", progress=False, on_epoch=stop_after(1))
     train_stage2(run, config, "parts", progress=False)
     assert same_weights(Run(run).step("stage2-h2t"), Run(run).step("stage2-parts"))
     model = load_model(run, "stage2-h2t", "cpu")

@@ -148,6 +148,8 @@ def test_a_run_without_its_earlier_step_says_which_one_is_missing(tmp_path):
         (["compare_ratios", "[0.0, 1.5]"], "compare_ratios is 1.5; it must be in [0, 1]"),
         (["compare_ratios", "[]"], "compare_ratios is empty; name at least one ratio, or set compare_seeds to 0"),
         (["views", "0"], "views is 0; it must be at least 1"),
+        (["stage2_method", "mislas", "-p", "head", "cosine"], "method mislas changes the lengths of the classifier's rows"),
+        (["stage2_method", "gcl"], "method gcl lowers cosines"),
     ],
 )
 def test_bad_parameters_are_refused_before_any_work(tmp_path, pairs, message):

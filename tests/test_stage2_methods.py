@@ -18,7 +18,7 @@ from h2t.train.config import Stage2
 from h2t.train.published import classifier_of
 from h2t.train.schedule import stage2_lr
 from h2t.train.stage1 import load_model
-from tests.helpers import digits_run, same_weights, stage1_config, stage2_config
+from tests.helpers import digits_run, same_weights, stage1_config, stage2_config, stop_after
 from tests.test_bank import toy
 
 
@@ -131,13 +131,8 @@ def test_the_exact_method_equals_an_independent_loop_and_ends_as_a_plain_head(tr
 def test_an_interrupted_method_ends_bit_for_bit_as_if_undisturbed(run, method, ratio):
     config = stage2_config(stage2_method=method, fusion_ratio=ratio)
     train_stage2(run, config, "whole", progress=False)
-
-    def stop(rows):
-        if len(rows) == 2:
-            raise KeyboardInterrupt
-
     with pytest.raises(KeyboardInterrupt):
-        train_stage2(run, config, "parts", progress=False, on_epoch=stop)
+        train_stage2(run, config, "parts", progress=False, on_epoch=stop_after(2))
     assert Run(run).step("stage2-parts").load_checkpoint()["epoch"] == 2
     train_stage2(run, config, "parts", progress=False)
     assert same_weights(Run(run).step("stage2-whole"), Run(run).step("stage2-parts"))
@@ -257,13 +252,8 @@ def test_the_second_stage_of_gcl(tmp_path):
     train_stage1(run, stage1_config(loss="gcl", head="cosine", stage1_epochs=2), progress=False)
     config = stage2_config(stage2_method="gcl", fused_branch="effective_number", bn_statistics="none", stage2_mixup_alpha=1.0, fusion_ratio=0.25)
     train_stage2(run, config, "whole", progress=False)
-
-    def stop(rows):
-        if len(rows) == 1:
-            raise KeyboardInterrupt
-
     with pytest.raises(KeyboardInterrupt):
-        train_stage2(run, config, "parts", progress=False, on_epoch=stop)
+        train_stage2(run, config, "parts", progress=False, on_epoch=stop_after(1))
     train_stage2(run, config, "parts", progress=False)
     assert same_weights(Run(run).step("stage2-whole"), Run(run).step("stage2-parts"))
     assert load_model(run, "stage2-whole", "cpu").head.scale == 30.0

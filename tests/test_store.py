@@ -49,6 +49,22 @@ def test_a_half_finished_run_is_copied_both_ways_and_a_finished_one_once(tmp_pat
     assert store.sizes() == {} and other.pull() is None
 
 
+def test_what_has_not_changed_stays_and_what_is_gone_goes(tmp_path, monkeypatch):
+    store = Store(f"file://{tmp_path}/bucket", tmp_path / "one")
+    run = tmp_path / "one" / "a"
+    run.mkdir(parents=True)
+    (run / "weights").write_bytes(b"w")
+    (run / "failed.json").write_text("{}")
+    store.push("a")
+    assert set(store.sizes("a")) == {"a/weights", "a/failed.json"}
+    (run / "failed.json").unlink()
+    (run / "done.json").write_text("{}")
+    put, names = store._fs.put_file, []
+    monkeypatch.setattr(store._fs, "put_file", lambda here, there, **how: (names.append(there.rpartition("/")[2]), put(here, there, **how)))
+    store.push("a")
+    assert names == ["done.json"] and set(store.sizes("a")) == {"a/weights", "a/done.json"}
+
+
 @pytest.mark.parametrize(("url", "message"), [("nothing://bucket", "cannot reach nothing://bucket"), ("file:///proc/none/x", "cannot write")])
 def test_a_store_that_cannot_be_used_is_named(url, message, tmp_path):
     (tmp_path / "a").mkdir()

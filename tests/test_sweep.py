@@ -157,6 +157,7 @@ def test_a_failure_is_named_and_the_others_go_on(tmp_path):
     outputs = [o for c in cells for o in c.get("outputs", [])]
     assert any("image/png" in o.get("data", {}) for o in outputs) and not any(o["output_type"] == "error" for o in outputs)
     assert any("Test accuracy is" in "".join(o.get("text", "")) for o in outputs)
+    assert not any("epoch/s" in "".join(o.get("text", "")) for o in outputs)  # no bars where nobody watches
     assert list(Run(good).results()) == ["stage1", "stage2-dr", "stage2-dr-both", "stage2-h2t"]
     # notebook 02 is left as it is when it is asked for again, and its later neighbour is made up for
     stamp = (good / "notebooks" / "02_stage1.ipynb").stat().st_mtime_ns
@@ -197,7 +198,7 @@ def test_a_second_sweep_on_a_root_says_so(tmp_path):
 )
 def test_bad_sweeps_are_refused_before_anything_runs(tmp_path, changes, options, message):
     result = cli("sweep", recipe(tmp_path, **changes), *options)
-    assert result.exit_code == 2 and f"Error: {message}" in result.output or message in result.output, result.output
+    assert result.exit_code == 2 and message in result.output, result.output
     assert not (tmp_path / "root").exists()
 
 

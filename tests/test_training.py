@@ -268,15 +268,16 @@ train_stage1({str(run)!r}, stage1_config(), progress=False)
 
 def test_a_loss_that_turns_nan_stops_with_the_step_and_keeps_the_last_good_checkpoint(tmp_path, monkeypatch):
     run, _ = digits_run(tmp_path / "run")
+    from h2t.losses import loss_of
     from h2t.train import stage1
 
-    real, calls = stage1.loss_of("ce"), [0]
+    real, calls = loss_of("ce"), [0]
 
     def broken(logits, labels, counts, weight):
         calls[0] += 1
         return real(logits, labels, counts) * (float("nan") if calls[0] > 14 else 1)
 
-    monkeypatch.setattr(stage1, "loss_of", lambda name: broken)
+    monkeypatch.setattr(stage1, "bound", lambda *given: broken)
     steps = -(-len(dataset(Run(run)).train) // 64)
     with pytest.raises(Error, match=rf"stage 1 diverged: the loss is nan at step 15 \(epoch {14 // steps + 1}, .*lower stage1_lr"):
         train_stage1(run, stage1_config(mixup_alpha=0.0), progress=False)

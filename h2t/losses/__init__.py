@@ -1,12 +1,14 @@
 """Losses, one idea per file: a function of (logits, labels, counts, weight). A new one is a file and a line here.
 
 ``weight`` (C,) or None is the deferred re-weighting of the training loop (DRW, Cao et al. 2019); a batch's mean is then the
-weighted one, as in ``torch.nn.functional.cross_entropy``. A loss that draws has a keyword ``generator``, and the training loop
-gives it one of its own for every epoch.
+weighted one, as in ``torch.nn.functional.cross_entropy``. What else a loss takes are keywords: one named
+like a parameter of stage 1 gets its value, and ``generator``, of a loss that draws, one of its own for every epoch.
 """
 
+import functools
 import importlib
-from collections.abc import Callable
+import inspect
+from collections.abc import Callable, Mapping
 
 LOSSES = {  # name in recipes: the file, and the function in it
     "ce": "cross_entropy",
@@ -26,3 +28,11 @@ EXPERT_LOSSES = ("ride", "reslt")  # of logits (K, B, C), one set for each exper
 def loss_of(name: str) -> Callable:
     """The loss function of a name in ``LOSSES``."""
     return getattr(importlib.import_module(f"h2t.losses.{LOSSES[name]}"), LOSSES[name])
+
+
+def bound(name: str, settings: Mapping, generator) -> Callable:
+    """A loss as a function of (logits, labels, counts, weight), its keywords taken from ``settings`` by name."""
+    function = loss_of(name)
+    given = {**settings, "generator": generator}
+    keywords = [k for k, p in inspect.signature(function).parameters.items() if p.kind is p.KEYWORD_ONLY and k in given]
+    return functools.partial(function, **{k: given[k] for k in keywords})

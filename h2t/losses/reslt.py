@@ -14,14 +14,14 @@ def members(counts: torch.Tensor) -> torch.Tensor:
 
 def reslt(
     logits: torch.Tensor, labels: torch.Tensor, counts: torch.Tensor, weight: torch.Tensor | None = None,
-    *, beta: float = BETA,
+    *, reslt_beta: float = BETA,
 ) -> torch.Tensor:  # fmt: skip
     """beta times the branches' cross entropy, each on the images of its classes, and (1 - beta) times that of their sum.
 
     Source: Cui et al. 2022 (ResLT), equations 2 to 4: branches on all classes, those from the 35th and from the 70th of 100 by size,
     pooled: the sum over all images of all branches, over their number. beta 0.995 at imbalance factor 100, 0.99 at 50.
 
-    Arguments: ``logits`` (K, B, C) of the branches, K <= 3, or (B, C) of one; the rest as ``cross_entropy``. Returns: a scalar.
+    Arguments: ``logits`` (K, B, C) of the branches, K <= 3, or (B, C) of one; the rest as ``cross_entropy``; ``reslt_beta`` beta. Returns: a scalar.
     """
     branches = logits if logits.dim() == 3 else logits[None]
     k, b, c = branches.shape
@@ -29,4 +29,4 @@ def reslt(
     count = members(counts)[:k, labels] * image  # (K, B)
     each = F.cross_entropy(branches.reshape(-1, c), labels.repeat(k), reduction="none").view(k, b)
     whole = F.cross_entropy(branches.sum(0), labels, reduction="none")
-    return beta * (count * each).sum() / count.sum() + (1 - beta) * (image * whole).sum() / image.sum()
+    return reslt_beta * (count * each).sum() / count.sum() + (1 - reslt_beta) * (image * whole).sum() / image.sum()

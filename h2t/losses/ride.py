@@ -17,7 +17,7 @@ def temperatures(counts: torch.Tensor, factor: float = TEMPERED) -> torch.Tensor
 
 def ride(
     logits: torch.Tensor, labels: torch.Tensor, counts: torch.Tensor, weight: torch.Tensor | None = None,
-    *, diversity: float = DIVERSITY,
+    *, ride_diversity: float = DIVERSITY,
 ) -> torch.Tensor:  # fmt: skip
     """Every expert's LDAM loss, and what makes experts differ: diversity * T^2 KL(mean of experts || expert), added up.
 
@@ -25,7 +25,7 @@ def ride(
     with ``weight`` (from ``drw_from`` on) temperatures are ``temperatures``, before that 1; T is their mean.
 
     Arguments: ``logits`` (K, B, C) of the experts, from cosine heads, or (B, C) of one; the rest as ``cross_entropy``;
-    ``diversity`` lambda, below 0 (-0.45 at reduced width). Returns: a scalar.
+    ``ride_diversity`` lambda, below 0 (-0.45 at reduced width). Returns: a scalar.
     """
     experts = logits if logits.dim() == 3 else logits[None]
     t = experts.new_ones(len(counts)) if weight is None else temperatures(counts).to(experts.dtype)
@@ -33,5 +33,5 @@ def ride(
     loss = experts.new_zeros(())
     for own in experts:  # (B, C)
         divergence = F.kl_div(F.log_softmax(own / t, 1), mean, reduction="batchmean")
-        loss = loss + ldam(own, labels, counts, weight) + diversity * t.mean() ** 2 * divergence
+        loss = loss + ldam(own, labels, counts, weight) + ride_diversity * t.mean() ** 2 * divergence
     return loss

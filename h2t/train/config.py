@@ -21,6 +21,7 @@ RESNETS = ("resnet20", "resnet32", "resnet44", "resnet56", "resnet110")
 RIDES = tuple(f"ride{k}_resnet{depth}{width}" for depth in (20, 32) for k in (2, 3, 4) for width in ("", "_narrow"))
 MODELS = (*RESNETS, *RIDES, "reslt_resnet20", "reslt_resnet32")
 METHODS = ("crt", "lws", "tau", "mislas", "gcl")
+LEARNED_SCALE = ("lws", "mislas")  # methods of stage 2 with a learned factor per class
 COSINE_LOSSES = ("ldam", "gcl", "ride")
 BRANCHES = ("instance", "balanced", "class_aware", "reversed", "effective_number", "square_root")
 
@@ -186,6 +187,19 @@ def check(parameters: dict[str, Any], also: typing.Collection[str] = ()) -> None
             )
     for step in STEPS:
         step.of(parameters)
+    if "head" in parameters and "stage2_method" in parameters:  # both stages are asked for: said before the first is trained
+        check_method(parameters["stage2_method"], parameters["head"])
+
+
+def check_method(method: str, head: str) -> None:
+    """Refuse a method of stage 2 that makes no sense on stage 1's kind of head. Raises ``h2t.Error``."""
+    if method == "gcl" and head != "cosine":
+        raise Error("method gcl lowers cosines; use a stage 1 with head cosine (and loss gcl)")
+    if head == "cosine" and method in (*LEARNED_SCALE, "tau"):
+        raise Error(
+            f"method {method} changes the lengths of the classifier's rows, which a cosine head ignores; "
+            f"use stage2_method crt, or a stage 1 with head linear"
+        )
 
 
 def variants(config: Stage2) -> dict[str, Stage2]:

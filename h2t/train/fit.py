@@ -20,7 +20,7 @@ from h2t.losses.label_aware_smoothing import smoothing
 from h2t.models.heads import tau_normalised, unit
 from h2t.train import methods
 from h2t.train import step as stepping
-from h2t.train.config import Stage2
+from h2t.train.config import LEARNED_SCALE, Stage2, check_method
 from h2t.train.schedule import stage2_lr
 
 if TYPE_CHECKING:
@@ -139,7 +139,7 @@ def fit(
 def _refuse(bank: Bank, ratios, config: Stage2) -> None:
     if why := methods.cannot_cache(config):
         raise Error(why)
-    methods.refuse(config.stage2_method, "linear" if bank.scale is None else "cosine")
+    check_method(config.stage2_method, "linear" if bank.scale is None else "cosine")
     if config.stage2_method == "tau" and any(ratios):
         raise Error("method tau trains nothing, so there is nothing to fuse; its only ratio is 0")
 
@@ -152,7 +152,7 @@ def _fit(bank: Bank, ratios, seeds, config: Stage2, draws, dev, progress: bool) 
     weight = torch.cat([bank.weight[:, : d // bank.tied], bank.bias[:, None] / bank.tied], 1).to(dev)
     weight = weight.expand(*pairs, -1, -1).reshape(-1, *weight.shape).clone()  # (P, C, D + 1)
     velocity = torch.zeros_like(weight)
-    scaled = _Scaled(bank, config, weight) if config.stage2_method in methods.LEARNED_SCALE else None
+    scaled = _Scaled(bank, config, weight) if config.stage2_method in LEARNED_SCALE else None
     swapped = torch.tensor([int(r * (d // bank.num_experts)) for r in ratios], device=dev).view(-1, 1, 1)
     shares = torch.tensor(ratios, device=dev).view(-1, 1, 1, 1)  # (R, S, B, D + 1)
     with torch.inference_mode():

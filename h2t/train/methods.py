@@ -12,25 +12,12 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from h2t.errors import Error
 from h2t.losses.gcl import gcl
 from h2t.losses.label_aware_smoothing import label_aware_smoothing
 from h2t.models.heads import ScaledHead, tau_normalised
-from h2t.train.config import Stage2
+from h2t.train.config import LEARNED_SCALE, Stage2
 
-LEARNED_SCALE = ("lws", "mislas")  # methods with a learned factor per class
 CACHED = ("crt", "lws", "tau", "mislas")  # methods that the cached stage 2 knows
-
-
-def refuse(method: str, head: str) -> None:
-    """Raise ``h2t.Error`` where a method of stage 2 makes no sense on stage 1's kind of head."""
-    if method == "gcl" and head != "cosine":
-        raise Error("method gcl lowers cosines; use a stage 1 with head cosine (and loss gcl)")
-    if head == "cosine" and method in (*LEARNED_SCALE, "tau"):
-        raise Error(
-            f"method {method} changes the lengths of the classifier's rows, which a cosine head ignores; "
-            f"use stage2_method crt, or a stage 1 with head linear"
-        )
 
 
 def cannot_cache(config: Stage2) -> str:

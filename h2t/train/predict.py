@@ -6,9 +6,9 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
-from tqdm.auto import tqdm
 
 from h2t import metrics
+from h2t.bar import bar as progress_bar
 from h2t.data.decode import read_image
 from h2t.data.files import SUFFIXES
 from h2t.data.loader import Resident
@@ -52,7 +52,7 @@ def predict(run: Run | str, images: str | Path, step: str = "", *, device: str =
             return str(e)
 
     rows = []
-    with ThreadPoolExecutor() as pool, tqdm(total=len(paths), desc="predicting", unit="image", disable=not progress) as bar:
+    with ThreadPoolExecutor() as pool, progress_bar(total=len(paths), desc="predicting", unit="image", progress=progress) as bar:
         for start in range(0, len(paths), CHUNK):
             part = paths[start : start + CHUNK]
             read_in = list(pool.map(read, part))

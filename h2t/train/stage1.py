@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import functools
-import inspect
 import time
 from collections.abc import Callable
 from typing import Any
@@ -14,7 +12,7 @@ import torch
 from h2t import models, rng
 from h2t.bar import bar as progress_bar
 from h2t.data import samplers
-from h2t.losses import EXPERT_LOSSES, loss_of
+from h2t.losses import EXPERT_LOSSES, bound
 from h2t.losses.class_balanced import class_weights
 from h2t.runs import Run
 from h2t.train import mixing
@@ -79,11 +77,7 @@ def _epoch(model, optimizer, train, labels, counts, config: Stage1, epoch: int) 
     steps = -(-len(labels) // config.batch_size)
     deferred = epoch > config.drw_from * config.stage1_epochs
     weight = class_weights(counts).float() if deferred else None
-    loss_function, losses = loss_of(config.loss), []
-    if "generator" in inspect.signature(loss_function).parameters:  # a loss that draws
-        loss_function = functools.partial(loss_function, generator=rng.torch_generator(config.seed, "stage1/loss", epoch))
-    settings = {"ride": {"diversity": config.ride_diversity}, "reslt": {"beta": config.reslt_beta}}.get(config.loss, {})
-    loss_function = functools.partial(loss_function, **settings) if settings else loss_function
+    loss_function, losses = bound(config.loss, vars(config), rng.torch_generator(config.seed, "stage1/loss", epoch)), []
     answer = (lambda x: model.head.each(model.backbone(x))) if config.loss in EXPERT_LOSSES else model
     model.train()
     batches = train.epoch(order, config.batch_size, rng.torch_generator(config.seed, "stage1/augment", epoch), config.flip)

@@ -16,7 +16,7 @@ from h2t.fusion import blend, channel_mask, class_means, lend, soft_share
 from h2t.runs import Run, check_variant
 from h2t.train import methods, mixing
 from h2t.train import step as stepping
-from h2t.train.config import Stage2
+from h2t.train.config import Stage2, check_method
 from h2t.train.prepare import dataset, loaders
 from h2t.train.report import Report
 from h2t.train.schedule import stage2_lr
@@ -44,7 +44,7 @@ def train_stage2(
     run, device = Run(run, create=False), stepping.pick_device(device)
     step, before = run.step(f"stage2-{variant}"), run.step("stage1")
     with run.lock():
-        methods.refuse(config.stage2_method, before.result["head"])
+        check_method(config.stage2_method, before.result["head"])
         params = {**config.to_dict(), "stage1_weights": before.result["weights_sha256"]}
         if (done := step.begin(params, again, Stage2().to_dict())) is not None:
             return done
