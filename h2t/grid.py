@@ -49,12 +49,12 @@ def expand(recipe: dict[str, Any], declared: dict[str, tuple[Any, str]]) -> dict
     for row in table:
         for values in rows:
             chosen = {**row, **values}
-            name = _name({k: chosen.get(k, fixed.get(k)) for k in (*tabled, *axes)})
-            point = {**fixed, **chosen}
+            given = {**fixed, **chosen}
+            name = _name({k: given[k] for k in (*tabled, *axes) if k in given})  # a row may leave a column to its default
             if name in points:
                 raise Error(f"two points of the grid would share the run {name!r}" + (
-                    "; one row or value is there twice" if points[name] == point else "; their values differ only in what a folder's name cannot hold"))  # fmt: skip
-            points[name] = point
+                    "; one row or value is there twice" if points[name] == given else "; their values differ only in what a folder's name cannot hold"))  # fmt: skip
+            points[name] = given
     return points
 
 

@@ -23,6 +23,10 @@ def test_lists_and_ranges_make_a_product_and_what_is_a_list_by_nature_stays_one(
     assert [p["decay_at"] for p in expand({"decay_at": [[0.8, 0.9], [0.5, 0.6]]}, DECLARED).values()] == [[0.8, 0.9], [0.5, 0.6]]
 
 
+def test_a_row_of_a_table_is_named_by_what_it_sets():
+    assert list(expand({"seed": 0, "sweep": [{"model": "resnet32"}, {"flip": True}]}, DECLARED)) == ["model-resnet32", "flip-True"]
+
+
 def test_zip_goes_side_by_side_and_a_table_is_taken_as_it_is():
     zipped = expand({"seed": [0, 1], "model": ["resnet20", "resnet32"], "sweep": "zip"}, DECLARED)
     assert list(zipped) == ["seed-0_model-resnet20", "seed-1_model-resnet32"] and "sweep" not in zipped[next(iter(zipped))]

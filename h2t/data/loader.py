@@ -33,7 +33,7 @@ class Resident:
             padded[:] = torch.tensor(fill, dtype=torch.uint8, device=self.device)
             padded[:, padding : padding + self.height, padding : padding + self.width] = images
             images = padded
-        self.images = images
+        self.images = images.contiguous()
         self.labels = torch.from_numpy(split.labels).to(self.device)
         # (x / 255 - mean) / std as one multiply-add
         std = torch.tensor(std, dtype=torch.float32, device=self.device)
@@ -53,7 +53,10 @@ class Resident:
         """
         columns = torch.where(flip[:, None], self.width - 1 - self.columns, self.columns) + left[:, None]  # (B, W)
         rows = self.rows + top[:, None]  # (B, H)
-        pixels = self.images[index[:, None, None], rows[:, :, None], columns[:, None, :]]  # (B, H, W, C)
+        _, down, across, channels = self.images.shape
+        places = ((index[:, None] * down + rows) * across)[:, :, None] + columns[:, None, :]  # (B, H, W), of pixels in the whole set
+        # one index a pixel: a third of the time of indexing by image, row and column
+        pixels = self.images.view(-1, channels).index_select(0, places.flatten()).view(*places.shape, channels)
         return torch.addcmul(self.shift, pixels.float(), self.scale).permute(0, 3, 1, 2)
 
     def epoch(
