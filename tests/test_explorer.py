@@ -2,7 +2,7 @@
 
 import json
 import shutil
-import time
+import threading
 
 import numpy as np
 import papermill
@@ -72,14 +72,15 @@ def test_moving_the_slider_moves_pictures_and_numbers(panel):
 
 
 def test_the_newest_value_wins_and_nothing_piles_up(panel, monkeypatch):
-    fits = []
-    real = panel.engine.fit
-    monkeypatch.setattr(panel.engine, "fit", lambda recipe: (fits.append(recipe.fusion_ratio), time.sleep(0.02), real(recipe))[2])
+    """A fit that takes as long as the whole drag: of its hundred values only the first, which was at work, and the last are fitted."""
+    fits, dragged, real = [], threading.Event(), panel.engine.fit
+    monkeypatch.setattr(panel.engine, "fit", lambda recipe: (fits.append(recipe.fusion_ratio), dragged.wait(60), real(recipe))[2])
     for k in range(100):
         panel.controls["fusion_ratio"].value = round(0.31 + k / 200, 3)
+    dragged.set()
     panel.settle()
-    ratios = set(fits) - {0.0}
-    assert panel.state.recipe.fusion_ratio in ratios and len(ratios) < 50
+    ratios = set(fits) - {0.0, 0.3}  # DR, and what the explorer opened with
+    assert panel.state.recipe.fusion_ratio in ratios and len(ratios) <= 2
     assert 'p = 0.8' in panel.figures["map"].title.get_text()
 
 

@@ -198,8 +198,11 @@ SCRIPT = """
 import sys
 from tests.helpers import stage1_config, stage2_config
 from h2t import train_stage1, train_stage2
-kind, run = sys.argv[1:]
-say = lambda rows: print("epoch", rows[-1]["epoch"], flush=True)
+kind, run, wait = *sys.argv[1:3], len(sys.argv) > 3
+def say(rows):
+    print("epoch", rows[-1]["epoch"], flush=True)
+    if wait:
+        sys.stdin.read()  # for ever: killed here, whatever the machine is busy with
 if kind == "stage1":
     train_stage1(run, stage1_config(), progress=False, on_epoch=say)
 else:
@@ -207,15 +210,16 @@ else:
 """
 
 
-def kill_after(kind, run, epochs, delay):
-    """Run a stage in a process of its own and kill it ``delay`` seconds after it reports that many epochs."""
-    process = subprocess.Popen([sys.executable, "-c", SCRIPT, kind, str(run)], stdout=subprocess.PIPE, text=True, cwd=ROOT)
-    while epochs and (line := process.stdout.readline()):
-        epochs -= line.startswith("epoch")
-    time.sleep(delay)
-    process.send_signal(signal.SIGKILL)
-    process.stdout.read()
-    return process.wait()
+def kill(kind, run, delay=None):
+    """Run a stage in a process of its own and kill it ``delay`` seconds after it reports an epoch, or, without one, right there."""
+    command = [sys.executable, "-c", SCRIPT, kind, str(run), *["wait"] * (delay is None)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=ROOT) as process:
+        while (line := process.stdout.readline()) and not line.startswith("epoch"):
+            pass
+        time.sleep(delay or 0)
+        process.send_signal(signal.SIGKILL)
+        process.stdout.read()
+    return process.returncode
 
 
 @pytest.mark.parametrize(("kind", "name"), [("stage1", "stage1"), ("stage2", "stage2-h2t")])
@@ -229,8 +233,8 @@ def test_a_killed_stage_goes_on_and_ends_bit_for_bit_as_if_undisturbed(trained, 
         train_stage2(other, stage2_config(), "h2t", progress=False)
         undisturbed = Run(other).step(name)
         finish = lambda: train_stage2(run, stage2_config(), "h2t", progress=False)  # noqa: E731
-    killed = [kill_after(kind, run, epochs, delay) for epochs, delay in ((1, 0.0), (1, 0.05))]
-    assert -signal.SIGKILL in killed
+    assert kill(kind, run) == -signal.SIGKILL
+    kill(kind, run, 0.05)  # somewhere in the next epoch, or after the last where the machine was busy elsewhere
     done = finish()
     assert done == Run(run).step(name).result
     assert same_weights(Run(run).step(name), undisturbed)
