@@ -29,9 +29,17 @@ def trained(tmp_path_factory):
     return run
 
 
-@pytest.fixture
-def panel(trained):
+@pytest.fixture(scope="module")
+def opened(trained):
     return explore(trained, stage2_config(fusion_ratio=0.3), views=2, progress=False)
+
+
+@pytest.fixture
+def panel(opened):
+    """The explorer as it opens."""
+    opened.show_state(opened.origin)
+    opened.settle()
+    return opened
 
 
 def test_the_fit_behind_the_slider_is_the_cached_stage2(panel):
@@ -198,6 +206,7 @@ def test_the_bench_prints_every_figure_beside_its_target(trained, tmp_path, monk
     rows = (tmp_path / "rows.csv").read_text().splitlines()
     assert out.exit_code == 0 and all(name in out.output for name in bench_explorer.TARGETS) and len(rows) == 1 + len(bench_explorer.TARGETS)
     assert sorted(p.name for p in trained.iterdir()) == before  # the bank was built in a copy
+    monkeypatch.setattr(bench_explorer, "_measure", lambda *a: dict.fromkeys(bench_explorer.TARGETS, 1.0))
     monkeypatch.setattr(bench_explorer, "TARGETS", dict.fromkeys(bench_explorer.TARGETS, 0.0))
     missed = CliRunner().invoke(main, ["bench", "explorer", "--check", "--run", str(trained), "--out", str(tmp_path / "rows.csv")])
     assert missed.exit_code == 1 and "missed" in missed.output

@@ -2,17 +2,30 @@
 
 import errno
 import os
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from h2t import Error, load
+from h2t.data import sources
 from h2t.data.sources import stratified
 from tests import images
 from tests.images import R, picture, tree
 
 cache = images.cache  # a fixture
+
+
+@pytest.mark.parametrize("there", [True, False])
+def test_digits_are_those_of_scikit_learn(monkeypatch, tmp_path, there):
+    from sklearn.datasets import load_digits
+
+    want = load_digits()
+    if not there:  # a scikit-learn that keeps its files elsewhere
+        monkeypatch.setattr("importlib.util.find_spec", lambda name: SimpleNamespace(submodule_search_locations=[str(tmp_path)]))
+    images, labels = sources._digits_table()
+    assert np.array_equal(images, want.images) and np.array_equal(labels, want.target) and len(labels) == 1797
 
 
 def test_digits_are_real_images_split_by_seed():
