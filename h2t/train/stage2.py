@@ -14,9 +14,10 @@ from h2t.bar import bar as progress_bar
 from h2t.data import samplers
 from h2t.fusion import blend, channel_mask, class_means, lend, soft_share
 from h2t.runs import Run, check_variant
-from h2t.train import methods, mixing
+from h2t.train import distributed, methods, mixing
 from h2t.train import step as stepping
 from h2t.train.config import Stage2, check_method
+from h2t.train.distributed import Ranks
 from h2t.train.prepare import dataset, loaders
 from h2t.train.report import Report
 from h2t.train.schedule import stage2_lr
@@ -41,17 +42,18 @@ def train_stage2(
     where stage 1 is not finished or its head does not go with the method.
     """
     check_variant(variant)
-    run, device = Run(run, create=False), stepping.pick_device(device)
-    step, before = run.step(f"stage2-{variant}"), run.step("stage1")
-    with run.lock():
-        check_method(config.stage2_method, before.result["head"])
-        params = {**config.to_dict(), "stage1_weights": before.result["weights_sha256"]}
-        if (done := step.begin(params, again, Stage2().to_dict())) is not None:
+    run, device, ranks = Run(run, create=False), stepping.pick_device(device), distributed.ranks()
+    step = run.step(f"stage2-{variant}")
+    with ranks.alone(run.lock()):
+        before = ranks.first(lambda: run.step("stage1").result)
+        check_method(config.stage2_method, before["head"])
+        params = {**config.to_dict(), "stage1_weights": before["weights_sha256"]}
+        if (done := ranks.first(step.begin, params, again, Stage2().to_dict())) is not None:
             return done
         data = dataset(run, progress=progress)
-        train, test = loaders(run, data, device, config.crop_padding, config.pad_value)
+        train, test = loaders(run, data, device, config.crop_padding, config.pad_value, ranks)
         labels = torch.from_numpy(data.train.labels)
-        model = load_model(run, "stage1", str(device))
+        model = ranks.prepare(load_model(run, "stage1", str(device), ranks), config.sync_bn, device)
         model.backbone.requires_grad_(False)
         if config.reinitialise_head:
             models.initialise(model.head, rng.torch_generator(config.seed, "stage2/init"))
@@ -74,7 +76,7 @@ def train_stage2(
                 row = report.epoch(epoch, rates[0], losses, time.perf_counter() - start, model, test, optimizer, config.precision)
                 bar.set_postfix_str(report.postfix(row))
             methods.end(model, config)
-            return report.finish(model, test, config, device, variant=variant, **{k: before.result[k] for k in ("model", "head")})
+            return report.finish(model, test, config, device, variant=variant, **{k: before[k] for k in ("model", "head")})
 
 
 def _epoch(model, optimizer, train, labels, counts, centres, config: Stage2, epoch: int) -> torch.Tensor:
@@ -86,9 +88,10 @@ def _epoch(model, optimizer, train, labels, counts, centres, config: Stage2, epo
         return train.epoch(order, config.batch_size, draws, config.flip)
 
     fused_stream = stream("fused", config.fused_branch)
+    ranks = Ranks(*train.shard)
     if config.stage2_mixup_alpha:
         steps = -(-len(labels) // config.batch_size)
-        fused_stream = mixing.mixup(fused_stream, steps, config.stage2_mixup_alpha, config.seed, "stage2", epoch, train.device)
+        fused_stream = mixing.mixup(fused_stream, steps, config.stage2_mixup_alpha, config.seed, "stage2", epoch, train)
     else:
         fused_stream = mixing.plain(fused_stream)
     loss_function = methods.loss_of(config, counts, rng.torch_generator(config.seed, "stage2/loss", epoch))
@@ -100,12 +103,13 @@ def _epoch(model, optimizer, train, labels, counts, centres, config: Stage2, epo
     shift = config.bn_statistics != "none"
     model.head.train()
     losses = []
-    for x_b, y_b, y_mixed, share in fused_stream:  # x_b (B, C, H, W), y_b and y_mixed (B,)
+    for x_b, y_b, y_mixed, share in fused_stream:  # x_b (B, C, H, W) or a share, y_b and y_mixed (B,)
         with torch.no_grad(), stepping.autocast(train.device, config.precision):
-            z = features(model.backbone, x_b, batch_statistics=shift, update=shift)  # (B, D)
+            z = ranks.gather(features(model.backbone, x_b, batch_statistics=shift, update=shift), len(y_b))  # (B, D)
             if second:
                 x_i, _ = next(fusing_stream)
                 z_i = features(model.backbone, x_i, batch_statistics=shift, update=config.bn_statistics == "both")
+                z_i = ranks.gather(z_i, len(y_b))
                 mask = channel_mask(z.shape[1], config.fusion_ratio, permutations, model.backbone.num_experts).to(z.device, non_blocking=True)
                 own = soft_share(z, centres[y_b]) if centres is not None else None
                 z = blend(z, lend(z_i, config.fusion, noise), mask, config.fusion_ratio, config.fusion, own)
@@ -126,7 +130,7 @@ def _centres(model, train, config: Stage2, num_classes: int) -> torch.Tensor:
     model.eval()
     with stepping.threads_for(train, config.batch_size), stepping.autocast(train.device, config.precision):
         z = torch.cat([model.features(x).float() for x, _ in train.batches(config.batch_size)])
-    return class_means(z, train.labels, num_classes)
+    return class_means(Ranks(*train.shard).gather(z, len(train)), train.labels, num_classes)
 
 
 def features(backbone: nn.Module, images: torch.Tensor, *, batch_statistics: bool, update: bool) -> torch.Tensor:
