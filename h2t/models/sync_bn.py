@@ -18,35 +18,36 @@ class SyncBatchNorm2d(nn.BatchNorm2d):
         if not self.training:
             return super().forward(x)
         own = x.to(torch.promote_types(x.dtype, torch.float32))  # (b, C, H, W)
-        number = own.new_full((1,), own[:, 0].numel())
-        total, n = _Sum.apply(torch.cat([own.sum((0, 2, 3)), number])).tensor_split([-1])
-        mean = total / n
-        centred = own - mean[:, None, None]
-        var = _Sum.apply(centred.square().sum((0, 2, 3))) / n  # about the mean, and so without cancellation
+        n = own[:, 0].numel()
+        mean = own.sum((0, 2, 3)) / max(n, 1)
+        square = (own - mean[:, None, None]).square().sum((0, 2, 3))  # about the mean, and so without cancellation
+        every = _Gathered.apply(torch.cat([mean, square, own.new_tensor([n])]))  # (world, 2 C + 1)
+        means, squares, ns = every.tensor_split([len(mean), 2 * len(mean)], 1)
+        n = ns.sum()
+        mean = (ns * means).sum(0) / n
+        var = (squares + ns * (means - mean).square()).sum(0) / n
         with torch.no_grad():
             self.num_batches_tracked.add_(1)
             self.running_mean.lerp_(mean, self.momentum)
             self.running_var.lerp_(var * (n / (n - 1)), self.momentum)
         scale = (var + self.eps).rsqrt() * self.weight
-        return (centred * scale[:, None, None] + self.bias[:, None, None]).to(x.dtype)
+        return ((own - mean[:, None, None]) * scale[:, None, None] + self.bias[:, None, None]).to(x.dtype)
 
 
-class _Sum(torch.autograd.Function):
-    """The sum over all processes; each one's gradient is the sum of what all of them do with it."""
+class _Gathered(torch.autograd.Function):
+    """The vectors of all processes (world, D); the gradient of one's own is the sum of what all of them do with it."""
 
     @staticmethod
-    def forward(ctx, x):
-        return _summed(x)
+    def forward(ctx, own):
+        parts = [torch.empty_like(own) for _ in range(dist.get_world_size())]
+        dist.all_gather(parts, own)
+        return torch.stack(parts)
 
     @staticmethod
     def backward(ctx, gradient):
-        return _summed(gradient)
-
-
-def _summed(x: torch.Tensor) -> torch.Tensor:
-    x = x.clone(memory_format=torch.contiguous_format)
-    dist.all_reduce(x)
-    return x
+        gradient = gradient.clone(memory_format=torch.contiguous_format)
+        dist.all_reduce(gradient)
+        return gradient[dist.get_rank()]
 
 
 def synchronise(model: nn.Module, device: torch.device) -> nn.Module:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
-import socket
 import sys
 import threading
 import traceback
@@ -110,14 +109,14 @@ class _Ending:
 
 def _on_sigterm(act: Callable[[], None]) -> None:
     """Call a function when SIGTERM arrives, in a thread: the main one may wait for another process, deaf to signals."""
-    receiver, sender = socket.socketpair()
-    sender.setblocking(False)
+    receiver, sender = os.pipe()
+    os.set_blocking(sender, False)
     signal.signal(signal.SIGTERM, lambda *_: None)
-    signal.set_wakeup_fd(sender.fileno())
+    signal.set_wakeup_fd(sender)
     os.register_at_fork(after_in_child=lambda: (signal.set_wakeup_fd(-1), signal.signal(signal.SIGTERM, signal.SIG_DFL)))
 
     def wait() -> None:
-        while receiver.recv(1)[0] != signal.SIGTERM:
+        while os.read(receiver, 1)[0] != signal.SIGTERM:
             pass
         act()
 
