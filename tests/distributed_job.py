@@ -1,4 +1,4 @@
-"""What tests/test_distributed.py starts in several processes: `torchrun ... -m tests.distributed_job KIND FOLDER [ARGUMENTS]`."""
+"""What tests/test_distributed.py starts in several processes: `-m tests.distributed_job KIND FOLDER ARGUMENTS of h2t.train`."""
 
 import contextlib
 import os
@@ -14,11 +14,13 @@ from h2t import Error, Run, models, train_stage1, train_stage2
 from h2t.data import augment
 from h2t.losses import EXPERT_LOSSES, LOSSES, bound
 from h2t.train import distributed, mixing
+from h2t.train import step as stepping
 from h2t.train.__main__ import main
 from h2t.train.job import job
 from tests.helpers import stage1_config, stage2_config
 
 SIZES = (13, 2)  # images of a batch; of three processes the last one has none of two
+BATCH = 68  # leaves one image to the last batch of 341
 CASES = [(name, size) for name in LOSSES for size in SIZES]
 
 
@@ -45,6 +47,7 @@ def double():
         torch.set_default_dtype(before)
 
 
+@stepping.threads()
 def gradient(name: str, size: int, ranks: distributed.Ranks = distributed.ALONE) -> dict:
     """The loss of one batch, its gradient, and the statistics of batch normalisation afterwards, in double precision."""
     g = torch.Generator().manual_seed(size)
@@ -62,11 +65,11 @@ def gradient(name: str, size: int, ranks: distributed.Ranks = distributed.ALONE)
     return {"loss": loss.detach(), **{k: p.grad for k, p in model.named_parameters()}, **state}
 
 
-def train_others(run: Path, batch_size: int) -> None:
+def train_others(run: Path) -> None:
     """Recipes with whatever else draws within a batch or looks at all of it: CMO, GCL, soft fusion, noise, mixup of stage 2."""
-    common = {"batch_size": batch_size, "precision": "fp32", "eval_every": 1}
+    common = {"batch_size": BATCH, "precision": "fp32"}
     with mock.patch.multiple(mixing, CMO_FIRST=1, CMO_REST=0):
-        train_stage1(run, stage1_config(stage1_epochs=2, mixup_alpha=0.0, cmo_probability=0.7, loss="gcl", head="cosine", **common), progress=False)
+        train_stage1(run, stage1_config(stage1_epochs=1, mixup_alpha=0.0, cmo_probability=0.7, loss="gcl", head="cosine", **common), progress=False)
     train_stage2(run, stage2_config(stage2_epochs=1, fusion="soft", fusion_ratio=0.5, stage2_mixup_alpha=1.0, **common), "soft", progress=False)
     train_stage2(run, stage2_config(stage2_epochs=1, fusion="noise", stage2_method="gcl", bn_statistics="balanced", **common), "noise", progress=False)
 
@@ -100,7 +103,7 @@ def collectives(ranks: distributed.Ranks, folder: Path) -> dict:
     return out
 
 
-def units(folder: Path, batch_size: int) -> None:
+def units(folder: Path) -> None:
     with job("cpu", 2):
         ranks = distributed.ranks()
         holding = Run(folder / "held").lock() if ranks.rank == 0 else contextlib.nullcontext()
@@ -108,13 +111,14 @@ def units(folder: Path, batch_size: int) -> None:
             saved = collectives(ranks, folder)
         saved["gradients"] = {case: gradient(*case, ranks) for case in CASES}
         with double():
-            train_others(folder / "run", batch_size)
-            train_stage1(folder / "local", stage1_config(stage1_epochs=1, batch_size=batch_size, precision="fp32", sync_bn=False), progress=False)
+            train_others(folder / "run")
+            train_stage1(folder / "local", stage1_config(stage1_epochs=1, batch_size=BATCH, precision="fp32", sync_bn=False), progress=False)
         torch.save(saved, folder / f"rank{ranks.rank}.pt")
-        print(f"written by {ranks.rank}")
+        print(f"written by {ranks.rank}", flush=True)
+        torch.distributed.barrier()
         if ranks.rank == 1:
             raise Error("process 1 alone has nothing to eat; feed it")
-        ranks.first(lambda: None)  # waits for a process that has ended
+        torch.distributed.barrier()  # waits for a process that has ended
 
 
 def killed(folder: Path) -> None:
@@ -129,12 +133,34 @@ def killed(folder: Path) -> None:
     distributed.Ranks.gather = dying
 
 
+def trained(*arguments) -> None:
+    with double():
+        main(arguments, standalone_mode=False)
+
+
+def launch(processes: int, function, *arguments) -> bool:
+    """What torchrun does, in processes forked from this one, which has imported everything. Returns: whether all went well."""
+    from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
+    from torch.distributed.launcher.api import LaunchConfig, elastic_launch
+
+    how = {"rdzv_backend": "c10d", "rdzv_endpoint": "localhost:0", "start_method": "fork", "max_restarts": 0, "monitor_interval": 0.1}
+    try:
+        elastic_launch(LaunchConfig(1, 1, processes, run_id=function.__name__, **how), function)(*arguments)
+    except ChildFailedError:
+        return False
+    return True
+
+
 if __name__ == "__main__":
     kind, folder, *rest = sys.argv[1:]
-    if kind == "units":
-        units(Path(folder), int(rest[0]))
+    if kind == "killed":  # under torchrun
+        killed(Path(folder))
+        trained(*rest)
     else:
-        if kind == "killed":
-            killed(Path(folder))
-        with double():
-            main(rest, standalone_mode=False)
+        import torch._dynamo
+
+        torch.set_num_threads(1)
+        print("trained:", launch(2, trained, *rest), flush=True)
+        for stream in (sys.stdout, sys.stderr):
+            print("==", file=stream, flush=True)
+        print("units:", launch(3, units, Path(folder)), flush=True)

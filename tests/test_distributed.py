@@ -13,15 +13,15 @@ from h2t import Data, Error, Run, Stage1, notebooks, prepare, train_stage1
 from h2t.data.loader import Resident
 from h2t.train.__main__ import main
 from h2t.train.job import KEPT, own_device
-from tests.distributed_job import CASES, double, gradient, train_others
+from tests.distributed_job import BATCH, CASES, double, gradient, train_others
 from tests.helpers import ROOT, digits_run, stop_after
 
 RECIPE = ROOT / "notebooks" / "recipes" / "digits.yaml"
 QUICK = {"stage1_epochs": 2, "stage2_epochs": 1, "eval_every": 1, "imbalance_factor": 20.0, "batch_size": 64, "precision": "fp32"}
 
 
-def torchrun(processes: int, *arguments):
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={processes}", "-m", "tests.distributed_job"]
+def start(*arguments, torchrun=()):
+    command = [sys.executable, *torchrun, "-m", "tests.distributed_job"]
     return subprocess.run([*command, *map(str, arguments)], capture_output=True, text=True, cwd=ROOT, timeout=300)
 
 
@@ -63,19 +63,9 @@ def single(tmp_path_factory):
 STEPS = ("stage1", "stage2-dr", "stage2-dr-both", "stage2-h2t")
 
 
-def test_two_processes_go_on_with_a_run_of_one_and_both_stages_end_with_its_numbers(single, tmp_path):
-    run = shutil.copytree(single / "begun", tmp_path / "run")
-    out = torchrun(2, "train", run, *recipe(run))
-    assert out.returncode == 0, out.stderr
-    same_numbers(run, single / "run", STEPS)
-    assert Run(run).step("stage1").result["processes"] == 2 and Run(single / "run").step("stage1").result["processes"] == 1
-    assert out.stdout.count("test accuracy, %") == 1 and out.stdout.count("run directory:") == 1
-    assert not [p for p in run.rglob("*") if "tmp" in p.name]
-
-
 def test_a_killed_process_ends_the_job_with_a_message_and_a_checkpoint_that_one_process_goes_on_from(single, tmp_path):
     run = tmp_path / "run"
-    out = torchrun(2, "killed", run, *recipe(run))
+    out = start("killed", run, *recipe(run), torchrun=["-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"])
     assert out.returncode != 0
     assert out.stderr.count(KEPT) == 1, out.stderr
     assert Run(run).step("stage1").load_checkpoint()["epoch"] == 1
@@ -84,34 +74,47 @@ def test_a_killed_process_ends_the_job_with_a_message_and_a_checkpoint_that_one_
     same_numbers(run, single / "run", ["stage1"])
 
 
-BATCH = 68
-
-
 @pytest.fixture(scope="module")
-def three(tmp_path_factory):
-    """Three processes that try everything else, of which one fails at last. Returns: the folder, each one's numbers, the output."""
-    folder = tmp_path_factory.mktemp("three")
+def launched(single, tmp_path_factory):
+    """Two processes that go on with a run of one, and then three that try everything else, of which one fails at last.
+
+    Returns: the folder, each one's numbers, and for both jobs what was written to standard output and error.
+    """
+    folder = tmp_path_factory.mktemp("launched")
+    shutil.copytree(single / "begun", folder / "begun")
     for name in ("run", "alone", "local", "held"):
         _, data = digits_run(folder / name, imbalance_factor=25.0)
     assert len(data.train) % BATCH == 1, len(data.train)  # the last batch leaves two of the three without an image
-    out = torchrun(3, "units", folder, BATCH)
+    out = start("launch", folder, *recipe(folder / "begun"))
+    assert out.returncode == 0, out.stderr
     with double():
-        train_others(folder / "alone", BATCH)
-    return folder, [torch.load(folder / f"rank{r}.pt") for r in range(3)], out
+        train_others(folder / "alone")
+    texts = zip(*[text.split("==\n") for text in (out.stdout, out.stderr)], strict=True)
+    return folder, [torch.load(folder / f"rank{r}.pt") for r in range(3)], *texts
+
+
+def test_two_processes_go_on_with_a_run_of_one_and_both_stages_end_with_its_numbers(single, launched):
+    folder, _, (out, err), _ = launched
+    assert "trained: True" in out, err
+    run = folder / "begun"
+    same_numbers(run, single / "run", STEPS)
+    assert Run(run).step("stage1").result["processes"] == 2 and Run(single / "run").step("stage1").result["processes"] == 1
+    assert out.count("test accuracy, %") == 1 and out.count("run directory:") == 1
+    assert not [p for p in run.rglob("*") if "tmp" in p.name]
 
 
 @pytest.mark.parametrize("case", CASES, ids=str)
-def test_every_loss_has_the_gradient_of_one_process(three, case):
+def test_every_loss_has_the_gradient_of_one_process(launched, case):
     want = gradient(*case)
-    for saved in three[1]:
+    for saved in launched[1]:
         got = saved["gradients"][case]
         assert got.keys() == want.keys()
         for k in want:
             assert torch.allclose(got[k], want[k], rtol=1e-6, atol=1e-9 * want[k].abs().max().item() + 1e-12), k
 
 
-def test_rows_are_gathered_in_order_and_taken_from_wherever_they_are(three):
-    for r, saved in enumerate(three[1]):
+def test_rows_are_gathered_in_order_and_taken_from_wherever_they_are(launched):
+    for r, saved in enumerate(launched[1]):
         for total in range(1, 8):
             rows = torch.arange(total * 6.0).view(total, 2, 3)
             index = torch.randperm(total, generator=torch.Generator().manual_seed(total))
@@ -121,32 +124,32 @@ def test_rows_are_gathered_in_order_and_taken_from_wherever_they_are(three):
         assert saved["agree"].tolist() == [3.0, 6.0]
 
 
-def test_the_first_process_speaks_for_all(three):
-    for saved in three[1]:
+def test_the_first_process_speaks_for_all(launched):
+    for saved in launched[1]:
         assert saved["first"]["rank"] == 0 and torch.equal(saved["first"]["rows"][0], torch.ones(2))
         assert saved["refused"] == "refused in process 0"
         assert "is in use by another process" in saved["locked"]
 
 
-def test_what_draws_within_a_batch_or_looks_at_all_of_it_gives_the_numbers_of_one_process(three):
-    folder, _, out = three
+def test_what_draws_within_a_batch_or_looks_at_all_of_it_gives_the_numbers_of_one_process(launched):
+    folder, _, _, (out, _) = launched
     same_numbers(folder / "run", folder / "alone", ("stage1", "stage2-soft", "stage2-noise"))
-    assert "written by 0" in out.stdout and "written by 1" not in out.stdout
+    assert "written by 0" in out and "written by 1" not in out
 
 
-def test_batch_normalisation_over_shares_is_another_recipe(three):
-    folder, _, _ = three
+def test_batch_normalisation_over_shares_is_another_recipe(launched):
+    folder = launched[0]
     result = Run(folder / "local").step("stage1").result
     assert result["params"]["sync_bn"] is False and all(np.isfinite(v) for v in result["last"].values())
     weights = Run(folder / "local").step("stage1").weights()
     assert all(torch.isfinite(v).all() for v in weights.values())
 
 
-def test_an_error_of_one_process_is_said_once_and_ends_all(three):
-    out = three[2]
-    assert out.returncode != 0
-    assert out.stderr.count("Error: process 1 alone has nothing to eat; feed it") == 1
-    assert KEPT not in out.stderr
+def test_an_error_of_one_process_is_said_once_and_ends_all(launched):
+    out, err = launched[3]
+    assert "units: False" in out
+    assert err.count("Error: process 1 alone has nothing to eat; feed it") == 1
+    assert KEPT not in err
 
 
 @pytest.mark.parametrize("world", [2, 3, 5])
