@@ -152,7 +152,8 @@ if __name__ == "__main__":
     if kind == "killed":  # under torchrun
         killed(Path(folder), *rest)
     else:
-        import torch._dynamo
+        import sklearn.datasets  # noqa: F401
+        import torch._dynamo  # as an optimiser does
 
         torch.set_num_threads(1)
         print("trained:", launch(2, 1, killed, Path(folder) / "begun", *rest), flush=True)
