@@ -205,6 +205,7 @@ def _ours(stage: str, device: str) -> dict:
     from h2t.train import stage1, stage2
     from h2t.train import step as stepping
     from h2t.train.config import Stage1, Stage2
+    from h2t.train.update import Update
 
     chosen = stepping.pick_device(device)
     images, labels = _images()
@@ -214,10 +215,11 @@ def _ours(stage: str, device: str) -> dict:
     epoch = iter(range(1, 10**9))
     fixed = next(iter(train.batches(BATCH)))
     if stage == "stage 1":
-        optimizer = stepping.sgd(model.parameters(), 0.1, 0.9, 2e-4)
+        config, optimizer = Stage1(), stepping.sgd(model.parameters(), 0.1, 0.9, 2e-4)
+        update = Update(stage1.objective(model, counts, config, torch.Generator(), chosen), model, optimizer, chosen)
 
         def step(steps):
-            stage1._epoch(model, optimizer, train, torch.from_numpy(labels)[: steps * BATCH], counts, Stage1(), next(epoch))
+            stage1._epoch(update, train, torch.from_numpy(labels)[: steps * BATCH], counts, config, next(epoch))
 
         def network(steps):
             for _ in range(steps):
@@ -228,12 +230,13 @@ def _ours(stage: str, device: str) -> dict:
                 optimizer.step()
     else:
         model.backbone.requires_grad_(False)
-        optimizer = stepping.sgd(model.head.parameters(), 0.02, 0.9, 5e-4)
+        config, optimizer = Stage2(), stepping.sgd(model.head.parameters(), 0.02, 0.9, 5e-4)
+        update = Update(stage2.objective(model, counts, None, config, torch.Generator(), chosen), model, optimizer, chosen)
 
         def step(steps):
             order = torch.randperm(N, generator=torch.Generator().manual_seed(0))[: steps * BATCH].sort().values
             subset = torch.unique_consecutive(torch.from_numpy(labels)[order], return_inverse=True)[1]
-            stage2._epoch(model, optimizer, train, subset, counts, None, Stage2(), next(epoch))
+            stage2._epoch(update, train, subset, config, next(epoch))
 
         @torch.no_grad()
         def network(steps):

@@ -28,6 +28,7 @@ from h2t.data import samplers
 from h2t.errors import Error
 from h2t.files import clean, write_atomic
 from h2t.fusion import class_means
+from h2t.models.folding import fold
 from h2t.runs import Run, write_json
 from h2t.train import step as stepping
 from h2t.train.config import Stage2
@@ -36,7 +37,7 @@ from h2t.train.prepare import dataset, loaders
 from h2t.train.published import classifier_of
 from h2t.train.stage1 import load_model
 
-__all__ = ["Bank", "Fits", "bank_key", "build_bank", "classify", "draw_all", "fit", "fold", "open_bank"]
+__all__ = ["Bank", "Fits", "bank_key", "build_bank", "classify", "draw_all", "fit", "open_bank"]
 
 BN_BATCHES = 43  # batches of each branch over which its BN statistics are averaged: half an epoch of CIFAR-100-LT
 
@@ -224,19 +225,3 @@ def _networks(backbone: nn.Module, train, labels, config: Stage2, bar) -> dict[s
     backbone.eval()
     networks["test"] = fold(backbone)
     return networks
-
-
-def fold(backbone: nn.Module) -> nn.Module:
-    """A copy of a backbone in eval mode with each BN folded into the convolution before it: the same function, faster."""
-    import copy
-
-    from torch.nn.utils.fusion import fuse_conv_bn_eval
-
-    folded = copy.deepcopy(backbone).eval()
-    for module in folded.modules():
-        for name, child in list(module.named_children()):
-            conv = name.replace("bn", "conv")
-            if isinstance(child, nn.BatchNorm2d) and isinstance(getattr(module, conv, None), nn.Conv2d):
-                setattr(module, conv, fuse_conv_bn_eval(getattr(module, conv), child))
-                setattr(module, name, nn.Identity())
-    return stepping.to_device(folded, next(folded.parameters()).device)

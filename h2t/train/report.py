@@ -28,6 +28,7 @@ class Report:
     def __init__(self, step: Step, data: Dataset, scheme: str, epochs: int, every: int, on_epoch: Callable | None):
         self.step, self.data, self.scheme, self.epochs, self.every = step, data, scheme, epochs, every
         self.on_epoch, self.history, self.counts = on_epoch, [], data.train.counts
+        self.saved, self.cost = float("-inf"), 0.0  # when the last checkpoint was written, and how long that took
 
     def resume(self, module: torch.nn.Module, optimizer: torch.optim.Optimizer) -> int:
         """Restore the last checkpoint, if there is one. Returns the number of epochs that are done."""
@@ -41,15 +42,20 @@ class Report:
         return state["epoch"]
 
     def epoch(self, epoch, lr, losses, seconds, module, test, optimizer, precision) -> dict[str, Any]:
-        """Close an epoch: evaluate where that is due, append a row, save the checkpoint."""
+        """Close an epoch: evaluate where that is due, append a row, save the checkpoint, except where epochs are so short that
+        saving each would take more than a twentieth of the time."""
         row = {"epoch": epoch, "lr": lr, "loss": losses.double().mean().item(), "seconds": round(seconds, 4)}
         if stepping.due(epoch, self.epochs, self.every):
             start = time.perf_counter()
             row |= self.measure(stepping.predict(module, test, precision).numpy())
             row["eval_seconds"] = round(time.perf_counter() - start, 4)
         self.history.append(row)
-        state = {"epoch": epoch, "model": module.state_dict(), "optimizer": optimizer.state_dict()}
-        self.step.save_checkpoint(state, self.history)
+        start = time.perf_counter()
+        if epoch == self.epochs or start - self.saved > 20 * self.cost:
+            state = {"epoch": epoch, "model": module.state_dict(), "optimizer": optimizer.state_dict()}
+            self.step.save_checkpoint(state, self.history)
+            self.saved = time.perf_counter()
+            self.cost = self.saved - start
         if self.on_epoch:
             self.on_epoch(self.history)
         return row

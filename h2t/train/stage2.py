@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from itertools import repeat
 from typing import Any
 
 import torch
@@ -21,6 +22,7 @@ from h2t.train.prepare import dataset, loaders
 from h2t.train.report import Report
 from h2t.train.schedule import stage2_lr
 from h2t.train.stage1 import load_model
+from h2t.train.update import Update
 
 
 def train_stage2(
@@ -62,6 +64,9 @@ def train_stage2(
         epochs = 0 if config.stage2_method == "tau" else config.stage2_epochs
         report = Report(step, data, run.params["groups"], epochs, config.eval_every, on_epoch)
         first = report.resume(model, optimizer) + 1
+        draws = torch.Generator()  # of the loss and of noise in place of features
+        capturable = config.stage2_method != "gcl" and config.fusion != "noise"
+        update = Update(objective(model, counts, centres, config, draws, device), model, optimizer, device, capturable=capturable)
         name = f"stage 2 {variant}"
         bar = progress_bar(range(first, epochs + 1), name, epochs, initial=first - 1, unit="epoch", progress=progress)
         with stepping.threads_for(train, config.batch_size):
@@ -69,15 +74,36 @@ def train_stage2(
                 start = time.perf_counter()
                 rates = [stage2_lr(epoch, config, peak) for peak in peaks]
                 stepping.set_lr(optimizer, *rates)
-                losses = _epoch(model, optimizer, train, labels, counts, centres, config, epoch)
+                draws.manual_seed(rng.derive(config.seed, "stage2/draws", epoch))
+                losses = _epoch(update, train, labels, config, epoch)
                 stepping.check_finite(losses, epoch, (epoch - 1) * len(losses), name, "scale_lr" if config.stage2_method == "lws" else "stage2_lr")
                 row = report.epoch(epoch, rates[0], losses, time.perf_counter() - start, model, test, optimizer, config.precision)
                 bar.set_postfix_str(report.postfix(row))
             methods.end(model, config)
-            return report.finish(model, test, config, device, variant=variant, **{k: before.result[k] for k in ("model", "head")})
+            return report.finish(model, test, config, device, variant=variant, update=update.kind, **{k: before.result[k] for k in ("model", "head")})
 
 
-def _epoch(model, optimizer, train, labels, counts, centres, config: Stage2, epoch: int) -> torch.Tensor:
+def objective(model, counts: torch.Tensor, centres: torch.Tensor | None, config: Stage2, draws: torch.Generator, device: torch.device) -> Callable[..., torch.Tensor]:
+    """The loss of stage 2 as a function of one batch of each branch: the fused one's images (B, C, H, W) and labels (B,), the labels
+    (B,) that are mixed in and the share of the first ones, or twice None; the fusing one's images and the channel mask (D,), or
+    twice None. ``draws`` is the generator of what loss and fusion draw."""
+    loss_function, shift = methods.loss_of(config, counts, draws), config.bn_statistics != "none"
+
+    def loss_of(x_b, y_b, y_mixed, share, x_i, mask):
+        with torch.no_grad(), stepping.autocast(device, config.precision):
+            z = features(model.backbone, x_b, batch_statistics=shift, update=shift)  # (B, D)
+            if x_i is not None:
+                z_i = features(model.backbone, x_i, batch_statistics=shift, update=config.bn_statistics == "both")
+                own = soft_share(z, centres[y_b]) if centres is not None else None
+                z = blend(z, lend(z_i, config.fusion, draws), mask, config.fusion_ratio, config.fusion, own)
+        logits = model.head(z.float())
+        loss = loss_function(logits, y_b)
+        return loss if y_mixed is None else torch.lerp(loss_function(logits, y_mixed), loss, share)
+
+    return loss_of
+
+
+def _epoch(update: Update, train, labels, config: Stage2, epoch: int) -> torch.Tensor:
     """One epoch of updates. Returns the losses (steps,) on the CPU, fetched once, at the end."""
 
     def stream(branch: str, sampler: str):
@@ -85,39 +111,21 @@ def _epoch(model, optimizer, train, labels, counts, centres, config: Stage2, epo
         draws = rng.torch_generator(config.seed, f"stage2/{branch}-augment", epoch)
         return train.epoch(order, config.batch_size, draws, config.flip)
 
-    fused_stream = stream("fused", config.fused_branch)
+    steps = -(-len(labels) // config.batch_size)
+    fused = stream("fused", config.fused_branch)
     if config.stage2_mixup_alpha:
-        steps = -(-len(labels) // config.batch_size)
-        fused_stream = mixing.mixup(fused_stream, steps, config.stage2_mixup_alpha, config.seed, "stage2", epoch, train.device)
+        fused = mixing.mixup(fused, steps, config.stage2_mixup_alpha, config.seed, "stage2", epoch, train.device)
     else:
-        fused_stream = mixing.plain(fused_stream)
-    loss_function = methods.loss_of(config, counts, rng.torch_generator(config.seed, "stage2/loss", epoch))
+        fused = mixing.plain(fused)
+    fusing, backbone = repeat((None, None)), update.model.backbone
     # the fusing branch also runs where nothing is fused but the statistics are to see it
-    second = config.fusion_ratio > 0 or config.bn_statistics == "both"
-    fusing_stream = stream("fusing", config.fusing_branch) if second else None
-    permutations = rng.torch_generator(config.seed, "stage2/mask", epoch)
-    noise = rng.torch_generator(config.seed, "stage2/noise", epoch)
-    shift = config.bn_statistics != "none"
-    model.head.train()
-    losses = []
-    for x_b, y_b, y_mixed, share in fused_stream:  # x_b (B, C, H, W), y_b and y_mixed (B,)
-        with torch.no_grad(), stepping.autocast(train.device, config.precision):
-            z = features(model.backbone, x_b, batch_statistics=shift, update=shift)  # (B, D)
-            if second:
-                x_i, _ = next(fusing_stream)
-                z_i = features(model.backbone, x_i, batch_statistics=shift, update=config.bn_statistics == "both")
-                mask = channel_mask(z.shape[1], config.fusion_ratio, permutations, model.backbone.num_experts).to(z.device, non_blocking=True)
-                own = soft_share(z, centres[y_b]) if centres is not None else None
-                z = blend(z, lend(z_i, config.fusion, noise), mask, config.fusion_ratio, config.fusion, own)
-        logits = model.head(z.float())
-        loss = loss_function(logits, y_b)
-        if y_mixed is not None:
-            loss = torch.lerp(loss_function(logits, y_mixed), loss, share)
-        optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        optimizer.step()
-        losses.append(loss.detach())
-    return torch.stack(losses).cpu()
+    if config.fusion_ratio > 0 or config.bn_statistics == "both":
+        permutations = rng.torch_generator(config.seed, "stage2/mask", epoch)
+        masks = [channel_mask(backbone.num_features, config.fusion_ratio, permutations, backbone.num_experts) for _ in range(steps)]
+        masks = torch.stack(masks).to(train.device)  # (steps, D), moved once
+        fusing = ((x, mask) for (x, _), mask in zip(stream("fusing", config.fusing_branch), masks, strict=True))
+    update.model.head.train()
+    return torch.stack([update(*own, *lent) for own, lent in zip(fused, fusing, strict=False)]).cpu()
 
 
 @torch.inference_mode()
