@@ -12,6 +12,7 @@ import difflib
 import functools
 import hashlib
 import json
+import platform
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -269,16 +270,28 @@ def training(run: Run) -> str:
 
 
 def run_plain(parameters: dict[str, Any], *, again: bool = False, device: str = "auto") -> Run:
-    """The steps of notebooks 01 to 03 as plain function calls, for machines without Jupyter."""
-    from h2t.train.prepare import prepare
+    """The steps of notebooks 01 to 03 as plain function calls, for machines without Jupyter, and for several processes."""
+    from h2t.train.distributed import ranks
+    from h2t.train.prepare import dataset, prepare
     from h2t.train.stage1 import train_stage1
     from h2t.train.stage2 import train_stage2
 
-    run = Run(parameters.get("run", "runs/run"))
+    run, stage1 = Run(parameters.get("run", "runs/run")), config.Stage1.of(parameters)
+    ranks().check(stage1.batch_size)
     if again:
-        _forget(run)
-    prepare(run, config.Data.of(parameters))
-    train_stage1(run, config.Stage1.of(parameters), device=device)
+        ranks().first(_forget, run)
+
+    def prepared() -> None:
+        prepare(run, config.Data.of(parameters))
+
+    def elsewhere() -> None:
+        if not (run.path / "split.json").exists():
+            raise Error(f"{run.path} on {platform.node()} does not hold what the first process wrote; put the run where all machines see it")
+        dataset(run)  # what is downloaded or decoded, once on each machine
+
+    ranks().first(prepared)
+    ranks().each_machine(elsewhere)
+    train_stage1(run, stage1, device=device)
     for variant, stage2 in config.variants(config.Stage2.of(parameters)).items():
         train_stage2(run, stage2, variant, device=device)
     return run

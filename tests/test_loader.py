@@ -92,7 +92,7 @@ def test_the_same_generator_gives_the_same_epoch_and_global_state_is_untouched()
 def test_mixup_is_the_weighted_sum_with_the_partner(lam, seed):
     x = torch.randn(5, 3, 4, 4, generator=gen(seed))
     partner = torch.randperm(5, generator=gen(seed + 1))
-    got = mixup(x, torch.tensor(lam), partner)
+    got = mixup(x, x[partner], torch.tensor(lam))
     for b in range(5):
         assert torch.allclose(got[b], lam * x[b] + (1 - lam) * x[partner[b]], atol=1e-5)
 

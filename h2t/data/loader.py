@@ -17,11 +17,12 @@ class Resident:
 
     Arguments: ``split``; ``mean``, ``std`` per channel in [0, 1]; ``device``; ``padding`` p in pixels; ``pad_value``
     "zero" pads the raw image with black, as the reference does, "mean" with the mean colour rounded to 8 bits (what
-    padding after normalisation gives, up to that rounding).
+    padding after normalisation gives, up to that rounding); ``shard`` (rank, world) of a process among several, which
+    gets every world-th image from the rank-th on.
     """
 
-    def __init__(self, split: Split, mean, std, device="cpu", padding: int = 0, pad_value: str = "zero"):
-        self.device, self.padding = torch.device(device), padding
+    def __init__(self, split: Split, mean, std, device="cpu", padding: int = 0, pad_value: str = "zero", shard: tuple[int, int] = (0, 1)):
+        self.device, self.padding, self.shard = torch.device(device), padding, shard
         # a memory map is read-only, which torch cannot hold
         pixels = split.images if split.images.flags.writeable else np.array(split.images)
         images = torch.from_numpy(pixels).to(self.device)
@@ -65,19 +66,20 @@ class Resident:
         """One augmented epoch: a random crop and flip for every image, drawn at once, the last batch may be short.
 
         Arguments: ``indices`` (M,) int64 on the CPU; ``generator`` on the CPU; ``flip`` whether to mirror half of them.
-        Yields: images (B, C, H, W) float32, labels (B,) int64.
+        Yields: images (B, C, H, W) float32, of several processes its share of the batch; labels (B,) int64 of the whole batch.
         """
         m, offsets = len(indices), 2 * self.padding + 1
         top = torch.randint(offsets, (m,), generator=generator)
         left = torch.randint(offsets, (m,), generator=generator)
         mirror = torch.rand(m, generator=generator) < (0.5 if flip else 0.0)
         draws = [t.to(self.device) for t in (indices, top, left, mirror)]
+        rank, world = self.shard
         for batch in zip(*[t.split(batch_size) for t in draws], strict=True):
-            yield self.cut(*batch), self.labels[batch[0]]
+            yield self.cut(*[t[rank::world] for t in batch]), self.labels[batch[0]]
 
     def batches(self, batch_size: int = 500) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-        """All images once, in order, uncropped and unflipped, for evaluation."""
-        p = self.padding
-        for index in torch.arange(len(self), device=self.device).split(batch_size):
+        """All images once, in order, uncropped and unflipped, for evaluation; of several processes its share, with its labels."""
+        p, (rank, world) = self.padding, self.shard
+        for index in torch.arange(rank, len(self), world, device=self.device).split(batch_size):
             middle = torch.full_like(index, p)
             yield self.cut(index, middle, middle, torch.zeros_like(index, dtype=torch.bool)), self.labels[index]

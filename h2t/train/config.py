@@ -51,7 +51,11 @@ class Data(Config):
 
 @dataclass(frozen=True)
 class _Training(Config):
-    """What both stages share."""
+    """What both stages share.
+
+    ``batch_size`` is that of all processes together, where several train (torchrun); ``sync_bn`` lets batch normalisation see
+    the whole batch, so that the result is that of one process, where without it each process normalises by its share.
+    """
 
     batch_size: int = limited(128, low=2)
     momentum: float = limited(0.9, low=0, high=1)
@@ -60,6 +64,7 @@ class _Training(Config):
     flip: bool = True
     precision: str = limited("auto", choices=("auto", "fp32", "bf16"))
     eval_every: int = limited(5, low=1)
+    sync_bn: bool = True
     seed: int = limited(0, low=0)
 
 
