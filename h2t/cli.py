@@ -108,6 +108,26 @@ def reproduce(root):
     click.echo(f"saved as {resolve(root) / 'reproduced.md'} and .csv")
 
 
+@main.command()
+@click.argument("name", default="")
+@click.option("--imbalance-factor", default=100, show_default=True, help="At which imbalance factor.")
+def methods(name, imbalance_factor):
+    """List the methods by name, each a stage 1 and a stage 2 with published settings; or the parameters that one stands for."""
+    from h2t.train import recipes
+
+    if name:
+        import yaml
+
+        click.echo(yaml.safe_dump(recipes.settings(name, imbalance_factor), sort_keys=False, default_flow_style=None, width=200).strip())
+        return
+    rows = recipes.table()
+    widths = [max(len(row[k]) for row in rows) for k in range(len(rows[0]))]
+    for row in rows:
+        click.echo("  ".join(cell.ljust(w) for cell, w in zip(row, widths, strict=True)).rstrip())
+    click.echo("*: of one stage nobody published settings at this factor; they are those of the nearest one.")
+    click.echo("Take one with `h2t run RECIPE -p method NAME`; each is trained without fusion and with H2T. `h2t methods NAME` lists its parameters.")
+
+
 @main.command("import")
 @click.argument("file", type=click.Path())
 @click.option("--run", "run_", required=True, type=click.Path(), help="The run directory to import into.")

@@ -23,7 +23,7 @@ import yaml
 from h2t.errors import Error
 from h2t.files import write_atomic
 from h2t.runs import Run, read_yaml, resolve
-from h2t.train import config
+from h2t.train import config, recipes
 
 MAIN = ("01_dataset", "02_stage1", "03_stage2", "04_analysis")
 _TYPES = {"int": int, "float": float, "str": str, "bool": bool, "list": list}
@@ -93,9 +93,9 @@ def check(parameters: dict[str, Any], notebooks: list[Path]) -> None:
 def load_recipe(recipe: str | Path, overrides: dict[str, Any]) -> tuple[dict[str, Any], list[Path]]:
     """A recipe with overrides, checked, and the notebooks it goes through. Raises ``h2t.Error`` before any work."""
     path = resolve(recipe)
-    parameters = {**read_yaml(path), **overrides}
     folder = find(path)
     notebooks = [folder / f"{name}.ipynb" for name in MAIN]
+    parameters = recipes.merged(read_yaml(path), overrides, complete({}, notebooks))
     check(parameters, notebooks)
     return parameters, notebooks
 

@@ -51,6 +51,7 @@ def train_stage1(
             return done
         data = dataset(run, progress=progress)
         train, test = loaders(run, data, device, config.crop_padding, config.pad_value, ranks)
+        train.rotation = config.rotation
         labels, counts = torch.from_numpy(data.train.labels), torch.from_numpy(data.train.counts).to(device)
         model = models.build(
             config.model, len(data.train.classes), head=config.head, in_channels=data.train.images.shape[3],
