@@ -121,29 +121,25 @@ def units(folder: Path) -> None:
         torch.distributed.barrier()  # waits for a process that has ended
 
 
-def killed(folder: Path) -> None:
-    """The second process is killed in the first step after the first checkpoint."""
+def killed(run: Path, *arguments) -> None:
+    """Train a recipe; the second process is killed in its first step after the first checkpoint, unless it was started again."""
     real = distributed.Ranks.gather
 
     def dying(self, own, total):
-        if self.rank == 1 and (folder / "stage1" / "checkpoint.pt").exists():
+        if self.rank == 1 and os.environ["TORCHELASTIC_RESTART_COUNT"] == "0" and (run / "stage1" / "checkpoint.pt").exists():
             os.kill(os.getpid(), signal.SIGKILL)
         return real(self, own, total)
 
-    distributed.Ranks.gather = dying
-
-
-def trained(*arguments) -> None:
-    with double():
+    with double(), mock.patch.object(distributed.Ranks, "gather", dying):
         main(arguments, standalone_mode=False)
 
 
-def launch(processes: int, function, *arguments) -> bool:
+def launch(processes: int, restarts: int, function, *arguments) -> bool:
     """What torchrun does, in processes forked from this one, which has imported everything. Returns: whether all went well."""
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
     from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
-    how = {"rdzv_backend": "c10d", "rdzv_endpoint": "localhost:0", "start_method": "fork", "max_restarts": 0, "monitor_interval": 0.1}
+    how = {"rdzv_backend": "c10d", "rdzv_endpoint": "localhost:0", "start_method": "fork", "max_restarts": restarts, "monitor_interval": 0.1}
     try:
         elastic_launch(LaunchConfig(1, 1, processes, run_id=function.__name__, **how), function)(*arguments)
     except ChildFailedError:
@@ -154,13 +150,12 @@ def launch(processes: int, function, *arguments) -> bool:
 if __name__ == "__main__":
     kind, folder, *rest = sys.argv[1:]
     if kind == "killed":  # under torchrun
-        killed(Path(folder))
-        trained(*rest)
+        killed(Path(folder), *rest)
     else:
         import torch._dynamo
 
         torch.set_num_threads(1)
-        print("trained:", launch(2, trained, *rest), flush=True)
+        print("trained:", launch(2, 1, killed, Path(folder) / "begun", *rest), flush=True)
         for stream in (sys.stdout, sys.stderr):
             print("==", file=stream, flush=True)
-        print("units:", launch(3, units, Path(folder)), flush=True)
+        print("units:", launch(3, 0, units, Path(folder)), flush=True)

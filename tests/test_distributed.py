@@ -93,13 +93,14 @@ def launched(single, tmp_path_factory):
     return folder, [torch.load(folder / f"rank{r}.pt") for r in range(3)], *texts
 
 
-def test_two_processes_go_on_with_a_run_of_one_and_both_stages_end_with_its_numbers(single, launched):
+def test_two_processes_go_on_with_a_run_of_one_are_started_again_and_both_stages_end_with_its_numbers(single, launched):
     folder, _, (out, err), _ = launched
     assert "trained: True" in out, err
     run = folder / "begun"
     same_numbers(run, single / "run", STEPS)
     assert Run(run).step("stage1").result["processes"] == 2 and Run(single / "run").step("stage1").result["processes"] == 1
     assert out.count("test accuracy, %") == 1 and out.count("run directory:") == 1
+    assert err.count(KEPT) == 1  # one was killed at first
     assert not [p for p in run.rglob("*") if "tmp" in p.name]
 
 

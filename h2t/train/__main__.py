@@ -18,7 +18,7 @@ from h2t.train.job import job
 @cli.DEVICE
 @click.option("--timeout", type=click.FloatRange(min=0, min_open=True), default=30.0, show_default=True, help="Minutes that a process waits for the others.")
 def main(recipe, pairs, again, device, timeout):
-    """Train both stages of a recipe, in as many processes as torchrun starts. BATCH_SIZE is that of all together."""
+    """Train both stages of a recipe, in as many processes as torchrun starts. Parameter batch_size is that of all together."""
     with job(device, timeout) as own:
         cli.run.callback(recipe, pairs, again, True, own)
 

@@ -16,6 +16,7 @@ import torch.distributed as dist
 
 from h2t.errors import Error
 
+# messages with it begin a line, since a progress bar may stand unfinished
 KEPT = "what was trained up to the last checkpoint is kept: run the same command again, with any number of processes, to go on"
 
 
@@ -43,15 +44,18 @@ def job(device: str = "auto", minutes: float = 30.0) -> Iterator[str]:
         if alone:
             raise
         lost = isinstance(e, dist.DistError) or "gloo" in str(e)  # Gloo raises plain RuntimeErrors
-        end(f"Error: another process of this job has ended, or does not answer; {KEPT}" if lost else traceback.format_exc(), 1)
+        end(f"\nError: another process of this job has ended, or does not answer; {KEPT}" if lost else traceback.format_exc(), 1)
 
 
 @contextlib.contextmanager
 def _joined(device: str, minutes: float, end: Callable[[str, int], None]) -> Iterator[str]:
     gpus = device != "cpu" and torch.cuda.is_available()
-    dist.init_process_group("cpu:gloo,cuda:nccl" if gpus else "gloo", timeout=timedelta(minutes=minutes))
+    patience = timedelta(minutes=minutes)
+    store, rank, world = next(dist.rendezvous("env://", timeout=patience))
+    store = dist.PrefixStore(f"h2t/{os.environ.get('TORCHELASTIC_RESTART_COUNT', 0)}", store)  # torchrun may keep it when it restarts
+    dist.init_process_group("cpu:gloo,cuda:nccl" if gpus else "gloo", store=store, rank=rank, world_size=world, timeout=patience)
     end.store = dist.TCPStore(os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"]), is_master=False, timeout=timedelta(seconds=10))
-    _on_sigterm(lambda: end(f"Error: this job was stopped, by one of its processes that ended or from outside; {KEPT}", 143))
+    _on_sigterm(lambda: end(f"\nError: this job was stopped, by one of its processes that ended or from outside; {KEPT}", 143))
     own = own_device(device, int(os.environ["LOCAL_RANK"]), int(os.environ["LOCAL_WORLD_SIZE"]))
     on_gpu = torch.tensor(int(own.startswith("cuda")))
     dist.all_reduce(on_gpu)
