@@ -23,6 +23,7 @@ from h2t.plots.style import (
 
 MOST = 12  # groups that a figure tells apart
 _LINES = ("-", "--", ":")
+_STEP_LINES = (0, 1, 1, 2, 0)  # of the steps of ``place``: whole for stage 1 and H2T, dotted for the control
 _IN_ORDER = ("#56B4E9", "#0072B2", "#5D3A9B", "#000000")  # light to dark, for values that have an order
 
 
@@ -42,7 +43,8 @@ def looks(groups) -> dict[str, dict]:
     if len(methods) > len(METHODS):
         kinds = list(dict.fromkeys(place(m)[0] for m in methods))
         colours = {m: KINDS[kinds.index(place(m)[0]) % len(KINDS)] for m in methods}
-        first = line = {m: place(m)[1] for m in methods}
+        first = {m: place(m)[1] for m in methods}
+        line = {m: _STEP_LINES[step] for m, step in first.items()}
     for method, colour in colours.items():
         own = [g for g in groups if of[g] == method]
         for k, g in enumerate(own):
