@@ -9,16 +9,8 @@ import numpy as np
 from h2t import metrics
 from h2t.errors import Error
 from h2t.files import write_atomic
+from h2t.published_numbers import MODELS, published
 from h2t.runs import Run, resolve
-
-# CIFAR-100-LT, ResNet-32, top-1 in %, one run each, best epoch by test accuracy: Li et al., AAAI 2024, slides, and the
-# project's README. Method: imbalance factor to accuracy.
-PUBLISHED = {
-    "stage 1": {200: 36.01, 100: 39.55, 50: 45.40},
-    "DR": {200: 41.73, 100: 45.68, 50: 50.86},
-    "DR + H2T": {200: 43.95, 100: 47.73, 50: 52.95},
-}
-LDAM_DRW = {200: 38.91, 100: 42.04, 50: 47.62}
 
 
 def reproduce(root: str | Path):
@@ -29,7 +21,7 @@ def reproduce(root: str | Path):
     seeds: NaN for a single seed. The published numbers are of the best epoch on the test set, so ``best`` is what they are held
     against; ``last`` is our result.
 
-    Arguments: ``root`` a folder of runs on 100 classes with ResNet-32. Returns: a DataFrame.
+    Arguments: ``root`` a folder of runs on 100 classes with ResNet-32, or the experts of RIDE or ResLT. Returns: a DataFrame.
     Raises: ``h2t.Error`` where no run there is of a published protocol.
     """
     import pandas as pd
@@ -38,21 +30,20 @@ def reproduce(root: str | Path):
 
     root = resolve(root)
     steps = table(root, save=False)
-    steps = steps[(steps["num_classes"] == 100) & (steps["model"] == "resnet32") & (steps["profile"] == "exponential") & ~steps["cached"].astype(bool)]
+    steps = steps[(steps["num_classes"] == 100) & steps["model"].isin(MODELS) & (steps["profile"] == "exponential") & ~steps["cached"].astype(bool)]
     rows = []
     for step in steps.to_dict("records"):
         factor = round(step["imbalance_factor"])
-        published = _published(step, factor)
         result = Run(root / step["run"], create=False).step(step["step"]).result
         accuracy = np.array([np.nan if a is None else a for a in result["per_class"]])
         row = {"imbalance_factor": factor, "weight_decay": step["stage1_weight_decay"], "method": step["method"], "p": step.get("fusion_ratio") if step["stage"] == 2 else None,
-               "bn": step.get("bn_statistics") if step["stage"] == 2 else None, "published": published, "last": result["last"]["top1"],
+               "bn": step.get("bn_statistics") if step["stage"] == 2 else None, "published": published(step), "last": result["last"]["top1"],
                "best": (result.get("best") or {}).get("top1"), "ECE": result["last"]["ece"]}  # fmt: skip
         for scheme in metrics.SCHEMES:
             row |= {f"{g} ({scheme})": v for g, v in metrics.group_means(accuracy, np.array(result["counts"]), scheme).items()}
         rows.append(row)
     if not rows or all(r["published"] is None for r in rows):
-        raise Error(f"{root} holds no run of a published protocol: CIFAR-100-LT, resnet32, imbalance factor 50, 100 or 200; see notebooks/recipes/cifar100_sweep.yaml")
+        raise Error(f"{root} holds no run of a published protocol: CIFAR-100-LT, resnet32, 200 epochs, imbalance factor 50, 100 or 200; see notebooks/recipes/cifar100_sweep.yaml and cifar100_methods_sweep.yaml")
     found = pd.DataFrame(rows)
     keys = ["imbalance_factor", "weight_decay", "method", "p", "bn", "published"]
     measures = [c for c in found if c not in keys]
@@ -65,22 +56,12 @@ def reproduce(root: str | Path):
     summary["difference"] = summary["best"] - summary["published"]
     spread = summary["best std"] * np.sqrt(1 + 1 / summary["n"])
     summary["deviations"] = (summary["difference"] / spread).where(spread > 0)
-    order = {m: k for k, m in enumerate(["stage 1", "DR", "DR, BN sees both", "DR + H2T"])}
-    summary = summary.sort_values(["imbalance_factor", "weight_decay", "method", "p", "bn"], key=lambda c: c.map(order).fillna(9) if c.name == "method" else c, ascending=[False, True, True, True, True], ignore_index=True)
+    names = ["stage 1", "DR", "DR, BN sees both", "DR + H2T"]
+    order = {m: k for k, m in enumerate([*names, *sorted(set(summary["method"]) - set(names))])}
+    summary = summary.sort_values(["imbalance_factor", "weight_decay", "method", "p", "bn"], key=lambda c: c.map(order) if c.name == "method" else c, ascending=[False, True, True, True, True], ignore_index=True)
     write_atomic(root / "reproduced.csv", summary.to_csv(index=False).encode())
     write_atomic(root / "reproduced.md", markdown(summary).encode())
     return summary
-
-
-def _published(step: dict, factor: int) -> float | None:
-    """The published accuracy of a step's protocol, None where there is none."""
-    if step["loss"] == "ldam" and step["drw_from"] < 1 and step["stage"] == 1:
-        return LDAM_DRW.get(factor)
-    if step["loss"] != "ce" or step["mixup_alpha"] != 1 or step["head"] != "linear":
-        return None
-    if step["method"] == "DR + H2T" and (step["bn_statistics"] != "both" or step["fusion_ratio"] not in (0.25, 0.3)):
-        return None
-    return PUBLISHED.get(step["method"], {}).get(factor)
 
 
 def markdown(summary) -> str:

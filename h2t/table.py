@@ -123,12 +123,13 @@ def find(root: Path) -> Iterator[tuple[str, list[str]]]:
                 todo.append(child)
 
 
-def step_order(method: str) -> tuple[int, str]:
-    """A key that sorts methods as figures do: stage 1 first, H2T after what it is compared with."""
-    from h2t.plots import STEPS
+def step_order(method: str) -> tuple:
+    """A key that sorts methods as figures do: stage 1 first, H2T after what it is compared with; what has another stage 1, or another
+    stage 2, comes after that, each kind by itself."""
+    from h2t.plots import STEPS, place
 
     known = list(STEPS.values())
-    return (known.index(method) if method in known else len(known)), method
+    return (known.index(method),) if method in known else (len(known), *place(method))
 
 
 def check_measure(name: str) -> None:

@@ -3,7 +3,8 @@
 import pytest
 
 from h2t.naming import first_stage, whole
-from h2t.table import method_of
+from h2t.plots import place
+from h2t.table import method_of, step_order
 from h2t.train import recipes
 
 PUBLISHED = {  # method: stage 1, stage 2 without fusion, with it
@@ -37,3 +38,12 @@ def test_other_mixtures_are_named_after_both_stages_and_a_new_loss_after_itself(
     assert whole(method_of(2, {"stage2_method": "gcl"}), 2, {"loss": "ldam"}) == "LDAM + GCL"
     assert first_stage({"loss": "sqrt", "drw_from": 0.8, "cmo_probability": 0.5}) == "sqrt-DRW + CMO"
     assert first_stage({}) == ""  # imported
+
+
+def test_steps_of_a_kind_stand_together_in_the_order_of_a_run():
+    right = [
+        "stage 1", "DR", "DR, BN sees both", "DR + H2T", "BSCE + CMO", "BSCE + CMO + DR", "BSCE + CMO + DR, BN sees both", "BSCE + CMO + H2T",
+        "GCL, stage 1", "GCL", "GCL + H2T", "MiSLAS", "MiSLAS, BN sees both", "MiSLAS + H2T", "RIDE", "RIDE + DR", "RIDE + H2T",
+    ]  # fmt: skip
+    assert sorted(reversed(right), key=step_order) == right
+    assert {place(m)[0] for m in right[8:11]} == {"GCL"} and place("RIDE + DR, BN sees both")[0] == "RIDE"

@@ -22,6 +22,7 @@ def runs(root, seeds=5, factor=100.0, classes=100):
         for file in run.glob("stage*/result.json"):
             result = json.loads(file.read_text())
             accuracy = np.linspace(80, 10, classes) + seed
+            result["params"] |= {"stage1_epochs": 200} if result["step"] == "stage1" else {"stage2_epochs": 10}
             result |= {"model": "resnet32", "num_classes": classes, "counts": counts.tolist(), "per_class": accuracy.tolist()}
             result["best"]["top1"] = 47 + seed / 10
             file.write_text(json.dumps(result))

@@ -14,7 +14,7 @@ from h2t.plots.classes import (
 from h2t.plots.compare import plot_cost, plot_curves, plot_means, plot_ratio_curves, title
 from h2t.plots.data import plot_counts, plot_strip
 from h2t.plots.space import SETS, plot_boundary, plot_embedding, plot_mask
-from h2t.plots.style import AFTER, BEFORE, COLOURS, FUSED, METHODS, STEPS, STYLE, TEXT, figure_of, save, short
+from h2t.plots.style import AFTER, BEFORE, COLOURS, FUSED, METHODS, STEPS, STYLE, TEXT, figure_of, place, save, short
 from h2t.plots.training import plot_agreement, plot_group_bars, plot_learning_curves, plot_ratio_curve, published_curve
 
 __all__ = [
@@ -28,6 +28,7 @@ __all__ = [
     "STYLE",
     "TEXT",
     "figure_of",
+    "place",
     "plot_agreement",
     "plot_boundary",
     "plot_class_accuracy",
