@@ -279,7 +279,10 @@ def report(root, out, tensorboard, pairs):
     click.echo(f"report: {report(root, out, {k: notebooks.parse_value(v) for k, v in pairs})}")
 
 
-NAMES = {"stage1": "stage 1", "stage2-dr": "stage 2, DR", "stage2-dr-both": "stage 2, DR, BN sees both", "stage2-h2t": "stage 2, DR + H2T"}  # fmt: skip
+NAMES = {
+    "stage1": "stage 1", "stage2-dr": "stage 2, DR", "stage2-dr-both": "stage 2, DR, BN sees both",
+    "stage2-h2t-balanced": "stage 2, DR + H2T, BN sees balanced", "stage2-h2t-both": "stage 2, DR + H2T, BN sees both", "stage2-h2t": "stage 2, DR + H2T",
+}  # fmt: skip
 
 
 def _show(results, main_only: bool = False) -> None:

@@ -9,6 +9,7 @@ import numpy as np
 
 from h2t.data import files, npz
 from h2t.data.decode import decode
+from h2t.data.longtail import stratified
 from h2t.data.split import Dataset, Split
 from h2t.errors import Error
 
@@ -65,20 +66,6 @@ def _check(image_size, channels, test_fraction, split_seed) -> None:
         raise Error(f"test_fraction is {test_fraction!r}; it must lie between 0 and 1")
     if not isinstance(split_seed, int | np.integer) or not 0 <= split_seed < 2**32:
         raise Error(f"split_seed is {split_seed!r}; it must be a whole number from 0 to 4294967295")
-
-
-def stratified(labels: np.ndarray, num_classes: int, fraction: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """Hold out a share of every class: at least one image where it has two, never its last one.
-
-    Returns: kept and held-out indices, ascending. No global generator is touched.
-    """
-    generator, held = np.random.default_rng([seed, 0x5917]), []
-    ends = np.cumsum(np.bincount(labels, minlength=num_classes))
-    for indices in np.split(np.argsort(labels, kind="stable"), ends[:-1]):
-        number = min(max(round(fraction * len(indices)), 1), len(indices) - 1)
-        held.append(generator.permutation(indices)[: max(number, 0)])
-    test = np.sort(np.concatenate(held))
-    return np.setdiff1d(np.arange(len(labels)), test), test
 
 
 def _digits(root, *, image_size, channels, **_) -> dict[str, Split]:

@@ -38,6 +38,7 @@ def prepare(run: Run | str, config: Data, *, indices: np.ndarray | None = None, 
         manifest = longtail.build(full.train.labels, classes=full.train.classes, n_max=config.n_max, split_seed=config.split_seed, **common)
     else:
         manifest = longtail.from_indices(full.train.labels, indices, classes=full.train.classes, split_seed=config.split_seed, **common)
+    manifest = _held_out(manifest, config, full)
     train = full.train.take(manifest.indices)
     mean, std = _statistics(config, train)
     record = {**config.to_dict(), "pixels_sha256": _pixels(train)}
@@ -50,10 +51,24 @@ def prepare(run: Run | str, config: Data, *, indices: np.ndarray | None = None, 
             write_yaml(run.path / "params.yaml", {**before, **record, "mean": list(mean), "std": list(std)})
             write_json(run.path / "environment.json", environment())
             manifest.save(run.path)
-    return Dataset(full.name, train, full.test, full.val)
+    return Dataset(full.name, train, full.test, _val(full, manifest))
+
+
+def _held_out(manifest: longtail.Manifest, config: Data, full: Dataset) -> longtail.Manifest:
+    if not config.val_fraction:
+        return manifest
+    if full.val is not None:
+        raise Error(f"{config.source} at {config.root!r} has a validation part of its own; set val_fraction to 0 to use that")
+    return longtail.hold_out(manifest, config.val_fraction, config.val_seed)
+
+
+def _val(full: Dataset, manifest: longtail.Manifest) -> Split | None:
+    """The part to choose by: what was held out of the long tail, else the source's own, else none."""
+    return full.train.take(manifest.val_indices) if len(manifest.val_indices) else full.val
 
 
 def _refuse_change(run: Run, before: dict, record: dict, manifest: longtail.Manifest) -> None:
+    before = {**Data().to_dict(), **before}  # a parameter that it was made without, by an earlier version, had its default
     for key, value in record.items():
         if key != "root" and before.get(key) != value:
             raise Error(
@@ -79,7 +94,7 @@ def dataset(run: Run | str, *, progress: bool = True) -> Dataset:
     train = full.train.take(manifest.indices)
     if not np.array_equal(train.labels, manifest.labels) or _pixels(train) != run.params.get("pixels_sha256"):
         raise Error(f"{config.source} at {config.root!r} no longer holds the images that run {run.path} was made from")
-    return Dataset(full.name, train, full.test, full.val)
+    return Dataset(full.name, train, full.test, _val(full, manifest))
 
 
 def class_names(run: Run | str) -> tuple[str, ...]:
@@ -97,6 +112,11 @@ def loaders(run: Run, data: Dataset, device, padding: int, pad_value: str) -> tu
     """The resident loaders of the training and the test part."""
     mean, std = statistics(run)
     return Resident(data.train, mean, std, device, padding, pad_value), Resident(data.test, mean, std, device)
+
+
+def val_loader(run: Run, data: Dataset, device) -> Resident | None:
+    """The resident loader of the validation part, if there is one."""
+    return None if data.val is None else Resident(data.val, *statistics(run), device)
 
 
 def _load(config: Data, progress: bool) -> Dataset:
