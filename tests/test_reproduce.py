@@ -46,7 +46,8 @@ def test_the_table_is_written_as_markdown_and_one_seed_has_no_spread(tmp_path):
     assert result.exit_code == 0 and "saved as" in result.output, result.output
     lines = (tmp_path / "reproduced.md").read_text().splitlines()
     cells = [c.strip() for c in lines[-1].strip("|").split("|")]
-    assert cells[:6] == ["100", "0.0002", "DR + H2T", "0.25", "both", "1"] and cells[7] == "47.00" and cells[-3:] == ["47.73", "-0.73", "–"]
+    assert cells[:7] == ["CIFAR-100-LT", "100", "0.0002", "DR + H2T", "0.25", "both", "1"] and cells[8] == "47.00" and cells[-4:-1] == ["47.73", "-0.73", "–"]
+    assert cells[-1] == "normalise auto, stage2_epochs 3, stage1_epochs 4"
     assert len({line.count("|") for line in lines}) == 1
 
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import hashlib
+from pathlib import Path
 
 import numpy as np
 
 from h2t import metrics
 from h2t.data import longtail
+from h2t.data import pack as packing
 from h2t.data.loader import Resident
 from h2t.data.sources import load
 from h2t.data.split import Dataset, Split
@@ -30,14 +32,7 @@ def prepare(run: Run | str, config: Data, *, indices: np.ndarray | None = None, 
     Raises: ``h2t.Error`` for bad input, or where the run already holds another set.
     """
     full = _load(config, progress)
-    if len(full.train.classes) < 2:
-        raise Error(f"{config.source} at {config.root!r} has one class; a classifier needs at least two")
-    metrics.groups(full.train.counts, config.groups)
-    common = dict(source=config.source, profile=config.profile, imbalance_factor=config.imbalance_factor)
-    if indices is None:
-        manifest = longtail.build(full.train.labels, classes=full.train.classes, n_max=config.n_max, split_seed=config.split_seed, **common)
-    else:
-        manifest = longtail.from_indices(full.train.labels, indices, classes=full.train.classes, split_seed=config.split_seed, **common)
+    manifest = _draw(full, config, indices)
     manifest = _held_out(manifest, config, full)
     train = full.train.take(manifest.indices)
     mean, std = _statistics(config, train)
@@ -52,6 +47,24 @@ def prepare(run: Run | str, config: Data, *, indices: np.ndarray | None = None, 
             write_json(run.path / "environment.json", environment())
             manifest.save(run.path)
     return Dataset(full.name, train, full.test, _val(full, manifest))
+
+
+def _draw(full: Dataset, config: Data, indices: np.ndarray | None = None) -> longtail.Manifest:
+    """The long tail that a config describes, or the one of ``indices``."""
+    if len(full.train.classes) < 2:
+        raise Error(f"{config.source} at {config.root!r} has one class; a classifier needs at least two")
+    metrics.groups(full.train.counts, config.groups)
+    common = dict(source=config.source, profile=config.profile, imbalance_factor=config.imbalance_factor, split_seed=config.split_seed)
+    if indices is None:
+        return longtail.build(full.train.labels, classes=full.train.classes, n_max=config.n_max, **common)
+    return longtail.from_indices(full.train.labels, indices, classes=full.train.classes, **common)
+
+
+def pack(config: Data, file: str | Path, *, progress: bool = True) -> tuple[longtail.Manifest, int]:
+    """Write the long tail that a config describes to one small file (``h2t.data.pack``). Returns: its manifest and the bytes."""
+    full = _load(config, progress)
+    manifest = _draw(full, config)
+    return manifest, packing.pack(full, manifest, file)
 
 
 def _held_out(manifest: longtail.Manifest, config: Data, full: Dataset) -> longtail.Manifest:

@@ -168,14 +168,15 @@ def _evaluate(step: Step, data, test, val, device: str, precision: str) -> dict[
     return step.finish(model.state_dict(), outputs, result)
 
 
-def results_table(results: dict[str, dict[str, Any]]):
+def results_table(results: dict[str, dict[str, Any]], part: str = "last"):
     """Steps and their measures as a table: one row a step, accuracies and ECE in %.
 
-    Arguments: ``results`` step name to the content of its result.json. Returns: a pandas DataFrame.
+    Arguments: ``results`` step name to the content of its result.json; ``part`` last, on the test set, or val, on the
+    validation part. Returns: a pandas DataFrame, without the steps that have no such measures.
     """
     import pandas as pd
 
-    rows = {name: {m: r["last"].get(m) for m in MEASURES} for name, r in results.items() if "last" in r}
+    rows = {name: {m: r[part].get(m) for m in MEASURES} for name, r in results.items() if part in r}
     return pd.DataFrame.from_dict(rows, orient="index", columns=list(MEASURES)).astype(float)
 
 
