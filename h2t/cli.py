@@ -178,6 +178,26 @@ def pack(recipe, file, pairs):
     click.echo("it stands for the whole set at this imbalance_factor and at larger ones, with the same images")
 
 
+@main.command()
+@click.argument("name", default="")
+@click.option("--imbalance-factor", default=100, show_default=True, help="At which imbalance factor.")
+def methods(name, imbalance_factor):
+    """List the methods by name, each a stage 1 and a stage 2 with published settings; or the parameters that one stands for."""
+    from h2t.train import recipes
+
+    if name:
+        import yaml
+
+        click.echo(yaml.safe_dump(recipes.settings(name, imbalance_factor), sort_keys=False, default_flow_style=None, width=200).strip())
+        return
+    rows = recipes.table()
+    widths = [max(len(row[k]) for row in rows) for k in range(len(rows[0]))]
+    for row in rows:
+        click.echo("  ".join(cell.ljust(w) for cell, w in zip(row, widths, strict=True)).rstrip())
+    click.echo("*: of one stage nobody published settings at this factor; they are those of the nearest one.")
+    click.echo("Take one with `h2t run RECIPE -p method NAME`; each is trained without fusion and with H2T. `h2t methods NAME` lists its parameters.")
+
+
 @main.command("import")
 @click.argument("file", type=click.Path())
 @click.option("--run", "run_", required=True, type=click.Path(), help="The run directory to import into.")
@@ -287,20 +307,25 @@ def explore(run, views, ip, port, no_browser, pairs):
 
 
 @main.command()
-@click.argument("what", type=click.Choice(["steps", "explorer", "sweep", "table"]), default="steps")
+@click.argument("what", type=click.Choice(["steps", "gpu", "explorer", "sweep", "table"]), default="steps")
 @click.option("--check", is_flag=True, help="Exit 1 where a stated target is missed.")
 @click.option("--out", type=click.Path(), help="Where the rows are saved.  [default: runs/bench_WHAT.csv]")
 @click.option("--run", "run_", type=click.Path(), default="runs/digits", show_default=True, help="explorer: the run to open.")
+@click.option("--root", default="", help="gpu: a file of CIFAR-100's images for the whole run.  [default: random pixels]")
 @click.option("--steps", default=4, show_default=True, help="steps: timed steps of each loop a turn.")
 @DEVICE
-def bench(what, check, out, run_, steps, device):
-    """Time training steps beside a plain loop of the kind the field publishes, the moves of the explorer, what a sweep costs
-    beyond its training, or the table of 10,000 runs."""
+def bench(what, check, out, run_, root, steps, device):
+    """Time training steps beside a plain loop of the kind the field publishes, everything on a GPU, the moves of the explorer, what
+    a sweep costs beyond its training, or the table of 10,000 runs."""
     out = out or f"runs/bench_{what}.csv"
     if what == "steps":
         from h2t.bench import bench_steps
 
         met = bench_steps(out, steps=steps, device=device)
+    elif what == "gpu":
+        from h2t.bench_gpu import bench_gpu
+
+        met = bench_gpu(out, root=root, device=device)
     elif what == "sweep":
         from h2t.bench_sweep import bench_sweep
 

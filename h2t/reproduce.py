@@ -14,7 +14,7 @@ from h2t.errors import Error
 from h2t.files import write_atomic
 from h2t.runs import Run, resolve
 from h2t.train import recipes
-from h2t.train.config import Stage1, Stage2, _Training
+from h2t.train.config import _Training
 
 # CIFAR-100-LT, ResNet-32, top-1 in %, one run each, best epoch by test accuracy: Li et al., AAAI 2024, slides, and the
 # project's README. Method: imbalance factor to accuracy.
@@ -98,21 +98,25 @@ def _row(root: Path, step: dict[str, Any]) -> dict[str, Any] | None:
 
 
 def _otherwise(step: dict[str, Any], factor: int) -> list[str]:
-    """What a step's parameters and those of its stage 1 have otherwise than the published protocol at an imbalance factor."""
+    """What a step's parameters and those of its stage 1 have otherwise than the published protocol that is nearest to them."""
     said = [f"split_seed {step['split_seed']}"] if step.get("split_seed") else []
     if step["normalise"] != "cifar" and not (step["normalise"] == "auto" and str(step["source"]).startswith("cifar")):
         said.append(f"normalise {step['normalise']}")
-    if step["stage"] == 2:
-        said += _differ(step, recipes.H2T.get(factor, recipes.H2T[50]), Stage2)
-    first = recipes.LDAM_DRW if step.get("loss") == "ldam" else recipes.CE_MIXUP
-    if step["stage"] == 2 and not isinstance(step.get("loss"), str):
-        return [*said, "stage 1 imported"]
-    return [*said, *_differ({**step, **{k: step.get(f"stage1_{k}") for k in _Training.__dataclass_fields__}}, first, Stage1, " in stage 1" if step["stage"] == 2 else "")]
-
-
-def _differ(step: dict[str, Any], protocol, kind, where: str = "") -> list[str]:
+    second, imported = step["stage"] == 2, not isinstance(step.get("loss"), str)
+    first = {**step, **{k: step.get(f"stage1_{k}") for k in _Training.__dataclass_fields__}}
     found = []
-    for name in kind.__dataclass_fields__:
+    for name, method in recipes.METHODS.items():
+        if name == "h2t-tuned":
+            continue
+        stage1, stage2 = method.at(factor if factor in method.factors else method.factors[-1])
+        differ = _differ(step, stage2) if second else []
+        found.append([*differ, *(["stage 1 imported"] if imported else _differ(first, stage1, " in stage 1" if second else ""))])
+    return said + min(found, key=len)
+
+
+def _differ(step: dict[str, Any], protocol, where: str = "") -> list[str]:
+    found = []
+    for name in protocol.__dataclass_fields__:
         value, want = step.get(name), getattr(protocol, name)
         if name in FREE or value is None or value != value:  # what a step was begun without, by an earlier version, had its default
             continue

@@ -21,7 +21,7 @@ from h2t.pool import DIED, Pool
 from h2t.progress import Board
 from h2t.runs import Run, read_yaml, resolve, write_json
 from h2t.store import Store
-from h2t.train import config
+from h2t.train import config, recipes
 
 DEFAULT_BOOKS = ("01_dataset", "02_stage1", "03_stage2")
 ATTEMPTS = 2  # of a job whose process was killed; an error is not tried again
@@ -75,6 +75,8 @@ def plan(recipe: str | Path, overrides: dict[str, Any] | None = None, *, books: 
     if isinstance(given.get("run"), list | dict):
         raise Error("run is the folder of the whole sweep; give it one value")
     points = grid.expand(given, declared)
+    named = {name: p["method"] for name, p in points.items() if "method" in p}
+    points = _spelt_out(points, given, overrides or {}, {k: v for k, (v, _) in declared.items()})
     url = str(given.get("run", ""))
     store = Store(url) if "://" in url else None
     root = store.scratch if store else resolve(url or f"runs/{path.stem}")
@@ -90,7 +92,12 @@ def plan(recipe: str | Path, overrides: dict[str, Any] | None = None, *, books: 
             raise Error(f"{e} (in the grid's point {name})" if len(points) > 1 else str(e)) from None
         complete[name] = _normal(notebooks.complete(parameters, main))
     _check_data(complete)
-    differ = [k for k in next(iter(complete.values())) if k != "run" and len({str(p[k]) for p in complete.values()}) > 1]
+    for name, method in named.items():
+        complete[name]["method"] = method  # for who reads the plan or a run's recipe.yaml; what it stands for is there as well
+    differ = [k for k in next(iter(complete.values())) if k != "run" and len({str(p.get(k)) for p in complete.values()}) > 1]
+    if "method" in differ:  # it stands for what it sets
+        asked = {k for row in given["sweep"] for k in row} if isinstance(given.get("sweep"), list) else set()
+        differ = [k for k in differ if k not in recipes.SETS or k in asked or isinstance(given.get(k), list | dict)]
     axes = tuple(sorted(differ, key=lambda k: [*given, *differ].index(k)))  # as the recipe has them
     jobs = _jobs(root, complete, axes, [folder / f"{b}.ipynb" for b in books or ()])
     if store:
@@ -98,6 +105,19 @@ def plan(recipe: str | Path, overrides: dict[str, Any] | None = None, *, books: 
     _check_runs(jobs)
     fixed = {k: v for k, v in given.items() if k != "run"}
     return Plan(root, jobs, _todo(jobs), tuple(complete), axes, fixed, store.url if store else "")
+
+
+def _spelt_out(points: dict[str, dict[str, Any]], given: dict[str, Any], overrides: dict[str, Any], defaults: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """The points of a grid with what their methods stand for. A method that the overrides name replaces what the recipe has one
+    value for."""
+    low = [k for k in given if k not in overrides and not isinstance(given[k], list | dict)] if "method" in overrides else []
+    found = {}
+    for name, parameters in points.items():
+        try:
+            found[name] = recipes.spelt_out(parameters, defaults, low)
+        except Error as e:
+            raise Error(f"{e} (in the grid's point {name})" if len(points) > 1 else str(e)) from None
+    return found
 
 
 def _normal(parameters: dict[str, Any]) -> dict[str, Any]:
@@ -129,7 +149,7 @@ def _jobs(root: Path, points: dict[str, dict[str, Any]], axes: tuple[str, ...], 
     for name, parameters in points.items():
         stage1_key, variants = recipes[name]
         base, made = f"shared/stage1-{stage1_key}", _stage1(parameters)
-        values = ", ".join(f"{k} {made[k]}" for k in axes if k in made)
+        values = ", ".join(f"{k} {parameters[k]}" for k in axes if k in made or k == "method")
         of = f" of {values}" if values else ""
         jobs.setdefault(base, Job(base, "stage1", str(root / base), {**made, "run": str(root / base)}, first, of=of))
         taken = []

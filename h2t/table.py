@@ -18,6 +18,7 @@ from typing import Any
 
 import yaml
 
+from h2t import naming
 from h2t.errors import Error
 from h2t.files import write_atomic
 from h2t.runs import resolve
@@ -138,7 +139,8 @@ def check_measure(name: str) -> None:
 
 
 def method_of(stage: int, params: dict[str, Any], cached: bool = False) -> str:
-    """What a step does, by the names that figures use: from its parameters, as a sweep may call its variants anything."""
+    """What a step does, by the names that figures use: from its parameters, as a sweep may call its variants anything. The table
+    puts the name of its stage 1 to it (``h2t.naming``)."""
     from h2t.plots import STEPS
 
     if stage == 1:
@@ -210,7 +212,8 @@ class _Reader:
         stage, last, best = 1 if step == "stage1" else 2, result["last"], result.get("best") or {}
         params = {k: v if not isinstance(v, list) else json.dumps(v) for k, v in result.get("params", {}).items()}
         env, cached = result.get("environment", {}), bool(result.get("cached"))
-        row = {"step": step, "stage": stage, "method": method_of(stage, params, cached)}
+        base = params if stage == 1 else (first or {}).get("_params", {})
+        row = {"step": step, "stage": stage, "method": naming.whole(method_of(stage, params, cached), stage, base)}
         if stage == 1:
             row |= params
         else:

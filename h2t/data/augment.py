@@ -14,12 +14,12 @@ def mixup_draws(steps: int, alpha: float, generator: np.random.Generator) -> np.
     return generator.beta(alpha, alpha, size=steps).astype(np.float32)
 
 
-def mixup(images: torch.Tensor, lam: torch.Tensor, partner: torch.Tensor) -> torch.Tensor:
-    """Mix every image of a batch with a partner: lam * x + (1 - lam) * x[partner] (Zhang et al. 2018, equation 1).
+def mixup(images: torch.Tensor, partners: torch.Tensor, lam: torch.Tensor) -> torch.Tensor:
+    """Mix every image of a batch with a partner: lam * x + (1 - lam) * partner (Zhang et al. 2018, equation 1).
 
-    Arguments: ``images`` (B, C, H, W); ``lam`` scalar tensor; ``partner`` (B,) int64, a permutation of the batch.
+    Arguments: ``images`` and ``partners``, the same in another order, (B, C, H, W); ``lam`` scalar tensor.
     """
-    return torch.lerp(images[partner], images, lam)
+    return torch.lerp(partners, images, lam)
 
 
 def cutmix_draws(steps: int, height: int, width: int, probability: float, generator: np.random.Generator):

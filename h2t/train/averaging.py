@@ -11,6 +11,7 @@ import torch
 
 from h2t import rng
 from h2t.runs import Run
+from h2t.train import distributed
 from h2t.train import step as stepping
 from h2t.train.config import Stage2, check_heads, check_method
 from h2t.train.normalisation import reestimate
@@ -39,31 +40,34 @@ def train_averaged(
     Returns: the content of result.json; it has no best epoch, since the mean exists only at the end.
     Raises: ``h2t.Error`` as ``train_stage2`` does, and for a cosine head.
     """
-    step, before, heads = run.step(f"stage2-{variant}"), run.step("stage1"), run.path / f".heads-{variant}"
-    with run.lock():
-        check_method(config.stage2_method, before.result["head"])
-        check_heads(config.heads, before.result["head"])
+    step, heads, ranks = run.step(f"stage2-{variant}"), f".heads-{variant}", distributed.ranks()
+
+    def forget() -> None:
+        shutil.rmtree(run.path / heads, ignore_errors=True)
+
+    with ranks.alone(run.lock()):
+        before = ranks.first(lambda: run.step("stage1").result)
+        check_method(config.stage2_method, before["head"])
+        check_heads(config.heads, before["head"])
         if again:
-            shutil.rmtree(heads, ignore_errors=True)
-        params = {**config.to_dict(), "stage1_weights": before.result["weights_sha256"]}
-        if (done := step.begin(params, again, Stage2().to_dict())) is not None:
+            ranks.first(forget)
+        params = {**config.to_dict(), "stage1_weights": before["weights_sha256"]}
+        if (done := ranks.first(step.begin, params, again, Stage2().to_dict())) is not None:
             return done
-    steps = []
-    for k, member in enumerate(members(config)):
-        steps.append(run.step(f"{heads.name}/{k}"))
-        train_one(steps[-1].name, dataclasses.replace(member, bn_reestimate="none"))
-    with run.lock():
+    names = [f"{heads}/{k}" for k in range(config.heads)]
+    results = [train_one(name, dataclasses.replace(member, bn_reestimate="none")) for name, member in zip(names, members(config), strict=True)]
+    with ranks.alone(run.lock()):
         data = dataset(run, progress=progress)
-        train, test = loaders(run, data, device, config.crop_padding, config.pad_value)
-        model, several = load_model(run, steps[0].name, str(device)), [s.weights() for s in steps]
-        model.load_state_dict({name: _mean([w[name] for w in several]) for name in several[0]})
+        train, test = loaders(run, data, device, config.crop_padding, config.pad_value, ranks)
+        model = ranks.prepare(load_model(run, names[0], str(device), ranks), config.sync_bn, device)
+        several = ranks.first(lambda: [run.step(name).weights() for name in names])
+        model.load_state_dict({name: _mean([weights[name] for weights in several]) for name in several[0]})
         with stepping.threads_for(train, config.batch_size):
             reestimate(model.backbone, train, torch.from_numpy(data.train.labels), config)
             report = Report(step, data, run.params["groups"], config.stage2_epochs, config.eval_every, None)
-            seconds = round(sum(s.result["seconds"] for s in steps), 3)
-            shared = {k: before.result[k] for k in ("model", "head")}
-            result = report.finish(model, test, config, device, variant=variant, seconds=seconds, update=steps[0].result["update"], **shared)
-    shutil.rmtree(heads, ignore_errors=True)
+            known = {"variant": variant, "seconds": round(sum(r["seconds"] for r in results), 3), "update": results[0]["update"]}
+            result = report.finish(model, test, config, device, **known, **{k: before[k] for k in ("model", "head")})
+    ranks.first(forget)
     return result
 
 

@@ -54,7 +54,11 @@ class Data(Config):
 
 @dataclass(frozen=True)
 class _Training(Config):
-    """What both stages share."""
+    """What both stages share.
+
+    ``batch_size`` is that of all processes together, where several train (torchrun); ``sync_bn`` lets batch normalisation see
+    the whole batch, so that the result is that of one process, where without it each process normalises by its share.
+    """
 
     batch_size: int = limited(128, low=2)
     momentum: float = limited(0.9, low=0, high=1)
@@ -63,6 +67,7 @@ class _Training(Config):
     flip: bool = True
     precision: str = limited("auto", choices=("auto", "fp32", "bf16"))
     eval_every: int = limited(5, low=1)
+    sync_bn: bool = True
     seed: int = limited(0, low=0)
 
 
@@ -76,7 +81,9 @@ class Stage1(_Training):
     plain training. ``loss`` is a name in ``h2t.losses.LOSSES``; after the share ``drw_from`` of the epochs its classes get
     class-balanced weights (deferred re-weighting; 1: never). ``cmo_probability`` is the share of batches into which CMO pastes
     patches of other images, drawn by ``cmo_branch`` (reversed: class probability ~ 1/n_c), except in the first 4 and the last
-    3 epochs. ``ride_diversity`` is lambda of loss ride, ``reslt_beta`` the branches' share of loss reslt. ``crop_padding`` in pixels; ``eval_every`` in epochs; ``precision`` auto is bf16 where the device computes it natively.
+    3 epochs. ``ride_diversity`` is lambda of loss ride, ``reslt_beta`` the branches' share of loss reslt,
+    ``reslt_from`` where its second and third begin, in shares of the classes by size. ``rotation`` turns images by up to so many
+    degrees, in stage 1 alone; ``crop_padding`` in pixels; ``eval_every`` in epochs; ``precision`` auto is bf16 where the device computes it natively.
     """
 
     checkpoint: str = ""
@@ -85,6 +92,7 @@ class Stage1(_Training):
     loss: str = limited("ce", choices=tuple(LOSSES))
     ride_diversity: float = limited(-0.2, high=0, low=-10)
     reslt_beta: float = limited(0.995, low=0, high=1)
+    reslt_from: tuple[float, ...] = limited([0.35, 0.7], low=0, high=1)
     drw_from: float = limited(1.0, low=0, high=1)
     mixup_alpha: float = limited(1.0, low=0)
     cmo_probability: float = limited(0.0, low=0, high=1)
@@ -93,6 +101,7 @@ class Stage1(_Training):
     stage1_lr: float = limited(0.1, above=0)
     stage1_weight_decay: float = limited(2e-4, low=0)
     nesterov: bool = False
+    rotation: float = limited(0.0, low=0, high=180)
     warmup_epochs: int = limited(5, low=0)
     stage1_schedule: str = limited("step", choices=("step", "cosine"))
     decay_at: tuple[float, ...] = limited([0.8, 0.9], low=0, high=1)
@@ -111,6 +120,8 @@ class Stage1(_Training):
             raise Error(f"model {self.model} has one linear classifier for all branches; use it with head linear, not {self.head}")
         if self.cmo_probability and self.mixup_alpha:
             raise Error("CMO and mixup both mix every image; set mixup_alpha to 0, or cmo_probability to 0")
+        if len(self.reslt_from) != 2 or list(self.reslt_from) != sorted(self.reslt_from):
+            raise Error(f"reslt_from is {list(self.reslt_from)}; it must be two shares of the classes, ascending, for the second and the third branch")
         if self.nesterov and not self.momentum:
             raise Error("nesterov needs a momentum above 0")
 

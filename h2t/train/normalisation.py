@@ -11,6 +11,7 @@ from h2t import rng
 from h2t.data import samplers
 from h2t.train import step as stepping
 from h2t.train.config import Stage2
+from h2t.train.distributed import ranks
 
 BN_BATCHES = 43  # batches of each branch over which statistics are averaged: half an epoch of CIFAR-100-LT
 
@@ -44,6 +45,7 @@ def estimate(backbone: nn.Module, train, labels: torch.Tensor, config: Stage2, b
         on_batch()
     for m, momentum in zip(norms(backbone), momenta, strict=True):
         m.momentum = momentum
+    ranks().agree(backbone)
     backbone.eval()
     return [(m.running_mean.clone(), m.running_var.clone()) for m in norms(backbone)]
 

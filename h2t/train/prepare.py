@@ -121,15 +121,15 @@ def statistics(run: Run) -> tuple[list[float], list[float]]:
     return params["mean"], params["std"]
 
 
-def loaders(run: Run, data: Dataset, device, padding: int, pad_value: str) -> tuple[Resident, Resident]:
-    """The resident loaders of the training and the test part."""
+def loaders(run: Run, data: Dataset, device, padding: int, pad_value: str, shard: tuple[int, int] = (0, 1)) -> tuple[Resident, Resident]:
+    """The resident loaders of the training and the test part; ``shard`` (rank, world) of a process among several."""
     mean, std = statistics(run)
-    return Resident(data.train, mean, std, device, padding, pad_value), Resident(data.test, mean, std, device)
+    return Resident(data.train, mean, std, device, padding, pad_value, shard), Resident(data.test, mean, std, device, shard=shard)
 
 
-def val_loader(run: Run, data: Dataset, device) -> Resident | None:
-    """The resident loader of the validation part, if there is one."""
-    return None if data.val is None else Resident(data.val, *statistics(run), device)
+def val_loader(run: Run, data: Dataset, device, shard: tuple[int, int] = (0, 1)) -> Resident | None:
+    """The resident loader of the validation part, if there is one; ``shard`` as in ``loaders``."""
+    return None if data.val is None else Resident(data.val, *statistics(run), device, shard=shard)
 
 
 def _load(config: Data, progress: bool) -> Dataset:

@@ -93,7 +93,7 @@ def _name(weights: dict[str, torch.Tensor]) -> str:
     if last is not None:  # a stage for each expert
         k = len({k.split(".")[2] for k in weights if k.startswith("backbone.layer3.")})
         return f"ride{k}_{name}{'_narrow' if len(last) == 48 else ''}"
-    return f"reslt_{name}" if "backbone.conv2.weight" in weights else name
+    return f"reslt_{name}" if "backbone.bn2.weight" in weights else name
 
 
 def import_checkpoint(file: str | Path, run: Run | str, *, again: bool = False, device: str = "auto") -> dict[str, Any]:

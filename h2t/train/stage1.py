@@ -15,9 +15,10 @@ from h2t.data import samplers
 from h2t.losses import EXPERT_LOSSES, bound, needs
 from h2t.losses.class_balanced import class_weights
 from h2t.runs import Run
-from h2t.train import mixing
+from h2t.train import distributed, mixing
 from h2t.train import step as stepping
 from h2t.train.config import Stage1
+from h2t.train.distributed import ALONE, Ranks
 from h2t.train.prepare import dataset, loaders
 from h2t.train.report import Report
 from h2t.train.schedule import stage1_lr
@@ -41,33 +42,35 @@ def train_stage1(
     ``per_class`` accuracy in %, ``seconds`` and more.
     Raises: ``h2t.Error`` for a run without data, in use, begun with other parameters, or where the loss diverges.
     """
-    run, device = Run(run, create=False), stepping.pick_device(device)
+    run, device, ranks = Run(run, create=False), stepping.pick_device(device), distributed.ranks()
     step = run.step("stage1")
-    if config.checkpoint and (again or not step.done):
+    if config.checkpoint and (again or not ranks.first(lambda: step.done)):
         from h2t.train.published import import_checkpoint
 
-        import_checkpoint(config.checkpoint, run, again=again, device=str(device))
+        ranks.first(lambda: import_checkpoint(config.checkpoint, run, again=again, device=str(device)))
         again = False
-    if step.done and "last" not in step.result and not again:  # imported before there were data
+    if not again and ranks.first(lambda: step.done and "last" not in step.result):  # imported before there were data
         from h2t.train.published import evaluate
 
-        evaluate(run, device=str(device), precision=config.precision)
-    with run.lock():
-        if (done := step.begin(config.to_dict(), again, Stage1().to_dict())) is not None:
+        ranks.first(lambda: evaluate(run, device=str(device), precision=config.precision))
+    with ranks.alone(run.lock()):
+        if (done := ranks.first(step.begin, config.to_dict(), again, Stage1().to_dict())) is not None:
             return done
         data = dataset(run, progress=progress)
-        train, test = loaders(run, data, device, config.crop_padding, config.pad_value)
+        train, test = loaders(run, data, device, config.crop_padding, config.pad_value, ranks)
+        train.rotation = config.rotation
         labels, counts = torch.from_numpy(data.train.labels), torch.from_numpy(data.train.counts).to(device)
         model = models.build(
             config.model, len(data.train.classes), head=config.head, in_channels=data.train.images.shape[3],
             generator=rng.torch_generator(config.seed, "stage1/init"),
         )  # fmt: skip
-        model = stepping.to_device(model, device)
+        model = ranks.prepare(stepping.to_device(model, device), config.sync_bn, device)
         optimizer = stepping.sgd(model.parameters(), 0.1, config.momentum, config.stage1_weight_decay, config.nesterov)
         report = Report(step, data, run.params["groups"], config.stage1_epochs, config.eval_every, on_epoch)
         first = report.resume(model, optimizer) + 1
         draws = torch.Generator()  # of the loss
-        update = Update(objective(model, counts, config, draws, device), model, optimizer, device, capturable="generator" not in needs(config.loss))
+        capturable = ranks.world == 1 and "generator" not in needs(config.loss)
+        update = Update(objective(model, counts, config, draws, device, ranks), model, optimizer, device, capturable=capturable, ranks=ranks)
         bar = progress_bar(range(first, config.stage1_epochs + 1), "stage 1", config.stage1_epochs, initial=first - 1, unit="epoch", progress=progress)
         with stepping.threads_for(train, config.batch_size):
             for epoch in bar:
@@ -82,16 +85,17 @@ def train_stage1(
             return report.finish(model, test, config, device, model=config.model, head=config.head, update=update.kind)
 
 
-def objective(model, counts: torch.Tensor, config: Stage1, draws: torch.Generator, device: torch.device) -> Callable[..., torch.Tensor]:
-    """The loss of stage 1 as a function of one batch: images (B, C, H, W), labels (B,), the labels (B,) that are mixed in and the
-    share of the first ones, or twice None, and the classes' weights (C,), or None. ``draws`` is the generator of what the loss draws."""
+def objective(model, counts: torch.Tensor, config: Stage1, draws: torch.Generator, device: torch.device, ranks: Ranks = ALONE) -> Callable[..., torch.Tensor]:
+    """The loss of stage 1 as a function of one batch: images (B, C, H, W) or a process's share of them, labels (B,), the labels (B,)
+    that are mixed in and the share of the first ones, or twice None, and the classes' weights (C,), or None. ``draws`` is the
+    generator of what the loss draws; the logits of all ``ranks`` are gathered."""
     loss_function = bound(config.loss, vars(config), draws)
     answer = (lambda x: model.head.each(model.backbone(x))) if config.loss in EXPERT_LOSSES else model
 
     def loss_of(x, y, other, share, weight):
         with stepping.autocast(device, config.precision):
             logits = answer(x)  # (B, classes), or (experts, B, classes) for a loss of experts
-        logits = logits.float()
+        logits = ranks.gather(logits.float(), len(y))
         loss = loss_function(logits, y, counts, weight)
         return loss if other is None else torch.lerp(loss_function(logits, other, counts, weight), loss, share)
 
@@ -110,10 +114,10 @@ def _epoch(update: Update, train, labels, counts, config: Stage1, epoch: int) ->
     return torch.stack(losses).cpu()
 
 
-def load_model(run: Run | str, step: str = "stage1", device: str = "auto") -> models.Classifier:
-    """The trained model of a step, in eval mode. Raises ``h2t.Error`` where the step has none."""
+def load_model(run: Run | str, step: str = "stage1", device: str = "auto", ranks: Ranks = ALONE) -> models.Classifier:
+    """The trained model of a step, in eval mode; of several ``ranks`` the first reads it. Raises ``h2t.Error`` where the step has none."""
     step = Run(run, create=False).step(step)
-    result, weights = step.result, step.weights()
+    result, weights = ranks.first(lambda: (step.result, step.weights()))
     model = models.build(result["model"], result["num_classes"], head=result["head"], in_channels=result["in_channels"])
     model.load_state_dict(weights)
     return stepping.to_device(model, stepping.pick_device(device)).eval()

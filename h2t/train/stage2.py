@@ -15,9 +15,10 @@ from h2t.bar import bar as progress_bar
 from h2t.data import samplers
 from h2t.fusion import blend, channel_mask, class_means, lend, soft_share
 from h2t.runs import Run, check_variant
-from h2t.train import methods, mixing
+from h2t.train import distributed, methods, mixing
 from h2t.train import step as stepping
 from h2t.train.config import Stage2, check_method
+from h2t.train.distributed import ALONE, Ranks
 from h2t.train.normalisation import reestimate
 from h2t.train.prepare import dataset, loaders
 from h2t.train.report import Report
@@ -56,16 +57,17 @@ def train_stage2(
 
 def _train(run: Run, config: Stage2, step_name: str, device: torch.device, again: bool, progress: bool, on_epoch) -> dict[str, Any]:
     """Train one classifier into a step of the run, or return its result where that is done."""
-    step, before, variant = run.step(step_name), run.step("stage1"), step_name.removeprefix("stage2-")
-    with run.lock():
-        check_method(config.stage2_method, before.result["head"])
-        params = {**config.to_dict(), "stage1_weights": before.result["weights_sha256"]}
-        if (done := step.begin(params, again, Stage2().to_dict())) is not None:
+    step, ranks, variant = run.step(step_name), distributed.ranks(), step_name.removeprefix("stage2-")
+    with ranks.alone(run.lock()):
+        before = ranks.first(lambda: run.step("stage1").result)
+        check_method(config.stage2_method, before["head"])
+        params = {**config.to_dict(), "stage1_weights": before["weights_sha256"]}
+        if (done := ranks.first(step.begin, params, again, Stage2().to_dict())) is not None:
             return done
         data = dataset(run, progress=progress)
-        train, test = loaders(run, data, device, config.crop_padding, config.pad_value)
+        train, test = loaders(run, data, device, config.crop_padding, config.pad_value, ranks)
         labels = torch.from_numpy(data.train.labels)
-        model = load_model(run, "stage1", str(device))
+        model = ranks.prepare(load_model(run, "stage1", str(device), ranks), config.sync_bn, device)
         model.backbone.requires_grad_(False)
         if config.reinitialise_head:
             models.initialise(model.head, rng.torch_generator(config.seed, "stage2/init"))
@@ -77,8 +79,8 @@ def _train(run: Run, config: Stage2, step_name: str, device: torch.device, again
         report = Report(step, data, run.params["groups"], epochs, config.eval_every, on_epoch)
         first = report.resume(model, optimizer) + 1
         draws = torch.Generator()  # of the loss and of noise in place of features
-        capturable = config.stage2_method != "gcl" and config.fusion != "noise"
-        update = Update(objective(model, counts, centres, config, draws, device), model, optimizer, device, capturable=capturable)
+        capturable = ranks.world == 1 and config.stage2_method != "gcl" and config.fusion != "noise"
+        update = Update(objective(model, counts, centres, config, draws, device, ranks), model, optimizer, device, capturable=capturable)
         name = f"stage 2 {variant}"
         bar = progress_bar(range(first, epochs + 1), name, epochs, initial=first - 1, unit="epoch", progress=progress)
         with stepping.threads_for(train, config.batch_size):
@@ -93,20 +95,21 @@ def _train(run: Run, config: Stage2, step_name: str, device: torch.device, again
                 bar.set_postfix_str(report.postfix(row))
             methods.end(model, config)
             reestimate(model.backbone, train, labels, config)
-            return report.finish(model, test, config, device, variant=variant, update=update.kind, **{k: before.result[k] for k in ("model", "head")})
+            return report.finish(model, test, config, device, variant=variant, update=update.kind, **{k: before[k] for k in ("model", "head")})
 
 
-def objective(model, counts: torch.Tensor, centres: torch.Tensor | None, config: Stage2, draws: torch.Generator, device: torch.device) -> Callable[..., torch.Tensor]:
+def objective(model, counts: torch.Tensor, centres: torch.Tensor | None, config: Stage2, draws: torch.Generator, device: torch.device, ranks: Ranks = ALONE) -> Callable[..., torch.Tensor]:
     """The loss of stage 2 as a function of one batch of each branch: the fused one's images (B, C, H, W) and labels (B,), the labels
     (B,) that are mixed in and the share of the first ones, or twice None; the fusing one's images and the channel mask (D,), or
-    twice None. ``draws`` is the generator of what loss and fusion draw."""
+    twice None. ``draws`` is the generator of what loss and fusion draw; the features of all ``ranks`` are gathered."""
     loss_function, shift = methods.loss_of(config, counts, draws), config.bn_statistics != "none"
 
     def loss_of(x_b, y_b, y_mixed, share, x_i, mask):
         with torch.no_grad(), stepping.autocast(device, config.precision):
-            z = features(model.backbone, x_b, batch_statistics=shift, update=shift)  # (B, D)
+            z = ranks.gather(features(model.backbone, x_b, batch_statistics=shift, update=shift), len(y_b))  # (B, D)
             if x_i is not None:
                 z_i = features(model.backbone, x_i, batch_statistics=shift, update=config.bn_statistics == "both")
+                z_i = ranks.gather(z_i, len(y_b))
                 own = soft_share(z, centres[y_b]) if centres is not None else None
                 z = blend(z, lend(z_i, config.fusion, draws), mask, config.fusion_ratio, config.fusion, own)
         logits = model.head(z.float())
@@ -127,7 +130,7 @@ def _epoch(update: Update, train, labels, config: Stage2, epoch: int) -> torch.T
     steps = -(-len(labels) // config.batch_size)
     fused = stream("fused", config.fused_branch)
     if config.stage2_mixup_alpha:
-        fused = mixing.mixup(fused, steps, config.stage2_mixup_alpha, config.seed, "stage2", epoch, train.device)
+        fused = mixing.mixup(fused, steps, config.stage2_mixup_alpha, config.seed, "stage2", epoch, train)
     else:
         fused = mixing.plain(fused)
     fusing, backbone = repeat((None, None)), update.model.backbone
@@ -147,7 +150,7 @@ def _centres(model, train, config: Stage2, num_classes: int) -> torch.Tensor:
     model.eval()
     with stepping.threads_for(train, config.batch_size), stepping.autocast(train.device, config.precision):
         z = torch.cat([model.features(x).float() for x, _ in train.batches(config.batch_size)])
-    return class_means(z, train.labels, num_classes)
+    return class_means(Ranks(*train.shard).gather(z, len(train)), train.labels, num_classes)
 
 
 def features(backbone: nn.Module, images: torch.Tensor, *, batch_statistics: bool, update: bool) -> torch.Tensor:

@@ -12,6 +12,7 @@ from torch import nn
 
 from h2t.errors import Error
 from h2t.models.folding import fold
+from h2t.train.distributed import Ranks
 
 
 def pick_device(device: str = "auto") -> torch.device:
@@ -111,12 +112,12 @@ def check_finite(losses: torch.Tensor, epoch: int, first_step: int, step_name: s
 
 @torch.inference_mode()
 def predict(model: nn.Module, loader, precision: str = "auto", batch_size: int = 500) -> torch.Tensor:
-    """Logits of a whole split in order, in eval mode. Returns: (N, C) float32 on the CPU."""
+    """Logits of a whole split in order, in eval mode, each process's share gathered. Returns: (N, C) float32 on the CPU."""
     network = fold(model)
     # forward alone is about a quarter of a training step's work
     with autocast(loader.device, precision), threads_for(loader, batch_size // 4):
         logits = torch.cat([network(images).float() for images, _ in loader.batches(batch_size)])
-    return logits.cpu()
+    return Ranks(*loader.shard).gather(logits, len(loader)).cpu()
 
 
 def due(epoch: int, epochs: int, every: int) -> bool:

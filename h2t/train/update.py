@@ -15,6 +15,8 @@ from collections.abc import Callable
 import torch
 from torch import nn
 
+from h2t.train.distributed import ALONE, Ranks
+
 WARM_UP = 3  # updates before a capture, in which libraries choose their kernels; the weights are then put back
 
 
@@ -27,13 +29,14 @@ class Update:
     Arguments: ``loss_of`` from inputs to a scalar; ``model`` whose parameters and buffers it changes; ``optimizer`` with its
     state restored, if there is one to resume; ``device``; ``capturable`` False where ``loss_of`` draws random numbers or
     needs the host; ``capture`` takes a function of no arguments and returns its result, which is valid after each call of the
-    second thing it returns (by default ``cuda_graph`` on CUDA and nothing elsewhere; the variable H2T_EAGER=1 turns it off).
+    second thing it returns (by default ``cuda_graph`` on CUDA and nothing elsewhere; the variable H2T_EAGER=1 turns it off);
+    ``ranks`` whose gradients are added up, where each process has those of its share of the batch.
     """
 
-    def __init__(self, loss_of: Callable, model: nn.Module, optimizer: torch.optim.Optimizer, device: torch.device, *, capturable: bool = True, capture: Callable | None = None):
+    def __init__(self, loss_of: Callable, model: nn.Module, optimizer: torch.optim.Optimizer, device: torch.device, *, capturable: bool = True, capture: Callable | None = None, ranks: Ranks = ALONE):
         if capture is None and device.type == "cuda" and os.environ.get("H2T_EAGER", "0") in ("", "0"):
             capture = cuda_graph()
-        self.loss_of, self.model, self.optimizer = loss_of, model, optimizer
+        self.loss_of, self.model, self.optimizer, self.ranks = loss_of, model, optimizer, ranks
         self.capture = capture if capturable else None
         self.graphs: dict[tuple, tuple] = {}  # signature: (static inputs, static loss, replay)
         for group in optimizer.param_groups:  # a rate that is a number would be captured as a constant
@@ -66,6 +69,7 @@ class Update:
         self.optimizer.zero_grad(set_to_none=True)
         loss = self.loss_of(*inputs)
         loss.backward()
+        self.ranks.sum_gradients(self.model)
         self.optimizer.step()
         return loss.detach()
 
