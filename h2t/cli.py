@@ -99,13 +99,83 @@ def sweep(recipe, pairs, jobs, address, gpus, books, plain, dry_run):
 
 @main.command()
 @click.argument("root", type=click.Path())
-def reproduce(root):
-    """Hold the runs under a folder against the published table of CIFAR-100-LT."""
+@click.option("--jobs", default=0, help="With a recipe: runs at a time.  [default: one to a GPU or core]")
+@click.option("--gpus", type=float, help="With a recipe: GPUs for each run: 1, a share such as 0.5, or 0.")
+@PARAMETERS
+def reproduce(root, jobs, gpus, pairs):
+    """Hold the runs under a folder against the published tables; or, of a recipe of runs, first train those that are missing."""
+    from h2t import notebooks
     from h2t.reproduce import markdown, reproduce
     from h2t.runs import resolve
 
+    failed = {}
+    if resolve(root).is_file():
+        from h2t import sweep as sweeping
+        from h2t.pool import Pool
+
+        plan = sweeping.plan(root, {k: notebooks.parse_value(v) for k, v in pairs}, books=None)
+        click.echo(plan)
+        root = plan.root
+        try:
+            failed = sweeping.sweep(plan, Pool(jobs, gpus, notebooks=False)).failed
+        except KeyboardInterrupt:
+            click.echo("interrupted; the table is of the runs that are done; run the same command again to go on", err=True)
     click.echo(markdown(reproduce(root)))
     click.echo(f"saved as {resolve(root) / 'reproduced.md'} and .csv")
+    for name, reason in failed.items():
+        click.echo(f"failed: {name}: {reason}", err=True)
+    if failed:
+        sys.exit(1)
+
+
+@main.command()
+@click.argument("root", type=click.Path())
+@click.option("--ratio", type=float, help="Only this fusion ratio.  [default: all there are; with --cached 0.25]")
+@click.option("--cached", is_flag=True, help="ROOT is a run: train the four cells by the cached stage 2.")
+@click.option("--seeds", default=5, show_default=True, help="With --cached: seeds of stage 2.")
+@click.option("--views", default=4, show_default=True, help="With --cached: views of every training image in the two banks.")
+@PARAMETERS
+def control(root, ratio, cached, seeds, views, pairs):
+    """Tell what fusion does from what the BN statistics do, over the runs under a folder."""
+    from h2t import control as controlling
+    from h2t import notebooks
+
+    if cached:
+        overrides = {k: notebooks.parse_value(v) for k, v in pairs}
+        rows = controlling.cached_rows(root, (0.25 if ratio is None else ratio,), range(seeds), views=views, overrides=overrides)
+        found = controlling.summarise(rows)
+    else:
+        found = controlling.control(root, ratio)
+    click.echo(controlling.markdown(found))
+    click.echo(f"saved as {controlling.save(found, root) / 'control.md'}, .csv and .png")
+
+
+@main.command()
+@click.argument("root", type=click.Path())
+def select(root):
+    """Rank the settings of the runs under a folder by their validation part, and write the best as a recipe."""
+    from h2t.runs import resolve
+    from h2t.selection import markdown, select
+
+    click.echo(markdown(select(root)))
+    click.echo(f"the best as a recipe: {resolve(root) / 'selected.yaml'}; the test set was not looked at")
+
+
+@main.command()
+@RECIPE
+@click.argument("file", type=click.Path())
+@PARAMETERS
+def pack(recipe, file, pairs):
+    """Write a recipe's long tail and test images to one small file, for a machine without the set."""
+    from h2t import notebooks
+    from h2t.runs import resolve
+    from h2t.train.config import Data
+    from h2t.train.prepare import pack
+
+    parameters = notebooks.complete(*notebooks.load_recipe(recipe, {k: notebooks.parse_value(v) for k, v in pairs}))
+    made, size = pack(Data.of(parameters), resolve(file))
+    click.echo(f"{sum(made.counts):,} training images and the test images in {resolve(file)}, {size / 1e6:.1f} MB; there: -p source npz -p root {file}")
+    click.echo("it stands for the whole set at this imbalance_factor and at larger ones, with the same images")
 
 
 @main.command()
@@ -304,17 +374,22 @@ def report(root, out, tensorboard, pairs):
     click.echo(f"report: {report(root, out, {k: notebooks.parse_value(v) for k, v in pairs})}")
 
 
-NAMES = {"stage1": "stage 1", "stage2-dr": "stage 2, DR", "stage2-dr-both": "stage 2, DR, BN sees both", "stage2-h2t": "stage 2, DR + H2T"}  # fmt: skip
+NAMES = {
+    "stage1": "stage 1", "stage2-dr": "stage 2, DR", "stage2-dr-both": "stage 2, DR, BN sees both",
+    "stage2-h2t-balanced": "stage 2, DR + H2T, BN sees balanced", "stage2-h2t-both": "stage 2, DR + H2T, BN sees both", "stage2-h2t": "stage 2, DR + H2T",
+}  # fmt: skip
 
 
 def _show(results, main_only: bool = False) -> None:
-    """Print accuracies in %, an empty group as such; ``main_only`` leaves out further stage-2 variants of the run."""
-    table = [["test accuracy, %", "many", "medium", "few", "all", "ECE"]]
+    """Print accuracies in %, an empty group as such; ``main_only`` leaves out further stage-2 variants of the run. Where a
+    validation part was held out, its mean over classes stands beside them."""
+    held_out = any("val" in r for r in results.values())
+    table = [["test accuracy, %", "many", "medium", "few", "all", "ECE", *(["validation"] if held_out else [])]]
     for name, r in results.items():
         if "last" in r and (name in NAMES or not main_only):
-            cells = [r["last"].get(k) for k in ("many", "medium", "few", "top1", "ece")]
+            cells = [r["last"].get(k) for k in ("many", "medium", "few", "top1", "ece")] + ([r.get("val", {}).get("balanced")] if held_out else [])
             table.append([NAMES.get(name, name), *("empty" if c is None else f"{c:.2f}" for c in cells)])
-    widths = [max(len(row[i]) for row in table) for i in range(6)]
+    widths = [max(len(row[i]) for row in table) for i in range(len(table[0]))]
     for row in table:
         click.echo("  ".join(c.ljust(w) if i == 0 else c.rjust(w) for i, (c, w) in enumerate(zip(row, widths, strict=True))))
 

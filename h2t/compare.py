@@ -14,8 +14,8 @@ from h2t.runs import resolve
 from h2t.table import MEASURES, SHARED, step_order
 from h2t.train.config import Data, Stage1, Stage2
 
-SEEDS = ("split_seed", "stage1_seed", "seed")  # what is averaged over
-_WITHOUT_EFFECT = {"root", "eval_every", "precision", "split_seed", "seed"}
+SEEDS = ("split_seed", "val_seed", "stage1_seed", "seed")  # what is averaged over
+_WITHOUT_EFFECT = {"root", "eval_every", "precision", "split_seed", "val_seed", "seed"}
 SETTING = tuple(f.name for f in dataclasses.fields(Data) if f.name not in _WITHOUT_EFFECT)
 METHOD = tuple(dict.fromkeys(
     [f.name for c in (Stage1, Stage2) for f in dataclasses.fields(c) if f.name not in _WITHOUT_EFFECT]

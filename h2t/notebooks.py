@@ -20,6 +20,7 @@ from typing import Any
 
 import yaml
 
+from h2t import grid
 from h2t.errors import Error
 from h2t.files import write_atomic
 from h2t.runs import Run, read_yaml, resolve
@@ -95,7 +96,8 @@ def load_recipe(recipe: str | Path, overrides: dict[str, Any]) -> tuple[dict[str
     path = resolve(recipe)
     folder = find(path)
     notebooks = [folder / f"{name}.ipynb" for name in MAIN]
-    parameters = recipes.merged(read_yaml(path), overrides, complete({}, notebooks))
+    given = grid.settle(grid.merge(read_yaml(path), overrides), {name for nb in notebooks for name in declared(nb)})
+    parameters = recipes.merged(given, overrides, complete({}, notebooks))
     check(parameters, notebooks)
     return parameters, notebooks
 
@@ -292,6 +294,6 @@ def run_plain(parameters: dict[str, Any], *, again: bool = False, device: str = 
     ranks().first(prepared)
     ranks().each_machine(elsewhere)
     train_stage1(run, stage1, device=device)
-    for variant, stage2 in config.variants(config.Stage2.of(parameters)).items():
+    for variant, stage2 in config.variants(config.Stage2.of(parameters), parameters.get("control", False)).items():
         train_stage2(run, stage2, variant, device=device)
     return run

@@ -66,7 +66,7 @@ def plan(recipe: str | Path, overrides: dict[str, Any] | None = None, *, books: 
     root that is itself a run, or a run under it that was made with other parameters.
     """
     path = resolve(recipe)
-    given = {**read_yaml(path), **(overrides or {})}
+    given = grid.merge(read_yaml(path), overrides or {})
     folder = notebooks.find(path)
     main = [folder / f"{name}.ipynb" for name in notebooks.MAIN]
     declared = {name: spec for book in main for name, spec in notebooks.declared(book).items()}
@@ -134,10 +134,13 @@ def _check_data(points: dict[str, dict[str, Any]]) -> None:
             for part in root.split(":") if source == "lists" else [root]:
                 if not part or not resolve(part).exists():
                     raise Error(f"source is {source!r}, but there is nothing at root {part!r}; set it with `-p root PATH`")
+    for file in {p.get("checkpoint") for p in points.values()}:
+        if file and not resolve(file).is_file():
+            raise Error(f"there is no checkpoint {file}; set it with `-p checkpoint FILE`, or to nothing to train stage 1")
 
 
 def _jobs(root: Path, points: dict[str, dict[str, Any]], axes: tuple[str, ...], books: list[Path]) -> dict[str, Job]:
-    """The jobs of a grid, shared ones first."""
+    """The jobs of a grid, each after what it needs."""
     first = tuple(str(b) for b in books if b.stem < "03")
     recipes = {name: _recipes(p) for name, p in points.items()}
     used = Counter(k for _, variants in recipes.values() for k in {key for key, _ in variants.values()})
@@ -145,7 +148,7 @@ def _jobs(root: Path, points: dict[str, dict[str, Any]], axes: tuple[str, ...], 
     shared: dict[str, str] = {}  # key of a stage-2 recipe: the name that it got from the first point that has it
     for name, parameters in points.items():
         stage1_key, variants = recipes[name]
-        base, made = f"shared/stage1-{stage1_key}", _declared_by(parameters, config.Data, config.Stage1)
+        base, made = f"shared/stage1-{stage1_key}", _stage1(parameters)
         values = ", ".join(f"{k} {parameters[k]}" for k in axes if k in made or k == "method")
         of = f" of {values}" if values else ""
         jobs.setdefault(base, Job(base, "stage1", str(root / base), {**made, "run": str(root / base)}, first, of=of))
@@ -161,19 +164,26 @@ def _jobs(root: Path, points: dict[str, dict[str, Any]], axes: tuple[str, ...], 
         needs = (base, *(part for _, part, _ in taken))
         taken = [(variant, str(root / part), there) for variant, part, there in taken]
         jobs[name] = Job(name, "run", str(root / name), {**parameters, "run": str(root / name)}, tuple(map(str, books)), str(root / base), tuple(taken), needs)
-    order = {"stage1": 0, "stage2": 1, "run": 2}
-    return dict(sorted(jobs.items(), key=lambda item: order[item[1].kind]))
+    # point by point, so that a sweep that is cut short leaves whole runs rather than many first halves
+    first_use: dict[str, int] = {}
+    for k, name in enumerate(points):
+        for needed in (*jobs[name].needs, name):
+            first_use.setdefault(needed, k)
+    kinds = ("stage1", "stage2", "run")
+    return dict(sorted(jobs.items(), key=lambda item: (first_use[item[0]], kinds.index(item[1].kind))))
 
 
 def _recipes(parameters: dict[str, Any]) -> tuple[str, dict[str, tuple[str, config.Stage2]]]:
     """What a point trains: the key of its stage 1, and of each stage-2 variant its key and recipe."""
-    stage1 = key_of(_declared_by(parameters, config.Data, config.Stage1))
-    variants = config.variants(config.Stage2.of(parameters))
+    stage1 = key_of(_stage1(parameters))
+    variants = config.variants(config.Stage2.of(parameters), parameters.get("control", False))
     return stage1[:12], {name: (key_of({**stage2.to_dict(), "stage1": stage1})[:12], stage2) for name, stage2 in variants.items()}
 
 
-def _declared_by(parameters: dict[str, Any], *steps) -> dict[str, Any]:
-    names = {name for step in steps for name in step.__dataclass_fields__}
+def _stage1(parameters: dict[str, Any]) -> dict[str, Any]:
+    """The parameters that make a point's stage 1; of one that is imported, those that say what it is."""
+    imported = parameters.get("checkpoint")
+    names = {*config.Data.__dataclass_fields__, *(("checkpoint", "model", "head") if imported else config.Stage1.__dataclass_fields__)}
     return {k: v for k, v in parameters.items() if k in names}
 
 

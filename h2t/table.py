@@ -39,7 +39,8 @@ def table(root: str | Path, *, save: bool = True, copies: bool = False):
 
     Columns: run (path under ``root``), step, stage (1 or 2), method (named by what was done, see ``method_of``); the
     run's parameters and the step's; for both stages what stage 1 had for a parameter that both have, as
-    ``stage1_<name>``; accuracies and ECE of the last epoch in %, best_all and best_epoch (chosen on the test set);
+    ``stage1_<name>``; accuracies and ECE of the last epoch in %, the same on a validation part, where a run has one, as
+    ``val_<name>``, and val_seen, whether an imported stage 1 may have been trained on it; best_all and best_epoch (chosen on the test set);
     seconds, stage1_seconds and their sum total_seconds; device, precision_used, parameters (number of them) and width
     (features); revision and environment; split (its hash), pixels_sha256, weights_sha256, stage1_weights; cached, and
     adopted_from of a copied step.
@@ -151,6 +152,8 @@ def method_of(stage: int, params: dict[str, Any], cached: bool = False) -> str:
     if params.get("fusion_ratio"):
         fusion = params.get("fusion", "swap")
         name = STEPS["stage2-h2t"] if fusion == "swap" else f"{dr} + {fusion}"
+        if params.get("bn_statistics") == "balanced":
+            name = STEPS["stage2-h2t-balanced"].replace(STEPS["stage2-h2t"], name)
     elif params.get("bn_statistics") == "both":
         name = STEPS["stage2-dr-both"]
     name = name.replace(dr, own, 1)
@@ -218,6 +221,7 @@ class _Reader:
             row |= {**{k: (first or {}).get(k) for k in (first or {}).get("_params", ())}, **params}
         row |= {f"stage1_{k}": (row if stage == 1 else first or {}).get(k) for k in SHARED}
         row |= {m: last.get(_RECORDED.get(m, m)) for m in MEASURES}
+        row |= {f"val_{m}": result["val"].get(_RECORDED.get(m, m)) for m in MEASURES} | {"val_seen": "val_is" in result} if "val" in result else {}
         row |= {"best_all": best.get("top1"), "best_epoch": best.get("epoch"), "epochs": result.get("epochs")}
         seconds = result.get("seconds")
         base = 0.0 if stage == 1 else (first or {}).get("seconds")

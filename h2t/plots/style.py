@@ -17,8 +17,11 @@ TEXT = {**COLOURS, "medium": "#8F6300", "few": "#B34F00"}  # the same hues, dark
 METHODS = ("#8C8C8C", "#56B4E9", "#009E73", "#CC79A7", "#5D3A9B")
 # the steps of a run: their names in figures, and one colour each everywhere
 KINDS = ("#009E73", "#0072B2", "#D55E00", "#CC79A7", "#5D3A9B", "#E69F00", "#56B4E9", "#8C8C8C", "#222222")  # of methods, where there are many
-STEPS = {"stage1": "stage 1", "stage2-dr": "DR", "stage2-dr-both": "DR, BN sees both", "stage2-h2t": "DR + H2T"}
-_STEP_COLOURS = {"stage 1": METHODS[0], "DR": METHODS[1], "DR + H2T": METHODS[2], "DR, BN sees both": METHODS[3]}
+STEPS = {
+    "stage1": "stage 1", "stage2-dr": "DR", "stage2-dr-both": "DR, BN sees both", "stage2-h2t-balanced": "DR + H2T, BN sees balanced",
+    "stage2-h2t": "DR + H2T",
+}  # fmt: skip
+_STEP_COLOURS = {"stage 1": METHODS[0], "DR": METHODS[1], "DR + H2T": METHODS[2], "DR, BN sees both": METHODS[3], "DR + H2T, BN sees balanced": METHODS[4]}
 MARKERS = ("o", "s", "D", "^", "v")
 BEFORE, AFTER, FUSED = "#8C8C8C", "#009E73", "#222222"
 STYLE = {

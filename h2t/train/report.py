@@ -14,8 +14,10 @@ from h2t.data.split import Dataset
 from h2t.runs import Step
 from h2t.train import distributed
 from h2t.train import step as stepping
+from h2t.train.prepare import val_loader
 
 MEASURES = ("top1", "top5", "balanced", "many", "medium", "few", "ece")
+VAL_SEEN = "stage 1 was imported: it may have been trained on these images, so that they are no validation"
 BEST_IS = "chosen by test accuracy among the evaluated epochs, as the reference does; not a result"
 
 
@@ -29,6 +31,7 @@ class Report:
     def __init__(self, step: Step, data: Dataset, scheme: str, epochs: int, every: int, on_epoch: Callable | None):
         self.step, self.data, self.scheme, self.epochs, self.every = step, data, scheme, epochs, every
         self.on_epoch, self.history, self.counts, self.ranks = on_epoch, [], data.train.counts, distributed.ranks()
+        self.val = None  # its loader, from the first evaluation on
         self.saved, self.cost = float("-inf"), 0.0  # when the last checkpoint was written, and how long that took
 
     def resume(self, module: torch.nn.Module, optimizer: torch.optim.Optimizer) -> int:
@@ -50,6 +53,7 @@ class Report:
         if stepping.due(epoch, self.epochs, self.every):
             start = time.perf_counter()
             row |= self.measure(stepping.predict(module, test, precision).numpy())
+            row |= {f"val_{k}": v for k, v in (self.on_val(module, test.device, precision) or {}).items()}
             row["eval_seconds"] = round(time.perf_counter() - start, 4)
         self.history.append(row)
         self.ranks.first(self._checkpoint, epoch, module, optimizer)
@@ -68,6 +72,14 @@ class Report:
     def measure(self, logits: np.ndarray) -> dict[str, float | None]:
         return metrics.summary(logits, self.data.test.labels, self.counts, self.scheme)
 
+    def on_val(self, module, device, precision) -> dict[str, float | None] | None:
+        """The measures on the validation part, None where there is none."""
+        if self.val is None and self.data.val is not None:
+            self.val = val_loader(self.step.run, self.data, device, self.ranks)
+        if self.val is None:
+            return None
+        return metrics.summary(stepping.predict(module, self.val, precision).numpy(), self.data.val.labels, self.counts, self.scheme)
+
     def postfix(self, row: dict[str, Any]) -> str:
         last = next((r for r in reversed(self.history) if "top1" in r), None)
         return f"loss {row['loss']:.3f}" + (f", test top-1 {last['top1']:.1f} %" if last else "")
@@ -77,10 +89,12 @@ class Report:
         logits = stepping.predict(module, test, config.precision)
         evaluated = [r for r in self.history if "top1" in r]
         best = max(evaluated, key=lambda r: r["top1"], default=None)  # None where nothing was trained
+        val = self.on_val(module, test.device, config.precision)
         result = {
             "params": config.to_dict(),
             "epochs": self.epochs,
             "last": self.measure(logits.numpy()),
+            **({} if val is None else {"val": val}),
             **({"best": {k: best[k] for k in ("epoch", *MEASURES)}, "best_is": BEST_IS} if best else {}),
             "per_class": [None if np.isnan(a) else float(a) for a in metrics.per_class(logits.numpy(), self.data.test.labels)],
             "counts": self.counts.tolist(),
@@ -93,5 +107,7 @@ class Report:
             "in_channels": self.data.train.images.shape[3],
             **extra,
         }
+        if val is not None and self.step.name != "stage1" and self.ranks.first(lambda: bool(self.step.run.step("stage1").result.get("imported"))):
+            result["val_is"] = VAL_SEEN
         outputs = {"logits": logits, "labels": torch.from_numpy(np.asarray(self.data.test.labels))}
         return self.ranks.first(self.step.finish, module.state_dict(), outputs, result)

@@ -31,6 +31,8 @@ def train_stage1(
 ) -> dict[str, Any]:  # fmt: skip
     """Train backbone and classifier on the run's long-tailed set, or return the result where that is done.
 
+    Where the recipe names a ``checkpoint``, that is imported and evaluated instead.
+
     Source: Li et al. 2024, stage 1 ("CE + mixup"). Every epoch is checkpointed; a run that was interrupted goes on
     from there and ends with the same weights, bit for bit on the CPU, as one that was not.
 
@@ -42,6 +44,11 @@ def train_stage1(
     """
     run, device, ranks = Run(run, create=False), stepping.pick_device(device), distributed.ranks()
     step = run.step("stage1")
+    if config.checkpoint and (again or not ranks.first(lambda: step.done)):
+        from h2t.train.published import import_checkpoint
+
+        ranks.first(lambda: import_checkpoint(config.checkpoint, run, again=again, device=str(device)))
+        again = False
     if not again and ranks.first(lambda: step.done and "last" not in step.result):  # imported before there were data
         from h2t.train.published import evaluate
 

@@ -19,6 +19,7 @@ from h2t.train import distributed, methods, mixing
 from h2t.train import step as stepping
 from h2t.train.config import Stage2, check_method
 from h2t.train.distributed import ALONE, Ranks
+from h2t.train.normalisation import reestimate
 from h2t.train.prepare import dataset, loaders
 from h2t.train.report import Report
 from h2t.train.schedule import stage2_lr
@@ -38,14 +39,25 @@ def train_stage2(
     streams named there. Deviation: fusion is applied to the pooled features, which gives the same numbers (``fuse``).
     Of several experts each has a permutation of its own, and the loss is that of the model's answer, the mean (RIDE) or sum
     (ResLT) of theirs. Other methods than cross entropy on the whole classifier: ``h2t.train.methods``.
+    Several ``heads`` are averaged: ``h2t.train.averaging``.
 
     Arguments: ``run`` with a finished stage 1; ``config``; ``variant`` names the step, ``stage2-<variant>``; the rest
     as in ``train_stage1``. Returns: the content of result.json. Raises: ``h2t.Error`` as ``train_stage1`` does, and
     where stage 1 is not finished or its head does not go with the method.
     """
     check_variant(variant)
-    run, device, ranks = Run(run, create=False), stepping.pick_device(device), distributed.ranks()
-    step = run.step(f"stage2-{variant}")
+    run, device = Run(run, create=False), stepping.pick_device(device)
+    if config.heads == 1:
+        return _train(run, config, f"stage2-{variant}", device, again, progress, on_epoch)
+    from h2t.train.averaging import train_averaged
+
+    train_one = lambda name, member: _train(run, member, name, device, False, progress, on_epoch)  # noqa: E731
+    return train_averaged(run, config, variant, train_one, device=device, again=again, progress=progress)
+
+
+def _train(run: Run, config: Stage2, step_name: str, device: torch.device, again: bool, progress: bool, on_epoch) -> dict[str, Any]:
+    """Train one classifier into a step of the run, or return its result where that is done."""
+    step, ranks, variant = run.step(step_name), distributed.ranks(), step_name.removeprefix("stage2-")
     with ranks.alone(run.lock()):
         before = ranks.first(lambda: run.step("stage1").result)
         check_method(config.stage2_method, before["head"])
@@ -82,6 +94,7 @@ def train_stage2(
                 row = report.epoch(epoch, rates[0], losses, time.perf_counter() - start, model, test, optimizer, config.precision)
                 bar.set_postfix_str(report.postfix(row))
             methods.end(model, config)
+            reestimate(model.backbone, train, labels, config)
             return report.finish(model, test, config, device, variant=variant, update=update.kind, **{k: before[k] for k in ("model", "head")})
 
 
