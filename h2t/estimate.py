@@ -66,9 +66,9 @@ def _guess(job: Job, base: dict, threads: int) -> float | None:
     elif p["profile"] == "step":
         images *= (1 + 1 / p["imbalance_factor"]) / 2
     forward = _forward(p["model"], p["image_size"] or pixels) * images
-    work = 3 * forward * p["stage1_epochs"] if job.kind == "stage1" else 0.0
-    streams = 2 * forward * p["stage2_epochs"]
-    work += streams if job.kind == "stage2" else (3 - len(job.variants)) * streams if job.kind == "run" else 0
+    work = 3 * forward * p["stage1_epochs"] if job.kind == "stage1" and not p["checkpoint"] else 0.0
+    streams = 2 * forward * p["stage2_epochs"] * p["heads"]
+    work += streams if job.kind == "stage2" else (3 + p["control"] - len(job.variants)) * streams if job.kind == "run" else 0
     cores = min(threads, max(1, p["batch_size"] * pixels**2 // 4096))
     books = [b for b in job.notebooks if job.kind != "run" or Path(b).stem[:2] >= "03"]
     return work / (PER_CORE * cores) + PER_NOTEBOOK * len(books)

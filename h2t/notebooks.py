@@ -20,10 +20,11 @@ from typing import Any
 
 import yaml
 
+from h2t import grid
 from h2t.errors import Error
 from h2t.files import write_atomic
 from h2t.runs import Run, read_yaml, resolve
-from h2t.train import config
+from h2t.train import config, recipes
 
 MAIN = ("01_dataset", "02_stage1", "03_stage2", "04_analysis")
 _TYPES = {"int": int, "float": float, "str": str, "bool": bool, "list": list}
@@ -93,9 +94,10 @@ def check(parameters: dict[str, Any], notebooks: list[Path]) -> None:
 def load_recipe(recipe: str | Path, overrides: dict[str, Any]) -> tuple[dict[str, Any], list[Path]]:
     """A recipe with overrides, checked, and the notebooks it goes through. Raises ``h2t.Error`` before any work."""
     path = resolve(recipe)
-    parameters = {**read_yaml(path), **overrides}
     folder = find(path)
     notebooks = [folder / f"{name}.ipynb" for name in MAIN]
+    given = grid.settle(grid.merge(read_yaml(path), overrides), {name for nb in notebooks for name in declared(nb)})
+    parameters = recipes.merged(given, overrides, complete({}, notebooks))
     check(parameters, notebooks)
     return parameters, notebooks
 
@@ -292,6 +294,6 @@ def run_plain(parameters: dict[str, Any], *, again: bool = False, device: str = 
     ranks().first(prepared)
     ranks().each_machine(elsewhere)
     train_stage1(run, stage1, device=device)
-    for variant, stage2 in config.variants(config.Stage2.of(parameters)).items():
+    for variant, stage2 in config.variants(config.Stage2.of(parameters), parameters.get("control", False)).items():
         train_stage2(run, stage2, variant, device=device)
     return run

@@ -207,18 +207,6 @@ def test_the_explorer_follows_a_method_and_refuses_tau(run):
     assert np.isfinite(drawn.basis).all() and np.isfinite(points["fused"]).all()
 
 
-def test_published_settings_of_mislas():
-    from h2t.train.recipes import LWS, MISLAS, MISLAS_CIFAR10, TAU_NORM
-
-    want = {100: (0.4, 0.1, 0.02), 50: (0.3, 0.0, 0.01), 10: (0.2, 0.0, 0.01)}
-    assert {k: (m.smooth_head, m.smooth_tail, m.stage2_lr) for k, m in MISLAS.items()} == want
-    want = {100: (0.3, 0.0, 0.05), 50: (0.2, 0.0, 0.02), 10: (0.1, 0.0, 0.02)}
-    assert {k: (m.smooth_head, m.smooth_tail, m.stage2_lr) for k, m in MISLAS_CIFAR10.items()} == want
-    assert {m.fused_branch for m in (*MISLAS.values(), *MISLAS_CIFAR10.values())} == {"class_aware"}
-    assert {m.bn_statistics for m in MISLAS.values()} == {"balanced"} and {m.bn_statistics for m in MISLAS_CIFAR10.values()} == {"none"}
-    assert LWS.stage2_method == "lws" and TAU_NORM.stage2_method == "tau"
-
-
 def test_soft_fusion_exact_and_cached(run):
     config = stage2_config(fusion="soft", fusion_ratio=0.5, stage2_epochs=2, bn_statistics="none")
     for variant, fusion in (("soft", "soft"), ("swap", "swap")):

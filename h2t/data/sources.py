@@ -7,8 +7,9 @@ from pathlib import Path
 
 import numpy as np
 
-from h2t.data import files, npz
+from h2t.data import files, npz, pack
 from h2t.data.decode import decode
+from h2t.data.longtail import stratified
 from h2t.data.split import Dataset, Split
 from h2t.errors import Error
 
@@ -22,7 +23,7 @@ def load(
     - ``digits``: scikit-learn's 1,797 handwritten digits, 8x8 grey, embedded; no root.
     - ``cifar10``, ``cifar100``: through torchvision; ``root`` is the folder they are in, or are downloaded to.
     - ``npz``: ``root`` is a file in the MedMNIST layout: train_images (N, H, W) or (N, H, W, 3) uint8, train_labels
-      (N,) or (N, 1), and optionally val_*, test_* and class_names.
+      (N,) or (N, 1), and optionally val_*, test_* and class_names; or one of `h2t pack`, a long tail that stands for its whole set.
     - ``folder``: ``root`` holds train/<class>/*, and optionally val/ and test/ alike, or the class folders themselves.
     - ``lists``: ``root`` is the image root with one list file each that matches *train*.txt, and optionally *val*.txt and
       *test*.txt; lists that lie elsewhere are named LISTS:IMAGES. Where the field tests on a validation list, as on
@@ -67,20 +68,6 @@ def _check(image_size, channels, test_fraction, split_seed) -> None:
         raise Error(f"split_seed is {split_seed!r}; it must be a whole number from 0 to 4294967295")
 
 
-def stratified(labels: np.ndarray, num_classes: int, fraction: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """Hold out a share of every class: at least one image where it has two, never its last one.
-
-    Returns: kept and held-out indices, ascending. No global generator is touched.
-    """
-    generator, held = np.random.default_rng([seed, 0x5917]), []
-    ends = np.cumsum(np.bincount(labels, minlength=num_classes))
-    for indices in np.split(np.argsort(labels, kind="stable"), ends[:-1]):
-        number = min(max(round(fraction * len(indices)), 1), len(indices) - 1)
-        held.append(generator.permutation(indices)[: max(number, 0)])
-    test = np.sort(np.concatenate(held))
-    return np.setdiff1d(np.arange(len(labels)), test), test
-
-
 def _digits(root, *, image_size, channels, **_) -> dict[str, Split]:
     from sklearn.datasets import load_digits
 
@@ -112,7 +99,11 @@ def _cifar(name: str) -> Callable[..., dict[str, Split]]:
 
 def _npz(root, *, image_size, channels, **_) -> dict[str, Split]:
     arrays, classes = npz.read(Path(root))
-    return {p: _array_split(images, labels, classes, image_size, channels) for p, (images, labels) in arrays.items()}
+    parts = {p: _array_split(images, labels, classes, image_size, channels) for p, (images, labels) in arrays.items()}
+    if extra := npz.further(Path(root), pack.EXTRA):
+        train = parts["train"]
+        parts["train"] = Split(*pack.unpack(train.images, train.labels, extra, Path(root)), classes)
+    return parts
 
 
 def _folder(root, **how) -> dict[str, Split]:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import hashlib
+from pathlib import Path
 
 import numpy as np
 
 from h2t import metrics
 from h2t.data import longtail
+from h2t.data import pack as packing
 from h2t.data.loader import Resident
 from h2t.data.sources import load
 from h2t.data.split import Dataset, Split
@@ -30,14 +32,8 @@ def prepare(run: Run | str, config: Data, *, indices: np.ndarray | None = None, 
     Raises: ``h2t.Error`` for bad input, or where the run already holds another set.
     """
     full = _load(config, progress)
-    if len(full.train.classes) < 2:
-        raise Error(f"{config.source} at {config.root!r} has one class; a classifier needs at least two")
-    metrics.groups(full.train.counts, config.groups)
-    common = dict(source=config.source, profile=config.profile, imbalance_factor=config.imbalance_factor)
-    if indices is None:
-        manifest = longtail.build(full.train.labels, classes=full.train.classes, n_max=config.n_max, split_seed=config.split_seed, **common)
-    else:
-        manifest = longtail.from_indices(full.train.labels, indices, classes=full.train.classes, split_seed=config.split_seed, **common)
+    manifest = _draw(full, config, indices)
+    manifest = _held_out(manifest, config, full)
     train = full.train.take(manifest.indices)
     mean, std = _statistics(config, train)
     record = {**config.to_dict(), "pixels_sha256": _pixels(train)}
@@ -50,10 +46,42 @@ def prepare(run: Run | str, config: Data, *, indices: np.ndarray | None = None, 
             write_yaml(run.path / "params.yaml", {**before, **record, "mean": list(mean), "std": list(std)})
             write_json(run.path / "environment.json", environment())
             manifest.save(run.path)
-    return Dataset(full.name, train, full.test, full.val)
+    return Dataset(full.name, train, full.test, _val(full, manifest))
+
+
+def _draw(full: Dataset, config: Data, indices: np.ndarray | None = None) -> longtail.Manifest:
+    """The long tail that a config describes, or the one of ``indices``."""
+    if len(full.train.classes) < 2:
+        raise Error(f"{config.source} at {config.root!r} has one class; a classifier needs at least two")
+    metrics.groups(full.train.counts, config.groups)
+    common = dict(source=config.source, profile=config.profile, imbalance_factor=config.imbalance_factor, split_seed=config.split_seed)
+    if indices is None:
+        return longtail.build(full.train.labels, classes=full.train.classes, n_max=config.n_max, **common)
+    return longtail.from_indices(full.train.labels, indices, classes=full.train.classes, **common)
+
+
+def pack(config: Data, file: str | Path, *, progress: bool = True) -> tuple[longtail.Manifest, int]:
+    """Write the long tail that a config describes to one small file (``h2t.data.pack``). Returns: its manifest and the bytes."""
+    full = _load(config, progress)
+    manifest = _draw(full, config)
+    return manifest, packing.pack(full, manifest, file)
+
+
+def _held_out(manifest: longtail.Manifest, config: Data, full: Dataset) -> longtail.Manifest:
+    if not config.val_fraction:
+        return manifest
+    if full.val is not None:
+        raise Error(f"{config.source} at {config.root!r} has a validation part of its own; set val_fraction to 0 to use that")
+    return longtail.hold_out(manifest, config.val_fraction, config.val_seed)
+
+
+def _val(full: Dataset, manifest: longtail.Manifest) -> Split | None:
+    """The part to choose by: what was held out of the long tail, else the source's own, else none."""
+    return full.train.take(manifest.val_indices) if len(manifest.val_indices) else full.val
 
 
 def _refuse_change(run: Run, before: dict, record: dict, manifest: longtail.Manifest) -> None:
+    before = {**Data().to_dict(), **before}  # a parameter that it was made without, by an earlier version, had its default
     for key, value in record.items():
         if key != "root" and before.get(key) != value:
             raise Error(
@@ -79,7 +107,7 @@ def dataset(run: Run | str, *, progress: bool = True) -> Dataset:
     train = full.train.take(manifest.indices)
     if not np.array_equal(train.labels, manifest.labels) or _pixels(train) != run.params.get("pixels_sha256"):
         raise Error(f"{config.source} at {config.root!r} no longer holds the images that run {run.path} was made from")
-    return Dataset(full.name, train, full.test, full.val)
+    return Dataset(full.name, train, full.test, _val(full, manifest))
 
 
 def class_names(run: Run | str) -> tuple[str, ...]:
@@ -97,6 +125,11 @@ def loaders(run: Run, data: Dataset, device, padding: int, pad_value: str, shard
     """The resident loaders of the training and the test part; ``shard`` (rank, world) of a process among several."""
     mean, std = statistics(run)
     return Resident(data.train, mean, std, device, padding, pad_value, shard), Resident(data.test, mean, std, device, shard=shard)
+
+
+def val_loader(run: Run, data: Dataset, device, shard: tuple[int, int] = (0, 1)) -> Resident | None:
+    """The resident loader of the validation part, if there is one; ``shard`` as in ``loaders``."""
+    return None if data.val is None else Resident(data.val, *statistics(run), device, shard=shard)
 
 
 def _load(config: Data, progress: bool) -> Dataset:

@@ -14,8 +14,8 @@ from h2t import metrics, models
 from h2t.errors import Error
 from h2t.runs import Run, Step, resolve
 from h2t.train import step as stepping
-from h2t.train.prepare import dataset, loaders
-from h2t.train.report import MEASURES
+from h2t.train.prepare import dataset, loaders, val_loader
+from h2t.train.report import MEASURES, VAL_SEEN
 from h2t.train.stage1 import load_model
 
 KEYS = {"epoch", "state_dict_model", "state_dict_classifier", "best_acc1", "its_ece"}
@@ -93,7 +93,7 @@ def _name(weights: dict[str, torch.Tensor]) -> str:
     if last is not None:  # a stage for each expert
         k = len({k.split(".")[2] for k in weights if k.startswith("backbone.layer3.")})
         return f"ride{k}_{name}{'_narrow' if len(last) == 48 else ''}"
-    return f"reslt_{name}" if "backbone.conv2.weight" in weights else name
+    return f"reslt_{name}" if "backbone.bn2.weight" in weights else name
 
 
 def import_checkpoint(file: str | Path, run: Run | str, *, again: bool = False, device: str = "auto") -> dict[str, Any]:
@@ -147,31 +147,36 @@ def evaluate(run: Run | str, *, device: str = "auto", precision: str = "auto") -
     for step in steps:
         _check_fit(step.result, data, f"{step.name} of run {run.path}")
     with run.lock():
-        _, test = loaders(run, data, device, 0, "zero")
-        return {step.name: _evaluate(step, data, test, str(device), precision) for step in steps}
+        test, val = loaders(run, data, device, 0, "zero")[1], val_loader(run, data, device)
+        return {step.name: _evaluate(step, data, test, val, str(device), precision) for step in steps}
 
 
-def _evaluate(step: Step, data, test, device: str, precision: str) -> dict[str, Any]:
+def _evaluate(step: Step, data, test, val, device: str, precision: str) -> dict[str, Any]:
     model = load_model(step.run, step.name, device)
     logits, scheme = stepping.predict(model, test, precision), step.run.params["groups"]
     counts, labels = data.train.counts, data.test.labels
     now = {"last": metrics.summary(logits.numpy(), labels, counts, scheme)}
     now["per_class"] = [None if np.isnan(a) else float(a) for a in metrics.per_class(logits.numpy(), labels)]
+    if val is not None:
+        now["val"] = metrics.summary(stepping.predict(model, val, precision).numpy(), data.val.labels, counts, scheme)
     if "last" in step.result:
         return {**step.result, **now}
+    if val is not None:
+        now["val_is"] = VAL_SEEN
     result = {**step.result, **now, "counts": counts.tolist(), "groups": scheme, "device": device}
     outputs = {"logits": logits, "labels": torch.from_numpy(np.asarray(labels))}
     return step.finish(model.state_dict(), outputs, result)
 
 
-def results_table(results: dict[str, dict[str, Any]]):
+def results_table(results: dict[str, dict[str, Any]], part: str = "last"):
     """Steps and their measures as a table: one row a step, accuracies and ECE in %.
 
-    Arguments: ``results`` step name to the content of its result.json. Returns: a pandas DataFrame.
+    Arguments: ``results`` step name to the content of its result.json; ``part`` last, on the test set, or val, on the
+    validation part. Returns: a pandas DataFrame, without the steps that have no such measures.
     """
     import pandas as pd
 
-    rows = {name: {m: r["last"].get(m) for m in MEASURES} for name, r in results.items() if "last" in r}
+    rows = {name: {m: r[part].get(m) for m in MEASURES} for name, r in results.items() if part in r}
     return pd.DataFrame.from_dict(rows, orient="index", columns=list(MEASURES)).astype(float)
 
 

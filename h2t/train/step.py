@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from h2t.errors import Error
+from h2t.models.folding import fold
 from h2t.train.distributed import Ranks
 
 
@@ -91,7 +92,11 @@ def sgd(parameters, lr: float, momentum: float, weight_decay: float, nesterov: b
 def set_lr(optimizer: torch.optim.Optimizer, *rates: float) -> None:
     """Set the learning rate, one for all parameter groups or one for each."""
     for k, group in enumerate(optimizer.param_groups):
-        group["lr"] = rates[k if len(rates) > 1 else 0]
+        rate = rates[k if len(rates) > 1 else 0]
+        if torch.is_tensor(group["lr"]):  # a captured update reads it from there
+            group["lr"].fill_(rate)
+        else:
+            group["lr"] = rate
 
 
 def check_finite(losses: torch.Tensor, epoch: int, first_step: int, step_name: str, parameter: str) -> None:
@@ -108,12 +113,10 @@ def check_finite(losses: torch.Tensor, epoch: int, first_step: int, step_name: s
 @torch.inference_mode()
 def predict(model: nn.Module, loader, precision: str = "auto", batch_size: int = 500) -> torch.Tensor:
     """Logits of a whole split in order, in eval mode, each process's share gathered. Returns: (N, C) float32 on the CPU."""
-    was_training = model.training
-    model.eval()
+    network = fold(model)
     # forward alone is about a quarter of a training step's work
     with autocast(loader.device, precision), threads_for(loader, batch_size // 4):
-        logits = torch.cat([model(images).float() for images, _ in loader.batches(batch_size)])
-    model.train(was_training)
+        logits = torch.cat([network(images).float() for images, _ in loader.batches(batch_size)])
     return Ranks(*loader.shard).gather(logits, len(loader)).cpu()
 
 
