@@ -74,7 +74,7 @@ def test_cosine_head_is_scaled_cosine():
 
 
 def test_unknown_names_are_refused():
-    with pytest.raises(Error, match="model is 'resnet18'; choose one of resnet20"):
-        models.build("resnet18", 10)
+    with pytest.raises(Error, match="model is 'resnet33'; choose one of resnet20"):
+        models.build("resnet33", 10)
     with pytest.raises(Error, match="head is 'mlp'"):
         models.build("resnet20", 10, head="mlp")

@@ -95,6 +95,8 @@ def bank_key(run: Run, config: Stage2) -> str:
         "augment": [config.crop_padding, config.pad_value, config.flip, config.seed, config.batch_size],
         "bn": [config.bn_statistics, BN_BATCHES, config.fused_branch, config.fusing_branch], "format": 2,
     }  # fmt: skip
+    if config.crop != "padded" or config.color_jitter or params.get("image_fit", "stretch") != "stretch":
+        parts["files"] = [config.crop, config.color_jitter, params.get("image_fit")]
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
 
 
@@ -155,7 +157,7 @@ def open_bank(run: Run | str, config: Stage2, views: int | None = None) -> Bank:
 
 def _fill(run: Run, config: Stage2, folder, wanted: list[str], device, progress: bool) -> None:
     data = dataset(run, progress=progress)
-    train, test = loaders(run, data, device, config.crop_padding, config.pad_value)
+    train, test = loaders(run, data, device, config)
     model = load_model(run, "stage1", str(device))
     labels = torch.from_numpy(data.train.labels)
     todo = [name for name in wanted if not (folder / f"{name}.npy").exists()]
@@ -203,7 +205,8 @@ def _networks(backbone: nn.Module, train, labels, config: Stage2, bar) -> dict[s
     if config.bn_statistics == "none":
         network = fold(backbone)
         return {"view": network, "test": network}
-    norms = [m for m in backbone.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
+    backbone.train()
+    norms = [m for m in backbone.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm) and m.training]  # frozen ones keep theirs
     networks, seen = {}, []
     for kind, branch, sampler in (("lent", "fusing", config.fusing_branch), ("view", "fused", config.fused_branch)):
         for m in norms:
