@@ -168,7 +168,7 @@ def test_each_branch_is_normalised_by_its_own_batches_and_the_test_set_by_the_na
     from h2t.train.prepare import dataset, loaders
 
     data = dataset(Run(trained))
-    train, _ = loaders(Run(trained), data, torch.device("cpu"))
+    train, _ = loaders(Run(trained), data, torch.device("cpu"), stage2_config())
     backbone = load_model(trained, "stage1", "cpu").backbone
     want = {}
     for branch, sampler in (("fused", "balanced"), ("fusing", "instance")):
