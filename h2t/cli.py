@@ -217,20 +217,25 @@ def explore(run, views, ip, port, no_browser, pairs):
 
 
 @main.command()
-@click.argument("what", type=click.Choice(["steps", "explorer", "sweep", "table"]), default="steps")
+@click.argument("what", type=click.Choice(["steps", "gpu", "explorer", "sweep", "table"]), default="steps")
 @click.option("--check", is_flag=True, help="Exit 1 where a stated target is missed.")
 @click.option("--out", type=click.Path(), help="Where the rows are saved.  [default: runs/bench_WHAT.csv]")
 @click.option("--run", "run_", type=click.Path(), default="runs/digits", show_default=True, help="explorer: the run to open.")
+@click.option("--root", default="", help="gpu: a file of CIFAR-100's images for the whole run.  [default: random pixels]")
 @click.option("--steps", default=4, show_default=True, help="steps: timed steps of each loop a turn.")
 @DEVICE
-def bench(what, check, out, run_, steps, device):
-    """Time training steps beside a plain loop of the kind the field publishes, the moves of the explorer, what a sweep costs
-    beyond its training, or the table of 10,000 runs."""
+def bench(what, check, out, run_, root, steps, device):
+    """Time training steps beside a plain loop of the kind the field publishes, everything on a GPU, the moves of the explorer, what
+    a sweep costs beyond its training, or the table of 10,000 runs."""
     out = out or f"runs/bench_{what}.csv"
     if what == "steps":
         from h2t.bench import bench_steps
 
         met = bench_steps(out, steps=steps, device=device)
+    elif what == "gpu":
+        from h2t.bench_gpu import bench_gpu
+
+        met = bench_gpu(out, root=root, device=device)
     elif what == "sweep":
         from h2t.bench_sweep import bench_sweep
 

@@ -2,13 +2,15 @@
 
 import copy
 
+import numpy as np
 import pandas as pd
 import pytest
 import torch
 from click.testing import CliRunner
 
-from h2t import bench, models
+from h2t import bench, bench_gpu, models
 from h2t.cli import main
+from tests.test_update import stand_in
 
 
 def test_the_published_way_of_writing_the_network_computes_the_same():
@@ -27,7 +29,7 @@ def test_check_exits_1_where_the_target_is_missed(tmp_path, monkeypatch, ratio, 
     from h2t.train import step
 
     def rows(stage, device, steps):
-        common = {"stage": stage, "precision": "fp32", "ms_per_step": 1.0, "spread_ms": 0.0, "images_per_s": 1}
+        common = {"stage": f"stage {stage}", "precision": "fp32", "ms_per_step": 1.0, "spread_ms": 0.0, "images_per_s": 1}
         return [{**common, "loop": loop, "ratio": r, "network_share": ""} for loop, r in (("plain", 1.0), ("h2t", ratio))]
 
     monkeypatch.setattr(bench, "_compare", rows)
@@ -36,3 +38,37 @@ def test_check_exits_1_where_the_target_is_missed(tmp_path, monkeypatch, ratio, 
     assert out.exit_code == code and ("missed" in out.output) == bool(code)
     assert len(pd.read_csv(tmp_path / "rows.csv")) == 4
     assert CliRunner().invoke(main, ["bench", "--out", str(tmp_path / "rows.csv"), "--device", "cpu"]).exit_code == 0
+
+
+@pytest.fixture
+def small(monkeypatch):
+    for module in (bench, bench_gpu):
+        for name, value in (("BATCH", 8), ("N", 44), ("CLASSES", 6)):
+            monkeypatch.setattr(module, name, value)
+
+
+def test_bench_gpu_needs_a_gpu(tmp_path):
+    out = CliRunner().invoke(main, ["bench", "gpu", "--device", "cpu", "--out", str(tmp_path / "rows.csv")])
+    assert out.exit_code == 2 and "needs a CUDA GPU" in out.output and not list(tmp_path.iterdir())
+
+
+def test_the_rows_of_bench_gpu_are_of_real_training(small, monkeypatch):
+    trained = []
+    monkeypatch.setattr("h2t.train.update.cuda_graph", stand_in)
+    monkeypatch.setattr("torch.optim.SGD.step", lambda self, step=torch.optim.SGD.step: (trained.append(1), step(self))[1])
+    rows = pd.DataFrame(bench_gpu.steps_table(torch.device("cpu"), steps=2, rounds=1, compiled=False, precisions=("fp32",)))
+    assert len(rows) == 2 * (2 * 2 + 1) and (rows["ms"] > 0).all() and not rows[["stage", "how", "precision", "layout"]].duplicated().any()
+    # two steps to warm up and two timed, three more to warm each graph up; the plain loop's untimed ones beside its own
+    assert len(trained) == 2 * (4 * (2 + 2) + 2 * 3 + bench.WARM + 2)
+
+
+def test_a_whole_run_and_the_cached_stage_2_of_bench_gpu(small, tmp_path):
+    r = np.random.default_rng(0)
+    for part in ("train", "test"):
+        np.save(tmp_path / f"{part}.npy", r.integers(0, 256, (48, 8, 8, 3), dtype=np.uint8))
+    np.savez(tmp_path / "set.npz", train_images=np.load(tmp_path / "train.npy"), train_labels=np.arange(48) % 6, test_images=np.load(tmp_path / "test.npy"), test_labels=np.arange(48) % 6)
+    found = bench_gpu.whole_run(str(tmp_path / "set.npz"), "cpu", epochs=(1, 1), groups="field", imbalance_factor=2.0)
+    assert found["stage1"] > 0 and found["stage2"] > 0
+    assert bench_gpu.cached("cpu", ratios=2, seeds=2) > 0
+    rows = bench_gpu.sharing(torch.device("cpu"), counts=(1, 2), steps=2)
+    assert [row["runs at once"] for row in rows] == [1, 2] and rows[0]["throughput"] == 1

@@ -218,11 +218,10 @@ class _Scaled:
 
 def _draws(bank: Bank, config: Stage2, seed: int, epoch: int, labels):
     """One seed's epoch: image and view of both branches (N,), and each step's channel ranks (steps, D)."""
-    n, views = len(labels), bank.train.shape[0]
-    out = []
-    for branch, sampler in (("fused", config.fused_branch), ("fusing", config.fusing_branch)):
+    n, out = len(labels), []
+    for branch, sampler, views in (("fused", config.fused_branch, bank.train), ("fusing", config.fusing_branch, bank.lent)):
         g = rng.torch_generator(seed, f"cached/{branch}", epoch)
-        out += [samplers.epoch(sampler, labels, n, g), torch.randint(views, (n,), generator=g)]
+        out += [samplers.epoch(sampler, labels, n, g), torch.randint(len(views), (n,), generator=g)]
     g, steps = rng.torch_generator(seed, "cached/mask", epoch), -(-n // config.batch_size)
     # a channel's rank in a random order of its expert: it is swapped where the rank is below int(p D)
     order = torch.rand(steps, bank.num_features, generator=g).unflatten(1, (bank.num_experts, -1)).argsort(2)

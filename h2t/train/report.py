@@ -42,8 +42,8 @@ class Report:
         return state["epoch"]
 
     def epoch(self, epoch, lr, losses, seconds, module, test, optimizer, precision) -> dict[str, Any]:
-        """Close an epoch: evaluate where that is due, append a row, save the checkpoint, except where epochs are so short that
-        saving each would take more than a twentieth of the time."""
+        """Close an epoch: evaluate where that is due, append a row, save the checkpoint; on a GPU, where an epoch can be shorter
+        than that, only as often as it takes a twentieth of the time."""
         row = {"epoch": epoch, "lr": lr, "loss": losses.double().mean().item(), "seconds": round(seconds, 4)}
         if stepping.due(epoch, self.epochs, self.every):
             start = time.perf_counter()
@@ -51,7 +51,8 @@ class Report:
             row["eval_seconds"] = round(time.perf_counter() - start, 4)
         self.history.append(row)
         start = time.perf_counter()
-        if epoch == self.epochs or start - self.saved > 20 * self.cost:
+        on_gpu = next(module.parameters()).is_cuda
+        if not on_gpu or epoch == self.epochs or start - self.saved > 20 * self.cost:
             state = {"epoch": epoch, "model": module.state_dict(), "optimizer": optimizer.state_dict()}
             self.step.save_checkpoint(state, self.history)
             self.saved = time.perf_counter()
