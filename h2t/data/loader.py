@@ -11,7 +11,7 @@ from h2t.data import augment
 from h2t.data.split import Split
 
 PAD_VALUES = ("zero", "mean")
-GROUP = 8  # images whose colours are changed at a time on the CPU: what stays in its cache takes a quarter of the time
+GROUP = 400_000  # pixels that are finished at a time on the CPU: what stays in its cache takes a quarter of the time
 ROWS = 4096  # images read from disk at a time
 
 
@@ -63,19 +63,24 @@ class Loader:
         _, down, across, channels = images.shape
         places = ((index[:, None] * down + rows) * across)[:, :, None] + columns[:, None, :]  # (B, H, W), of pixels in the whole set
         # one index a pixel: a third of the time of indexing by image, row and column
-        pixels = images.view(-1, channels).index_select(0, places.flatten()).view(*places.shape, channels)
-        if jitter:
-            return self._recoloured(pixels, *jitter)
-        return torch.addcmul(self.shift, pixels.float(), self.scale).permute(0, 3, 1, 2)
+        return self.finish(images.view(-1, channels).index_select(0, places.flatten()).view(*places.shape, channels), *jitter)
 
-    def _recoloured(self, pixels: torch.Tensor, factors: torch.Tensor, order: torch.Tensor) -> torch.Tensor:
+    def finish(self, pixels: torch.Tensor, *jitter: torch.Tensor) -> torch.Tensor:
+        """Change colours and normalise. ``pixels`` (B, H, W, C) uint8; ``jitter`` and what is returned as of ``place``."""
+        group = max(1, GROUP // (self.height * self.width)) if self.device.type == "cpu" else len(pixels)
+        if len(pixels) <= group:
+            return self._finished(pixels, *jitter)
         out = torch.empty(pixels.shape, device=self.device).permute(0, 3, 1, 2)
-        mean, std = self.mean.view(-1, 1, 1), self.std.view(-1, 1, 1)
-        for some in torch.arange(len(pixels)).split(GROUP if self.device.type == "cpu" else len(pixels)):
-            part = slice(int(some[0]), int(some[-1]) + 1)
-            x = pixels[part].permute(0, 3, 1, 2).contiguous().float().div_(255)
-            out[part] = augment.jitter(x, factors[part], order[part]).sub_(mean).div_(std)
+        for k in range(0, len(pixels), group):
+            out[k : k + group] = self._finished(pixels[k : k + group], *[t[k : k + group] for t in jitter])
         return out
+
+    def _finished(self, pixels: torch.Tensor, *jitter: torch.Tensor) -> torch.Tensor:
+        if not jitter:
+            return torch.addcmul(self.shift, pixels.float(), self.scale).permute(0, 3, 1, 2)
+        x = augment.jitter(pixels.permute(0, 3, 1, 2).contiguous().float().div_(255), *jitter)
+        x = x.sub_(self.mean.view(-1, 1, 1)).div_(self.std.view(-1, 1, 1))
+        return x.contiguous(memory_format=torch.channels_last)
 
 
 class Resident(Loader):

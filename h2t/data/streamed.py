@@ -49,22 +49,23 @@ class Streamed(Loader):
         whole = list(torch.arange(len(indices)).split(batch_size))
         own = [batch[rank::world] for batch in whole]
         for batch, mine, pixels in zip(whole, own, self._pixels(indices, own, seeds), strict=True):
-            given = [t[mine].to(self.device, non_blocking=True) for t in draws]
-            yield self.place(self.pad(pixels), torch.arange(len(mine), device=self.device), *given), self.labels[indices[batch].to(self.device)]
+            top, left, mirror, *jitter = (t[mine].to(self.device, non_blocking=True) for t in draws)
+            if self.padding:
+                x = self.place(self.pad(pixels), torch.arange(len(mine), device=self.device), top, left, mirror, *jitter)
+            else:  # nothing to cut
+                x = self.finish(torch.where(mirror.view(-1, 1, 1, 1), pixels.flip(2), pixels), *jitter)
+            yield x, self.labels[indices[batch].to(self.device)]
 
     def plain(self, index: torch.Tensor) -> torch.Tensor:
         """Images ``index`` (B,), uncropped and unflipped: (B, C, H, W)."""
-        return self._normalised(torch.from_numpy(self.files[index.cpu().numpy()]).to(self.device))
+        return self.finish(torch.from_numpy(self.files[index.cpu().numpy()]).to(self.device))
 
     def batches(self, batch_size: int = 500) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
         """All images once, in order, unaugmented, for evaluation; of several processes its share, with its labels."""
         rank, world = self.shard
         own = list(torch.arange(rank, len(self), world).split(batch_size))
         for index, pixels in zip(own, self._pixels(torch.arange(len(self)), own, None), strict=True):
-            yield self._normalised(pixels), self.labels[index.to(self.device)]
-
-    def _normalised(self, pixels: torch.Tensor) -> torch.Tensor:
-        return torch.addcmul(self.shift, pixels.float(), self.scale).permute(0, 3, 1, 2)
+            yield self.finish(pixels), self.labels[index.to(self.device)]
 
     def _pixels(self, indices: torch.Tensor, batches: list[torch.Tensor], seeds: torch.Tensor | None) -> Iterator[torch.Tensor]:
         """Decoded images on the device, (b, H, W, C) uint8 for each of ``batches`` of positions in ``indices`` and ``seeds``."""
