@@ -72,7 +72,7 @@ class Loader:
             return self._finished(pixels, *jitter)
         out = torch.empty(pixels.shape, device=self.device).permute(0, 3, 1, 2)
         for k in range(0, len(pixels), group):
-            out[k : k + group] = self._finished(pixels[k : k + group], *[t[k : k + group] for t in jitter])
+            out[k : k + group] = self._finished(*[t[k : k + group] for t in (pixels, *jitter)])
         return out
 
     def _finished(self, pixels: torch.Tensor, *jitter: torch.Tensor) -> torch.Tensor:

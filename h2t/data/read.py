@@ -15,17 +15,18 @@ MARGIN = 8 / 7  # for fit crop the shorter side comes to 8/7 of the image size b
 KEEP = 2  # a JPEG is decoded at 1/2, 1/4 or 1/8 only where that leaves this many times the pixels a side that are wanted
 
 
-def read_image(path: str | Path, image_size: int = 0, channels: int = 0, fit: str = "stretch", seed: int | None = None) -> np.ndarray:
+def read_image(path: str | Path, image_size: int = 0, channels: int = 0, fit: str = "stretch", crop: tuple[int, bool] | None = None) -> np.ndarray:
     """Decode one image, upright by its EXIF orientation, transparent parts on white. Returns: (H, W, C) uint8, C 1 or 3.
 
     All resizing is Pillow's antialiased bilinear, as in torchvision's transforms of PIL images, which most of the field uses: for
-    a colour image, ``crop`` gives what Resize(256) and CenterCrop(224) give, and a ``seed`` what RandomResizedCrop gives, to
+    a colour image, ``crop`` gives what Resize(256) and CenterCrop(224) give, and a random ``crop`` what RandomResizedCrop gives, to
     the bit. Deviations: images are turned upright and transparency becomes white, which plain PIL code does not do; and of a
     JPEG so large that it would be shrunk to less than half, a quarter or an eighth anyway, the decoder leaves that factor
     out, which changes pixels by a level or two.
 
     Arguments: ``image_size`` pixels a side, 0 as it is; ``channels`` 1 or 3, 0 for 3 unless the image is grey; ``fit``
-    stretch resizes both sides, crop resizes the shorter one and cuts the middle out; ``seed`` of a random crop instead.
+    stretch resizes both sides, crop resizes the shorter one and cuts the middle out; ``crop`` the seed of a random one
+    instead, and whether it is mirrored.
     Raises: ``h2t.Error`` naming the image that is unreadable or truncated.
     """
     from PIL import Image, ImageOps
@@ -37,8 +38,8 @@ def read_image(path: str | Path, image_size: int = 0, channels: int = 0, fit: st
                 width, height = height, width
             if not image_size:
                 box, scaled = (0, 0, width, height), None
-            elif seed is not None:
-                box, scaled = random_box(width, height, random.Random(seed)), (image_size, image_size)
+            elif crop:
+                box, scaled = random_box(width, height, random.Random(crop[0])), (image_size, image_size)
             elif fit == "crop":
                 box, scaled = (0, 0, width, height), short_side(width, height, round(MARGIN * image_size))
             else:
@@ -55,6 +56,8 @@ def read_image(path: str | Path, image_size: int = 0, channels: int = 0, fit: st
                 if scaled != (image_size, image_size):
                     left, top = (round((side - image_size) / 2) for side in scaled)
                     image = image.crop((left, top, left + image_size, top + image_size))
+            if crop and crop[1]:
+                image = image.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
             array = np.asarray(image)
     except Exception as e:  # decoders raise nearly anything on damaged files
         raise Error(f"image {path} cannot be decoded ({' '.join(str(e).split())}); replace or remove it") from None

@@ -10,7 +10,7 @@ import torch
 from h2t.data.lazy import Files
 from h2t.data.loader import Loader
 from h2t.data.split import Split
-from h2t.data.workers import CHUNK, Workers, number_of_workers
+from h2t.data.workers import CHUNK, Task, Workers, number_of_workers
 
 CROPS = ("padded", "resized")
 
@@ -18,8 +18,7 @@ CROPS = ("padded", "resized")
 class Streamed(Loader):
     """A split of image files with the iteration of ``Resident``.
 
-    Workers decode and resize, in 8 bits, as they leave the files; flips, changes of colour and normalisation are done for a whole
-    batch on the device. All that is random is drawn in this process for the epoch, as ``Resident`` draws it, so that batches do
+    Workers decode, cut and resize, in 8 bits; changes of colour and normalisation are done for a whole batch on the device. All that is random is drawn in this process for the epoch, as ``Resident`` draws it, so that batches do
     not depend on the number of workers; with ``crop`` padded they are those of ``Resident`` to the bit.
 
     Arguments: ``split`` with images of kind ``lazy.Files``; ``crop`` padded cuts from the image with a border, resized cuts a random
@@ -44,16 +43,18 @@ class Streamed(Loader):
         Raises: ``h2t.Error`` naming an image that cannot be decoded.
         """
         draws = self.draw(len(indices), generator, flip)
-        seeds = torch.randint(2**62, (len(indices),), generator=generator) if self.crop == "resized" else None
+        crops = None
+        if self.crop == "resized":
+            crops = torch.randint(2**62, (len(indices),), generator=generator), draws[2]
         rank, world = self.shard
         whole = list(torch.arange(len(indices)).split(batch_size))
         own = [batch[rank::world] for batch in whole]
-        for batch, mine, pixels in zip(whole, own, self._pixels(indices, own, seeds), strict=True):
+        for batch, mine, pixels in zip(whole, own, self._pixels(indices, own, crops), strict=True):
             top, left, mirror, *jitter = (t[mine].to(self.device, non_blocking=True) for t in draws)
-            if self.padding:
+            if crops:  # cut and mirrored by the workers
+                x = self.finish(pixels, *jitter)
+            else:
                 x = self.place(self.pad(pixels), torch.arange(len(mine), device=self.device), top, left, mirror, *jitter)
-            else:  # nothing to cut
-                x = self.finish(torch.where(mirror.view(-1, 1, 1, 1), pixels.flip(2), pixels), *jitter)
             yield x, self.labels[indices[batch].to(self.device)]
 
     def plain(self, index: torch.Tensor) -> torch.Tensor:
@@ -67,11 +68,12 @@ class Streamed(Loader):
         for index, pixels in zip(own, self._pixels(torch.arange(len(self)), own, None), strict=True):
             yield self.finish(pixels), self.labels[index.to(self.device)]
 
-    def _pixels(self, indices: torch.Tensor, batches: list[torch.Tensor], seeds: torch.Tensor | None) -> Iterator[torch.Tensor]:
-        """Decoded images on the device, (b, H, W, C) uint8 for each of ``batches`` of positions in ``indices`` and ``seeds``."""
+    def _pixels(self, indices: torch.Tensor, batches: list[torch.Tensor], crops: tuple[torch.Tensor, torch.Tensor] | None) -> Iterator[torch.Tensor]:
+        """Decoded images on the device, (b, H, W, C) uint8 for each of ``batches`` of positions in ``indices``, and in the seeds
+        and flips of random ``crops``, if there are any."""
         pinned, most = self.device.type == "cuda", max(map(len, batches), default=0)
         workers = self._take(2 * most)
-        chunks = workers.images(task for batch in batches for task in self._tasks(indices, batch, seeds))
+        chunks = workers.images(task for batch in batches for task in self._tasks(indices, batch, crops))
         try:
             for batch in batches:
                 pixels, done = torch.empty(len(batch), *self.files.shape[1:], dtype=torch.uint8, pin_memory=pinned), 0
@@ -86,10 +88,10 @@ class Streamed(Loader):
             chunks.close()
             self._idle.append(workers) if not workers.busy else workers.close()
 
-    def _tasks(self, indices: torch.Tensor, batch: torch.Tensor, seeds: torch.Tensor | None):
+    def _tasks(self, indices: torch.Tensor, batch: torch.Tensor, crops) -> Iterator[Task]:
         for part in batch.split(CHUNK):
             paths = [self.files.path(int(k)) for k in indices[part]]
-            yield paths, None if seeds is None else seeds[part].tolist()
+            yield paths, None if crops is None else list(zip(*[t[part].tolist() for t in crops], strict=True))
 
     def _take(self, ahead: int) -> Workers:
         """Workers that no other epoch of this loader uses now: those of an earlier one, or new ones."""

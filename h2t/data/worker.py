@@ -26,11 +26,11 @@ def main() -> None:
     size, channels, fit = setup["image_size"], setup["channels"], setup["fit"]
     print(json.dumps(""), flush=True)
     for line in sys.stdin:
-        slot, paths, seeds = json.loads(line)
+        slot, paths, crops = json.loads(line)
         error = ""
         try:
             for k, path in enumerate(paths):
-                slots[slot, k] = read_image(path, size, channels, fit, seeds[k] if seeds else None)
+                slots[slot, k] = read_image(path, size, channels, fit, crops[k] if crops else None)
         except Error as e:
             error = str(e)
         print(json.dumps(error), flush=True)

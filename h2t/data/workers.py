@@ -23,7 +23,7 @@ from h2t.errors import Error
 CHUNK = 16  # images that a worker is given at a time
 AHEAD = 16  # chunks that wait for one worker at most: what a pipe takes without blocking
 
-Task = tuple[list[str], list[int] | None]  # paths of at most CHUNK images, and the seeds of their crops
+Task = tuple[list[str], list[tuple[int, bool]] | None]  # paths of at most CHUNK images, and their random crops as of read_image
 
 
 def number_of_workers() -> int:
@@ -81,16 +81,16 @@ class Workers:
         """
         tasks = enumerate(tasks)
         if not self.processes:
-            for _, (paths, seeds) in tasks:
-                yield np.stack([read_image(path, self.image_size, self.channels, self.fit, seed) for path, seed in zip(paths, seeds or repeat(None), strict=False)])
+            for _, (paths, crops) in tasks:
+                yield np.stack([read_image(path, self.image_size, self.channels, self.fit, crop) for path, crop in zip(paths, crops or repeat(None), strict=False)])
             return
         self.busy, free, waiting, given = True, list(range(self.size)), deque(), [0] * len(self.processes)
         task = next(tasks, None)
         while task or waiting:
             # every process has its turn and answers in order, so that the next answer is always of the oldest task
             while task and free and given[k := task[0] % len(given)] < AHEAD:
-                slot, (paths, seeds) = free.pop(), task[1]
-                self._tell(self.processes[k], [slot, paths, seeds])
+                slot, (paths, crops) = free.pop(), task[1]
+                self._tell(self.processes[k], [slot, paths, crops])
                 waiting.append((k, slot, len(paths)))
                 given[k] += 1
                 task = next(tasks, None)
