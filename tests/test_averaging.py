@@ -103,7 +103,7 @@ def test_a_cosine_head_is_not_averaged(tmp_path):
 def test_statistics_are_the_means_over_the_batches_of_the_named_streams(trained, streams):
     """Of the first BN layer, from its inputs, batch by batch."""
     config, data = stage2_config(bn_reestimate=streams), dataset(trained)
-    train, _ = loaders(Run(trained), data, "cpu", 1, "zero")
+    train, _ = loaders(Run(trained), data, "cpu", stage2_config())
     labels, model = torch.from_numpy(data.train.labels), load_model(trained, "stage1", "cpu")
     momentum = model.backbone.bn1.momentum
     normalisation.reestimate(model.backbone, train, labels, config)
@@ -129,7 +129,7 @@ def test_a_stage_2_with_statistics_estimated_anew_differs_in_them_alone(trained,
     banks = [banking.build_bank(run, stage2_config(bn_reestimate=s), 1, progress=False) for s in ("none", "instance")]
     assert banks[0].key != banks[1].key and torch.equal(banks[0].train, banks[1].train) and not torch.equal(banks[0].test, banks[1].test)
     features = load_model(run, "stage2-anew", "cpu").backbone  # exact and cached test under the same statistics
-    _, test = loaders(Run(run), dataset(run), "cpu", 0, "zero")
+    _, test = loaders(Run(run), dataset(run), "cpu")
     with torch.no_grad():
         want = torch.cat([features(x) for x, _ in test.batches()])
     assert torch.allclose(banks[1].test, want, atol=1e-3)

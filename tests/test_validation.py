@@ -96,7 +96,7 @@ def test_the_cached_stage_2_is_measured_on_it_too(trained, tmp_path):
     assert table[0.5, 0, "few"] == pytest.approx(np.mean([100 * hit[bank.val_labels == c].float().mean().item() for c in few if (bank.val_labels == c).any()]))
     result = train_cached(run, stage2_config(), views=2, progress=False)
     model = load_model(run, "stage2-cached", "cpu")
-    train, _ = loaders(Run(run), dataset(run), "cpu", 0, "zero")
+    train, _ = loaders(Run(run), dataset(run), "cpu")
     assert result["val"]["top1"] == pytest.approx(100 * (bank.val @ model.head.weight.T + model.head.bias).argmax(1).eq(bank.val_labels).float().mean().item(), abs=1e-3)
     bare, _ = digits_run(tmp_path / "bare")
     train_stage1(bare, stage1_config(stage1_epochs=1, warmup_epochs=0), progress=False)
