@@ -8,7 +8,7 @@ import pytest
 import torch
 from click.testing import CliRunner
 
-from h2t import bench, bench_gpu, models
+from h2t import bench, bench_gpu, bench_loader, models
 from h2t.cli import main
 from tests.test_update import stand_in
 
@@ -72,3 +72,30 @@ def test_a_whole_run_and_the_cached_stage_2_of_bench_gpu(small, tmp_path):
     assert bench_gpu.cached("cpu", ratios=2, seeds=2) > 0
     rows = bench_gpu.sharing(torch.device("cpu"), counts=(1, 2), steps=2)
     assert [row["runs at once"] for row in rows] == [1, 2] and rows[0]["throughput"] == 1
+
+
+@pytest.fixture
+def few_photographs(monkeypatch):
+    for name, value in (("IMAGES", 10), ("BATCH", 4), ("ROUNDS", 1), ("CLASSES", 2), ("SIZES", {"300x260": (300, 260)})):
+        monkeypatch.setattr(bench_loader, name, value)
+
+
+def test_the_loaders_that_are_compared_give_the_same_images(few_photographs, tmp_path):
+    bench_loader.write_photographs(tmp_path, (300, 260), 10)
+    cpu, loaders = torch.device("cpu"), (bench_loader._image_folder, bench_loader._streamed)
+    for what, same in (("test", True), ("training", False)):
+        theirs, ours = (list(make(tmp_path, what, cpu, 1)[0]()) for make in loaders)
+        assert [x.shape for x, _ in theirs] == [x.shape for x, _ in ours]
+        assert all(torch.allclose(x, z, atol=1e-4) and torch.equal(y, v) for (x, y), (z, v) in zip(theirs, ours, strict=True)) == same
+        x, z = (torch.cat([x for x, _ in epoch]) for epoch in (theirs, ours))
+        assert abs(x.mean() - z.mean()) < 0.5 and 0.5 < x.std() / z.std() < 2
+
+
+@pytest.mark.parametrize(("target", "code"), [(1e-6, 0), (1e6, 1)])
+def test_bench_loader_measures_and_judges(few_photographs, tmp_path, monkeypatch, target, code):
+    monkeypatch.setattr(bench_loader, "TARGET", target)
+    monkeypatch.setenv("H2T_WORKERS", "1")
+    out = CliRunner().invoke(main, ["bench", "loader", "--check", "--device", "cpu", "--out", str(tmp_path / "rows.csv")], catch_exceptions=False)
+    assert out.exit_code == code and ("missed" in out.output) == bool(code), out.output
+    rows = pd.read_csv(tmp_path / "rows.csv")
+    assert len(rows) == 6 and (rows["images_per_s"] > 0).all() and (rows["cpu_ms_per_image"] > 0).all()

@@ -3,7 +3,10 @@ import dataclasses
 import pytest
 
 from h2t import Error
+from h2t.data.read import FITS
 from h2t.data.samplers import SAMPLERS
+from h2t.data.sources import LOADERS, SOURCES
+from h2t.data.streamed import CROPS
 from h2t.fusion import FUSIONS
 from h2t.losses import LOSSES
 from h2t.models import BACKBONES
@@ -58,7 +61,8 @@ def test_choices_are_what_exists():
     limits = {f.name: f.metadata.get("choices") for step in config.STEPS for f in dataclasses.fields(step)}
     assert set(limits["model"]) == set(BACKBONES) and set(limits["head"]) == set(HEADS)
     assert set(limits["fusing_branch"]) == set(SAMPLERS) and set(limits["loss"]) == set(LOSSES)
-    assert limits["fusion"] == FUSIONS
+    assert limits["fusion"] == FUSIONS and set(limits["source"]) == set(SOURCES)
+    assert (limits["loader"], limits["image_fit"], limits["crop"]) == (LOADERS, FITS, CROPS)
 
 
 def test_of_takes_only_its_own_fields():

@@ -42,20 +42,19 @@ class Streamed(Loader):
 
         Raises: ``h2t.Error`` naming an image that cannot be decoded.
         """
-        draws = self.draw(len(indices), generator, flip)
-        crops = None
+        draws, crops = self.draw(len(indices), generator, flip), None
         if self.crop == "resized":
             crops = torch.randint(2**62, (len(indices),), generator=generator), draws[2]
         rank, world = self.shard
-        whole = list(torch.arange(len(indices)).split(batch_size))
-        own = [batch[rank::world] for batch in whole]
-        for batch, mine, pixels in zip(whole, own, self._pixels(indices, own, crops), strict=True):
-            top, left, mirror, *jitter = (t[mine].to(self.device, non_blocking=True) for t in draws)
+        own = [batch[rank::world] for batch in torch.arange(len(indices)).split(batch_size)]
+        drawn = zip(*[t.to(self.device).split(batch_size) for t in (indices, *draws)], strict=True)  # moved once
+        for (index, *batch), pixels in zip(drawn, self._pixels(indices, own, crops), strict=True):
+            top, left, mirror, *jitter = (t[rank::world] for t in batch)
             if crops:  # cut and mirrored by the workers
                 x = self.finish(pixels, *jitter)
             else:
-                x = self.place(self.pad(pixels), torch.arange(len(mine), device=self.device), top, left, mirror, *jitter)
-            yield x, self.labels[indices[batch].to(self.device)]
+                x = self.place(self.pad(pixels), torch.arange(len(top), device=self.device), top, left, mirror, *jitter)
+            yield x, self.labels[index]
 
     def plain(self, index: torch.Tensor) -> torch.Tensor:
         """Images ``index`` (B,), uncropped and unflipped: (B, C, H, W)."""
