@@ -12,7 +12,7 @@ from h2t.train import recipes
 from h2t.train.config import Stage1, Stage2, check
 from tests.helpers import ROOT
 
-CIFAR = ROOT / "notebooks" / "recipes" / "cifar100_if100.yaml"
+CIFAR = ROOT / "notebooks" / "recipes" / "cifar100.yaml"
 BASE = dict(model="resnet32", head="linear", loss="ce", batch_size=128, stage1_weight_decay=2e-4, nesterov=False, rotation=0.0, drw_from=1.0,
             lr_factors=[0.1, 0.01], cmo_probability=0.0, fusion="swap", fusing_branch="instance", fusion_ratio=0.25)  # fmt: skip
 LATE = dict(drw_from=0.8, lr_factors=[0.01, 0.0001], mixup_alpha=0.0)
