@@ -10,6 +10,7 @@ from h2t import Error, Run, rng, train_stage1, train_stage2
 from h2t.data import samplers
 from h2t.train import bank as banking
 from h2t.train import normalisation
+from h2t.train import step as stepping
 from h2t.train.averaging import members
 from h2t.train.cached import recipe_of, train_cached
 from h2t.train.prepare import dataset, loaders
@@ -100,13 +101,15 @@ def test_a_cosine_head_is_not_averaged(tmp_path):
 
 
 @pytest.mark.parametrize("streams", ["balanced", "instance", "both"])
-def test_statistics_are_the_means_over_the_batches_of_the_named_streams(trained, streams):
+def test_statistics_are_the_means_over_the_batches_of_the_named_streams(trained, streams, monkeypatch):
     """Of the first BN layer, from its inputs, batch by batch."""
+    monkeypatch.setattr(normalisation, "BN_BATCHES", 5)
     config, data = stage2_config(bn_reestimate=streams), dataset(trained)
     train, _ = loaders(Run(trained), data, "cpu", stage2_config())
     labels, model = torch.from_numpy(data.train.labels), load_model(trained, "stage1", "cpu")
     momentum = model.backbone.bn1.momentum
-    normalisation.reestimate(model.backbone, train, labels, config)
+    with stepping.threads():
+        normalisation.reestimate(model.backbone, train, labels, config)
     want = []
     for branch, sampler in (("fused", "balanced"), ("fusing", "instance")):
         if streams in ("both", sampler):
@@ -119,7 +122,8 @@ def test_statistics_are_the_means_over_the_batches_of_the_named_streams(trained,
     assert torch.allclose(bn.running_var, sum(v for _, v in want) / len(want), rtol=1e-4) and not bn.training
 
 
-def test_a_stage_2_with_statistics_estimated_anew_differs_in_them_alone(trained, tmp_path):
+def test_a_stage_2_with_statistics_estimated_anew_differs_in_them_alone(trained, tmp_path, monkeypatch):
+    monkeypatch.setattr(normalisation, "BN_BATCHES", 5)
     run = shutil.copytree(trained, tmp_path / "run")
     train_stage2(run, stage2_config(), "running", progress=False)
     train_stage2(run, stage2_config(bn_reestimate="instance"), "anew", progress=False)
