@@ -7,7 +7,6 @@ images are random pixels: time does not depend on what they show.
 from __future__ import annotations
 
 import multiprocessing as mp
-import os
 import statistics
 import time
 from pathlib import Path
@@ -34,7 +33,7 @@ def bench_steps(out: str | Path, *, steps: int = 4, device: str = "auto") -> boo
     chosen = stepping.pick_device(device)
     bf16 = stepping.native_bf16(chosen)
     rows = []
-    for stage in ("stage 1", "stage 2"):
+    for stage in (1, 2):
         rows += _compare(stage, str(chosen), steps)
     table = pd.DataFrame(rows)
     env = environment(str(chosen))
@@ -51,7 +50,7 @@ def bench_steps(out: str | Path, *, steps: int = 4, device: str = "auto") -> boo
     return ratio >= target
 
 
-def _compare(stage: str, device: str, steps: int) -> list[dict]:
+def _compare(stage: int, device: str, steps: int) -> list[dict]:
     """Rows for one stage: medians over rounds in which the loops take turns."""
     context = mp.get_context("spawn")
     loops, times = {}, {"plain": [], "h2t": [], "network": []}
@@ -82,15 +81,15 @@ def _compare(stage: str, device: str, steps: int) -> list[dict]:
         ms = statistics.median(times[name])
         share = f"{100 * min(1.0, statistics.median(times['network']) / ms):.0f} %" if name == "h2t" else ""
         rows.append({
-            "stage": stage, "loop": name, "precision": precision[name], "ms_per_step": round(1e3 * ms, 1),
+            "stage": f"stage {stage}", "loop": name, "precision": precision[name], "ms_per_step": round(1e3 * ms, 1),
             "spread_ms": round(1e3 * (max(times[name]) - min(times[name])), 1),
             "images_per_s": round(BATCH / ms), "ratio": round(ratio[name], 2), "network_share": share,
         })  # fmt: skip
     return rows
 
 
-def _worker(pipe, name: str, stage: str, device: str) -> None:
-    loop = (_plain if name == "plain" else _ours)(stage, device)
+def _worker(pipe, name: str, stage: int, device: str) -> None:
+    loop = (plain_loop if name == "plain" else _ours)(stage, device)
     while (command := pipe.recv()) is not None:
         what, steps = command
         if what == "precision":
@@ -99,7 +98,7 @@ def _worker(pipe, name: str, stage: str, device: str) -> None:
         pipe.send(loop[what](steps) / steps)
 
 
-def _images() -> tuple[np.ndarray, np.ndarray]:
+def random_images() -> tuple[np.ndarray, np.ndarray]:
     r = np.random.default_rng(0)
     return r.integers(0, 256, (N, 32, 32, 3), dtype=np.uint8), np.sort(r.integers(0, CLASSES, N))
 
@@ -140,7 +139,7 @@ def _as_published(model):
     return model
 
 
-def _plain(stage: str, device: str) -> dict:
+def plain_loop(stage: int, device: str, workers: int = 2) -> dict:
     """PIL transforms in a DataLoader, the network as published, NCHW, fp32, accuracy and loss fetched every step."""
     import torch
     import torch.nn.functional as F
@@ -149,13 +148,12 @@ def _plain(stage: str, device: str) -> dict:
 
     from h2t import models
 
-    images, labels = _images()
+    images, labels = random_images()
     transform = transforms.Compose([
         transforms.RandomCrop(32, padding=4), transforms.RandomHorizontalFlip(), transforms.ToTensor(),
         transforms.Normalize((0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010)),
     ])  # fmt: skip
 
-    workers = min(2, os.cpu_count() or 1)
     balanced = WeightedRandomSampler(1 / np.bincount(labels)[labels], N)
 
     def forever(**how):
@@ -163,9 +161,9 @@ def _plain(stage: str, device: str) -> dict:
             yield from DataLoader(_Pictures(images, labels, transform), BATCH, num_workers=workers, pin_memory=device != "cpu", **how)
 
     model = _as_published(models.build("resnet32", CLASSES)).to(device)
-    first = forever(shuffle=True) if stage == "stage 1" else forever(sampler=balanced)
-    second = forever(shuffle=True) if stage == "stage 2" else None
-    trained = model if stage == "stage 1" else model.head
+    first = forever(shuffle=True) if stage == 1 else forever(sampler=balanced)
+    second = forever(shuffle=True) if stage == 2 else None
+    trained = model if stage == 1 else model.head
     optimizer = torch.optim.SGD(trained.parameters(), 0.1, 0.9, weight_decay=2e-4)
     meter = []
 
@@ -174,7 +172,7 @@ def _plain(stage: str, device: str) -> dict:
             if k == 0:
                 start = time.perf_counter()
             x, y = (t.to(device, non_blocking=True) for t in next(first))
-            if stage == "stage 1":
+            if stage == 1:
                 lam, partner = np.random.beta(1, 1), torch.randperm(len(y), device=device)
                 logits = model(lam * x + (1 - lam) * x[partner])
                 loss = lam * F.cross_entropy(logits, y) + (1 - lam) * F.cross_entropy(logits, y[partner])
@@ -195,8 +193,12 @@ def _plain(stage: str, device: str) -> dict:
     return {"step": step, "precision": "fp32"}
 
 
-def _ours(stage: str, device: str) -> dict:
-    """The training loops of h2t themselves, on as many images as the steps need."""
+def an_epoch(stage: int, device, how: str = "eager", precision: str = "auto", layout: str = "channels_last", seed: int = 0):
+    """A function of a number of steps that trains ResNet-32 for so many, by the training loops themselves, its update and its loader.
+
+    Arguments: ``stage`` 1 or 2; ``how`` names eager, graph, compile, or two of them; ``precision`` fp32 or bf16; ``layout`` of
+    images and weights in memory, channels_last or contiguous; ``seed``.
+    """
     import torch
 
     from h2t import models
@@ -205,45 +207,63 @@ def _ours(stage: str, device: str) -> dict:
     from h2t.train import stage1, stage2
     from h2t.train import step as stepping
     from h2t.train.config import Stage1, Stage2
+    from h2t.train.update import Update, cuda_graph
+
+    images, labels = random_images()
+    data = Resident(Split(images, labels, tuple(map(str, range(CLASSES))), None), (0.5,) * 3, (0.2,) * 3, device, 4)
+    if layout == "contiguous":
+        cut = data.cut
+        data.cut = lambda *draws: cut(*draws).contiguous()
+    model = models.build("resnet32", CLASSES, generator=torch.Generator().manual_seed(seed)).to(device)
+    model = stepping.to_device(model, device) if layout == "channels_last" else model
+    counts, labels, draws = torch.bincount(data.labels, minlength=CLASSES), data.labels.cpu(), torch.Generator()
+    config = (Stage1 if stage == 1 else Stage2)(precision=precision, seed=seed, batch_size=BATCH)
+    if stage == 2:
+        model.backbone.requires_grad_(False)
+    optimizer = stepping.sgd(model.parameters() if stage == 1 else model.head.parameters(), 0.01, 0.9, 5e-4)
+    network = torch.compile(model) if "compile" in how else model
+    objective = stage1.objective(network, counts, config, draws, device) if stage == 1 else stage2.objective(network, counts, None, config, draws, device)
+    capture = cuda_graph() if "graph" in how else None
+    update = Update(objective, model, optimizer, device, capturable="graph" in how, capture=capture)
+    epoch = iter(range(1, 10**9))
+
+    def train(steps: int) -> None:
+        if stage == 1:
+            stage1._epoch(update, data, labels[: steps * BATCH], counts, config, next(epoch))
+        else:
+            order = torch.randperm(len(labels), generator=torch.Generator().manual_seed(0))[: steps * BATCH].sort().values
+            subset = torch.unique_consecutive(labels[order], return_inverse=True)[1]
+            stage2._epoch(update, data, subset, config, next(epoch))
+
+    return train, update, data
+
+
+def _ours(stage: int, device: str) -> dict:
+    """The training loops of h2t, and their network alone on images that are there already."""
+    import torch
+
+    from h2t.train import step as stepping
 
     chosen = stepping.pick_device(device)
-    images, labels = _images()
-    train = Resident(Split(images, labels, tuple(map(str, range(CLASSES))), None), (0.5,) * 3, (0.2,) * 3, chosen, 4)
-    model = stepping.to_device(models.build("resnet32", CLASSES), chosen)
-    counts = torch.bincount(torch.from_numpy(labels)).to(chosen)
-    epoch = iter(range(1, 10**9))
-    fixed = next(iter(train.batches(BATCH)))
-    if stage == "stage 1":
-        optimizer = stepping.sgd(model.parameters(), 0.1, 0.9, 2e-4)
+    train, update, data = an_epoch(stage, chosen, "graph" if chosen.type == "cuda" else "eager")
+    model, optimizer, (x, y) = update.model, update.optimizer, next(iter(data.batches(BATCH)))
 
-        def step(steps):
-            stage1._epoch(model, optimizer, train, torch.from_numpy(labels)[: steps * BATCH], counts, Stage1(), next(epoch))
-
-        def network(steps):
+    def network(steps: int) -> None:
+        if stage == 1:
             for _ in range(steps):
                 with stepping.autocast(chosen, "auto"):
-                    logits = model(fixed[0])
+                    logits = model(x)
                 optimizer.zero_grad()
-                torch.nn.functional.cross_entropy(logits.float(), fixed[1]).backward()
+                torch.nn.functional.cross_entropy(logits.float(), y).backward()
                 optimizer.step()
-    else:
-        model.backbone.requires_grad_(False)
-        optimizer = stepping.sgd(model.head.parameters(), 0.02, 0.9, 5e-4)
-
-        def step(steps):
-            order = torch.randperm(N, generator=torch.Generator().manual_seed(0))[: steps * BATCH].sort().values
-            subset = torch.unique_consecutive(torch.from_numpy(labels)[order], return_inverse=True)[1]
-            stage2._epoch(model, optimizer, train, subset, counts, None, Stage2(), next(epoch))
-
-        @torch.no_grad()
-        def network(steps):
+        else:
             model.train()
-            for _ in range(2 * steps):
-                with stepping.autocast(chosen, "auto"):
-                    model.backbone(fixed[0])
+            with torch.no_grad(), stepping.autocast(chosen, "auto"):
+                for _ in range(2 * steps):
+                    model.backbone(x)
 
     def synced(f):
-        def timed(steps) -> float:
+        def timed(steps: int) -> float:
             f(WARM)
             start = time.perf_counter()
             f(steps)
@@ -253,4 +273,4 @@ def _ours(stage: str, device: str) -> dict:
 
         return timed
 
-    return {"step": synced(step), "network": synced(network), "precision": "bf16" if stepping.native_bf16(chosen) else "fp32"}
+    return {"step": synced(train), "network": synced(network), "precision": "bf16" if stepping.native_bf16(chosen) else "fp32"}

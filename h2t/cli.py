@@ -99,13 +99,103 @@ def sweep(recipe, pairs, jobs, address, gpus, books, plain, dry_run):
 
 @main.command()
 @click.argument("root", type=click.Path())
-def reproduce(root):
-    """Hold the runs under a folder against the published table of CIFAR-100-LT."""
+@click.option("--jobs", default=0, help="With a recipe: runs at a time.  [default: one to a GPU or core]")
+@click.option("--gpus", type=float, help="With a recipe: GPUs for each run: 1, a share such as 0.5, or 0.")
+@PARAMETERS
+def reproduce(root, jobs, gpus, pairs):
+    """Hold the runs under a folder against the published tables; or, of a recipe of runs, first train those that are missing."""
+    from h2t import notebooks
     from h2t.reproduce import markdown, reproduce
     from h2t.runs import resolve
 
+    failed = {}
+    if resolve(root).is_file():
+        from h2t import sweep as sweeping
+        from h2t.pool import Pool
+
+        plan = sweeping.plan(root, {k: notebooks.parse_value(v) for k, v in pairs}, books=None)
+        click.echo(plan)
+        root = plan.root
+        try:
+            failed = sweeping.sweep(plan, Pool(jobs, gpus, notebooks=False)).failed
+        except KeyboardInterrupt:
+            click.echo("interrupted; the table is of the runs that are done; run the same command again to go on", err=True)
     click.echo(markdown(reproduce(root)))
     click.echo(f"saved as {resolve(root) / 'reproduced.md'} and .csv")
+    for name, reason in failed.items():
+        click.echo(f"failed: {name}: {reason}", err=True)
+    if failed:
+        sys.exit(1)
+
+
+@main.command()
+@click.argument("root", type=click.Path())
+@click.option("--ratio", type=float, help="Only this fusion ratio.  [default: all there are; with --cached 0.25]")
+@click.option("--cached", is_flag=True, help="ROOT is a run: train the four cells by the cached stage 2.")
+@click.option("--seeds", default=5, show_default=True, help="With --cached: seeds of stage 2.")
+@click.option("--views", default=4, show_default=True, help="With --cached: views of every training image in the two banks.")
+@PARAMETERS
+def control(root, ratio, cached, seeds, views, pairs):
+    """Tell what fusion does from what the BN statistics do, over the runs under a folder."""
+    from h2t import control as controlling
+    from h2t import notebooks
+
+    if cached:
+        overrides = {k: notebooks.parse_value(v) for k, v in pairs}
+        rows = controlling.cached_rows(root, (0.25 if ratio is None else ratio,), range(seeds), views=views, overrides=overrides)
+        found = controlling.summarise(rows)
+    else:
+        found = controlling.control(root, ratio)
+    click.echo(controlling.markdown(found))
+    click.echo(f"saved as {controlling.save(found, root) / 'control.md'}, .csv and .png")
+
+
+@main.command()
+@click.argument("root", type=click.Path())
+def select(root):
+    """Rank the settings of the runs under a folder by their validation part, and write the best as a recipe."""
+    from h2t.runs import resolve
+    from h2t.selection import markdown, select
+
+    click.echo(markdown(select(root)))
+    click.echo(f"the best as a recipe: {resolve(root) / 'selected.yaml'}; the test set was not looked at")
+
+
+@main.command()
+@RECIPE
+@click.argument("file", type=click.Path())
+@PARAMETERS
+def pack(recipe, file, pairs):
+    """Write a recipe's long tail and test images to one small file, for a machine without the set."""
+    from h2t import notebooks
+    from h2t.runs import resolve
+    from h2t.train.config import Data
+    from h2t.train.prepare import pack
+
+    parameters = notebooks.complete(*notebooks.load_recipe(recipe, {k: notebooks.parse_value(v) for k, v in pairs}))
+    made, size = pack(Data.of(parameters), resolve(file))
+    click.echo(f"{sum(made.counts):,} training images and the test images in {resolve(file)}, {size / 1e6:.1f} MB; there: -p source npz -p root {file}")
+    click.echo("it stands for the whole set at this imbalance_factor and at larger ones, with the same images")
+
+
+@main.command()
+@click.argument("name", default="")
+@click.option("--imbalance-factor", default=100, show_default=True, help="At which imbalance factor.")
+def methods(name, imbalance_factor):
+    """List the methods by name, each a stage 1 and a stage 2 with published settings; or the parameters that one stands for."""
+    from h2t.train import recipes
+
+    if name:
+        import yaml
+
+        click.echo(yaml.safe_dump(recipes.settings(name, imbalance_factor), sort_keys=False, default_flow_style=None, width=200).strip())
+        return
+    rows = recipes.table()
+    widths = [max(len(row[k]) for row in rows) for k in range(len(rows[0]))]
+    for row in rows:
+        click.echo("  ".join(cell.ljust(w) for cell, w in zip(row, widths, strict=True)).rstrip())
+    click.echo("*: of one stage nobody published settings at this factor; they are those of the nearest one.")
+    click.echo("Take one with `h2t run RECIPE -p method NAME`; each is trained without fusion and with H2T. `h2t methods NAME` lists its parameters.")
 
 
 @main.command("import")
@@ -217,20 +307,29 @@ def explore(run, views, ip, port, no_browser, pairs):
 
 
 @main.command()
-@click.argument("what", type=click.Choice(["steps", "explorer", "sweep", "table"]), default="steps")
+@click.argument("what", type=click.Choice(["steps", "gpu", "loader", "explorer", "sweep", "table"]), default="steps")
 @click.option("--check", is_flag=True, help="Exit 1 where a stated target is missed.")
 @click.option("--out", type=click.Path(), help="Where the rows are saved.  [default: runs/bench_WHAT.csv]")
 @click.option("--run", "run_", type=click.Path(), default="runs/digits", show_default=True, help="explorer: the run to open.")
+@click.option("--root", default="", help="gpu: a file of CIFAR-100's images for the whole run.  [default: random pixels]")
 @click.option("--steps", default=4, show_default=True, help="steps: timed steps of each loop a turn.")
 @DEVICE
-def bench(what, check, out, run_, steps, device):
-    """Time training steps beside a plain loop of the kind the field publishes, the moves of the explorer, what a sweep costs
-    beyond its training, or the table of 10,000 runs."""
+def bench(what, check, out, run_, root, steps, device):
+    """Time training steps beside a plain loop of the kind the field publishes, everything on a GPU, the loader of image files beside
+    torchvision's, the moves of the explorer, what a sweep costs beyond its training, or the table of 10,000 runs."""
     out = out or f"runs/bench_{what}.csv"
     if what == "steps":
         from h2t.bench import bench_steps
 
         met = bench_steps(out, steps=steps, device=device)
+    elif what == "gpu":
+        from h2t.bench_gpu import bench_gpu
+
+        met = bench_gpu(out, root=root, device=device)
+    elif what == "loader":
+        from h2t.bench_loader import bench_loader
+
+        met = bench_loader(out, device=device)
     elif what == "sweep":
         from h2t.bench_sweep import bench_sweep
 
@@ -279,17 +378,22 @@ def report(root, out, tensorboard, pairs):
     click.echo(f"report: {report(root, out, {k: notebooks.parse_value(v) for k, v in pairs})}")
 
 
-NAMES = {"stage1": "stage 1", "stage2-dr": "stage 2, DR", "stage2-dr-both": "stage 2, DR, BN sees both", "stage2-h2t": "stage 2, DR + H2T"}  # fmt: skip
+NAMES = {
+    "stage1": "stage 1", "stage2-dr": "stage 2, DR", "stage2-dr-both": "stage 2, DR, BN sees both",
+    "stage2-h2t-balanced": "stage 2, DR + H2T, BN sees balanced", "stage2-h2t-both": "stage 2, DR + H2T, BN sees both", "stage2-h2t": "stage 2, DR + H2T",
+}  # fmt: skip
 
 
 def _show(results, main_only: bool = False) -> None:
-    """Print accuracies in %, an empty group as such; ``main_only`` leaves out further stage-2 variants of the run."""
-    table = [["test accuracy, %", "many", "medium", "few", "all", "ECE"]]
+    """Print accuracies in %, an empty group as such; ``main_only`` leaves out further stage-2 variants of the run. Where a
+    validation part was held out, its mean over classes stands beside them."""
+    held_out = any("val" in r for r in results.values())
+    table = [["test accuracy, %", "many", "medium", "few", "all", "ECE", *(["validation"] if held_out else [])]]
     for name, r in results.items():
         if "last" in r and (name in NAMES or not main_only):
-            cells = [r["last"].get(k) for k in ("many", "medium", "few", "top1", "ece")]
+            cells = [r["last"].get(k) for k in ("many", "medium", "few", "top1", "ece")] + ([r.get("val", {}).get("balanced")] if held_out else [])
             table.append([NAMES.get(name, name), *("empty" if c is None else f"{c:.2f}" for c in cells)])
-    widths = [max(len(row[i]) for row in table) for i in range(6)]
+    widths = [max(len(row[i]) for row in table) for i in range(len(table[0]))]
     for row in table:
         click.echo("  ".join(c.ljust(w) if i == 0 else c.rjust(w) for i, (c, w) in enumerate(zip(row, widths, strict=True))))
 

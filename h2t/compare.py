@@ -14,8 +14,8 @@ from h2t.runs import resolve
 from h2t.table import MEASURES, SHARED, step_order
 from h2t.train.config import Data, Stage1, Stage2
 
-SEEDS = ("split_seed", "stage1_seed", "seed")  # what is averaged over
-_WITHOUT_EFFECT = {"root", "eval_every", "precision", "split_seed", "seed"}
+SEEDS = ("split_seed", "val_seed", "stage1_seed", "seed")  # what is averaged over
+_WITHOUT_EFFECT = {"root", "eval_every", "precision", "split_seed", "val_seed", "seed"}
 SETTING = tuple(f.name for f in dataclasses.fields(Data) if f.name not in _WITHOUT_EFFECT)
 METHOD = tuple(dict.fromkeys(
     [f.name for c in (Stage1, Stage2) for f in dataclasses.fields(c) if f.name not in _WITHOUT_EFFECT]
@@ -64,7 +64,7 @@ def grouped(table, by=()):
     for name in by:
         if name not in table:
             raise Error(f"by names {name!r}, which is no column of the table; see table.csv")
-    table = table.assign(_rank=table["method"].map(lambda m: step_order(m)[0]))
+    table = table.assign(_rank=table["method"].map({m: k for k, m in enumerate(sorted(table["method"].unique(), key=step_order))}))
     settings = [] if by else [c for c in SETTING if c in table and table[c].nunique(dropna=False) > 1]
     used = {} if by else {m: _varying(rows) for m, rows in table.groupby("method")}
     keys = list(by) or sorted({c for names in used.values() for c in names}, key=METHOD.index)
@@ -182,13 +182,19 @@ def ratio_table(rows):
     """Rows of ``grouped`` that lie on a ratio curve, swap with BN statistics of both streams, p = 0 included: the table
     that ``plots.plot_ratio_curves`` takes, with columns setting, ratio, seed and the measures.
 
-    A curve needs at least two ratios; a setting with fewer has none.
+    A curve needs at least two ratios; a setting with fewer has none. Of several kinds of methods (RIDE and DR, say) each has its
+    own, and ``setting`` names it.
     """
+    from h2t.plots import place
+
     chosen = rows[(rows["stage"] == 2) & ~rows["cached"].astype(bool)]
     if "fusion_ratio" not in chosen or chosen.empty:
         return rows.iloc[:0].assign(ratio=0.0)
     at_zero = chosen["fusion_ratio"] == 0
     chosen = chosen[(chosen["bn_statistics"] == "both") & (at_zero | (chosen["fusion"] == "swap"))]
+    kinds = chosen["method"].map(lambda m: place(m)[0])
+    if kinds.nunique() > 1:
+        chosen = chosen.assign(setting=chosen["setting"].where(chosen["setting"] == "", chosen["setting"] + ", ") + kinds)
     chosen = chosen.assign(ratio=chosen["fusion_ratio"]).drop_duplicates(["setting", "weights_sha256", "split"])
     return chosen[chosen.groupby("setting")["ratio"].transform("nunique") > 1]
 

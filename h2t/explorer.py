@@ -105,7 +105,7 @@ class Explorer:
             own = (bank.labels == state.tail).nonzero().flatten()
             first = own[torch.randint(len(own), (FUSED_SHOWN,), generator=g)]
             second = samplers.epoch(recipe.fusing_branch, bank.labels, FUSED_SHOWN, g)
-            views = torch.randint(bank.train.shape[0], (2, FUSED_SHOWN), generator=g)
+            views = [torch.randint(len(views), (FUSED_SHOWN,), generator=g) for views in (bank.train, bank.lent)]
             order = rng.torch_generator(recipe.seed, "explorer/mask")
             masks = torch.stack([channel_mask(bank.num_features, recipe.fusion_ratio, order, bank.num_experts) for _ in range(FUSED_SHOWN)])
             lent = lend(bank.lent[views[1], second], recipe.fusion, rng.torch_generator(recipe.seed, "explorer/noise"))

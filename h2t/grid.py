@@ -13,6 +13,51 @@ from h2t.errors import Error
 MODES = ("product", "zip")
 
 
+def merge(recipe: dict[str, Any], overrides: dict[str, Any]) -> dict[str, Any]:
+    """A recipe with some parameters replaced; what is replaced depends on nothing any more (``settle``)."""
+    merged = {**recipe, **overrides}
+    if "by" in recipe and "by" not in overrides:
+        merged["by"] = {k: {v: {n: x for n, x in case.items() if n not in overrides} for v, case in cases.items()} for k, cases in _by(recipe).items()}
+    return merged
+
+
+def settle(recipe: dict[str, Any], declared) -> dict[str, Any]:
+    """A recipe without its ``by``, which says what other parameters are at certain values of one::
+
+        imbalance_factor: 100.0
+        stage2_weight_decay: 5.0e-4
+        by:
+          imbalance_factor:
+            50: {stage2_weight_decay: 2.0e-4}
+
+    Arguments: ``declared`` names of parameters.
+    Returns: the parameters, with those of the cases that apply in place of the recipe's own.
+    Raises: ``h2t.Error`` for a ``by`` of another form, with an unknown name, or that depends on what it sets.
+    """
+    by, settled = _by(recipe), {k: v for k, v in recipe.items() if k != "by"}
+    sets = _set_by(by)
+    if unknown := [n for n in (*by, *sets) if n not in declared]:
+        raise Error(f"unknown parameter {unknown[0]!r} under by")
+    if both := [n for n in sets if n in by]:
+        raise Error(f"by sets {both[0]} and depends on it; give it a value of its own")
+    for name, cases in by.items():
+        value = settled.get(name)
+        if isinstance(value, str | int | float):
+            settled |= cases.get(value, {})
+    return settled
+
+
+def _by(recipe: dict[str, Any]) -> dict[str, dict[Any, dict[str, Any]]]:
+    by = recipe.get("by") or {}
+    if not isinstance(by, dict) or not all(isinstance(c, dict) and all(isinstance(s, dict) for s in c.values()) for c in by.values()):
+        raise Error("by must say, for values of a parameter, what others are: `by: {imbalance_factor: {50: {stage2_weight_decay: 2.0e-4}}}`")
+    return by
+
+
+def _set_by(by) -> list[str]:
+    return [name for cases in by.values() for case in cases.values() for name in case]
+
+
 def expand(recipe: dict[str, Any], declared: dict[str, tuple[Any, str]]) -> dict[str, dict[str, Any]]:
     """The points of a grid: name to parameters.
 
@@ -20,13 +65,14 @@ def expand(recipe: dict[str, Any], declared: dict[str, tuple[Any, str]]) -> dict
     ``{from: a, to: b, step: c}`` with both ends; one that is declared as a list is an axis where it is given a list of
     lists. ``sweep: product`` (the default) combines all axes, ``sweep: zip`` goes through them side by side, and a list
     of mappings, ``sweep: [{model: resnet20, seed: 3}, ...]``, is an explicit table, combined with the axes if there are any.
+    Each point is settled (``settle``) by itself.
 
     Arguments: ``recipe`` parameters; ``declared`` name to (default, type) of the notebooks.
     Returns: points in the order of the recipe, the last axis fastest, each named by its values on the axes.
     Raises: ``h2t.Error`` for no axes, an empty axis or range, axes of different lengths under zip, a table that is no list of
     mappings or fixes what is an axis too, and two points of one name.
     """
-    fixed = {k: v for k, v in recipe.items() if k != "sweep"}
+    by, fixed = _by(recipe), {k: v for k, v in recipe.items() if k not in ("sweep", "by")}
     mode, table = recipe.get("sweep", "product"), [{}]
     if isinstance(mode, list):
         mode, table = "product", _table(mode)
@@ -36,6 +82,8 @@ def expand(recipe: dict[str, Any], declared: dict[str, tuple[Any, str]]) -> dict
     for name in axes:
         del fixed[name]
     tabled = list(dict.fromkeys(k for row in table for k in row))
+    if both := [k for k in (*axes, *tabled) if k in _set_by(by)]:
+        raise Error(f"{both[0]} is an axis of the grid and is set by another parameter under by; keep one of them, such as with `-p {both[0]} VALUE`")
     if both := [k for k in tabled if k in axes]:
         raise Error(f"{both[0]} is an axis of the grid and a column of the table under sweep; keep one of them")
     if not axes and not tabled:
@@ -49,7 +97,7 @@ def expand(recipe: dict[str, Any], declared: dict[str, tuple[Any, str]]) -> dict
     for row in table:
         for values in rows:
             chosen = {**row, **values}
-            given = {**fixed, **chosen}
+            given = settle({**fixed, **chosen, "by": by}, declared)
             name = _name({k: given[k] for k in (*tabled, *axes) if k in given})  # a row may leave a column to its default
             if name in points:
                 raise Error(f"two points of the grid would share the run {name!r}" + (

@@ -154,7 +154,7 @@ def _perform(job: Job, run: Run) -> None:
     elif job.kind == "stage1":
         prepare(run, config.Data.of(job.parameters), progress=False)
         train_stage1(run, config.Stage1.of(job.parameters), progress=False)
-    variants = config.variants(config.Stage2.of(job.parameters)) if job.kind == "run" else {}
+    variants = config.variants(config.Stage2.of(job.parameters), job.parameters.get("control", False)) if job.kind == "run" else {}
     if job.kind == "stage2":
         variants = {job.parameters["variant"]: config.Stage2.of(job.parameters)}
     for name, stage2 in variants.items():  # what the notebooks have trained is done already

@@ -12,6 +12,7 @@ import difflib
 import functools
 import hashlib
 import json
+import platform
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -19,10 +20,11 @@ from typing import Any
 
 import yaml
 
+from h2t import grid
 from h2t.errors import Error
 from h2t.files import write_atomic
 from h2t.runs import Run, read_yaml, resolve
-from h2t.train import config
+from h2t.train import config, recipes
 
 MAIN = ("01_dataset", "02_stage1", "03_stage2", "04_analysis")
 _TYPES = {"int": int, "float": float, "str": str, "bool": bool, "list": list}
@@ -92,9 +94,10 @@ def check(parameters: dict[str, Any], notebooks: list[Path]) -> None:
 def load_recipe(recipe: str | Path, overrides: dict[str, Any]) -> tuple[dict[str, Any], list[Path]]:
     """A recipe with overrides, checked, and the notebooks it goes through. Raises ``h2t.Error`` before any work."""
     path = resolve(recipe)
-    parameters = {**read_yaml(path), **overrides}
     folder = find(path)
     notebooks = [folder / f"{name}.ipynb" for name in MAIN]
+    given = grid.settle(grid.merge(read_yaml(path), overrides), {name for nb in notebooks for name in declared(nb)})
+    parameters = recipes.merged(given, overrides, complete({}, notebooks))
     check(parameters, notebooks)
     return parameters, notebooks
 
@@ -269,16 +272,28 @@ def training(run: Run) -> str:
 
 
 def run_plain(parameters: dict[str, Any], *, again: bool = False, device: str = "auto") -> Run:
-    """The steps of notebooks 01 to 03 as plain function calls, for machines without Jupyter."""
-    from h2t.train.prepare import prepare
+    """The steps of notebooks 01 to 03 as plain function calls, for machines without Jupyter, and for several processes."""
+    from h2t.train.distributed import ranks
+    from h2t.train.prepare import dataset, prepare
     from h2t.train.stage1 import train_stage1
     from h2t.train.stage2 import train_stage2
 
-    run = Run(parameters.get("run", "runs/run"))
+    run, stage1 = Run(parameters.get("run", "runs/run")), config.Stage1.of(parameters)
+    ranks().check(stage1.batch_size)
     if again:
-        _forget(run)
-    prepare(run, config.Data.of(parameters))
-    train_stage1(run, config.Stage1.of(parameters), device=device)
-    for variant, stage2 in config.variants(config.Stage2.of(parameters)).items():
+        ranks().first(_forget, run)
+
+    def prepared() -> None:
+        prepare(run, config.Data.of(parameters))
+
+    def elsewhere() -> None:
+        if not (run.path / "split.json").exists():
+            raise Error(f"{run.path} on {platform.node()} does not hold what the first process wrote; put the run where all machines see it")
+        dataset(run)  # what is downloaded or decoded, once on each machine
+
+    ranks().first(prepared)
+    ranks().each_machine(elsewhere)
+    train_stage1(run, stage1, device=device)
+    for variant, stage2 in config.variants(config.Stage2.of(parameters), parameters.get("control", False)).items():
         train_stage2(run, stage2, variant, device=device)
     return run

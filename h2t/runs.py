@@ -151,12 +151,14 @@ class Step:
     def begin(self, params: dict[str, Any], again: bool = False, defaults: dict[str, Any] | None = None) -> dict[str, Any] | None:
         """Open the step for work, or return its result where it is already done. Call under ``run.lock()``.
 
+        A step that was refused or interrupted before its first checkpoint may be begun with other parameters.
+
         Arguments: ``defaults`` of the parameters: one that the step was begun without, by an earlier version, had that.
         Raises: ``h2t.Error`` where it was begun with other parameters, naming them.
         """
         if again:
             self.clear()
-        before = self.params
+        before = self.params if self.done or (self.path / "checkpoint.pt").exists() else {}
         if before:
             before = {**(defaults or {}), **before}
             differ = [k for k in params if k in before and before[k] != params[k]]

@@ -21,7 +21,7 @@ from h2t.pool import DIED, Pool
 from h2t.progress import Board
 from h2t.runs import Run, read_yaml, resolve, write_json
 from h2t.store import Store
-from h2t.train import config
+from h2t.train import config, recipes
 
 DEFAULT_BOOKS = ("01_dataset", "02_stage1", "03_stage2")
 ATTEMPTS = 2  # of a job whose process was killed; an error is not tried again
@@ -66,7 +66,7 @@ def plan(recipe: str | Path, overrides: dict[str, Any] | None = None, *, books: 
     root that is itself a run, or a run under it that was made with other parameters.
     """
     path = resolve(recipe)
-    given = {**read_yaml(path), **(overrides or {})}
+    given = grid.merge(read_yaml(path), overrides or {})
     folder = notebooks.find(path)
     main = [folder / f"{name}.ipynb" for name in notebooks.MAIN]
     declared = {name: spec for book in main for name, spec in notebooks.declared(book).items()}
@@ -75,6 +75,8 @@ def plan(recipe: str | Path, overrides: dict[str, Any] | None = None, *, books: 
     if isinstance(given.get("run"), list | dict):
         raise Error("run is the folder of the whole sweep; give it one value")
     points = grid.expand(given, declared)
+    named = {name: p["method"] for name, p in points.items() if "method" in p}
+    points = _spelt_out(points, given, overrides or {}, {k: v for k, (v, _) in declared.items()})
     url = str(given.get("run", ""))
     store = Store(url) if "://" in url else None
     root = store.scratch if store else resolve(url or f"runs/{path.stem}")
@@ -90,7 +92,12 @@ def plan(recipe: str | Path, overrides: dict[str, Any] | None = None, *, books: 
             raise Error(f"{e} (in the grid's point {name})" if len(points) > 1 else str(e)) from None
         complete[name] = _normal(notebooks.complete(parameters, main))
     _check_data(complete)
-    differ = [k for k in next(iter(complete.values())) if k != "run" and len({str(p[k]) for p in complete.values()}) > 1]
+    for name, method in named.items():
+        complete[name]["method"] = method  # for who reads the plan or a run's recipe.yaml; what it stands for is there as well
+    differ = [k for k in next(iter(complete.values())) if k != "run" and len({str(p.get(k)) for p in complete.values()}) > 1]
+    if "method" in differ:  # it stands for what it sets
+        asked = {k for row in given["sweep"] for k in row} if isinstance(given.get("sweep"), list) else set()
+        differ = [k for k in differ if k not in recipes.SETS or k in asked or isinstance(given.get(k), list | dict)]
     axes = tuple(sorted(differ, key=lambda k: [*given, *differ].index(k)))  # as the recipe has them
     jobs = _jobs(root, complete, axes, [folder / f"{b}.ipynb" for b in books or ()])
     if store:
@@ -98,6 +105,19 @@ def plan(recipe: str | Path, overrides: dict[str, Any] | None = None, *, books: 
     _check_runs(jobs)
     fixed = {k: v for k, v in given.items() if k != "run"}
     return Plan(root, jobs, _todo(jobs), tuple(complete), axes, fixed, store.url if store else "")
+
+
+def _spelt_out(points: dict[str, dict[str, Any]], given: dict[str, Any], overrides: dict[str, Any], defaults: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """The points of a grid with what their methods stand for. A method that the overrides name replaces what the recipe has one
+    value for."""
+    low = [k for k in given if k not in overrides and not isinstance(given[k], list | dict)] if "method" in overrides else []
+    found = {}
+    for name, parameters in points.items():
+        try:
+            found[name] = recipes.spelt_out(parameters, defaults, low)
+        except Error as e:
+            raise Error(f"{e} (in the grid's point {name})" if len(points) > 1 else str(e)) from None
+    return found
 
 
 def _normal(parameters: dict[str, Any]) -> dict[str, Any]:
@@ -114,10 +134,13 @@ def _check_data(points: dict[str, dict[str, Any]]) -> None:
             for part in root.split(":") if source == "lists" else [root]:
                 if not part or not resolve(part).exists():
                     raise Error(f"source is {source!r}, but there is nothing at root {part!r}; set it with `-p root PATH`")
+    for file in {p.get("checkpoint") for p in points.values()}:
+        if file and not resolve(file).is_file():
+            raise Error(f"there is no checkpoint {file}; set it with `-p checkpoint FILE`, or to nothing to train stage 1")
 
 
 def _jobs(root: Path, points: dict[str, dict[str, Any]], axes: tuple[str, ...], books: list[Path]) -> dict[str, Job]:
-    """The jobs of a grid, shared ones first."""
+    """The jobs of a grid, each after what it needs."""
     first = tuple(str(b) for b in books if b.stem < "03")
     recipes = {name: _recipes(p) for name, p in points.items()}
     used = Counter(k for _, variants in recipes.values() for k in {key for key, _ in variants.values()})
@@ -125,8 +148,8 @@ def _jobs(root: Path, points: dict[str, dict[str, Any]], axes: tuple[str, ...], 
     shared: dict[str, str] = {}  # key of a stage-2 recipe: the name that it got from the first point that has it
     for name, parameters in points.items():
         stage1_key, variants = recipes[name]
-        base, made = f"shared/stage1-{stage1_key}", _declared_by(parameters, config.Data, config.Stage1)
-        values = ", ".join(f"{k} {made[k]}" for k in axes if k in made)
+        base, made = f"shared/stage1-{stage1_key}", _stage1(parameters)
+        values = ", ".join(f"{k} {parameters[k]}" for k in axes if k in made or k == "method")
         of = f" of {values}" if values else ""
         jobs.setdefault(base, Job(base, "stage1", str(root / base), {**made, "run": str(root / base)}, first, of=of))
         taken = []
@@ -141,19 +164,26 @@ def _jobs(root: Path, points: dict[str, dict[str, Any]], axes: tuple[str, ...], 
         needs = (base, *(part for _, part, _ in taken))
         taken = [(variant, str(root / part), there) for variant, part, there in taken]
         jobs[name] = Job(name, "run", str(root / name), {**parameters, "run": str(root / name)}, tuple(map(str, books)), str(root / base), tuple(taken), needs)
-    order = {"stage1": 0, "stage2": 1, "run": 2}
-    return dict(sorted(jobs.items(), key=lambda item: order[item[1].kind]))
+    # point by point, so that a sweep that is cut short leaves whole runs rather than many first halves
+    first_use: dict[str, int] = {}
+    for k, name in enumerate(points):
+        for needed in (*jobs[name].needs, name):
+            first_use.setdefault(needed, k)
+    kinds = ("stage1", "stage2", "run")
+    return dict(sorted(jobs.items(), key=lambda item: (first_use[item[0]], kinds.index(item[1].kind))))
 
 
 def _recipes(parameters: dict[str, Any]) -> tuple[str, dict[str, tuple[str, config.Stage2]]]:
     """What a point trains: the key of its stage 1, and of each stage-2 variant its key and recipe."""
-    stage1 = key_of(_declared_by(parameters, config.Data, config.Stage1))
-    variants = config.variants(config.Stage2.of(parameters))
+    stage1 = key_of(_stage1(parameters))
+    variants = config.variants(config.Stage2.of(parameters), parameters.get("control", False))
     return stage1[:12], {name: (key_of({**stage2.to_dict(), "stage1": stage1})[:12], stage2) for name, stage2 in variants.items()}
 
 
-def _declared_by(parameters: dict[str, Any], *steps) -> dict[str, Any]:
-    names = {name for step in steps for name in step.__dataclass_fields__}
+def _stage1(parameters: dict[str, Any]) -> dict[str, Any]:
+    """The parameters that make a point's stage 1; of one that is imported, those that say what it is."""
+    imported = parameters.get("checkpoint")
+    names = {*config.Data.__dataclass_fields__, *(("checkpoint", "model", "head") if imported else config.Stage1.__dataclass_fields__)}
     return {k: v for k, v in parameters.items() if k in names}
 
 

@@ -18,6 +18,7 @@ from typing import Any
 
 import yaml
 
+from h2t import naming
 from h2t.errors import Error
 from h2t.files import write_atomic
 from h2t.runs import resolve
@@ -38,7 +39,8 @@ def table(root: str | Path, *, save: bool = True, copies: bool = False):
 
     Columns: run (path under ``root``), step, stage (1 or 2), method (named by what was done, see ``method_of``); the
     run's parameters and the step's; for both stages what stage 1 had for a parameter that both have, as
-    ``stage1_<name>``; accuracies and ECE of the last epoch in %, best_all and best_epoch (chosen on the test set);
+    ``stage1_<name>``; accuracies and ECE of the last epoch in %, the same on a validation part, where a run has one, as
+    ``val_<name>``, and val_seen, whether an imported stage 1 may have been trained on it; best_all and best_epoch (chosen on the test set);
     seconds, stage1_seconds and their sum total_seconds; device, precision_used, parameters (number of them) and width
     (features); revision and environment; split (its hash), pixels_sha256, weights_sha256, stage1_weights; cached, and
     adopted_from of a copied step.
@@ -122,12 +124,13 @@ def find(root: Path) -> Iterator[tuple[str, list[str]]]:
                 todo.append(child)
 
 
-def step_order(method: str) -> tuple[int, str]:
-    """A key that sorts methods as figures do: stage 1 first, H2T after what it is compared with."""
-    from h2t.plots import STEPS
+def step_order(method: str) -> tuple:
+    """A key that sorts methods as figures do: stage 1 first, H2T after what it is compared with; what has another stage 1, or another
+    stage 2, comes after that, each kind by itself."""
+    from h2t.plots import STEPS, place
 
     known = list(STEPS.values())
-    return (known.index(method) if method in known else len(known)), method
+    return (known.index(method),) if method in known else (len(known), *place(method))
 
 
 def check_measure(name: str) -> None:
@@ -137,7 +140,8 @@ def check_measure(name: str) -> None:
 
 
 def method_of(stage: int, params: dict[str, Any], cached: bool = False) -> str:
-    """What a step does, by the names that figures use: from its parameters, as a sweep may call its variants anything."""
+    """What a step does, by the names that figures use: from its parameters, as a sweep may call its variants anything. The table
+    puts the name of its stage 1 to it (``h2t.naming``)."""
     from h2t.plots import STEPS
 
     if stage == 1:
@@ -148,6 +152,8 @@ def method_of(stage: int, params: dict[str, Any], cached: bool = False) -> str:
     if params.get("fusion_ratio"):
         fusion = params.get("fusion", "swap")
         name = STEPS["stage2-h2t"] if fusion == "swap" else f"{dr} + {fusion}"
+        if params.get("bn_statistics") == "balanced":
+            name = STEPS["stage2-h2t-balanced"].replace(STEPS["stage2-h2t"], name)
     elif params.get("bn_statistics") == "both":
         name = STEPS["stage2-dr-both"]
     name = name.replace(dr, own, 1)
@@ -207,13 +213,15 @@ class _Reader:
         stage, last, best = 1 if step == "stage1" else 2, result["last"], result.get("best") or {}
         params = {k: v if not isinstance(v, list) else json.dumps(v) for k, v in result.get("params", {}).items()}
         env, cached = result.get("environment", {}), bool(result.get("cached"))
-        row = {"step": step, "stage": stage, "method": method_of(stage, params, cached)}
+        base = params if stage == 1 else (first or {}).get("_params", {})
+        row = {"step": step, "stage": stage, "method": naming.whole(method_of(stage, params, cached), stage, base)}
         if stage == 1:
             row |= params
         else:
             row |= {**{k: (first or {}).get(k) for k in (first or {}).get("_params", ())}, **params}
         row |= {f"stage1_{k}": (row if stage == 1 else first or {}).get(k) for k in SHARED}
         row |= {m: last.get(_RECORDED.get(m, m)) for m in MEASURES}
+        row |= {f"val_{m}": result["val"].get(_RECORDED.get(m, m)) for m in MEASURES} | {"val_seen": "val_is" in result} if "val" in result else {}
         row |= {"best_all": best.get("top1"), "best_epoch": best.get("epoch"), "epochs": result.get("epochs")}
         seconds = result.get("seconds")
         base = 0.0 if stage == 1 else (first or {}).get("seconds")

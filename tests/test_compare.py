@@ -6,6 +6,7 @@ import subprocess
 import sys
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from h2t import Error, compare, runs
@@ -137,6 +138,15 @@ def test_the_ratio_table_has_the_control_at_zero_and_needs_two_ratios(many, sing
     only = grouped(single[1])
     assert sorted(compare.ratio_table(only)["ratio"]) == [0, 0.3]
     assert compare.ratio_table(only[only["method"] != "DR, BN sees both"]).empty and compare.ratio_table(only[only["stage"] == 1]).empty
+
+
+def test_kinds_of_methods_have_ratio_curves_of_their_own(single):
+    rows = grouped(single[1])
+    ride = rows[rows["stage"] == 2].assign(method=lambda t: "RIDE + " + t["method"].str.removeprefix("DR + "), weights_sha256=lambda t: t["weights_sha256"] + "r")
+    table = compare.ratio_table(pd.concat([rows, ride]))
+    assert {(s, tuple(sorted(p["ratio"]))) for s, p in table.groupby("setting")} == {("DR", (0, 0.3)), ("RIDE", (0, 0.3))}
+    table = compare.ratio_table(pd.concat([rows, ride]).assign(setting="IF 50"))
+    assert set(table["setting"]) == {"IF 50, DR", "IF 50, RIDE"}
 
 
 def test_the_overview_needs_nothing_that_a_machine_without_jupyter_lacks(many):

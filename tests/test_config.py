@@ -3,7 +3,10 @@ import dataclasses
 import pytest
 
 from h2t import Error
+from h2t.data.read import FITS
 from h2t.data.samplers import SAMPLERS
+from h2t.data.sources import LOADERS, SOURCES
+from h2t.data.streamed import CROPS
 from h2t.fusion import FUSIONS
 from h2t.losses import LOSSES
 from h2t.models import BACKBONES
@@ -29,7 +32,7 @@ from h2t.train.schedule import stage1_lr, stage2_lr
         (Stage1, {"decay_at": [0.8]}, "one length"),
         (Stage1, {"decay_at": 0.8}, "decay_at is 0.8 .float.; it must be a list of numbers"),
         (Stage1, {"flip": "no"}, "flip is 'no' .str.; it must be a boolean"),
-        (Stage1, {"model": "resnet18"}, "model is 'resnet18'; choose one of resnet20"),
+        (Stage1, {"model": "resnet33"}, "model is 'resnet33'; choose one of resnet20"),
         (Data, {"imbalance_factor": 0.5}, "imbalance_factor is 0.5; it must be at least 1"),
         (Data, {"source": "mnist"}, "source is 'mnist'; choose one of digits"),
     ],
@@ -58,7 +61,8 @@ def test_choices_are_what_exists():
     limits = {f.name: f.metadata.get("choices") for step in config.STEPS for f in dataclasses.fields(step)}
     assert set(limits["model"]) == set(BACKBONES) and set(limits["head"]) == set(HEADS)
     assert set(limits["fusing_branch"]) == set(SAMPLERS) and set(limits["loss"]) == set(LOSSES)
-    assert limits["fusion"] == FUSIONS
+    assert limits["fusion"] == FUSIONS and set(limits["source"]) == set(SOURCES)
+    assert (limits["loader"], limits["image_fit"], limits["crop"]) == (LOADERS, FITS, CROPS)
 
 
 def test_of_takes_only_its_own_fields():

@@ -6,12 +6,15 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from h2t import Error, Run, Stage1, models, train_stage1, train_stage2
 from h2t.boundary import pair_table, plane
 from h2t.explorer import Explorer
 from h2t.fusion import channel_mask
 from h2t.losses import loss_of
+from h2t.losses.reslt import members
 from h2t.models.heads import CosineHead, SharedHead
 from h2t.train import bank as banking
 from h2t.train import fit as fitting
@@ -32,7 +35,7 @@ def gen(seed=0):
 
 @pytest.mark.parametrize(
     ("name", "head", "total"),
-    [("ride3_resnet32", "cosine", 1_362_064), ("ride3_resnet32_narrow", "cosine", 783_856), ("reslt_resnet32", "linear", 482_676)],
+    [("ride3_resnet32", "cosine", 1_362_064), ("ride3_resnet32_narrow", "cosine", 783_856), ("reslt_resnet32", "linear", 470_388)],
 )
 def test_parameter_counts(name, head, total):
     def stage(before, width):
@@ -43,7 +46,7 @@ def test_parameter_counts(name, head, total):
     if name.startswith("ride"):
         by_hand += 3 * (stage(16, middle) + stage(middle, last) + 100 * last)
     else:
-        by_hand += stage(16, 32) + stage(32, 64) + 64 * 192 + 2 * 192 + 64 * 100 + 100
+        by_hand += stage(16, 32) + stage(32, 64) + 2 * 192 + 64 * 100 + 100
     assert models.num_parameters(models.build(name, 100, head=head)) == by_hand == total
 
 
@@ -60,9 +63,19 @@ def test_features_are_the_experts_side_by_side(name):
             model.backbone.layer3[1][0].conv1.weight.zero_()
         changed = (model.features(x) != before).any(0)
         assert not changed[:d].any() and changed[d : 2 * d].any() and not changed[2 * d :].any()
+    else:  # a branch is the trunk through a BN of its own
+        trunk = super(type(model.backbone), model.backbone).maps(x)
+        with torch.no_grad():
+            model.backbone.bn2.weight.copy_(torch.rand(3 * d, generator=gen(5)))
+            model.backbone.bn2.running_mean.copy_(torch.rand(3 * d, generator=gen(6)))
+        norm = model.backbone.bn2
+        for c in (0, d, 2 * d + 3):
+            want = (trunk[:, c % d] - norm.running_mean[c]) / (norm.running_var[c] + norm.eps).sqrt() * norm.weight[c]
+            assert torch.allclose(model.maps(x)[:, c], want, atol=1e-5)
     folded = banking.fold(model.backbone)
     assert torch.allclose(folded(x), model.features(x), rtol=1e-3, atol=1e-4)
-    assert not [m for m in folded.modules() if isinstance(m, torch.nn.BatchNorm2d)]
+    left = [m for m in folded.modules() if isinstance(m, torch.nn.BatchNorm2d)]
+    assert len(left) == name.startswith("reslt")  # its branches' BN follows no convolution
 
 
 def test_heads_answer_for_all_experts():
@@ -138,16 +151,26 @@ def test_losses_of_experts_are_those_of_a_slow_loop(name, slow, extra, weighted,
         assert z.grad.dtype == dtype and torch.allclose(z.grad.double(), double.grad, atol=10 * tolerance)
 
 
-@pytest.mark.parametrize("name", ["ride", "reslt"])
-def test_no_logits_of_experts_make_a_nan(name):
-    for value in (1e4, -1e4):
-        for weight in (None, torch.rand(5, generator=gen())):
-            z = torch.zeros(3, 2, 5)
-            z[0, :, 1] = value
-            z.requires_grad_()
-            loss = loss_of(name)(z, torch.tensor([0, 4]), COUNTS, weight)
-            loss.backward()
-            assert loss.isfinite() and z.grad.isfinite().all()
+def test_branches_are_of_the_classes_that_the_released_code_names():
+    hundred, ten = torch.arange(500, 0, -5), torch.arange(100, 0, -10)
+    for counts, shares, first in ((hundred, (0.35, 0.7), (0, 35, 70)), (ten, (0.2, 0.4), (0, 2, 4))):
+        for row, k in zip(members(counts, shares), first, strict=True):
+            assert row.nonzero().flatten().tolist() == list(range(k, len(counts)))
+    shuffled = torch.randperm(100, generator=gen())  # by size, wherever the classes stand
+    assert torch.equal(members(hundred[shuffled]), members(hundred)[:, shuffled])
+
+
+anything = st.floats(-(2.0**100), 2.0**100, width=32) | st.floats(-100, 100, width=32)
+
+
+@settings(max_examples=40)
+@given(st.lists(anything, min_size=30, max_size=30), st.integers(0, 4), st.sampled_from([None, [1e-3, 2.0, 1.0, 3.0, 0.1]]))
+def test_no_logits_of_experts_make_a_nan(values, label, weight):
+    for name in ("ride", "reslt"):
+        z = torch.tensor(values).view(3, 2, 5).requires_grad_()
+        loss = loss_of(name)(z, torch.tensor([label, 4 - label]), COUNTS, weight and torch.tensor(weight))
+        loss.backward()
+        assert loss.isfinite() and z.grad.isfinite().all(), name
 
 
 @pytest.fixture(scope="module", params=sorted(KINDS))
@@ -245,6 +268,8 @@ def test_a_checkpoint_of_experts_is_recognised(tmp_path):
         ({"loss": "ride", "model": "ride3_resnet32"}, "use it with head cosine"),
         ({"head": "cosine", "model": "reslt_resnet32"}, "one linear classifier for all branches; use it with head linear"),
         ({"ride_diversity": 0.1}, "ride_diversity"),
+        ({"reslt_from": [0.7, 0.35]}, "two shares of the classes, ascending"),
+        ({"reslt_from": [0.35]}, "two shares of the classes, ascending"),
     ],
 )
 def test_what_makes_no_sense_is_refused(parameters, message):

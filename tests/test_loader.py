@@ -3,6 +3,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from PIL import Image
 
 from h2t.data.augment import mixup, mixup_draws
 from h2t.data.loader import Resident
@@ -92,7 +93,7 @@ def test_the_same_generator_gives_the_same_epoch_and_global_state_is_untouched()
 def test_mixup_is_the_weighted_sum_with_the_partner(lam, seed):
     x = torch.randn(5, 3, 4, 4, generator=gen(seed))
     partner = torch.randperm(5, generator=gen(seed + 1))
-    got = mixup(x, torch.tensor(lam), partner)
+    got = mixup(x, x[partner], torch.tensor(lam))
     for b in range(5):
         assert torch.allclose(got[b], lam * x[b] + (1 - lam) * x[partner[b]], atol=1e-5)
 
@@ -103,3 +104,42 @@ def test_mixup_weights_are_beta_distributed(alpha):
     assert lam.min() >= 0 and lam.max() <= 1
     variance = 1 / (4 * (2 * alpha + 1))
     assert abs(lam.mean() - 0.5) < 0.02 and abs(lam.var() / variance - 1) < 0.05
+
+
+def test_turning_is_what_pil_does_after_crop_and_flip():
+    """As torchvision's RandomRotation turns a PIL image: the nearest pixel, black outside."""
+    split, n, p = make(n=5, h=32, w=32), 60, 4
+    loader, r = Resident(split, MEAN, STD, padding=p), np.random.default_rng(0)
+    index, flip = torch.from_numpy(r.integers(0, 5, n)), torch.from_numpy(r.random(n) < 0.5)
+    top, left = (torch.from_numpy(r.integers(0, 2 * p + 1, n)) for _ in range(2))
+    angle = torch.from_numpy(r.uniform(-15, 15, n).astype(np.float32))
+    angle[:3] = torch.tensor([0.0, 15.0, -15.0])
+    loader.rotation = 15.0
+    got = loader.cut(index, top, left, flip, angle)
+    bytes_of = (got.permute(0, 2, 3, 1).numpy() * STD + MEAN) * 255
+    wrong = 0
+    for b in range(n):
+        padded = np.pad(split.images[index[b]], ((p, p), (p, p), (0, 0)))
+        cropped = padded[top[b] : top[b] + 32, left[b] : left[b] + 32]
+        picture = Image.fromarray(cropped[:, ::-1] if flip[b] else cropped).rotate(float(angle[b]))
+        wrong += (np.abs(bytes_of[b] - np.asarray(picture)) > 0.5).any(-1).sum()
+    assert wrong / (n * 32 * 32) < 1e-3  # PIL counts in 1/65536 of a pixel, so that it differs where two are all but equally near
+    assert torch.equal(got[0], loader.cut(index[:1], top[:1], left[:1], flip[:1])[0])
+    assert got.is_contiguous(memory_format=torch.channels_last)
+
+
+def test_turns_are_uniform_and_only_drawn_when_asked_for():
+    split = make(n=300, h=8, w=8)
+    loader, plain = Resident(split, MEAN, STD, padding=1), Resident(split, MEAN, STD, padding=1)
+    seen, cut = [], loader.cut
+    loader.cut = lambda *draws: (seen.append(draws), cut(*draws))[1]
+    order = torch.arange(300)
+    assert all(torch.equal(a, b) for (a, _), (b, _) in zip(loader.epoch(order, 50, gen(1)), plain.epoch(order, 50, gen(1)), strict=True))
+    assert all(len(draws) == 4 for draws in seen)
+    seen.clear()
+    loader.rotation = 15.0
+    assert sum(len(y) for _, y in loader.epoch(order, 50, gen(1))) == 300
+    angle = torch.cat([draws[4] for draws in seen])
+    assert angle.abs().max() <= 15 and abs(angle.mean()) < 5 * 15 / 3**0.5 / 300**0.5
+    counts = torch.histc(angle, 5, -15, 15)
+    assert ((counts - 60) ** 2 / 60).sum() < 20  # 4 degrees of freedom, p < 1e-3

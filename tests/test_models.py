@@ -73,8 +73,16 @@ def test_cosine_head_is_scaled_cosine():
     assert torch.allclose(head(z), torch.tensor([[30 * 0.6, 30 * 0.8]]))
 
 
+@pytest.mark.parametrize("experts", [1, 3])
+def test_rows_of_a_cosine_head_begin_at_length_1_in_every_expert(experts):
+    head = CosineHead(12, 50, num_experts=experts)
+    head.reset(torch.Generator().manual_seed(0))
+    assert torch.allclose(head.weight.view(50, experts, -1).norm(dim=2), torch.ones(50, experts), atol=1e-6)
+    assert head.weight.abs().min() < 0.05 and (head.weight.mean().abs() < 0.05)
+
+
 def test_unknown_names_are_refused():
-    with pytest.raises(Error, match="model is 'resnet18'; choose one of resnet20"):
-        models.build("resnet18", 10)
+    with pytest.raises(Error, match="model is 'resnet33'; choose one of resnet20"):
+        models.build("resnet33", 10)
     with pytest.raises(Error, match="head is 'mlp'"):
         models.build("resnet20", 10, head="mlp")

@@ -296,7 +296,7 @@ def test_notebook_parameters_are_the_fields_of_their_step(book):
     step = {"01": config.Data, "02": config.Stage1, "03": config.Stage2}.get(book.stem[:2])
     declared = notebooks.declared(book)
     values = {k: v for k, (v, _) in declared.items()}
-    own = set(config.Cached().to_dict()) if book.stem[:2] == "03" else set()
+    own = {*config.Cached().to_dict(), *config.Control().to_dict()} if book.stem[:2] == "03" else set()
     if step:
         assert {*step().to_dict(), "run", *own} == set(declared)
         step.of(values)

@@ -136,6 +136,28 @@ def test_groups_look_different_and_a_method_has_its_colour():
         plots.compare.looks(map(str, range(13)))
 
 
+def test_of_many_methods_each_kind_has_a_colour_and_each_step_a_marker():
+    kinds = {"DR": ("stage 1", "DR", "DR + H2T"), "RIDE": ("RIDE", "RIDE + DR", "RIDE + DR, BN sees both", "RIDE + H2T"), "GCL": ("GCL, stage 1", "GCL", "GCL + H2T")}
+    groups = [g for names in kinds.values() for g in names]
+    look = plots.compare.looks(groups)
+    assert len({(v["color"], v["marker"]) for v in look.values()}) == len(groups)
+    for kind in ("RIDE", "GCL"):
+        assert len({look[g]["color"] for g in kinds[kind]}) == 1
+    assert len({look[g]["color"] for g in ("DR", "RIDE", "GCL")}) == 3
+    assert len({look[g]["marker"] for g in ("DR + H2T", "RIDE + H2T", "GCL + H2T")}) == 1 != len({look[g]["marker"] for g in kinds["RIDE"]})
+    table = rows(tuple(groups))
+    for axes in (plots.plot_means(summary(table), table), plots.plot_curves(histories(groups)), plots.plot_cost(table)):
+        apart(drawn(axes), words(axes))
+
+
+def test_cost_says_how_large_models_are_where_that_differs():
+    table = rows().assign(parameters=470_004)
+    assert not any(" M)" in t.get_text() for t in plots.plot_cost(table).get_legend().get_texts())
+    table.loc[table["group"] == "DR", "parameters"] = 1_362_064
+    texts = {t.get_text() for t in plots.plot_cost(table).get_legend().get_texts()}
+    assert "DR (n = 4, 1.36 M)" in texts and "stage 1 (n = 4, 0.47 M)" in texts
+
+
 def test_a_figure_leaves_on_that_figures_are_shown():
     """In a notebook the first figure starts the backend, which turns interactive on; the end of the style kept only that one."""
 

@@ -10,7 +10,7 @@ from tests.figures import R, agg, colour_of, curve, drawn, group_table, history,
 
 
 def test_group_bars_have_the_heights_of_the_table():
-    table = pd.DataFrame(R.uniform(0, 100, (4, 4)), index=list(plots.STEPS), columns=["many", "medium", "few", "all"])
+    table = pd.DataFrame(R.uniform(0, 100, (5, 4)), index=list(plots.STEPS), columns=["many", "medium", "few", "all"])
     ax = plots.plot_group_bars(table, spread=table * 0 + 2)
     assert np.allclose([b.get_height() for b in ax.patches], table.to_numpy().ravel())
     assert [t.get_text() for t in ax.get_legend().get_texts()] == list(plots.STEPS.values())

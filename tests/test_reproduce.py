@@ -22,6 +22,7 @@ def runs(root, seeds=5, factor=100.0, classes=100):
         for file in run.glob("stage*/result.json"):
             result = json.loads(file.read_text())
             accuracy = np.linspace(80, 10, classes) + seed
+            result["params"] |= {"stage1_epochs": 200} if result["step"] == "stage1" else {"stage2_epochs": 10}
             result |= {"model": "resnet32", "num_classes": classes, "counts": counts.tolist(), "per_class": accuracy.tolist()}
             result["best"]["top1"] = 47 + seed / 10
             file.write_text(json.dumps(result))
@@ -46,7 +47,8 @@ def test_the_table_is_written_as_markdown_and_one_seed_has_no_spread(tmp_path):
     assert result.exit_code == 0 and "saved as" in result.output, result.output
     lines = (tmp_path / "reproduced.md").read_text().splitlines()
     cells = [c.strip() for c in lines[-1].strip("|").split("|")]
-    assert cells[:6] == ["100", "0.0002", "DR + H2T", "0.25", "both", "1"] and cells[7] == "47.00" and cells[-3:] == ["47.73", "-0.73", "–"]
+    assert cells[:7] == ["CIFAR-100-LT", "100", "0.0002", "DR + H2T", "0.25", "both", "1"] and cells[8] == "47.00" and cells[-4:-1] == ["47.73", "-0.73", "–"]
+    assert cells[-1] == "normalise auto"
     assert len({line.count("|") for line in lines}) == 1
 
 
@@ -55,3 +57,16 @@ def test_runs_of_another_protocol_are_refused_by_name(tmp_path):
         reproduce(runs(tmp_path / "factor", factor=20.0))
     with pytest.raises(Error, match="holds no run of a published protocol"):
         reproduce(runs(tmp_path / "classes", classes=10))
+
+
+def test_what_a_run_does_otherwise_is_named_and_no_number_held_against_it(tmp_path):
+    runs(tmp_path, seeds=2)
+    file = tmp_path / "s1" / "stage2-h2t" / "result.json"
+    result = json.loads(file.read_text())
+    result["params"] |= {"pad_value": "mean", "stage2_epochs": 20}
+    file.write_text(json.dumps(result))
+    table = reproduce(tmp_path)
+    fused = table[table["method"] == "DR + H2T"].sort_values("otherwise")
+    assert sorted(fused["otherwise"]) == ["normalise auto", "normalise auto, pad_value mean, stage2_epochs 20"]
+    by = fused.set_index("otherwise")["published"]
+    assert by["normalise auto"] == 47.73 and np.isnan(by["normalise auto, pad_value mean, stage2_epochs 20"])

@@ -86,7 +86,7 @@ def reference(run, config, counts):
     from h2t.train.prepare import dataset, loaders
 
     data = dataset(Run(run))
-    train, _ = loaders(Run(run), data, torch.device("cpu"), config.crop_padding, config.pad_value)
+    train, _ = loaders(Run(run), data, torch.device("cpu"), config)
     model, labels = load_model(run, "stage1", "cpu"), torch.from_numpy(data.train.labels)
     w, b = (p.detach().clone().requires_grad_() for p in (model.head.weight, model.head.bias))
     s = torch.ones(10, requires_grad=True)
@@ -205,18 +205,6 @@ def test_the_explorer_follows_a_method_and_refuses_tau(run):
     engine = Explorer(run, stage2_config(stage2_method="mislas"), views=1, progress=False)
     drawn, points = engine.boundary(engine.start)
     assert np.isfinite(drawn.basis).all() and np.isfinite(points["fused"]).all()
-
-
-def test_published_settings_of_mislas():
-    from h2t.train.recipes import LWS, MISLAS, MISLAS_CIFAR10, TAU_NORM
-
-    want = {100: (0.4, 0.1, 0.02), 50: (0.3, 0.0, 0.01), 10: (0.2, 0.0, 0.01)}
-    assert {k: (m.smooth_head, m.smooth_tail, m.stage2_lr) for k, m in MISLAS.items()} == want
-    want = {100: (0.3, 0.0, 0.05), 50: (0.2, 0.0, 0.02), 10: (0.1, 0.0, 0.02)}
-    assert {k: (m.smooth_head, m.smooth_tail, m.stage2_lr) for k, m in MISLAS_CIFAR10.items()} == want
-    assert {m.fused_branch for m in (*MISLAS.values(), *MISLAS_CIFAR10.values())} == {"class_aware"}
-    assert {m.bn_statistics for m in MISLAS.values()} == {"balanced"} and {m.bn_statistics for m in MISLAS_CIFAR10.values()} == {"none"}
-    assert LWS.stage2_method == "lws" and TAU_NORM.stage2_method == "tau"
 
 
 def test_soft_fusion_exact_and_cached(run):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from pathlib import Path
 
@@ -97,6 +97,8 @@ class Manifest:
     """Which images make up a long-tailed set: ``indices`` (M,) into the source's training part and their ``labels``.
 
     ``hash`` is SHA-256 over both; two runs with the same hash were trained on the same images of the same source.
+    ``val_indices`` (V,) are images of the long tail that were held out of training to choose by, if any; then the hash is over
+    them too, and ``counts`` are of the images that are trained on.
     """
 
     source: str
@@ -107,21 +109,26 @@ class Manifest:
     indices: np.ndarray
     labels: np.ndarray
     counts: tuple[int, ...]
+    val_indices: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int64))
 
     @property
     def hash(self) -> str:
         digest = hashlib.sha256(np.ascontiguousarray(self.indices, dtype="<i8"))
         digest.update(np.ascontiguousarray(self.labels, dtype="<i8"))
+        if len(self.val_indices):
+            digest.update(b"val")
+            digest.update(np.ascontiguousarray(self.val_indices, dtype="<i8"))
         return digest.hexdigest()
 
     def save(self, folder: str | Path) -> None:
-        """Write ``indices.npy``, ``labels.npy`` and then ``split.json``, each atomically."""
-        for name, array in (("indices", self.indices), ("labels", self.labels)):
+        """Write ``indices.npy``, ``labels.npy``, ``val_indices.npy`` if there are any, and then ``split.json``, each atomically."""
+        held = {"val_indices": self.val_indices} if len(self.val_indices) else {}
+        for name, array in {"indices": self.indices, "labels": self.labels, **held}.items():
             write_atomic(Path(folder) / f"{name}.npy", lambda f, a=array: np.save(f, a.astype("<i8")))
         record = {
             "source": self.source, "profile": self.profile, "imbalance_factor": self.imbalance_factor,
             "n_max": self.n_max, "split_seed": self.split_seed, "images": len(self.indices), "hash": self.hash,
-            "counts": list(map(int, self.counts)),
+            "counts": list(map(int, self.counts)), **({"val_images": len(self.val_indices)} if held else {}),
         }  # fmt: skip
         write_atomic(Path(folder) / "split.json", (json.dumps(record, indent=1) + "\n").encode())
 
@@ -133,7 +140,8 @@ class Manifest:
             record = json.loads((folder / "split.json").read_text())
             indices, labels = (np.load(folder / f"{name}.npy", allow_pickle=False) for name in ("indices", "labels"))
             keys = ("source", "profile", "imbalance_factor", "n_max", "split_seed")
-            manifest = cls(**{k: record[k] for k in keys}, indices=indices, labels=labels, counts=tuple(record["counts"]))
+            held = {"val_indices": np.load(folder / "val_indices.npy", allow_pickle=False)} if record.get("val_images") else {}
+            manifest = cls(**{k: record[k] for k in keys}, indices=indices, labels=labels, counts=tuple(record["counts"]), **held)
             if manifest.counts != tuple(np.bincount(labels, minlength=len(manifest.counts)).tolist()):
                 raise ValueError("its counts are not those of its labels")
         except FileNotFoundError as e:
@@ -186,6 +194,36 @@ def from_indices(
     if (counts == 0).any():
         raise Error(f"the indices leave class {classes[int(np.flatnonzero(counts == 0)[0])]!r} without an image")
     return _manifest(labels, indices.astype(np.int64), len(classes), source, profile, imbalance_factor, split_seed)
+
+
+def hold_out(manifest: Manifest, fraction: float, seed: int) -> Manifest:
+    """Take a validation part out of a long-tailed set, to choose by without looking at the test set.
+
+    It is as long-tailed as the set: of every class the ``fraction``, rounded, but at least one image where the class has two,
+    and never its last one. With 0.2 a class of 500 gives 100 and one of 5 gives 1; measure it by the mean over classes
+    (``balanced``), and over several ``seed``s, since a tail class is then judged by a single image.
+    Returns: the manifest of what is left to train on. Raises: ``h2t.Error`` where no class has two images.
+    """
+    kept, held = stratified(manifest.labels, len(manifest.counts), fraction, seed)
+    if not len(held):
+        raise Error("val_fraction is above 0, but no class has two training images to hold one out; set val_fraction to 0")
+    labels = manifest.labels[kept]
+    counts = np.bincount(labels, minlength=len(manifest.counts))
+    return replace(manifest, indices=manifest.indices[kept], labels=labels, counts=tuple(map(int, counts)), val_indices=manifest.indices[held])
+
+
+def stratified(labels: np.ndarray, num_classes: int, fraction: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Hold out a share of every class: at least one image where it has two, never its last one.
+
+    Returns: kept and held-out indices, ascending. No global generator is touched.
+    """
+    generator, held = np.random.default_rng([seed, 0x5917]), []
+    ends = np.cumsum(np.bincount(labels, minlength=num_classes))
+    for indices in np.split(np.argsort(labels, kind="stable"), ends[:-1]):
+        number = min(max(round(fraction * len(indices)), 1), len(indices) - 1)
+        held.append(generator.permutation(indices)[: max(number, 0)])
+    test = np.sort(np.concatenate(held))
+    return np.setdiff1d(np.arange(len(labels)), test), test
 
 
 def _manifest(labels, indices, num_classes, source, profile, imbalance_factor, split_seed) -> Manifest:

@@ -40,6 +40,12 @@ def read(path: Path) -> tuple[Arrays, tuple[str, ...]]:
     return arrays, _classes(path, arrays, class_names)
 
 
+def further(path: Path, names: tuple[str, ...]) -> dict[str, np.ndarray]:
+    """Further arrays of a file that ``read`` has found good; nothing where one of the ``names`` is missing."""
+    with np.load(path, allow_pickle=False) as archive:
+        return {name: _array(archive, path, name) for name in names} if set(names) <= set(archive.files) else {}
+
+
 def _classes(path: Path, arrays: Arrays, class_names: np.ndarray | None) -> tuple[str, ...]:
     labels = arrays["train"][1]
     if class_names is None:

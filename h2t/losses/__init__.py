@@ -32,7 +32,10 @@ def loss_of(name: str) -> Callable:
 
 def bound(name: str, settings: Mapping, generator) -> Callable:
     """A loss as a function of (logits, labels, counts, weight), its keywords taken from ``settings`` by name."""
-    function = loss_of(name)
     given = {**settings, "generator": generator}
-    keywords = [k for k, p in inspect.signature(function).parameters.items() if p.kind is p.KEYWORD_ONLY and k in given]
-    return functools.partial(function, **{k: given[k] for k in keywords})
+    return functools.partial(loss_of(name), **{k: given[k] for k in needs(name) if k in given})
+
+
+def needs(name: str) -> list[str]:
+    """The keywords of a loss; ``generator`` among them says that it draws random numbers."""
+    return [k for k, p in inspect.signature(loss_of(name)).parameters.items() if p.kind is p.KEYWORD_ONLY]

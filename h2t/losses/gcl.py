@@ -14,7 +14,8 @@ def gcl(
 
     Source: Li et al., "Long-tailed visual recognition via Gaussian clouded logit adjustment", CVPR 2022, equations 5 to 8,
     with its released settings: cosine_j - delta |e| (log n_max - log n_j) / log(n_max / n_min), e ~ N(0, 1/3) clipped to +-1.
-    Its second stage has ``scale`` 20, a ``margin`` 0.1 off the true class's cosine, and a focal factor (1 - p)^``gamma``, gamma = 1.
+    Its second stage has ``scale`` 20, a ``margin`` 0.1 off the true class's cosine, and a focal factor (1 - p)^``gamma``, gamma = 1,
+    through which no gradient flows.
 
     Arguments and result as ``cross_entropy``; ``logits`` of a cosine head, already multiplied by ``SCALE``; ``generator`` of
     the cloud, on the CPU (None: no cloud); ``delta`` its size and ``margin``, both in cosines; ``scale`` of this loss.
@@ -28,7 +29,7 @@ def gcl(
     if margin:
         lowered = lowered - margin * F.one_hot(labels, logits.shape[1])
     log_p = F.log_softmax(scale * lowered, 1).gather(1, labels[:, None])[:, 0]  # (B,)
-    loss = (-torch.expm1(log_p)).clamp_min(0) ** gamma * -log_p if gamma else -log_p
+    loss = (-torch.expm1(log_p.detach())).clamp_min(0) ** gamma * -log_p if gamma else -log_p
     if weight is None:
         return loss.mean()
     w = weight[labels]

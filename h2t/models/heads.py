@@ -10,7 +10,7 @@ from torch import nn
 class CosineHead(nn.Module):
     """Cosine classifier: scale * cos(z, w_c), no bias; of several experts the mean of such, each on its own block of z.
 
-    Source: as in LDAM (Cao et al. 2019) and RIDE; scale 30.
+    Source: as in LDAM (Cao et al. 2019) and RIDE; scale 30; rows begin at length 1, which sets how fast they turn.
 
     Arguments: ``num_features`` of all experts, ``num_classes``, ``scale`` the logit range, ``num_experts`` K.
     """
@@ -21,7 +21,9 @@ class CosineHead(nn.Module):
         self.scale, self.num_experts = scale, num_experts
 
     def reset(self, generator: torch.Generator) -> None:
-        nn.init.kaiming_normal_(self.weight, generator=generator)
+        nn.init.uniform_(self.weight, -1, 1, generator=generator)
+        with torch.no_grad():
+            self.weight.copy_(unit(self.weight, self.num_experts))
 
     def forward(self, z: torch.Tensor) -> torch.Tensor:
         return self.scale / self.num_experts * F.linear(unit(z, self.num_experts), unit(self.weight, self.num_experts))

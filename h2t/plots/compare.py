@@ -7,12 +7,15 @@ import numpy as np
 from h2t.errors import Error
 from h2t.plots.style import (
     COLOURS,
+    KINDS,
     MARKERS,
+    METHODS,
     TEXT,
     figure_of,
     legend_below,
     method_colours,
     new_axes,
+    place,
     plain_log,
     short,
     styled,
@@ -20,11 +23,13 @@ from h2t.plots.style import (
 
 MOST = 12  # groups that a figure tells apart
 _LINES = ("-", "--", ":")
+_STEP_LINES = (0, 1, 1, 2, 0)  # of the steps of ``place``: whole for stage 1 and H2T, dotted for the control
 _IN_ORDER = ("#56B4E9", "#0072B2", "#5D3A9B", "#000000")  # light to dark, for values that have an order
 
 
 def looks(groups) -> dict[str, dict]:
-    """A colour, a marker and a line for each group: those of the same method have shades of its colour, light to dark.
+    """A colour, a marker and a line for each group: those of the same method have shades of its colour, light to dark. Where there are
+    more methods than colours, each kind of them (RIDE, RIDE + DR, RIDE + H2T) has a colour, and each step a marker.
 
     Raises: ``h2t.Error`` for more groups than can be told apart.
     """
@@ -32,12 +37,19 @@ def looks(groups) -> dict[str, dict]:
     if len(groups) > MOST:
         raise Error(f"{len(groups)} groups cannot be told apart in one figure; choose at most {MOST}, by methods or a narrower choose")
     of = {g: g.split(", p = ")[0] for g in groups}
-    colours, found = dict(zip(dict.fromkeys(of.values()), method_colours(dict.fromkeys(of.values())), strict=True)), {}
+    methods, found = list(dict.fromkeys(of.values())), {}
+    colours = dict(zip(methods, method_colours(methods), strict=True))
+    first, line = {method: k for k, method in enumerate(methods)}, dict.fromkeys(methods, 0)  # marker and line of a method's first group
+    if len(methods) > len(METHODS):
+        kinds = list(dict.fromkeys(place(m)[0] for m in methods))
+        colours = {m: KINDS[kinds.index(place(m)[0]) % len(KINDS)] for m in methods}
+        first = {m: place(m)[1] for m in methods}
+        line = {m: _STEP_LINES[step] for m, step in first.items()}
     for method, colour in colours.items():
         own = [g for g in groups if of[g] == method]
         for k, g in enumerate(own):
             shade = _shaded(colour, k / (len(own) - 1)) if len(own) > 1 else colour
-            found[g] = {"color": shade, "marker": MARKERS[(k + list(colours).index(method)) % len(MARKERS)], "ls": _LINES[k % len(_LINES)]}
+            found[g] = {"color": shade, "marker": MARKERS[(k + first[method]) % len(MARKERS)], "ls": _LINES[(k + line[method]) % len(_LINES)]}
     found = {g: found[g] for g in groups}
     return found
 
@@ -84,7 +96,7 @@ def plot_means(summary, rows=None, measures=("many", "medium", "few", "all"), ax
         best = part["mean"].idxmin() if measure == "ECE" else part["mean"].idxmax()
         ax.axvline(part.loc[best, "mean"], color="#BBBBBB", lw=1.2, zorder=0)
         ax.set_title(f"{measure}: {part.loc[best, 'mean']:.1f}" + (f"\n{short(best, 22)}" if len(groups) > 1 else ""), color=TEXT.get(measure, "#222222"))
-        ax.set(xlabel=f"{measure}, %", ylim=(len(groups) - 0.4, -0.6))
+        ax.set(xlabel=f"{measure}, %" + (" (low is good)" if measure == "ECE" else ""), ylim=(len(groups) - 0.4, -0.6))
         ax.margins(x=0.08)
         low, high = ax.get_xlim()
         ax.set_xlim(max(low, -3), min(high, 103))  # the interval of two runs may go far beyond what there is
@@ -172,7 +184,8 @@ def plot_cost(rows, measure: str = "all", ax=None):
     """What accuracy costs: seconds of training, stage 1 included, against accuracy; the means of the groups are large, and
     a line goes through those that none beats in both.
 
-    Seconds of different devices are not comparable: the title says so where there are several.
+    Seconds of different devices are not comparable: the title says so where there are several. Where models differ in size, the legend
+    has their millions of parameters.
     Arguments: ``rows`` of ``compare.grouped`` within one setting. Returns: Axes. Raises: ``h2t.Error`` without any cost.
     """
     rows = rows.dropna(subset=["total_seconds", measure])
@@ -180,11 +193,12 @@ def plot_cost(rows, measure: str = "all", ax=None):
     if rows.empty:
         raise Error("no run has a cost: imported and cached steps have no training time")
     ax, look, means = new_axes(ax, size=(9.5, 5.4)), looks(rows["group"]), []
+    sizes = rows.groupby("group")["parameters"].mean() if "parameters" in rows and rows["parameters"].nunique() > 1 else {}
     for g, part in rows.groupby("group", sort=False):
         style = look[g]
         ax.scatter(part["total_seconds"], part[measure], s=18, color=style["color"], marker=style["marker"], alpha=0.45, lw=0)
         x, y = part["total_seconds"].mean(), part[measure].mean()
-        ax.plot(x, y, style["marker"], color=style["color"], ms=12, mec="white", zorder=4, label=f"{g} (n = {len(part)})")
+        ax.plot(x, y, style["marker"], color=style["color"], ms=12, mec="white", zorder=4, label=f"{g} (n = {len(part)}" + (f", {sizes[g] / 1e6:.2f} M)" if len(sizes) else ")"))
         means.append((x, y if measure != "ECE" else -y, g))
     front = [m for m in means if not any(o[0] <= m[0] and o[1] >= m[1] and o[:2] != m[:2] for o in means)]
     front = sorted(front)
@@ -198,5 +212,5 @@ def plot_cost(rows, measure: str = "all", ax=None):
     ax.set_title(title + (f"  ({devices} devices: seconds are not comparable)" if devices > 1 else ""))
     ax.set(xlabel="training, seconds, stage 1 included", ylabel=f"test {'' if measure == 'ECE' else 'accuracy, '}{measure}, %")
     ax.margins(y=0.12)
-    legend_below(ax, ncols=1 if max(map(len, look)) > 40 else 2)
+    legend_below(ax, ncols=1 if max(map(len, look)) > (40 if len(sizes) == 0 else 32) else 2)
     return ax

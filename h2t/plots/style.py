@@ -16,8 +16,12 @@ COLOURS = {"many": "#0072B2", "medium": "#E69F00", "few": "#D55E00", "all": "#33
 TEXT = {**COLOURS, "medium": "#8F6300", "few": "#B34F00"}  # the same hues, dark enough to be read as letters on white
 METHODS = ("#8C8C8C", "#56B4E9", "#009E73", "#CC79A7", "#5D3A9B")
 # the steps of a run: their names in figures, and one colour each everywhere
-STEPS = {"stage1": "stage 1", "stage2-dr": "DR", "stage2-dr-both": "DR, BN sees both", "stage2-h2t": "DR + H2T"}
-_STEP_COLOURS = {"stage 1": METHODS[0], "DR": METHODS[1], "DR + H2T": METHODS[2], "DR, BN sees both": METHODS[3]}
+KINDS = ("#009E73", "#0072B2", "#D55E00", "#CC79A7", "#5D3A9B", "#E69F00", "#56B4E9", "#8C8C8C", "#222222")  # of methods, where there are many
+STEPS = {
+    "stage1": "stage 1", "stage2-dr": "DR", "stage2-dr-both": "DR, BN sees both", "stage2-h2t-balanced": "DR + H2T, BN sees balanced",
+    "stage2-h2t": "DR + H2T",
+}  # fmt: skip
+_STEP_COLOURS = {"stage 1": METHODS[0], "DR": METHODS[1], "DR + H2T": METHODS[2], "DR, BN sees both": METHODS[3], "DR + H2T, BN sees balanced": METHODS[4]}
 MARKERS = ("o", "s", "D", "^", "v")
 BEFORE, AFTER, FUSED = "#8C8C8C", "#009E73", "#222222"
 STYLE = {
@@ -65,6 +69,16 @@ def method_colours(methods) -> list[str]:
     left = [c for c in METHODS if c not in {_STEP_COLOURS.get(m) for m in methods}] or list(METHODS)
     others = [m for m in methods if m not in _STEP_COLOURS]
     return [_STEP_COLOURS[m] if m in _STEP_COLOURS else left[others.index(m) % len(left)] for m in methods]
+
+
+_AFTER = (", stage 1", "", " + DR", ", BN sees both", " + H2T")  # what a name may end with, in the order of a run's steps
+
+
+def place(method: str) -> tuple[str, int, str]:
+    """Where the name of a step (``h2t.naming.whole``) stands among others: the kind that its steps have in common, which step of it, and the name."""
+    step = next((k for k, end in enumerate(_AFTER) if end and method.endswith(end)), _AFTER.index(""))
+    kind = method.removesuffix(_AFTER[step]).removesuffix(" + DR")
+    return kind, step, method
 
 
 def empties(groups: dict) -> str:

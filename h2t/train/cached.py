@@ -12,21 +12,22 @@ from h2t import metrics
 from h2t.errors import Error
 from h2t.runs import Run, check_variant
 from h2t.train import bank as banking
-from h2t.train.config import Stage2, _Training
+from h2t.train.config import Stage2, _Training, check_heads
+from h2t.train.report import VAL_SEEN
 
 SHARED = tuple(f.name for f in dataclasses.fields(_Training))
 
 
 def recipe_of(run: Run | str, overrides: dict[str, Any] | None = None) -> Stage2:
     """The stage-2 recipe that goes with a run: of its H2T step where it has one, else the published one with the batch
-    size, augmentation, precision and seed of its stage 1.
+    size, augmentation, precision and seed of its stage 1; one head, even where that step is the mean of several.
 
     Arguments: ``overrides`` parameters to change. Raises: ``h2t.Error`` for a run that is not there or a bad parameter.
     """
     run = Run(run, create=False)
     h2t = run.step("stage2-h2t")
     made = h2t.params if h2t.done else {k: v for k, v in run.step("stage1").params.items() if k in SHARED}
-    return Stage2.of({**made, **(overrides or {})})
+    return Stage2.of({**made, "heads": 1, "head_ratios": [], **(overrides or {})})
 
 
 def save_variant(run: Run | str, bank: banking.Bank, classifier, config: Stage2, variant: str, *, again: bool = False) -> dict[str, Any]:
@@ -56,7 +57,7 @@ def save_variant(run: Run | str, bank: banking.Bank, classifier, config: Stage2,
         accuracy = metrics.per_class(logits.numpy(), labels)
         result = {
             "params": config.to_dict(), "cached": {"views": bank.train.shape[0], "key": bank.key}, "epochs": config.stage2_epochs,
-            "last": metrics.summary(logits.numpy(), labels, bank.counts, bank.scheme),
+            "last": metrics.summary(logits.numpy(), labels, bank.counts, bank.scheme), **_on_val(bank, classifier, stage1),
             "per_class": [None if np.isnan(a) else float(a) for a in accuracy],
             "counts": bank.counts.tolist(), "groups": bank.scheme, "variant": variant, "device": "cpu",
             **{k: stage1[k] for k in ("model", "head", "num_classes", "in_channels")},
@@ -64,19 +65,34 @@ def save_variant(run: Run | str, bank: banking.Bank, classifier, config: Stage2,
         return step.finish(weights, {"logits": logits, "labels": bank.test_labels}, result)
 
 
+def _on_val(bank: banking.Bank, classifier, stage1: dict[str, Any]) -> dict[str, Any]:
+    """The measures on the bank's validation part, if it has one, as an exact stage 2 records them."""
+    if bank.val is None:
+        return {}
+    logits = banking.classify(bank.val, *classifier, bank.scale, bank.num_experts).numpy()
+    val = metrics.summary(logits, bank.val_labels.numpy(), bank.counts, bank.scheme)
+    return {"val": val, **({"val_is": VAL_SEEN} if stage1.get("imported") else {})}
+
+
 def train_cached(
     run: Run | str, config: Stage2, variant: str = "cached", *, views: int = 4, device: str = "auto", again: bool = False, progress: bool = True
 ) -> dict[str, Any]:
     """The cached stage 2 from a recipe: build or open the bank, fit, and save the variant. As ``train_stage2`` else."""
+    import torch
+
     from h2t.train import step as stepping
+    from h2t.train.averaging import members
 
     bank = banking.build_bank(run, config, views, device=device, progress=progress)
-    fits = banking.fit(bank, [config.fusion_ratio], [config.seed], config, device=str(stepping.pick_device(device)))
-    return save_variant(run, bank, (fits.weight[0, 0], fits.bias[0, 0]), config, variant, again=again)
+    check_heads(config.heads, "linear" if bank.scale is None else "cosine")
+    device = str(stepping.pick_device(device))
+    fits = [banking.fit(bank, [one.fusion_ratio], [one.seed], one, device=device) for one in members(config)]
+    weight, bias = (torch.stack([getattr(f, part)[0, 0] for f in fits]).mean(0) for part in ("weight", "bias"))
+    return save_variant(run, bank, (weight, bias), config, variant, again=again)
 
 
 def compare(run: Run | str, config: Stage2, ratios, seeds, *, views: int = 4, device: str = "auto", progress: bool = True):
-    """Exact beside cached stage 2, for several ratios and seeds: a DataFrame, a row per kind, ratio and seed.
+    """Exact beside cached stage 2, for several ratios and seeds, one head each: a DataFrame, a row per kind, ratio and seed.
 
     The exact runs are saved as variants ``exact-p<ratio>-s<seed>``, of other methods than crt ``exact-<method>-p…``; one that
     the run holds already, under whatever name, is not repeated. Method tau trains nothing and is compared at ratio 0 alone.
@@ -85,7 +101,7 @@ def compare(run: Run | str, config: Stage2, ratios, seeds, *, views: int = 4, de
 
     from h2t.train.stage2 import train_stage2
 
-    run = Run(run, create=False)
+    run, config = Run(run, create=False), dataclasses.replace(config, heads=1, head_ratios=())
     ratios = (0.0,) if config.stage2_method == "tau" else ratios
     defaults = Stage2().to_dict()  # of what a step was begun without, by an earlier version
     have = {json.dumps({**defaults, **step.params}, sort_keys=True): step.result["last"] for step in run.steps() if step.name != "stage1"}

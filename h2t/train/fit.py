@@ -38,16 +38,21 @@ class Fits:
     seconds: float
     bank: Bank
 
-    def logits(self, r: int = 0, s: int = 0) -> torch.Tensor:
-        """Test logits (T, C) of one classifier."""
-        return classify(self.bank.test, self.weight[r, s], self.bias[r, s], self.bank.scale, self.bank.num_experts)
+    def logits(self, r: int = 0, s: int = 0, part: str = "test") -> torch.Tensor:
+        """Logits (T, C) of one classifier on the test set, or on the validation part (``part`` val)."""
+        return classify(getattr(self.bank, part), self.weight[r, s], self.bias[r, s], self.bank.scale, self.bank.num_experts)
 
-    def table(self):
-        """Accuracy of every pair: a DataFrame with columns ratio, seed, group (many, medium, few, all), accuracy in %."""
+    def table(self, part: str = "test"):
+        """Accuracy of every pair: a DataFrame with columns ratio, seed, group (many, medium, few, all), accuracy in %.
+
+        Arguments: ``part`` test, or val where the bank has a validation part. Raises: ``h2t.Error`` where it has none.
+        """
+        if part == "val" and self.bank.val is None:
+            raise Error("the run has no validation part; prepare one with `-p val_fraction 0.2`")
         import pandas as pd
 
         groups = metrics.groups(self.bank.counts, self.bank.scheme)
-        correct = self._per_class()
+        correct = self._per_class(part)
         rows = []
         for r, ratio in enumerate(self.ratios):
             for s, seed in enumerate(self.seeds):
@@ -56,15 +61,15 @@ class Fits:
                 rows += [{"ratio": ratio, "seed": seed, "group": g, "accuracy": a} for g, a in {**values, "all": top1}.items()]
         return pd.DataFrame(rows)
 
-    def _per_class(self):
-        """Per-class accuracy (C,) and top-1, both in %, of every pair."""
-        labels = self.bank.test_labels
+    def _per_class(self, part: str):
+        """Per-class accuracy (C,) and top-1, both in %, of every pair; NaN for a class without images."""
+        labels = getattr(self.bank, f"{part}_labels")
         total = torch.bincount(labels, minlength=len(self.bank.counts)).double()
         out = []
         for r in range(len(self.ratios)):
             out.append([])
             for s in range(len(self.seeds)):
-                hit = labels[self.logits(r, s).argmax(1) == labels]
+                hit = labels[self.logits(r, s, part).argmax(1) == labels]
                 per_class = 100 * torch.bincount(hit, minlength=len(total)).double() / total
                 out[-1].append((per_class.numpy(), 100 * len(hit) / len(labels)))
         return out
@@ -218,11 +223,10 @@ class _Scaled:
 
 def _draws(bank: Bank, config: Stage2, seed: int, epoch: int, labels):
     """One seed's epoch: image and view of both branches (N,), and each step's channel ranks (steps, D)."""
-    n, views = len(labels), bank.train.shape[0]
-    out = []
-    for branch, sampler in (("fused", config.fused_branch), ("fusing", config.fusing_branch)):
+    n, out = len(labels), []
+    for branch, sampler, views in (("fused", config.fused_branch, bank.train), ("fusing", config.fusing_branch, bank.lent)):
         g = rng.torch_generator(seed, f"cached/{branch}", epoch)
-        out += [samplers.epoch(sampler, labels, n, g), torch.randint(views, (n,), generator=g)]
+        out += [samplers.epoch(sampler, labels, n, g), torch.randint(len(views), (n,), generator=g)]
     g, steps = rng.torch_generator(seed, "cached/mask", epoch), -(-n // config.batch_size)
     # a channel's rank in a random order of its expert: it is swapped where the rank is below int(p D)
     order = torch.rand(steps, bank.num_features, generator=g).unflatten(1, (bank.num_experts, -1)).argsort(2)

@@ -9,6 +9,7 @@ import torch
 from h2t import rng
 from h2t.data import augment, samplers
 from h2t.train.config import Stage1
+from h2t.train.distributed import Ranks
 
 CMO_FIRST, CMO_REST = 5, 3  # CMO begins with this epoch, counted from 1, and leaves this many plain ones at the end
 
@@ -21,17 +22,19 @@ def plain(batches) -> Mixed:
         yield x, y, None, None
 
 
-def mixup(batches, steps: int, alpha: float, seed: int, stage: str, epoch: int, device) -> Mixed:
+def mixup(batches, steps: int, alpha: float, seed: int, stage: str, epoch: int, train) -> Mixed:
     """Every image with a partner of its batch. Source: Zhang et al. 2018, one lambda a batch.
 
     Arguments: ``batches`` of images and labels, ``steps`` of them; ``alpha`` of Beta(alpha, alpha); ``seed``, ``stage`` and
-    ``epoch`` name the random streams. Yields: images, labels, the partners' labels (B,) and lambda, a scalar tensor.
+    ``epoch`` name the random streams; ``train`` the loader of the batches. Yields: images, labels, the partners' labels (B,) and lambda, a scalar tensor.
     """
-    lams = torch.from_numpy(augment.mixup_draws(steps, alpha, rng.numpy_generator(seed, f"{stage}/mixup", epoch))).to(device)
+    lams = torch.from_numpy(augment.mixup_draws(steps, alpha, rng.numpy_generator(seed, f"{stage}/mixup", epoch))).to(train.device)
+    ranks = Ranks(*train.shard)
     partners = rng.torch_generator(seed, f"{stage}/partners", epoch)
     for i, (x, y) in enumerate(batches):
-        partner = torch.randperm(len(y), generator=partners).to(device, non_blocking=True)
-        yield augment.mixup(x, lams[i], partner), y, y[partner], lams[i]
+        partner = torch.randperm(len(y), generator=partners)
+        mixed = augment.mixup(x, ranks.take(x, partner), lams[i])
+        yield mixed, y, y[partner.to(train.device, non_blocking=True)], lams[i]
 
 
 def cmo(batches, steps: int, train, labels: torch.Tensor, config: Stage1, epoch: int) -> Mixed:
@@ -59,7 +62,7 @@ def cmo(batches, steps: int, train, labels: torch.Tensor, config: Stage1, epoch:
 def stream(batches, steps: int, train, labels: torch.Tensor, config: Stage1, epoch: int) -> Mixed:
     """The batches of one epoch of stage 1, mixed as its recipe says."""
     if config.mixup_alpha > 0:
-        return mixup(batches, steps, config.mixup_alpha, config.seed, "stage1", epoch, train.device)
+        return mixup(batches, steps, config.mixup_alpha, config.seed, "stage1", epoch, train)
     if config.cmo_probability > 0 and CMO_FIRST <= epoch <= config.stage1_epochs - CMO_REST:
         return cmo(batches, steps, train, labels, config, epoch)
     return plain(batches)

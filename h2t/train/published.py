@@ -12,19 +12,21 @@ import torch
 
 from h2t import metrics, models
 from h2t.errors import Error
+from h2t.models.imagenet_resnet import STAGES
 from h2t.runs import Run, Step, resolve
 from h2t.train import step as stepping
-from h2t.train.prepare import dataset, loaders
-from h2t.train.report import MEASURES
+from h2t.train.prepare import dataset, loaders, val_loader
+from h2t.train.report import MEASURES, VAL_SEEN
 from h2t.train.stage1 import load_model
 
-KEYS = {"epoch", "state_dict_model", "state_dict_classifier", "best_acc1", "its_ece"}
+# state_dict_block: on Places-LT the last block of the ResNet-152, the only one that is trained, is kept apart
+KEYS = {"epoch", "state_dict_model", "state_dict_classifier", "state_dict_block", "best_acc1", "its_ece"}
 
 
 def read_checkpoint(file: str | Path) -> dict[str, Any]:
     """Read a ``*.pth.tar`` of the reference, weights-only: tensors and the NumPy scalar it is known to hold, no more.
 
-    Returns: ``weights`` (our names: ``backbone.*``, ``head.*``), ``model``, ``num_classes``, ``in_channels``,
+    Returns: ``weights`` (our names: ``backbone.*``, ``head.*``), ``model``, ``num_classes``, ``in_channels``, ``trainable``,
     ``epoch``, ``best_acc1``. Raises: ``h2t.Error`` for a file that is missing, truncated, of another layout or model, or
     that holds any other object.
     """
@@ -47,9 +49,12 @@ def read_checkpoint(file: str | Path) -> dict[str, Any]:
         if not isinstance(value, int | float | np.number) and not (isinstance(value, torch.Tensor) and value.numel() == 1):
             raise Error(f"{path} was refused: {key} is {type(value).__name__}, not a number")
     weights = _renamed(path, content["state_dict_model"], "backbone")
+    if "state_dict_block" in content:
+        weights |= _block(weights, _renamed(path, content["state_dict_block"], "block"))
     weights |= {k.replace("head.fc.", "head."): v for k, v in _renamed(path, content["state_dict_classifier"], "head").items()}
     return {
         "weights": weights, **_recognise(path, weights),
+        "trainable": "last_block" if "state_dict_block" in content else "all",
         "epoch": int(content.get("epoch", 0)), "best_acc1": float(content.get("best_acc1", 0)),
     }  # fmt: skip
 
@@ -65,6 +70,16 @@ def _renamed(path: Path, state, part: str) -> dict[str, torch.Tensor]:
     if not isinstance(state, dict) or not all(isinstance(v, torch.Tensor) for v in state.values()):
         raise Error(f"{path} was refused: its {part} is not a dictionary of tensors")
     return {f"{part}.{k.removeprefix('module.')}": v for k, v in state.items()}
+
+
+def _block(weights: dict[str, torch.Tensor], block: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """The block that is kept apart as the next one of layer 4."""
+    there = _blocks(weights, 4)
+    return {f"backbone.layer4.{there}.{re.sub('^block[.](layer5[.])?', '', k)}": v for k, v in block.items()}
+
+
+def _blocks(weights: dict[str, torch.Tensor], stage: int) -> int:
+    return len({k.split(".")[2] for k in weights if k.startswith(f"backbone.layer{stage}.")})
 
 
 def _recognise(path: Path, weights: dict[str, torch.Tensor]) -> dict[str, Any]:
@@ -88,12 +103,18 @@ def _recognise(path: Path, weights: dict[str, torch.Tensor]) -> dict[str, Any]:
 
 def _name(weights: dict[str, torch.Tensor]) -> str:
     """The name of the model that tensors of these names would be."""
-    name = f"resnet{6 * len({k.split('.')[2] for k in weights if k.startswith('backbone.layer1.')}) + 2}"
+    if "backbone.layer4.0.conv1.weight" in weights:
+        stages = tuple(_blocks(weights, k) for k in (1, 2, 3, 4))
+        block = "Bottleneck" if "backbone.layer1.0.conv3.weight" in weights else "BasicBlock"
+        if weights["backbone.layer1.0.conv2.weight"].shape[1] == 4:
+            return "resnext50"
+        return next((f"resnet{depth}" for depth, known in STAGES.items() if known == (block, stages)), f"{block} x {stages}")
+    name = f"resnet{6 * _blocks(weights, 1) + 2}"
     last = weights.get("backbone.layer3.0.0.conv1.weight")
     if last is not None:  # a stage for each expert
         k = len({k.split(".")[2] for k in weights if k.startswith("backbone.layer3.")})
         return f"ride{k}_{name}{'_narrow' if len(last) == 48 else ''}"
-    return f"reslt_{name}" if "backbone.conv2.weight" in weights else name
+    return f"reslt_{name}" if "backbone.bn2.weight" in weights else name
 
 
 def import_checkpoint(file: str | Path, run: Run | str, *, again: bool = False, device: str = "auto") -> dict[str, Any]:
@@ -111,7 +132,7 @@ def import_checkpoint(file: str | Path, run: Run | str, *, again: bool = False, 
         if not again and step.done and not step.result.get("imported"):
             raise Error(f"run {run.path} has a stage 1 of its own; choose another run or give `--again`")
         step.clear()
-        step.begin({"model": content["model"], "head": "linear"})
+        step.begin({"model": content["model"], "head": "linear", "trainable": content["trainable"]})
         kind = {k: content[k] for k in ("model", "num_classes", "in_channels")}
         result = {
             "imported": {
@@ -147,31 +168,36 @@ def evaluate(run: Run | str, *, device: str = "auto", precision: str = "auto") -
     for step in steps:
         _check_fit(step.result, data, f"{step.name} of run {run.path}")
     with run.lock():
-        _, test = loaders(run, data, device, 0, "zero")
-        return {step.name: _evaluate(step, data, test, str(device), precision) for step in steps}
+        test, val = loaders(run, data, device)[1], val_loader(run, data, device)
+        return {step.name: _evaluate(step, data, test, val, str(device), precision) for step in steps}
 
 
-def _evaluate(step: Step, data, test, device: str, precision: str) -> dict[str, Any]:
+def _evaluate(step: Step, data, test, val, device: str, precision: str) -> dict[str, Any]:
     model = load_model(step.run, step.name, device)
     logits, scheme = stepping.predict(model, test, precision), step.run.params["groups"]
     counts, labels = data.train.counts, data.test.labels
     now = {"last": metrics.summary(logits.numpy(), labels, counts, scheme)}
     now["per_class"] = [None if np.isnan(a) else float(a) for a in metrics.per_class(logits.numpy(), labels)]
+    if val is not None:
+        now["val"] = metrics.summary(stepping.predict(model, val, precision).numpy(), data.val.labels, counts, scheme)
     if "last" in step.result:
         return {**step.result, **now}
+    if val is not None:
+        now["val_is"] = VAL_SEEN
     result = {**step.result, **now, "counts": counts.tolist(), "groups": scheme, "device": device}
     outputs = {"logits": logits, "labels": torch.from_numpy(np.asarray(labels))}
     return step.finish(model.state_dict(), outputs, result)
 
 
-def results_table(results: dict[str, dict[str, Any]]):
+def results_table(results: dict[str, dict[str, Any]], part: str = "last"):
     """Steps and their measures as a table: one row a step, accuracies and ECE in %.
 
-    Arguments: ``results`` step name to the content of its result.json. Returns: a pandas DataFrame.
+    Arguments: ``results`` step name to the content of its result.json; ``part`` last, on the test set, or val, on the
+    validation part. Returns: a pandas DataFrame, without the steps that have no such measures.
     """
     import pandas as pd
 
-    rows = {name: {m: r["last"].get(m) for m in MEASURES} for name, r in results.items() if "last" in r}
+    rows = {name: {m: r[part].get(m) for m in MEASURES} for name, r in results.items() if part in r}
     return pd.DataFrame.from_dict(rows, orient="index", columns=list(MEASURES)).astype(float)
 
 

@@ -8,12 +8,17 @@ from h2t.train.config import Stage1, Stage2
 
 
 def stage1_lr(epoch: int, config: Stage1) -> float:
-    """Linear warm-up lr * e / warm-up epochs, then steps: times each factor after its share of all epochs.
+    """Linear warm-up lr * e / warm-up epochs, then steps: times each factor after its share of all epochs. Or, after the
+    warm-up, a cosine from the full rate towards 0 over what is left.
 
-    Source: the reference's schedule (after Cao et al. 2019). Arguments: ``epoch`` counted from 1.
+    Sources: the reference's schedule (after Cao et al. 2019); Loshchilov and Hutter 2017, without restarts.
+    Arguments: ``epoch`` counted from 1.
     """
     if epoch <= config.warmup_epochs:
         return config.stage1_lr * epoch / config.warmup_epochs
+    if config.stage1_schedule == "cosine":
+        done = (epoch - 1 - config.warmup_epochs) / (config.stage1_epochs - config.warmup_epochs)
+        return config.stage1_lr * 0.5 * (1 + math.cos(math.pi * done))
     factor = 1.0
     for share, f in zip(config.decay_at, config.lr_factors, strict=True):
         if epoch > round(share * config.stage1_epochs):

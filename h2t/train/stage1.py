@@ -12,15 +12,17 @@ import torch
 from h2t import models, rng
 from h2t.bar import bar as progress_bar
 from h2t.data import samplers
-from h2t.losses import EXPERT_LOSSES, bound
+from h2t.losses import EXPERT_LOSSES, bound, needs
 from h2t.losses.class_balanced import class_weights
 from h2t.runs import Run
-from h2t.train import mixing
+from h2t.train import distributed, mixing
 from h2t.train import step as stepping
 from h2t.train.config import Stage1
+from h2t.train.distributed import ALONE, Ranks
 from h2t.train.prepare import dataset, loaders
 from h2t.train.report import Report
 from h2t.train.schedule import stage1_lr
+from h2t.train.update import Update
 
 
 def train_stage1(
@@ -28,6 +30,8 @@ def train_stage1(
     on_epoch: Callable[[list[dict[str, Any]]], None] | None = None,
 ) -> dict[str, Any]:  # fmt: skip
     """Train backbone and classifier on the run's long-tailed set, or return the result where that is done.
+
+    Where the recipe names a ``checkpoint``, that is imported and evaluated instead.
 
     Source: Li et al. 2024, stage 1 ("CE + mixup"). Every epoch is checkpointed; a run that was interrupted goes on
     from there and ends with the same weights, bit for bit on the CPU, as one that was not.
@@ -38,69 +42,87 @@ def train_stage1(
     ``per_class`` accuracy in %, ``seconds`` and more.
     Raises: ``h2t.Error`` for a run without data, in use, begun with other parameters, or where the loss diverges.
     """
-    run, device = Run(run, create=False), stepping.pick_device(device)
+    run, device, ranks = Run(run, create=False), stepping.pick_device(device), distributed.ranks()
     step = run.step("stage1")
-    if step.done and "last" not in step.result and not again:  # imported before there were data
+    if config.checkpoint and (again or not ranks.first(lambda: step.done)):
+        from h2t.train.published import import_checkpoint
+
+        ranks.first(lambda: import_checkpoint(config.checkpoint, run, again=again, device=str(device)))
+        again = False
+    if not again and ranks.first(lambda: step.done and "last" not in step.result):  # imported before there were data
         from h2t.train.published import evaluate
 
-        evaluate(run, device=str(device), precision=config.precision)
-    with run.lock():
-        if (done := step.begin(config.to_dict(), again, Stage1().to_dict())) is not None:
+        ranks.first(lambda: evaluate(run, device=str(device), precision=config.precision))
+    with ranks.alone(run.lock()):
+        if (done := ranks.first(step.begin, config.to_dict(), again, Stage1().to_dict())) is not None:
             return done
         data = dataset(run, progress=progress)
-        train, test = loaders(run, data, device, config.crop_padding, config.pad_value)
+        train, test = loaders(run, data, device, config, ranks)
         labels, counts = torch.from_numpy(data.train.labels), torch.from_numpy(data.train.counts).to(device)
         model = models.build(
             config.model, len(data.train.classes), head=config.head, in_channels=data.train.images.shape[3],
             generator=rng.torch_generator(config.seed, "stage1/init"),
         )  # fmt: skip
-        model = stepping.to_device(model, device)
-        optimizer = stepping.sgd(model.parameters(), 0.1, config.momentum, config.stage1_weight_decay, config.nesterov)
+        if config.pretrained and not ranks.first((step.path / "checkpoint.pt").exists):
+            models.load_pretrained(model.backbone, config.model, config.pretrained, config.trainable)
+        models.freeze(model.backbone, config.trainable)
+        model = ranks.prepare(stepping.to_device(model, device), config.sync_bn, device)
+        optimizer = stepping.sgd([p for p in model.parameters() if p.requires_grad], 0.1, config.momentum, config.stage1_weight_decay, config.nesterov)
         report = Report(step, data, run.params["groups"], config.stage1_epochs, config.eval_every, on_epoch)
         first = report.resume(model, optimizer) + 1
+        draws = torch.Generator()  # of the loss
+        capturable = ranks.world == 1 and "generator" not in needs(config.loss)
+        update = Update(objective(model, counts, config, draws, device, ranks), model, optimizer, device, capturable=capturable, ranks=ranks)
         bar = progress_bar(range(first, config.stage1_epochs + 1), "stage 1", config.stage1_epochs, initial=first - 1, unit="epoch", progress=progress)
         with stepping.threads_for(train, config.batch_size):
             for epoch in bar:
                 start = time.perf_counter()
                 lr = stage1_lr(epoch, config)
                 stepping.set_lr(optimizer, lr)
-                losses = _epoch(model, optimizer, train, labels, counts, config, epoch)
+                draws.manual_seed(rng.derive(config.seed, "stage1/loss", epoch))
+                losses = _epoch(update, train, labels, counts, config, epoch)
                 stepping.check_finite(losses, epoch, (epoch - 1) * len(losses), "stage 1", "stage1_lr")
                 row = report.epoch(epoch, lr, losses, time.perf_counter() - start, model, test, optimizer, config.precision)
                 bar.set_postfix_str(report.postfix(row))
-            return report.finish(model, test, config, device, model=config.model, head=config.head)
+            return report.finish(model, test, config, device, model=config.model, head=config.head, update=update.kind)
 
 
-def _epoch(model, optimizer, train, labels, counts, config: Stage1, epoch: int) -> torch.Tensor:
+def objective(model, counts: torch.Tensor, config: Stage1, draws: torch.Generator, device: torch.device, ranks: Ranks = ALONE) -> Callable[..., torch.Tensor]:
+    """The loss of stage 1 as a function of one batch: images (B, C, H, W) or a process's share of them, labels (B,), the labels (B,)
+    that are mixed in and the share of the first ones, or twice None, and the classes' weights (C,), or None. ``draws`` is the
+    generator of what the loss draws; the logits of all ``ranks`` are gathered."""
+    loss_function = bound(config.loss, vars(config), draws)
+    answer = (lambda x: model.head.each(model.backbone(x))) if config.loss in EXPERT_LOSSES else model
+
+    def loss_of(x, y, other, share, weight):
+        with stepping.autocast(device, config.precision):
+            logits = answer(x)  # (B, classes), or (experts, B, classes) for a loss of experts
+        logits = ranks.gather(logits.float(), len(y))
+        loss = loss_function(logits, y, counts, weight)
+        return loss if other is None else torch.lerp(loss_function(logits, other, counts, weight), loss, share)
+
+    return loss_of
+
+
+def _epoch(update: Update, train, labels, counts, config: Stage1, epoch: int) -> torch.Tensor:
     """One epoch of updates. Returns the losses (steps,) on the CPU, fetched once, at the end."""
     order = samplers.epoch("instance", labels, len(labels), rng.torch_generator(config.seed, "stage1/order", epoch))
     steps = -(-len(labels) // config.batch_size)
     deferred = epoch > config.drw_from * config.stage1_epochs
     weight = class_weights(counts).float() if deferred else None
-    loss_function, losses = bound(config.loss, vars(config), rng.torch_generator(config.seed, "stage1/loss", epoch)), []
-    answer = (lambda x: model.head.each(model.backbone(x))) if config.loss in EXPERT_LOSSES else model
-    model.train()
+    update.model.train()
     batches = train.epoch(order, config.batch_size, rng.torch_generator(config.seed, "stage1/augment", epoch), config.flip)
-    for x, y, other, share in mixing.stream(batches, steps, train, labels, config, epoch):  # x (B, C, H, W), y and other (B,)
-        with stepping.autocast(train.device, config.precision):
-            logits = answer(x)  # (B, classes), or (experts, B, classes) for a loss of experts
-        logits = logits.float()
-        loss = loss_function(logits, y, counts, weight)
-        if other is not None:
-            loss = torch.lerp(loss_function(logits, other, counts, weight), loss, share)
-        optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        optimizer.step()
-        losses.append(loss.detach())
+    losses = [update(*batch, weight) for batch in mixing.stream(batches, steps, train, labels, config, epoch)]
     return torch.stack(losses).cpu()
 
 
-def load_model(run: Run | str, step: str = "stage1", device: str = "auto") -> models.Classifier:
-    """The trained model of a step, in eval mode. Raises ``h2t.Error`` where the step has none."""
-    step = Run(run, create=False).step(step)
-    result, weights = step.result, step.weights()
+def load_model(run: Run | str, step: str = "stage1", device: str = "auto", ranks: Ranks = ALONE) -> models.Classifier:
+    """The trained model of a step, in eval mode; of several ``ranks`` the first reads it. Raises ``h2t.Error`` where the step has none."""
+    run = Run(run, create=False)
+    result, weights, frozen = ranks.first(lambda: (run.step(step).result, run.step(step).weights(), run.step("stage1").params.get("trainable", "all")))
     model = models.build(result["model"], result["num_classes"], head=result["head"], in_channels=result["in_channels"])
     model.load_state_dict(weights)
+    models.freeze(model.backbone, frozen)
     return stepping.to_device(model, stepping.pick_device(device)).eval()
 
 
@@ -114,7 +136,7 @@ def features_of(run: Run | str, step: str, part: str = "test", device: str = "au
     """
     run = Run(run, create=False)
     model = load_model(run, step, device)
-    images = loaders(run, dataset(run, progress=False), stepping.pick_device(device), 0, "zero")[part == "test"]
+    images = loaders(run, dataset(run, progress=False), stepping.pick_device(device))[part == "test"]
     with stepping.threads_for(images, 128):
         z = torch.cat([model.features(x) for x, _ in images.batches(128)])
     return z.cpu().numpy(), images.labels.cpu().numpy()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from itertools import repeat
 from typing import Any
 
 import torch
@@ -14,13 +15,16 @@ from h2t.bar import bar as progress_bar
 from h2t.data import samplers
 from h2t.fusion import blend, channel_mask, class_means, lend, soft_share
 from h2t.runs import Run, check_variant
-from h2t.train import methods, mixing
+from h2t.train import distributed, methods, mixing
 from h2t.train import step as stepping
 from h2t.train.config import Stage2, check_method
+from h2t.train.distributed import ALONE, Ranks
+from h2t.train.normalisation import reestimate
 from h2t.train.prepare import dataset, loaders
 from h2t.train.report import Report
 from h2t.train.schedule import stage2_lr
 from h2t.train.stage1 import load_model
+from h2t.train.update import Update
 
 
 def train_stage2(
@@ -35,6 +39,7 @@ def train_stage2(
     streams named there. Deviation: fusion is applied to the pooled features, which gives the same numbers (``fuse``).
     Of several experts each has a permutation of its own, and the loss is that of the model's answer, the mean (RIDE) or sum
     (ResLT) of theirs. Other methods than cross entropy on the whole classifier: ``h2t.train.methods``.
+    Several ``heads`` are averaged: ``h2t.train.averaging``.
 
     Arguments: ``run`` with a finished stage 1; ``config``; ``variant`` names the step, ``stage2-<variant>``; the rest
     as in ``train_stage1``. Returns: the content of result.json. Raises: ``h2t.Error`` as ``train_stage1`` does, and
@@ -42,16 +47,27 @@ def train_stage2(
     """
     check_variant(variant)
     run, device = Run(run, create=False), stepping.pick_device(device)
-    step, before = run.step(f"stage2-{variant}"), run.step("stage1")
-    with run.lock():
-        check_method(config.stage2_method, before.result["head"])
-        params = {**config.to_dict(), "stage1_weights": before.result["weights_sha256"]}
-        if (done := step.begin(params, again, Stage2().to_dict())) is not None:
+    if config.heads == 1:
+        return _train(run, config, f"stage2-{variant}", device, again, progress, on_epoch)
+    from h2t.train.averaging import train_averaged
+
+    train_one = lambda name, member: _train(run, member, name, device, False, progress, on_epoch)  # noqa: E731
+    return train_averaged(run, config, variant, train_one, device=device, again=again, progress=progress)
+
+
+def _train(run: Run, config: Stage2, step_name: str, device: torch.device, again: bool, progress: bool, on_epoch) -> dict[str, Any]:
+    """Train one classifier into a step of the run, or return its result where that is done."""
+    step, ranks, variant = run.step(step_name), distributed.ranks(), step_name.removeprefix("stage2-")
+    with ranks.alone(run.lock()):
+        before = ranks.first(lambda: run.step("stage1").result)
+        check_method(config.stage2_method, before["head"])
+        params = {**config.to_dict(), "stage1_weights": before["weights_sha256"]}
+        if (done := ranks.first(step.begin, params, again, Stage2().to_dict())) is not None:
             return done
         data = dataset(run, progress=progress)
-        train, test = loaders(run, data, device, config.crop_padding, config.pad_value)
+        train, test = loaders(run, data, device, config, ranks)
         labels = torch.from_numpy(data.train.labels)
-        model = load_model(run, "stage1", str(device))
+        model = ranks.prepare(load_model(run, "stage1", str(device), ranks), config.sync_bn, device)
         model.backbone.requires_grad_(False)
         if config.reinitialise_head:
             models.initialise(model.head, rng.torch_generator(config.seed, "stage2/init"))
@@ -62,6 +78,9 @@ def train_stage2(
         epochs = 0 if config.stage2_method == "tau" else config.stage2_epochs
         report = Report(step, data, run.params["groups"], epochs, config.eval_every, on_epoch)
         first = report.resume(model, optimizer) + 1
+        draws = torch.Generator()  # of the loss and of noise in place of features
+        capturable = ranks.world == 1 and config.stage2_method != "gcl" and config.fusion != "noise"
+        update = Update(objective(model, counts, centres, config, draws, device, ranks), model, optimizer, device, capturable=capturable)
         name = f"stage 2 {variant}"
         bar = progress_bar(range(first, epochs + 1), name, epochs, initial=first - 1, unit="epoch", progress=progress)
         with stepping.threads_for(train, config.batch_size):
@@ -69,15 +88,38 @@ def train_stage2(
                 start = time.perf_counter()
                 rates = [stage2_lr(epoch, config, peak) for peak in peaks]
                 stepping.set_lr(optimizer, *rates)
-                losses = _epoch(model, optimizer, train, labels, counts, centres, config, epoch)
+                draws.manual_seed(rng.derive(config.seed, "stage2/draws", epoch))
+                losses = _epoch(update, train, labels, config, epoch)
                 stepping.check_finite(losses, epoch, (epoch - 1) * len(losses), name, "scale_lr" if config.stage2_method == "lws" else "stage2_lr")
                 row = report.epoch(epoch, rates[0], losses, time.perf_counter() - start, model, test, optimizer, config.precision)
                 bar.set_postfix_str(report.postfix(row))
             methods.end(model, config)
-            return report.finish(model, test, config, device, variant=variant, **{k: before.result[k] for k in ("model", "head")})
+            reestimate(model.backbone, train, labels, config)
+            return report.finish(model, test, config, device, variant=variant, update=update.kind, **{k: before[k] for k in ("model", "head")})
 
 
-def _epoch(model, optimizer, train, labels, counts, centres, config: Stage2, epoch: int) -> torch.Tensor:
+def objective(model, counts: torch.Tensor, centres: torch.Tensor | None, config: Stage2, draws: torch.Generator, device: torch.device, ranks: Ranks = ALONE) -> Callable[..., torch.Tensor]:
+    """The loss of stage 2 as a function of one batch of each branch: the fused one's images (B, C, H, W) and labels (B,), the labels
+    (B,) that are mixed in and the share of the first ones, or twice None; the fusing one's images and the channel mask (D,), or
+    twice None. ``draws`` is the generator of what loss and fusion draw; the features of all ``ranks`` are gathered."""
+    loss_function, shift = methods.loss_of(config, counts, draws), config.bn_statistics != "none"
+
+    def loss_of(x_b, y_b, y_mixed, share, x_i, mask):
+        with torch.no_grad(), stepping.autocast(device, config.precision):
+            z = ranks.gather(features(model.backbone, x_b, batch_statistics=shift, update=shift), len(y_b))  # (B, D)
+            if x_i is not None:
+                z_i = features(model.backbone, x_i, batch_statistics=shift, update=config.bn_statistics == "both")
+                z_i = ranks.gather(z_i, len(y_b))
+                own = soft_share(z, centres[y_b]) if centres is not None else None
+                z = blend(z, lend(z_i, config.fusion, draws), mask, config.fusion_ratio, config.fusion, own)
+        logits = model.head(z.float())
+        loss = loss_function(logits, y_b)
+        return loss if y_mixed is None else torch.lerp(loss_function(logits, y_mixed), loss, share)
+
+    return loss_of
+
+
+def _epoch(update: Update, train, labels, config: Stage2, epoch: int) -> torch.Tensor:
     """One epoch of updates. Returns the losses (steps,) on the CPU, fetched once, at the end."""
 
     def stream(branch: str, sampler: str):
@@ -85,39 +127,21 @@ def _epoch(model, optimizer, train, labels, counts, centres, config: Stage2, epo
         draws = rng.torch_generator(config.seed, f"stage2/{branch}-augment", epoch)
         return train.epoch(order, config.batch_size, draws, config.flip)
 
-    fused_stream = stream("fused", config.fused_branch)
+    steps = -(-len(labels) // config.batch_size)
+    fused = stream("fused", config.fused_branch)
     if config.stage2_mixup_alpha:
-        steps = -(-len(labels) // config.batch_size)
-        fused_stream = mixing.mixup(fused_stream, steps, config.stage2_mixup_alpha, config.seed, "stage2", epoch, train.device)
+        fused = mixing.mixup(fused, steps, config.stage2_mixup_alpha, config.seed, "stage2", epoch, train)
     else:
-        fused_stream = mixing.plain(fused_stream)
-    loss_function = methods.loss_of(config, counts, rng.torch_generator(config.seed, "stage2/loss", epoch))
+        fused = mixing.plain(fused)
+    fusing, backbone = repeat((None, None)), update.model.backbone
     # the fusing branch also runs where nothing is fused but the statistics are to see it
-    second = config.fusion_ratio > 0 or config.bn_statistics == "both"
-    fusing_stream = stream("fusing", config.fusing_branch) if second else None
-    permutations = rng.torch_generator(config.seed, "stage2/mask", epoch)
-    noise = rng.torch_generator(config.seed, "stage2/noise", epoch)
-    shift = config.bn_statistics != "none"
-    model.head.train()
-    losses = []
-    for x_b, y_b, y_mixed, share in fused_stream:  # x_b (B, C, H, W), y_b and y_mixed (B,)
-        with torch.no_grad(), stepping.autocast(train.device, config.precision):
-            z = features(model.backbone, x_b, batch_statistics=shift, update=shift)  # (B, D)
-            if second:
-                x_i, _ = next(fusing_stream)
-                z_i = features(model.backbone, x_i, batch_statistics=shift, update=config.bn_statistics == "both")
-                mask = channel_mask(z.shape[1], config.fusion_ratio, permutations, model.backbone.num_experts).to(z.device, non_blocking=True)
-                own = soft_share(z, centres[y_b]) if centres is not None else None
-                z = blend(z, lend(z_i, config.fusion, noise), mask, config.fusion_ratio, config.fusion, own)
-        logits = model.head(z.float())
-        loss = loss_function(logits, y_b)
-        if y_mixed is not None:
-            loss = torch.lerp(loss_function(logits, y_mixed), loss, share)
-        optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        optimizer.step()
-        losses.append(loss.detach())
-    return torch.stack(losses).cpu()
+    if config.fusion_ratio > 0 or config.bn_statistics == "both":
+        permutations = rng.torch_generator(config.seed, "stage2/mask", epoch)
+        masks = [channel_mask(backbone.num_features, config.fusion_ratio, permutations, backbone.num_experts) for _ in range(steps)]
+        masks = torch.stack(masks).to(train.device)  # (steps, D), moved once
+        fusing = ((x, mask) for (x, _), mask in zip(stream("fusing", config.fusing_branch), masks, strict=True))
+    update.model.head.train()
+    return torch.stack([update(*own, *lent) for own, lent in zip(fused, fusing, strict=False)]).cpu()
 
 
 @torch.inference_mode()
@@ -126,7 +150,7 @@ def _centres(model, train, config: Stage2, num_classes: int) -> torch.Tensor:
     model.eval()
     with stepping.threads_for(train, config.batch_size), stepping.autocast(train.device, config.precision):
         z = torch.cat([model.features(x).float() for x, _ in train.batches(config.batch_size)])
-    return class_means(z, train.labels, num_classes)
+    return class_means(Ranks(*train.shard).gather(z, len(train)), train.labels, num_classes)
 
 
 def features(backbone: nn.Module, images: torch.Tensor, *, batch_statistics: bool, update: bool) -> torch.Tensor:
@@ -149,16 +173,15 @@ def features(backbone: nn.Module, images: torch.Tensor, *, batch_statistics: boo
 
 
 @torch.inference_mode()
-def one_batch(run: Run | str, config: Stage2) -> tuple[torch.Tensor, torch.Tensor, tuple[str, str]]:
+def one_batch(run: Run | str) -> tuple[torch.Tensor, torch.Tensor, tuple[str, str]]:
     """Features of one image of the rarest and one of the most frequent class, to show what fusion does to them.
 
     Returns: the fused and the fusing feature (D,), stage 1's backbone in eval mode, and the names of the two classes.
     """
     run = Run(run, create=False)
     data, model = dataset(run), load_model(run, "stage1", "cpu")
-    train, _ = loaders(run, data, torch.device("cpu"), config.crop_padding, config.pad_value)
+    train, _ = loaders(run, data, torch.device("cpu"))
     tail, head = int(data.train.counts.argmin()), int(data.train.counts.argmax())
     first = [int((train.labels == c).nonzero()[0]) for c in (tail, head)]
-    middle = torch.full((2,), config.crop_padding)
-    z = model.features(train.cut(torch.tensor(first), middle, middle, torch.zeros(2, dtype=torch.bool)))
+    z = model.features(train.plain(torch.tensor(first)))
     return z[0], z[1], (data.train.classes[tail], data.train.classes[head])

@@ -12,6 +12,8 @@ import torch
 from torch import nn
 
 from h2t.errors import Error
+from h2t.models.folding import fold
+from h2t.train.distributed import Ranks
 
 
 def pick_device(device: str = "auto") -> torch.device:
@@ -48,6 +50,8 @@ def native_bf16(device: torch.device) -> bool:
 
 
 PIXELS_PER_THREAD = 4096  # of a batch: a 2-core machine trains 64 images of 8 x 8 as fast on one thread as on two
+
+PIXELS_AT_ONCE = 8_000_000  # of a batch whose network only answers: 159 images of 224 x 224
 
 
 @contextlib.contextmanager
@@ -101,7 +105,11 @@ def sgd(parameters, lr: float, momentum: float, weight_decay: float, nesterov: b
 def set_lr(optimizer: torch.optim.Optimizer, *rates: float) -> None:
     """Set the learning rate, one for all parameter groups or one for each."""
     for k, group in enumerate(optimizer.param_groups):
-        group["lr"] = rates[k if len(rates) > 1 else 0]
+        rate = rates[k if len(rates) > 1 else 0]
+        if torch.is_tensor(group["lr"]):  # a captured update reads it from there
+            group["lr"].fill_(rate)
+        else:
+            group["lr"] = rate
 
 
 def check_finite(losses: torch.Tensor, epoch: int, first_step: int, step_name: str, parameter: str) -> None:
@@ -117,14 +125,13 @@ def check_finite(losses: torch.Tensor, epoch: int, first_step: int, step_name: s
 
 @torch.inference_mode()
 def predict(model: nn.Module, loader, precision: str = "auto", batch_size: int = 500) -> torch.Tensor:
-    """Logits of a whole split in order, in eval mode. Returns: (N, C) float32 on the CPU."""
-    was_training = model.training
-    model.eval()
+    """Logits of a whole split in order, in eval mode, each process's share gathered; of large images fewer at a time. Returns: (N, C) float32 on the CPU."""
+    network = fold(model)
+    batch_size = min(batch_size, max(1, PIXELS_AT_ONCE // (loader.height * loader.width)))
     # forward alone is about a quarter of a training step's work
     with autocast(loader.device, precision), threads_for(loader, batch_size // 4):
-        logits = torch.cat([model(images).float() for images, _ in loader.batches(batch_size)])
-    model.train(was_training)
-    return logits.cpu()
+        logits = torch.cat([network(images).float() for images, _ in loader.batches(batch_size)])
+    return Ranks(*loader.shard).gather(logits, len(loader)).cpu()
 
 
 def due(epoch: int, epochs: int, every: int) -> bool:

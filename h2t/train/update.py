@@ -1,0 +1,127 @@
+"""One update of the weights: computed operation by operation, or captured once as a CUDA graph and replayed.
+
+At batch 128 a step of ResNet-32 is some two thousand small kernels, and launching them one by one takes longer than they
+run. A graph launches them all at once. It reads its inputs from fixed buffers, so each new batch is copied into them; the learning
+rate is a tensor on the device; nothing in an update may draw random numbers or wait for the host.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import warnings
+from collections.abc import Callable
+
+import torch
+from torch import nn
+
+from h2t.train.distributed import ALONE, Ranks
+
+WARM_UP = 3  # updates before a capture, in which libraries choose their kernels; the weights are then put back
+
+
+class Update:
+    """``loss = update(*inputs)``: gradients of ``loss_of(*inputs)``, one step of the optimiser, the loss (a scalar, detached).
+
+    Inputs are tensors or None. For each combination of shapes and Nones a graph of its own is captured, so that a short last
+    batch has one too; all share one pool of memory. Capturing changes no result: the warm-up's changes are taken back.
+
+    Arguments: ``loss_of`` from inputs to a scalar; ``model`` whose parameters and buffers it changes; ``optimizer`` with its
+    state restored, if there is one to resume; ``device``; ``capturable`` False where ``loss_of`` draws random numbers or
+    needs the host; ``capture`` takes a function of no arguments and returns its result, which is valid after each call of the
+    second thing it returns (by default ``cuda_graph`` on CUDA and nothing elsewhere; the variable H2T_EAGER=1 turns it off);
+    ``ranks`` whose gradients are added up, where each process has those of its share of the batch.
+    """
+
+    def __init__(self, loss_of: Callable, model: nn.Module, optimizer: torch.optim.Optimizer, device: torch.device, *, capturable: bool = True, capture: Callable | None = None, ranks: Ranks = ALONE):
+        if capture is None and device.type == "cuda" and os.environ.get("H2T_EAGER", "0") in ("", "0"):
+            capture = cuda_graph()
+        self.loss_of, self.model, self.optimizer, self.ranks = loss_of, model, optimizer, ranks
+        self.capture = capture if capturable else None
+        self.graphs: dict[tuple, tuple] = {}  # signature: (static inputs, static loss, replay)
+        for group in optimizer.param_groups:  # a rate that is a number would be captured as a constant
+            group["lr"] = torch.tensor(float(group["lr"]), device=device) if self.capture else float(group["lr"])
+
+    @property
+    def kind(self) -> str:
+        """graph or eager."""
+        return "graph" if self.capture else "eager"
+
+    def __call__(self, *inputs: torch.Tensor | None) -> torch.Tensor:
+        if self.capture is None:
+            return self._once(inputs)
+        signature = tuple(None if t is None else (t.shape, t.dtype) for t in inputs)
+        if signature not in self.graphs:
+            try:
+                self.graphs[signature] = self._captured(inputs)
+            except RuntimeError as e:
+                warnings.warn(f"the update cannot be captured as a CUDA graph, training goes on without: {e}", stacklevel=2)
+                self.capture = None
+                return self._once(inputs)
+        static, loss, replay = self.graphs[signature]
+        given = [t for t in inputs if t is not None]
+        if given:
+            torch._foreach_copy_([t for t in static if t is not None], given)
+        replay()
+        return loss.clone()
+
+    def _once(self, inputs) -> torch.Tensor:
+        self.optimizer.zero_grad(set_to_none=True)
+        loss = self.loss_of(*inputs)
+        loss.backward()
+        self.ranks.sum_gradients(self.model)
+        self.optimizer.step()
+        return loss.detach()
+
+    def _captured(self, inputs) -> tuple:
+        static = tuple(None if t is None else t.detach().clone() for t in inputs)
+        with _unchanged(self.model, self.optimizer), _side_stream(self.model):
+            for _ in range(WARM_UP):
+                self._once(static)
+            self.optimizer.zero_grad(set_to_none=True)  # gradients then live in the graph's own memory
+        loss, replay = self.capture(lambda: self._once(static))
+        return static, loss, replay
+
+
+@contextlib.contextmanager
+def _unchanged(model: nn.Module, optimizer: torch.optim.Optimizer):
+    """Put weights, statistics and momenta back afterwards; a momentum that did not exist before becomes zero, which is the same."""
+    tensors = [*model.parameters(), *model.buffers()]
+    momenta = {p: state["momentum_buffer"].clone() for p, state in optimizer.state.items() if state.get("momentum_buffer") is not None}
+    kept = [t.detach().clone() for t in tensors]
+    try:
+        yield
+    finally:
+        with torch.no_grad():
+            for t, old in zip(tensors, kept, strict=True):
+                t.copy_(old)
+            for p, state in optimizer.state.items():
+                if (buffer := state.get("momentum_buffer")) is not None:
+                    buffer.copy_(momenta[p]) if p in momenta else buffer.zero_()
+
+
+@contextlib.contextmanager
+def _side_stream(model: nn.Module):
+    """Work on another stream than the default one, as a capture's warm-up must; on the CPU there are none."""
+    device = next(model.parameters()).device
+    if device.type != "cuda":
+        yield
+        return
+    stream, main = torch.cuda.Stream(device), torch.cuda.current_stream(device)
+    stream.wait_stream(main)
+    with torch.cuda.stream(stream):
+        yield
+    main.wait_stream(stream)
+
+
+def cuda_graph() -> Callable:
+    """A function that captures work as CUDA graphs in one pool of memory: from work to its result and what replays it."""
+    pool = torch.cuda.graph_pool_handle()
+
+    def capture(work: Callable) -> tuple:
+        graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(graph, pool=pool, capture_error_mode="thread_local"):
+            result = work()
+        return result, graph.replay
+
+    return capture
