@@ -15,6 +15,7 @@ from h2t.data.longtail import stratified
 from h2t.data.read import FITS
 from h2t.data.split import Dataset, Split
 from h2t.errors import Error
+from h2t.files import alone
 
 LOADERS = ("auto", "resident", "streamed")
 STREAM_ABOVE = 4 << 30  # bytes of decoded images that loader auto no longer keeps decoded
@@ -119,8 +120,11 @@ def _cifar(name: str) -> Callable[..., dict[str, Split]]:
         parts = {}
         for part, is_train in (("train", True), ("test", False)):
             try:
-                there = (Path(root) / kind.base_folder).is_dir()
-                data = kind(root, train=is_train, download=not there)
+                try:
+                    data = kind(root, train=is_train, download=False)
+                except RuntimeError:  # not there, or another process is at it
+                    with alone(Path(root) / f".{name}.lock"):
+                        data = kind(root, train=is_train, download=not (Path(root) / kind.base_folder).is_dir())
             except Exception as e:
                 raise Error(
                     f"{name} could not be had in {root}: {' '.join(str(e).split())}. Put the extracted folder "
