@@ -307,7 +307,7 @@ def explore(run, views, ip, port, no_browser, pairs):
 
 
 @main.command()
-@click.argument("what", type=click.Choice(["steps", "gpu", "explorer", "sweep", "table"]), default="steps")
+@click.argument("what", type=click.Choice(["steps", "gpu", "loader", "explorer", "sweep", "table"]), default="steps")
 @click.option("--check", is_flag=True, help="Exit 1 where a stated target is missed.")
 @click.option("--out", type=click.Path(), help="Where the rows are saved.  [default: runs/bench_WHAT.csv]")
 @click.option("--run", "run_", type=click.Path(), default="runs/digits", show_default=True, help="explorer: the run to open.")
@@ -315,8 +315,8 @@ def explore(run, views, ip, port, no_browser, pairs):
 @click.option("--steps", default=4, show_default=True, help="steps: timed steps of each loop a turn.")
 @DEVICE
 def bench(what, check, out, run_, root, steps, device):
-    """Time training steps beside a plain loop of the kind the field publishes, everything on a GPU, the moves of the explorer, what
-    a sweep costs beyond its training, or the table of 10,000 runs."""
+    """Time training steps beside a plain loop of the kind the field publishes, everything on a GPU, the loader of image files beside
+    torchvision's, the moves of the explorer, what a sweep costs beyond its training, or the table of 10,000 runs."""
     out = out or f"runs/bench_{what}.csv"
     if what == "steps":
         from h2t.bench import bench_steps
@@ -326,6 +326,10 @@ def bench(what, check, out, run_, root, steps, device):
         from h2t.bench_gpu import bench_gpu
 
         met = bench_gpu(out, root=root, device=device)
+    elif what == "loader":
+        from h2t.bench_loader import bench_loader
+
+        met = bench_loader(out, device=device)
     elif what == "sweep":
         from h2t.bench_sweep import bench_sweep
 

@@ -8,6 +8,7 @@ import re
 from pathlib import Path
 from statistics import mean
 
+from h2t.data.large import SETS
 from h2t.jobs import Job
 from h2t.progress import spell
 from h2t.train import config
@@ -15,6 +16,9 @@ from h2t.train import config
 PER_CORE = 35e9  # floating-point operations a second of a convolution, fp32, one core of a server of 2020
 PER_NOTEBOOK = 3.0  # seconds of one core, mostly figures
 SOURCES = {"digits": (1797, 10, 8), "cifar10": (50_000, 10, 32), "cifar100": (50_000, 100, 32)}  # images, classes, pixels
+SOURCES |= {name: (large.images["train"], large.classes, 224) for name, large in SETS.items()}
+# billions of multiply-adds of one image of 224 x 224
+IMAGENET = {"resnet10": 0.9, "resnet18": 1.8, "resnet34": 3.7, "resnet50": 4.1, "resnet101": 7.8, "resnet152": 11.5, "resnext50": 4.2}
 
 
 def estimate(plan, pool) -> str:
@@ -75,7 +79,9 @@ def _guess(job: Job, base: dict, threads: int) -> float | None:
 
 
 def _forward(model: str, pixels: int) -> float:
-    """Floating-point operations of one image through a CIFAR ResNet: 69 million multiply-adds for ResNet-32 at 32 x 32."""
+    """Floating-point operations of one image through a network. Of a CIFAR ResNet: 69 million multiply-adds for ResNet-32 at 32 x 32."""
+    if model in IMAGENET:
+        return 2e9 * IMAGENET[model] * (pixels / 224) ** 2
     found = re.search(r"(?:resnet|^)(\d+)", model)  # experts: as many networks, less what they share
     depth = int(found.group(1)) if found else 32
     return 2 * 69e6 * (depth - 2) / 30 * (pixels / 32) ** 2

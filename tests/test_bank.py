@@ -152,7 +152,7 @@ def test_a_bank_holds_the_features_of_the_backbone_it_names(trained, tmp_path, b
     from h2t.train.prepare import dataset, loaders
 
     data = dataset(Run(run))
-    _, test = loaders(Run(run), data, "cpu", 1, "zero")
+    _, test = loaders(Run(run), data, "cpu")
     with torch.no_grad():
         want = torch.cat([model.eval().features(x) for x, _ in test.batches()])
     assert torch.allclose(bank.test, want, atol=1e-3)
@@ -169,7 +169,7 @@ def test_each_branch_is_normalised_by_its_own_batches_and_the_test_set_by_the_na
     from h2t.train.prepare import dataset, loaders
 
     data = dataset(Run(trained))
-    train, _ = loaders(Run(trained), data, torch.device("cpu"), 1, "zero")
+    train, _ = loaders(Run(trained), data, torch.device("cpu"), stage2_config())
     backbone = load_model(trained, "stage1", "cpu").backbone
     want = {}
     for branch, sampler in (("fused", "balanced"), ("fusing", "instance")):

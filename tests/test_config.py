@@ -29,7 +29,7 @@ from h2t.train.schedule import stage1_lr, stage2_lr
         (Stage1, {"decay_at": [0.8]}, "one length"),
         (Stage1, {"decay_at": 0.8}, "decay_at is 0.8 .float.; it must be a list of numbers"),
         (Stage1, {"flip": "no"}, "flip is 'no' .str.; it must be a boolean"),
-        (Stage1, {"model": "resnet18"}, "model is 'resnet18'; choose one of resnet20"),
+        (Stage1, {"model": "resnet33"}, "model is 'resnet33'; choose one of resnet20"),
         (Data, {"imbalance_factor": 0.5}, "imbalance_factor is 0.5; it must be at least 1"),
         (Data, {"source": "mnist"}, "source is 'mnist'; choose one of digits"),
     ],

@@ -114,6 +114,7 @@ def test_turning_is_what_pil_does_after_crop_and_flip():
     top, left = (torch.from_numpy(r.integers(0, 2 * p + 1, n)) for _ in range(2))
     angle = torch.from_numpy(r.uniform(-15, 15, n).astype(np.float32))
     angle[:3] = torch.tensor([0.0, 15.0, -15.0])
+    loader.rotation = 15.0
     got = loader.cut(index, top, left, flip, angle)
     bytes_of = (got.permute(0, 2, 3, 1).numpy() * STD + MEAN) * 255
     wrong = 0

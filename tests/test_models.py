@@ -82,7 +82,7 @@ def test_rows_of_a_cosine_head_begin_at_length_1_in_every_expert(experts):
 
 
 def test_unknown_names_are_refused():
-    with pytest.raises(Error, match="model is 'resnet18'; choose one of resnet20"):
-        models.build("resnet18", 10)
+    with pytest.raises(Error, match="model is 'resnet33'; choose one of resnet20"):
+        models.build("resnet33", 10)
     with pytest.raises(Error, match="head is 'mlp'"):
         models.build("resnet20", 10, head="mlp")

@@ -86,7 +86,7 @@ def reference(run, config, counts):
     from h2t.train.prepare import dataset, loaders
 
     data = dataset(Run(run))
-    train, _ = loaders(Run(run), data, torch.device("cpu"), config.crop_padding, config.pad_value)
+    train, _ = loaders(Run(run), data, torch.device("cpu"), config)
     model, labels = load_model(run, "stage1", "cpu"), torch.from_numpy(data.train.labels)
     w, b = (p.detach().clone().requires_grad_() for p in (model.head.weight, model.head.bias))
     s = torch.ones(10, requires_grad=True)

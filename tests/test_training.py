@@ -116,7 +116,7 @@ def reference_stage2(run, config):
     """Stage 2 on feature maps, one step after another, the backbone's statistics kept by hand where asked."""
     run = Run(run)
     data = dataset(run)
-    train, _ = loaders(run, data, torch.device("cpu"), config.crop_padding, config.pad_value)
+    train, _ = loaders(run, data, torch.device("cpu"), config)
     model, labels = load_model(run, "stage1", "cpu"), torch.from_numpy(data.train.labels)
     head, backbone = model.head, model.backbone
     optimizer = torch.optim.SGD(head.parameters(), 0.1, momentum=0.9, weight_decay=config.stage2_weight_decay)
@@ -180,7 +180,7 @@ def test_stage2_trains_the_classifier_alone(trained, tmp_path):
 def test_statistics_see_the_streams_that_are_named(trained):
     model = load_model(trained, "stage1", "cpu")
     data = dataset(Run(trained))
-    train, _ = loaders(Run(trained), data, torch.device("cpu"), 1, "zero")
+    train, _ = loaders(Run(trained), data, torch.device("cpu"))
     x = next(iter(train.batches(32)))[0]
     bn = model.backbone.bn1
     before, momentum = bn.running_mean.clone(), bn.momentum

@@ -1,4 +1,4 @@
-"""Mixup and CutMix, drawn for a whole epoch at once and applied on the device."""
+"""Mixup, CutMix and colour jitter, drawn for a whole epoch at once and applied on the device."""
 
 from __future__ import annotations
 
@@ -48,3 +48,33 @@ def paste(images: torch.Tensor, patches: torch.Tensor, box: torch.Tensor) -> tor
     rows, columns = (torch.arange(n, device=images.device) for n in images.shape[2:])
     inside = ((rows >= box[0]) & (rows < box[1]))[:, None] & ((columns >= box[2]) & (columns < box[3]))  # (H, W)
     return torch.where(inside, patches, images)
+
+
+def jitter_draws(num: int, strength: float, generator: torch.Generator) -> tuple[torch.Tensor, torch.Tensor]:
+    """The colour changes of every image of an epoch.
+
+    Arguments: ``num`` images; ``strength`` s; ``generator`` on the CPU. Returns: ``factors`` (num, 3) float32 of brightness,
+    contrast and saturation, uniform in [max(0, 1 - s), 1 + s]; ``order`` (num, 3) int64, a permutation of these three each.
+    """
+    low, high = max(0.0, 1 - strength), 1 + strength
+    factors = low + (high - low) * torch.rand(num, 3, generator=generator)
+    return factors, torch.rand(num, 3, generator=generator).argsort(1)
+
+
+def jitter(images: torch.Tensor, factors: torch.Tensor, order: torch.Tensor) -> torch.Tensor:
+    """Change brightness, contrast and saturation, each image in an order of its own.
+
+    Source: torchvision's ColorJitter, which for PIL images rounds to 8 bits after each change; here nothing is rounded.
+
+    Arguments: ``images`` (B, C, H, W) in [0, 1], contiguous, changed in place; ``factors`` and ``order`` (B, 3) as in
+    ``jitter_draws``.
+    """
+    pixels = images.flatten(2)  # (B, C, H W)
+    luma = torch.tensor([0.2989, 0.587, 0.114] if images.shape[1] == 3 else [1.0], device=images.device).expand(len(images), 1, -1)
+    for kind, factor in zip(order.T, factors.gather(1, order).T, strict=True):
+        kind, factor = kind.view(-1, 1, 1), factor.view(-1, 1, 1)
+        grey = torch.bmm(luma, pixels)  # (B, 1, H W)
+        # each is a blend: with black, with the image's mean grey, with the grey image
+        base = torch.where(kind == 2, grey, torch.where(kind == 1, grey.mean(2, keepdim=True), 0.0))
+        torch.lerp(base, pixels, factor, out=pixels).clamp_(0, 1)
+    return images

@@ -14,25 +14,30 @@ from pathlib import Path
 import numpy as np
 
 from h2t.data.files import Paths
+from h2t.data.lazy import Files
+from h2t.data.read import read_image
 from h2t.data.split import Split
 from h2t.errors import Error
 
 
 def decode(
-    root: Path, paths: Paths, labels: np.ndarray, classes: tuple[str, ...], *, image_size: int, channels: int,
-    cache: Path | None, progress: bool, where: str,
+    root: Path, paths: Paths, labels: np.ndarray, classes: tuple[str, ...], *, image_size: int, channels: int, fit: str = "stretch",
+    streamed: bool = False, cache: Path | None, progress: bool, where: str,
 ) -> Split:  # fmt: skip
-    """Decode images once, in parallel, into a memory-mapped cache, and give them as a split.
+    """Decode images once, in parallel, into a memory-mapped cache, and give them as a split; or leave them as files to be
+    decoded whenever they are used.
 
-    The cache is keyed by the paths, each file's size and time of change, the image size and the channels.
+    The cache is keyed by the paths, each file's size and time of change, the image size, the channels and the fit.
 
     Arguments: ``root`` of the relative ``paths`` (N,); ``image_size`` pixels a side, 0 for images that already agree;
-    ``channels`` 1 or 3, 0 for 3 unless every image is grey; ``where`` names the part in messages.
-    Raises: ``h2t.Error`` naming the image that is missing, unreadable, truncated, outside the root or of another size.
+    ``channels`` 1 or 3, 0 for 3 unless every image is grey (streamed: 3); ``fit`` as in ``read_image``; ``streamed`` leaves them;
+    ``where`` names the part in messages.
+    Raises: ``h2t.Error`` naming the image that is missing or outside the root and, where they are decoded, that is unreadable,
+    truncated or of another size.
     """
-    digest = hashlib.sha256(f"h2t-3 {image_size} {channels}\n".encode())
-    top, real_folder = os.path.join(os.path.realpath(root), ""), {}
-    for path in paths:
+    digest = hashlib.sha256(f"h2t-4 {image_size} {channels}{'' if fit == 'stretch' else ' ' + fit}\n".encode())
+    sizes, top, real_folder = np.empty(len(paths), np.int64), os.path.join(os.path.realpath(root), ""), {}
+    for k, path in enumerate(paths):
         full = os.path.join(root, path)
         try:
             info = os.lstat(full)
@@ -46,12 +51,16 @@ def decode(
         real = os.path.realpath(full) if link else os.path.join(real_folder[folder], name)
         if not real.startswith(top):
             raise Error(f"image {full} ({where}) leads outside the image root {root}; copy it into the root")
-        digest.update(f"{path}\0{info.st_size}\0{info.st_mtime_ns}\n".encode("utf-8", "surrogateescape"))
+        sizes[k] = info.st_size
+        if not streamed:
+            digest.update(f"{path}\0{info.st_size}\0{info.st_mtime_ns}\n".encode("utf-8", "surrogateescape"))
+    if streamed:
+        return Split(Files(root, paths, image_size, channels or 3, fit), labels, classes, paths, sizes)
     file = (cache or cache_folder()) / f"{digest.hexdigest()[:32]}.npy"
     if (images := _cached(file, len(paths))) is None:
-        _fill(file, root, paths, image_size, channels, progress, where)
+        _fill(file, root, paths, image_size, channels, fit, progress, where)
         images = np.load(file, mmap_mode="r")
-    return Split(images, labels, classes, paths)
+    return Split(images, labels, classes, paths, sizes)
 
 
 def _cached(file: Path, number: int) -> np.ndarray | None:
@@ -74,13 +83,13 @@ class _ColourFound(Exception):
     """A colour image in a set that began with a grey one."""
 
 
-def _fill(file: Path, root: Path, paths, image_size: int, channels: int, progress: bool, where: str) -> None:
-    first = read_image(root / paths[0], image_size, channels)
+def _fill(file: Path, root: Path, paths, image_size: int, channels: int, fit: str, progress: bool, where: str) -> None:
+    first = read_image(root / paths[0], image_size, channels, fit)
     partial = file.with_name(f"{file.name}.{os.getpid()}.h2t-tmp")
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
-        if not _decode_all(partial, root, paths, first.shape, image_size, channels, progress, where):
-            _decode_all(partial, root, paths, (*first.shape[:2], 3), image_size, 3, progress, where)
+        if not _decode_all(partial, root, paths, first.shape, image_size, channels, fit, progress, where):
+            _decode_all(partial, root, paths, (*first.shape[:2], 3), image_size, 3, fit, progress, where)
         os.replace(partial, file)
     except OSError as e:
         raise Error(f"cannot write the image cache {file}: {e.strerror}; free some disk space or set H2T_CACHE to another folder") from None
@@ -89,7 +98,7 @@ def _fill(file: Path, root: Path, paths, image_size: int, channels: int, progres
             partial.unlink(missing_ok=True)
 
 
-def _decode_all(partial: Path, root: Path, paths, shape, image_size: int, channels: int, progress: bool, where: str) -> bool:
+def _decode_all(partial: Path, root: Path, paths, shape, image_size: int, channels: int, fit: str, progress: bool, where: str) -> bool:
     """Decode into a memory map that is closed on return; False where a colour image turns up after a grey first one."""
     from tqdm.auto import tqdm
 
@@ -102,7 +111,7 @@ def _decode_all(partial: Path, root: Path, paths, shape, image_size: int, channe
         end = min(start + step, len(paths))
         for k in range(start, end):
             # a grey image among colour ones becomes colour, never the other way round unasked
-            image = read_image(root / paths[k], image_size, channels or (0 if shape[2] == 1 else 3))
+            image = read_image(root / paths[k], image_size, channels or (0 if shape[2] == 1 else 3), fit)
             if image.shape[:2] != shape[:2]:
                 size, other = ("x".join(map(str, s[1::-1])) for s in (image.shape, shape))
                 raise Error(f"image {root / paths[k]} is {size} pixels, {root / paths[0]} is {other}; set image_size to bring all to one size")
@@ -134,31 +143,3 @@ def _reserve(file: Path) -> None:
                 raise
     if shutil.disk_usage(file.parent).free < size:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-
-
-def read_image(path: Path, image_size: int = 0, channels: int = 0) -> np.ndarray:
-    """Decode one image, upright by its EXIF orientation, transparent parts on white. Returns: (H, W, C) uint8, C 1 or 3.
-
-    Raises: ``h2t.Error`` naming the image that is unreadable or truncated.
-    """
-    from PIL import Image, ImageOps
-
-    try:
-        with Image.open(path) as image:
-            image.load()
-            image = ImageOps.exif_transpose(image)
-            if image.mode.startswith(("I", "F")):  # 16 or 32 bits deep
-                values = np.asarray(image, np.float64)
-                top = 65535 if image.mode.startswith("I") else max(values.max(), 1e-9)
-                image = Image.fromarray((np.clip(values / top, 0, 1) * 255).round().astype(np.uint8))
-            if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
-                image = image.convert("RGBA")
-                image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image).convert("RGB")
-            grey = image.mode in ("1", "L")
-            image = image.convert("L" if channels == 1 or (grey and not channels) else "RGB")
-            if image_size:
-                image = image.resize((image_size, image_size), Image.Resampling.BILINEAR)
-            array = np.asarray(image)
-    except Exception as e:  # decoders raise nearly anything on damaged files
-        raise Error(f"image {path} cannot be decoded ({' '.join(str(e).split())}); replace or remove it") from None
-    return array[:, :, None] if array.ndim == 2 else array

@@ -7,69 +7,77 @@ from collections.abc import Iterator
 import numpy as np
 import torch
 
+from h2t.data import augment
 from h2t.data.split import Split
 
 PAD_VALUES = ("zero", "mean")
+GROUP = 400_000  # pixels that are finished at a time on the CPU: what stays in its cache takes a quarter of the time
+ROWS = 4096  # images read from disk at a time
 
 
-class Resident:
-    """A split held on the device as uint8 (N, H + 2p, W + 2p, C), padded once, cut and normalised batch by batch.
+class Loader:
+    """What loaders share: labels on the device, what an epoch draws, and the way from pixels to what a network sees.
 
     Arguments: ``split``; ``mean``, ``std`` per channel in [0, 1]; ``device``; ``padding`` p in pixels; ``pad_value``
     "zero" pads the raw image with black, as the reference does, "mean" with the mean colour rounded to 8 bits (what
     padding after normalisation gives, up to that rounding); ``shard`` (rank, world) of a process among several, which
-    gets every world-th image from the rank-th on. ``rotation`` may be set afterwards: ``epoch`` then turns every image by up to
-    so many degrees.
+    gets every world-th image from the rank-th on; ``color_jitter`` the strength of random changes of brightness, contrast
+    and saturation; ``rotation`` up to how many degrees ``epoch`` turns every image.
     """
 
-    rotation = 0.0
-
-    def __init__(self, split: Split, mean, std, device="cpu", padding: int = 0, pad_value: str = "zero", shard: tuple[int, int] = (0, 1)):
-        self.device, self.padding, self.shard = torch.device(device), padding, shard
-        # a memory map is read-only, which torch cannot hold
-        pixels = split.images if split.images.flags.writeable else np.array(split.images)
-        images = torch.from_numpy(pixels).to(self.device)
-        n, self.height, self.width, c = images.shape
-        fill = [round(255 * m) if pad_value == "mean" else 0 for m in mean]
-        self.fill = torch.tensor(fill, dtype=torch.uint8, device=self.device)
-        if padding:
-            padded = torch.empty(n, self.height + 2 * padding, self.width + 2 * padding, c, dtype=torch.uint8)
-            padded = padded.to(self.device)
-            padded[:] = self.fill
-            padded[:, padding : padding + self.height, padding : padding + self.width] = images
-            images = padded
-        self.images = images.contiguous()
+    def __init__(
+        self, split: Split, mean, std, device="cpu", padding: int = 0, pad_value: str = "zero", shard: tuple[int, int] = (0, 1),
+        color_jitter: float = 0.0, rotation: float = 0.0,
+    ):  # fmt: skip
+        self.device, self.padding, self.shard, self.color_jitter, self.rotation = torch.device(device), padding, shard, color_jitter, rotation
+        self.height, self.width = split.images.shape[1:3]
+        self.fill = torch.tensor([round(255 * m) if pad_value == "mean" else 0 for m in mean], dtype=torch.uint8, device=self.device)
         self.labels = torch.from_numpy(split.labels).to(self.device)
         # (x / 255 - mean) / std as one multiply-add
-        std = torch.tensor(std, dtype=torch.float32, device=self.device)
-        self.scale = 1 / (255 * std)
-        self.shift = -torch.tensor(mean, dtype=torch.float32, device=self.device) / std
+        self.mean, self.std = (torch.tensor(t, dtype=torch.float32, device=self.device) for t in (mean, std))
+        self.scale, self.shift = 1 / (255 * self.std), -self.mean / self.std
         self.rows = torch.arange(self.height, device=self.device)
         self.columns = torch.arange(self.width, device=self.device)
 
     def __len__(self) -> int:
         return len(self.labels)
 
-    def cut(self, index: torch.Tensor, top: torch.Tensor, left: torch.Tensor, flip: torch.Tensor, angle: torch.Tensor | None = None) -> torch.Tensor:
-        """Crop, flip, turn and normalise images.
+    def draw(self, num: int, generator: torch.Generator, flip: bool) -> list[torch.Tensor]:
+        """What an epoch of ``num`` images draws, on the CPU: offsets of the crops, flips and, if any, angles and changes of colour."""
+        offsets = 2 * self.padding + 1
+        top = torch.randint(offsets, (num,), generator=generator)
+        left = torch.randint(offsets, (num,), generator=generator)
+        mirror = torch.rand(num, generator=generator) < (0.5 if flip else 0.0)
+        angle = [self.rotation * (2 * torch.rand(num, generator=generator) - 1)] if self.rotation else []
+        return [top, left, mirror, *angle, *(augment.jitter_draws(num, self.color_jitter, generator) if self.color_jitter else ())]
 
-        Arguments, all (B,) on the device: ``index`` int64; ``top``, ``left`` int64 offsets into the padded image, in
-        pixels, 0..2p; ``flip`` bool; ``angle`` float32 in degrees, counter-clockwise, or None. Returns: (B, C, H, W) float32 in
-        channels_last memory order.
+    def pad(self, images: torch.Tensor) -> torch.Tensor:
+        """Images (N, H, W, C) uint8 with the border around them."""
+        return _padded(images, len(images), self.padding, self.fill) if self.padding else images
+
+    def place(self, images: torch.Tensor, index: torch.Tensor, top: torch.Tensor, left: torch.Tensor, flip: torch.Tensor, *more: torch.Tensor) -> torch.Tensor:
+        """Cut, mirror, turn, change colours and normalise.
+
+        Arguments: ``images`` (N, H + 2p, W + 2p, C) uint8; the others (B,) on the device: ``index`` int64 into them;
+        ``top``, ``left`` int64 offsets in pixels, 0..2p; ``flip`` bool; ``more`` nothing, or what ``draw`` gives besides: float32
+        angles in degrees, counter-clockwise, where there is a ``rotation``, and factors and order (B, 3) of ``color_jitter``.
+        Returns: (B, C, H, W) float32 in channels_last memory order.
         """
-        if angle is not None:
-            return self._turned(index, top, left, flip, angle)
-        columns = torch.where(flip[:, None], self.width - 1 - self.columns, self.columns) + left[:, None]  # (B, W)
-        rows = self.rows + top[:, None]  # (B, H)
-        _, down, across, channels = self.images.shape
-        places = ((index[:, None] * down + rows) * across)[:, :, None] + columns[:, None, :]  # (B, H, W), of pixels in the whole set
+        angle, jitter = (more[:1], more[1:]) if self.rotation else ((), more)
+        _, down, across, channels = images.shape
+        if angle:
+            places, outside = self._turned(index, top, left, flip, *angle, down, across)
+        else:
+            columns = torch.where(flip[:, None], self.width - 1 - self.columns, self.columns) + left[:, None]  # (B, W)
+            rows = self.rows + top[:, None]  # (B, H)
+            places = ((index[:, None] * down + rows) * across)[:, :, None] + columns[:, None, :]  # (B, H, W), of pixels in the whole set
         # one index a pixel: a third of the time of indexing by image, row and column
-        pixels = self.images.view(-1, channels).index_select(0, places.flatten()).view(*places.shape, channels)
-        return torch.addcmul(self.shift, pixels.float(), self.scale).permute(0, 3, 1, 2)
+        pixels = images.view(-1, channels).index_select(0, places.flatten()).view(*places.shape, channels)
+        return self.finish(torch.where(outside[..., None], self.fill, pixels) if angle else pixels, *jitter)
 
-    def _turned(self, index, top, left, flip, angle) -> torch.Tensor:
-        """``cut`` where images are turned about their centre, each pixel taking the nearest one, and what lies outside the padding's
-        colour: what torchvision's RandomRotation gives after crop and flip."""
+    def _turned(self, index, top, left, flip, angle, down: int, across: int) -> tuple[torch.Tensor, torch.Tensor]:
+        """Where the pixels of images come from that are turned about their centre, each taking the nearest one, and which lie outside,
+        (B, H, W) both: what torchvision's RandomRotation gives after crop and flip."""
         turn = torch.deg2rad(angle)[:, None, None]
         x, y = self.columns + 0.5 - self.width / 2, (self.rows + 0.5 - self.height / 2)[:, None]
         columns = (turn.cos() * x - turn.sin() * y + self.width / 2).floor().long()  # (B, H, W)
@@ -78,11 +86,46 @@ class Resident:
         columns, rows = columns.clamp(0, self.width - 1), rows.clamp(0, self.height - 1)
         index, top, left, flip = (t[:, None, None] for t in (index, top, left, flip))
         columns = torch.where(flip, self.width - 1 - columns, columns) + left
-        _, down, across, channels = self.images.shape
-        places = (index * down + rows + top) * across + columns
-        pixels = self.images.view(-1, channels).index_select(0, places.flatten()).view(*places.shape, channels)
-        pixels = torch.where(outside[..., None], self.fill, pixels)
-        return torch.addcmul(self.shift, pixels.float(), self.scale).permute(0, 3, 1, 2)
+        return (index * down + rows + top) * across + columns, outside
+
+    def finish(self, pixels: torch.Tensor, *jitter: torch.Tensor) -> torch.Tensor:
+        """Change colours and normalise. ``pixels`` (B, H, W, C) uint8; ``jitter`` and what is returned as of ``place``."""
+        group = max(1, GROUP // (self.height * self.width)) if self.device.type == "cpu" else len(pixels)
+        if len(pixels) <= group:
+            return self._finished(pixels, *jitter)
+        out = torch.empty(pixels.shape, device=self.device).permute(0, 3, 1, 2)
+        for k in range(0, len(pixels), group):
+            out[k : k + group] = self._finished(*[t[k : k + group] for t in (pixels, *jitter)])
+        return out
+
+    def _finished(self, pixels: torch.Tensor, *jitter: torch.Tensor) -> torch.Tensor:
+        if not jitter:
+            return torch.addcmul(self.shift, pixels.float(), self.scale).permute(0, 3, 1, 2)
+        x = augment.jitter(pixels.permute(0, 3, 1, 2).contiguous().float().div_(255), *jitter)
+        x = x.sub_(self.mean.view(-1, 1, 1)).div_(self.std.view(-1, 1, 1))
+        return x.contiguous(memory_format=torch.channels_last)
+
+
+class Resident(Loader):
+    """A split held on the device as uint8 (N, H + 2p, W + 2p, C), padded once, cut and normalised batch by batch.
+
+    Arguments: as of ``Loader``.
+    """
+
+    def __init__(self, split: Split, mean, std, device="cpu", padding: int = 0, pad_value: str = "zero", shard: tuple[int, int] = (0, 1), color_jitter: float = 0.0, rotation: float = 0.0):
+        super().__init__(split, mean, std, device, padding, pad_value, shard, color_jitter, rotation)
+        pixels = split.images
+        if isinstance(pixels, np.ndarray) and pixels.flags.writeable:
+            self.images = self.pad(torch.from_numpy(pixels).to(self.device)).contiguous()
+            return
+        self.images = _padded(None, len(split), padding, self.fill, (self.height, self.width))
+        for k in range(0, len(split), ROWS):  # a memory map: never the whole of it in memory besides
+            part = torch.from_numpy(np.array(pixels[k : k + ROWS])).to(self.device)
+            self.images[k : k + ROWS, padding : padding + self.height, padding : padding + self.width] = part
+
+    def cut(self, index: torch.Tensor, top: torch.Tensor, left: torch.Tensor, flip: torch.Tensor, *more: torch.Tensor) -> torch.Tensor:
+        """Images ``index``, cut, mirrored, turned and normalised: see ``place``."""
+        return self.place(self.images, index, top, left, flip, *more)
 
     def epoch(
         self, indices: torch.Tensor, batch_size: int, generator: torch.Generator, flip: bool = True
@@ -92,19 +135,28 @@ class Resident:
         Arguments: ``indices`` (M,) int64 on the CPU; ``generator`` on the CPU; ``flip`` whether to mirror half of them.
         Yields: images (B, C, H, W) float32, of several processes its share of the batch; labels (B,) int64 of the whole batch.
         """
-        m, offsets = len(indices), 2 * self.padding + 1
-        top = torch.randint(offsets, (m,), generator=generator)
-        left = torch.randint(offsets, (m,), generator=generator)
-        mirror = torch.rand(m, generator=generator) < (0.5 if flip else 0.0)
-        turned = [self.rotation * (2 * torch.rand(m, generator=generator) - 1)] if self.rotation else []
-        draws = [t.to(self.device) for t in (indices, top, left, mirror, *turned)]
+        draws = [t.to(self.device) for t in (indices, *self.draw(len(indices), generator, flip))]
         rank, world = self.shard
         for batch in zip(*[t.split(batch_size) for t in draws], strict=True):
             yield self.cut(*[t[rank::world] for t in batch]), self.labels[batch[0]]
 
+    def plain(self, index: torch.Tensor) -> torch.Tensor:
+        """Images ``index`` (B,), uncropped and unflipped: (B, C, H, W)."""
+        index = index.to(self.device)
+        middle = torch.full_like(index, self.padding)
+        return self.cut(index, middle, middle, torch.zeros_like(index, dtype=torch.bool))
+
     def batches(self, batch_size: int = 500) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
         """All images once, in order, uncropped and unflipped, for evaluation; of several processes its share, with its labels."""
-        p, (rank, world) = self.padding, self.shard
+        rank, world = self.shard
         for index in torch.arange(rank, len(self), world, device=self.device).split(batch_size):
-            middle = torch.full_like(index, p)
-            yield self.cut(index, middle, middle, torch.zeros_like(index, dtype=torch.bool)), self.labels[index]
+            yield self.plain(index), self.labels[index]
+
+
+def _padded(images: torch.Tensor | None, number: int, padding: int, fill: torch.Tensor, size: tuple[int, int] = (0, 0)) -> torch.Tensor:
+    """Images (N, H, W, C) with a border of the colour ``fill`` (C,) around them; without images, what is to hold them."""
+    height, width = size if images is None else images.shape[1:3]
+    out = fill.repeat(number, height + 2 * padding, width + 2 * padding, 1)
+    if images is not None:
+        out[:, padding : padding + height, padding : padding + width] = images
+    return out

@@ -7,16 +7,21 @@ from pathlib import Path
 
 import numpy as np
 
-from h2t.data import files, npz, pack
+from h2t.data import files, large, npz, pack
 from h2t.data.decode import decode
+from h2t.data.lazy import need_size
 from h2t.data.longtail import stratified
+from h2t.data.read import FITS
 from h2t.data.split import Dataset, Split
 from h2t.errors import Error
+
+LOADERS = ("auto", "resident", "streamed")
+STREAM_ABOVE = 4 << 30  # bytes of decoded images that loader auto no longer keeps decoded
 
 
 def load(
     name: str, root: str | Path = "", *, image_size: int = 0, channels: int = 0, test_fraction: float = 0.2,
-    split_seed: int = 0, cache: str | Path | None = None, progress: bool = True,
+    split_seed: int = 0, image_fit: str = "stretch", loader: str = "auto", cache: str | Path | None = None, progress: bool = True,
 ) -> Dataset:  # fmt: skip
     """Load a set of images by the name of its source.
 
@@ -26,14 +31,17 @@ def load(
       (N,) or (N, 1), and optionally val_*, test_* and class_names; or one of `h2t pack`, a long tail that stands for its whole set.
     - ``folder``: ``root`` holds train/<class>/*, and optionally val/ and test/ alike, or the class folders themselves.
     - ``lists``: ``root`` is the image root with one list file each that matches *train*.txt, and optionally *val*.txt and
-      *test*.txt; lists that lie elsewhere are named LISTS:IMAGES. Where the field tests on a validation list, as on
-      iNaturalist 2018, name that list *test*.txt.
+      *test*.txt; lists that lie elsewhere are named LISTS:IMAGES.
+    - ``imagenet_lt``, ``places_lt``, ``inaturalist2018``: the large sets by their published list files; ``root`` as for lists.
+      iNaturalist 2018 is tested on its validation list, as the field does.
 
     A set without a test part is split by ``split_seed``, stratified; ``test_fraction`` of every class, and at least one
     image where it has two, is held out; a single image stays in training. A validation part is never used as test part.
 
-    Arguments: ``image_size`` pixels a side to resize to, 0 as they are; ``channels`` 1 or 3, 0 as they are; ``cache``
-    folder for decoded files. Raises: ``h2t.Error`` for every kind of bad input, naming the file, line or class at fault.
+    Arguments: ``image_size`` pixels a side to resize to, 0 as they are; ``channels`` 1 or 3, 0 as they are; ``image_fit``
+    stretch resizes both sides, crop cuts the middle out (files only); ``loader`` streamed leaves image files to be decoded
+    whenever they are used, resident decodes them once into a cache, auto streams where that would take more than 4 GiB;
+    ``cache`` folder for decoded files. Raises: ``h2t.Error`` for every kind of bad input, naming the file, line or class at fault.
     """
     if name not in SOURCES:
         raise Error(f"source is {name!r}; choose one of {', '.join(SOURCES)}")
@@ -41,7 +49,8 @@ def load(
     if name != "digits" and not root:
         raise Error(f"source {name!r} needs root: {_ROOTS[name]}")
     _check(image_size, channels, test_fraction, split_seed)
-    how = {"image_size": image_size, "channels": channels, "cache": Path(cache) if cache else None, "progress": progress}
+    _check_files(name, image_size, image_fit, loader)
+    how = {"image_size": image_size, "channels": channels, "fit": image_fit, "loader": loader, "cache": Path(cache) if cache else None, "progress": progress}
     parts = SOURCES[name](root, **how)
     train = parts["train"]
     if "test" not in parts:
@@ -66,6 +75,19 @@ def _check(image_size, channels, test_fraction, split_seed) -> None:
         raise Error(f"test_fraction is {test_fraction!r}; it must lie between 0 and 1")
     if not isinstance(split_seed, int | np.integer) or not 0 <= split_seed < 2**32:
         raise Error(f"split_seed is {split_seed!r}; it must be a whole number from 0 to 4294967295")
+
+
+def _check_files(name: str, image_size: int, image_fit: str, loader: str) -> None:
+    for what, value, choices in (("image_fit", image_fit, FITS), ("loader", loader, LOADERS)):
+        if value not in choices:
+            raise Error(f"{what} is {value!r}; choose one of {', '.join(choices)}")
+    if name not in FILES and (loader == "streamed" or image_fit != "stretch"):
+        what = "loader streamed" if loader == "streamed" else "image_fit crop"
+        raise Error(f"{what} is for image files, which source {name!r} has not; use it with {', '.join(FILES)}")
+    if image_fit == "crop" and not image_size:
+        raise Error("image_fit crop needs image_size, the side of the square that is cut out; set it to 224, say")
+    if loader == "streamed":
+        need_size(image_size)
 
 
 def _digits(root, *, image_size, channels, **_) -> dict[str, Split]:
@@ -125,13 +147,8 @@ def _folder(root, **how) -> dict[str, Split]:
 
 
 def _lists(root, **how) -> dict[str, Split]:
-    lists, _, images = root.partition(":") if not Path(root).is_dir() else (root, "", "")
-    folder, image_root = Path(lists), Path(images or lists)
-    for name, path in (("list folder", folder), ("image root", image_root)):
-        if not path.is_dir():
-            raise Error(f"{name} {path} does not exist; root is the folder of both, or LISTS:IMAGES")
-    parts, highest = {}, -1
-    kinds = ("train", "val", "test")
+    folder, image_root = large.split_root(root)
+    lists, kinds = {}, ("train", "val", "test")
     for path in sorted(folder.glob("*.txt")):
         if len(several := [k for k in kinds if k in path.stem.lower()]) > 1:
             raise Error(f"list file {path} is named after {' and '.join(several)}; rename it to say which part it is")
@@ -140,21 +157,25 @@ def _lists(root, **how) -> dict[str, Split]:
         if len(found) > 1:
             raise Error(f"{folder} has several {part} lists ({', '.join(p.name for p in found)}); keep one")
         if found:
-            paths, labels = files.read_list(found[0])
-            parts[part], highest = (image_root, paths, labels), max(highest, int(labels.max()))
-    if "train" not in parts:
+            lists[part] = files.read_list(found[0])
+    if "train" not in lists:
         raise Error(f"{folder} has no list file *train*.txt")
-    listed = np.unique(parts["train"][2])
-    if (gaps := np.flatnonzero(listed != np.arange(len(listed)))).size:
-        c = int(gaps[0])
-        raise Error(f"the training list in {folder} has label {listed[c]} but no image of class {c}; labels must be 0 to C - 1, each with an image")
-    if highest >= len(listed):
-        raise Error(f"label {highest} is outside the range of the training list in {folder}: its labels are 0 to {len(listed) - 1}")
-    return _decoded(parts, tuple(map(str, range(len(listed)))), how)
+    classes = tuple(map(str, range(large.check_labels(folder, lists))))
+    return _decoded({part: (image_root, *found) for part, found in lists.items()}, classes, how)
+
+
+def _large(name: str) -> Callable[..., dict[str, Split]]:
+    def source(root, **how):
+        return _decoded(*large.read_set(name, root), how)
+
+    return source
 
 
 def _decoded(parts, classes, how) -> dict[str, Split]:
-    return {part: decode(*found, classes, where=part, **how) for part, found in parts.items()}
+    loader, size = how.pop("loader"), how["image_size"]
+    taken = sum(len(paths) for _, paths, _ in parts.values()) * size**2 * (how["channels"] or 3)
+    streamed = loader == "streamed" or (loader == "auto" and taken > STREAM_ABOVE)
+    return {part: decode(*found, classes, where=part, streamed=streamed, **how) for part, found in parts.items()}
 
 
 def _array_split(images: np.ndarray, labels: np.ndarray, classes: tuple[str, ...], image_size: int, channels: int) -> Split:
@@ -179,11 +200,13 @@ SOURCES: dict[str, Callable[..., dict[str, Split]]] = {
     "npz": _npz,
     "folder": _folder,
     "lists": _lists,
+    **{name: _large(name) for name in large.SETS},
 }
+FILES = ("folder", "lists", *large.SETS)
 _ROOTS = {
     "cifar10": "the folder the set is in, or is to be downloaded to",
     "cifar100": "the folder the set is in, or is to be downloaded to",
     "npz": "a file in the MedMNIST layout",
     "folder": "a folder with train/<class>/ or <class>/",
-    "lists": "a folder with list files and images, or LISTS:IMAGES",
+    **{name: "a folder with list files and images, or LISTS:IMAGES" for name in ("lists", *large.SETS)},
 }

@@ -8,13 +8,20 @@ import torch
 from torch import nn
 
 from h2t.errors import Error
+from h2t.models.backbone import freeze
 from h2t.models.cifar_resnet import CifarResNet
 from h2t.models.experts import ResltResNet, RideResNet
 from h2t.models.heads import HEADS, SharedHead
+from h2t.models.imagenet_resnet import STAGES, ImageNetResNet
+from h2t.models.pretrained import load_pretrained
+
+__all__ = ["BACKBONES", "Classifier", "build", "freeze", "initialise", "load_pretrained", "num_experts", "num_parameters", "shares_head"]
 
 # A name says everything: the depth, and for experts the method, their number and width.
 BACKBONES = {
-    **{f"resnet{depth}": functools.partial(CifarResNet, depth) for depth in (20, 32, 44, 56, 110)},
+    **{f"resnet{depth}": functools.partial(CifarResNet, depth) for depth in (20, 32, 44, 56, 110)},  # for small images
+    **{f"resnet{depth}": functools.partial(ImageNetResNet, depth) for depth in STAGES},  # for large ones
+    "resnext50": functools.partial(ImageNetResNet, 50, 32, 4),
     **{f"ride{k}_resnet{depth}{'' if width == 'full' else '_narrow'}": functools.partial(RideResNet, depth, k, width)
        for depth in (20, 32) for k in (2, 3, 4) for width in ("full", "narrow")},
     **{f"reslt_resnet{depth}": functools.partial(ResltResNet, depth) for depth in (20, 32)},
@@ -43,7 +50,8 @@ class Classifier(nn.Module):
 
 
 def build(model: str, num_classes: int, *, head: str = "linear", in_channels: int = 3, generator=None) -> Classifier:
-    """Build a model by name, initialised as the reference does: kaiming-normal weights on convolutions and linear heads.
+    """Build a model by name, initialised as the field does: those for small images kaiming-normal on convolutions and linear
+    heads, as the reference; those for large ones as torchvision, kaiming-normal by fan out on convolutions, uniform on linear heads.
 
     Arguments: ``model`` one of ``BACKBONES``; ``num_classes``; ``head`` one of ``HEADS``; ``in_channels`` 1 or 3;
     ``generator`` for the initialisation (CPU; a fixed one if None).
@@ -57,7 +65,7 @@ def build(model: str, num_classes: int, *, head: str = "linear", in_channels: in
     with torch.random.fork_rng(devices=[]):  # torch initialises on construction, from the global generator
         backbone = BACKBONES[model](in_channels=in_channels)
         network = Classifier(backbone, _head(model, head, backbone, num_classes))
-    initialise(network, generator)
+    initialise(network, generator, torchvision=isinstance(backbone, ImageNetResNet))
     return network
 
 
@@ -81,13 +89,17 @@ def shares_head(model: str) -> bool:
     return model.startswith("reslt")
 
 
-def initialise(network: nn.Module, generator: torch.Generator) -> None:
-    """Initialise as the reference: kaiming-normal (fan in) on conv and linear weights, the linear bias uniform."""
+def initialise(network: nn.Module, generator: torch.Generator, torchvision: bool = False) -> None:
+    """Initialise as the reference, kaiming-normal (fan in) on conv and linear weights, the linear bias uniform; or as torchvision,
+    kaiming-normal (fan out, for ReLU) on conv weights, linear weights and bias uniform in +-1 / sqrt(features)."""
     for module in network.modules():
         if isinstance(module, nn.Conv2d | nn.Linear):
-            nn.init.kaiming_normal_(module.weight, generator=generator)
+            bound = module.weight[0].numel() ** -0.5
+            if torchvision and isinstance(module, nn.Linear):
+                nn.init.uniform_(module.weight, -bound, bound, generator=generator)
+            else:
+                nn.init.kaiming_normal_(module.weight, mode="fan_out" if torchvision else "fan_in", generator=generator, nonlinearity="relu" if torchvision else "leaky_relu")
             if module.bias is not None:
-                bound = module.weight[0].numel() ** -0.5
                 nn.init.uniform_(module.bias, -bound, bound, generator=generator)
         elif hasattr(module, "reset"):
             module.reset(generator)

@@ -6,6 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from h2t.models.backbone import Backbone
+
 
 class BasicBlock(nn.Module):
     """Two 3x3 convolutions and a shortcut that subsamples and pads with zero channels (option A)."""
@@ -26,7 +28,7 @@ class BasicBlock(nn.Module):
         return F.relu(out.add_(x), inplace=True)
 
 
-class CifarResNet(nn.Module):
+class CifarResNet(Backbone):
     """ResNet-20/32/44/56/110 for small images: three stages of 16, 32 and 64 channels, D = 64 features.
 
     Source: He et al. 2016; widths and names as in the H2T reference (ResNet-32 with 100 classes: 0.47 M parameters).

@@ -58,7 +58,7 @@ def train_averaged(
     results = [train_one(name, dataclasses.replace(member, bn_reestimate="none")) for name, member in zip(names, members(config), strict=True)]
     with ranks.alone(run.lock()):
         data = dataset(run, progress=progress)
-        train, test = loaders(run, data, device, config.crop_padding, config.pad_value, ranks)
+        train, test = loaders(run, data, device, config, ranks)
         model = ranks.prepare(load_model(run, names[0], str(device), ranks), config.sync_bn, device)
         several = ranks.first(lambda: [run.step(name).weights() for name in names])
         model.load_state_dict({name: _mean([weights[name] for weights in several]) for name in several[0]})

@@ -99,6 +99,8 @@ def bank_key(run: Run, config: Stage2) -> str:
         "bn": [config.bn_statistics, BN_BATCHES, config.fused_branch, config.fusing_branch], "format": 3,
         **({"test": config.bn_reestimate} if config.bn_reestimate != "none" else {}),
     }  # fmt: skip
+    if config.crop != "padded" or config.color_jitter or params.get("image_fit", "stretch") != "stretch":
+        parts["files"] = [config.crop, config.color_jitter, params.get("image_fit")]
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
 
 
@@ -165,7 +167,7 @@ def open_bank(run: Run | str, config: Stage2, views: int | None = None) -> Bank:
 
 def _fill(run: Run, config: Stage2, folder, wanted: list[str], device, progress: bool) -> None:
     data = dataset(run, progress=progress)
-    train, test = loaders(run, data, device, config.crop_padding, config.pad_value)
+    train, test = loaders(run, data, device, config)
     model = load_model(run, "stage1", str(device))
     labels = torch.from_numpy(data.train.labels)
     todo = [name for name in wanted if not (folder / f"{name}.npy").exists()]

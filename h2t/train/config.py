@@ -16,10 +16,11 @@ from h2t.errors import Error
 from h2t.losses import EXPERT_LOSSES, LOSSES
 from h2t.train.fields import Config, limited
 
-SOURCES = ("digits", "cifar10", "cifar100", "npz", "folder", "lists")
+SOURCES = ("digits", "cifar10", "cifar100", "npz", "folder", "lists", "imagenet_lt", "places_lt", "inaturalist2018")
 RESNETS = ("resnet20", "resnet32", "resnet44", "resnet56", "resnet110")
+IMAGENET_RESNETS = ("resnet10", "resnet18", "resnet34", "resnet50", "resnet101", "resnet152", "resnext50")
 RIDES = tuple(f"ride{k}_resnet{depth}{width}" for depth in (20, 32) for k in (2, 3, 4) for width in ("", "_narrow"))
-MODELS = (*RESNETS, *RIDES, "reslt_resnet20", "reslt_resnet32")
+MODELS = (*RESNETS, *IMAGENET_RESNETS, *RIDES, "reslt_resnet20", "reslt_resnet32")
 METHODS = ("crt", "lws", "tau", "mislas", "gcl")
 LEARNED_SCALE = ("lws", "mislas")  # methods of stage 2 with a learned factor per class
 COSINE_LOSSES = ("ldam", "gcl", "ride")
@@ -33,8 +34,12 @@ class Data(Config):
     convert, 0 keeps them; ``profile``, ``imbalance_factor`` (n_max / n_min) and ``n_max`` (0: the largest that the set
     allows) shape the tail; ``split_seed`` draws the subset, and the test part where a set has none, of which
     ``test_fraction`` is the share; ``val_fraction`` of every class's training images, drawn from the long-tailed set by ``val_seed``,
-    are held out to choose by (``h2t.data.longtail.hold_out``); ``normalise`` auto (cifar for the CIFARs, else train), cifar, imagenet, train or
+    are held out to choose by (``h2t.data.longtail.hold_out``); ``normalise`` auto (cifar for the CIFARs, else train), cifar, imagenet, inaturalist, train or
     none; ``groups`` field (> 100, 20..100, < 20 images) or reference (classes 0-35, 36-70, 71-99).
+
+    Of image files ``loader`` resident decodes all once, into a cache and onto the device, streamed decodes each whenever it is
+    used, by worker processes, and auto streams sets that would take more than 4 GiB decoded. ``image_fit`` stretch brings both sides
+    to ``image_size``, crop the shorter side to 8/7 of it, of which the middle is cut out (256 and 224).
     """
 
     source: str = limited("cifar100", choices=SOURCES)
@@ -48,8 +53,10 @@ class Data(Config):
     test_fraction: float = limited(0.2, low=0.01, high=0.9)
     val_fraction: float = limited(0.0, low=0, high=0.9)
     val_seed: int = limited(0, low=0, high=2**32 - 1)
-    normalise: str = limited("auto", choices=("auto", "cifar", "imagenet", "train", "none"))
+    normalise: str = limited("auto", choices=("auto", "cifar", "imagenet", "inaturalist", "train", "none"))
     groups: str = limited("field", choices=("field", "reference"))
+    loader: str = limited("auto", choices=("auto", "resident", "streamed"))
+    image_fit: str = limited("stretch", choices=("stretch", "crop"))
 
 
 @dataclass(frozen=True)
@@ -58,6 +65,10 @@ class _Training(Config):
 
     ``batch_size`` is that of all processes together, where several train (torchrun); ``sync_bn`` lets batch normalisation see
     the whole batch, so that the result is that of one process, where without it each process normalises by its share.
+
+    Training images are cut by ``crop``: padded shifts them within a border of ``crop_padding`` pixels; resized takes 8 to 100 % of the
+    image file and brings it to the image size (loader streamed; it has no border). ``color_jitter`` is the strength of random changes
+    of brightness, contrast and saturation.
     """
 
     batch_size: int = limited(128, low=2)
@@ -65,6 +76,8 @@ class _Training(Config):
     crop_padding: int = limited(4, low=0)
     pad_value: str = limited("zero", choices=("zero", "mean"))
     flip: bool = True
+    crop: str = limited("padded", choices=("padded", "resized"))
+    color_jitter: float = limited(0.0, low=0)
     precision: str = limited("auto", choices=("auto", "fp32", "bf16"))
     eval_every: int = limited(5, low=1)
     sync_bn: bool = True
@@ -77,7 +90,9 @@ class Stage1(_Training):
 
     SGD on instance-wise batches; linear warm-up over ``warmup_epochs``, then ``stage1_lr`` times ``lr_factors`` after
     the shares ``decay_at`` of ``stage1_epochs`` (0.8 and 0.9 of 200: after epochs 160 and 180), or with ``stage1_schedule``
-    cosine a half-wave down to 0. A ``checkpoint`` in the layout of the H2T reference stands in for training. ``mixup_alpha`` 0 is
+    cosine a half-wave down to 0. A ``checkpoint`` in the layout of the H2T reference stands in for training. ``pretrained`` names weights
+    to begin with, of torchvision (IMAGENET1K_V1) or a file; ``trainable`` all, last_block (the backbone before its last residual block
+    stays as it is, its BN in eval mode, in both stages) or new_last_block (and that block begins anew). ``mixup_alpha`` 0 is
     plain training. ``loss`` is a name in ``h2t.losses.LOSSES``; after the share ``drw_from`` of the epochs its classes get
     class-balanced weights (deferred re-weighting; 1: never). ``cmo_probability`` is the share of batches into which CMO pastes
     patches of other images, drawn by ``cmo_branch`` (reversed: class probability ~ 1/n_c), except in the first 4 and the last
@@ -88,6 +103,8 @@ class Stage1(_Training):
 
     checkpoint: str = ""
     model: str = limited("resnet32", choices=MODELS)
+    pretrained: str = ""
+    trainable: str = limited("all", choices=("all", "last_block", "new_last_block"))
     head: str = limited("linear", choices=("linear", "cosine"))
     loss: str = limited("ce", choices=tuple(LOSSES))
     ride_diversity: float = limited(-0.2, high=0, low=-10)
@@ -122,6 +139,10 @@ class Stage1(_Training):
             raise Error("CMO and mixup both mix every image; set mixup_alpha to 0, or cmo_probability to 0")
         if len(self.reslt_from) != 2 or list(self.reslt_from) != sorted(self.reslt_from):
             raise Error(f"reslt_from is {list(self.reslt_from)}; it must be two shares of the classes, ascending, for the second and the third branch")
+        if self.trainable != "all" and not self.pretrained:
+            raise Error(f"trainable {self.trainable} leaves most of the backbone as it begins; name weights to begin with as pretrained, or set trainable to all")
+        if self.trainable != "all" and self.model not in (*RESNETS, *IMAGENET_RESNETS):
+            raise Error(f"trainable {self.trainable} is for backbones with one last block, which {self.model} has not; set trainable to all")
         if self.nesterov and not self.momentum:
             raise Error("nesterov needs a momentum above 0")
 
@@ -233,6 +254,8 @@ def _check_together(parameters: dict[str, Any]) -> None:
     if "head" in parameters:
         check_method(parameters.get("stage2_method", "crt"), parameters["head"])
         check_heads(parameters.get("heads", 1), parameters["head"])
+    if parameters.get("crop") == "resized" and parameters.get("loader") == "resident":
+        raise Error("crop resized cuts from the image files, which loader resident decodes beforehand; set loader to streamed, or crop to padded")
     if parameters.get("control") and parameters.get("bn_statistics") == "none":
         raise Error("control compares BN statistics of the balanced stream and of both, but bn_statistics is none; set control to false, or bn_statistics to both")
 

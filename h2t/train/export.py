@@ -38,7 +38,7 @@ def export(run: Run | str, step: str = "", out: str | Path = "", *, onnx: bool =
     if onnx:
         _import_onnx()
     data, (mean, std) = dataset(run, progress=False), statistics(run)
-    test = loaders(run, data, torch.device("cpu"), 0, "zero")[1]
+    test = loaders(run, data, torch.device("cpu"))[1]
     with torch.inference_mode(), stepping.threads_for(test, IMAGES):
         images = next(iter(test.batches(IMAGES)))[0].clone()
         logits = model(images)
@@ -58,7 +58,7 @@ def export(run: Run | str, step: str = "", out: str | Path = "", *, onnx: bool =
     height, width = data.train.images.shape[1:3]
     write_json(folder / "model.json", {
         "model": result["model"], "head": result["head"], "num_classes": result["num_classes"], "classes": list(data.train.classes),
-        "in_channels": result["in_channels"], "height": height, "width": width, "mean": mean, "std": std, "parameters": models.num_parameters(model),
+        "in_channels": result["in_channels"], "height": height, "width": width, "image_fit": run.params.get("image_fit", "stretch"), "mean": mean, "std": std, "parameters": models.num_parameters(model),
         "scale": getattr(model.head, "scale", None), "run": run.path.name, "step": name, "weights_sha256": result["weights_sha256"], "test_accuracy": result["last"],
     })  # fmt: skip
     if onnx:

@@ -19,8 +19,12 @@ Moments = list[tuple[torch.Tensor, torch.Tensor]]  # mean and variance (channels
 
 
 def norms(backbone: nn.Module) -> list[nn.Module]:
-    """Its batch normalisations, in order."""
-    return [m for m in backbone.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
+    """Its batch normalisations that training changes, in order; those of a frozen part keep their statistics."""
+    before = backbone.training
+    backbone.train()
+    found = [m for m in backbone.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm) and m.training]
+    backbone.train(before)
+    return found
 
 
 @torch.no_grad()

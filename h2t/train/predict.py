@@ -9,9 +9,9 @@ import numpy as np
 
 from h2t import metrics
 from h2t.bar import bar as progress_bar
-from h2t.data.decode import read_image
 from h2t.data.files import SUFFIXES
 from h2t.data.loader import Resident
+from h2t.data.read import read_image
 from h2t.data.split import Split
 from h2t.errors import Error
 from h2t.runs import Run, resolve
@@ -41,10 +41,11 @@ def predict(run: Run | str, images: str | Path, step: str = "", *, device: str =
     train = dataset(run, progress=progress).train
     shape, (mean, std) = train.images.shape[1:], statistics(run)
     size = shape[0] if shape[0] == shape[1] else 0  # read_image resizes to squares
+    fit = run.params.get("image_fit", "stretch")
 
     def read(path: Path):
         try:
-            image = read_image(path, size, shape[2])
+            image = read_image(path, size, shape[2], fit)
             if image.shape != shape:
                 raise Error(f"image {path} is {image.shape[1]}x{image.shape[0]} pixels, the run's are {shape[1]}x{shape[0]}")
             return image

@@ -10,17 +10,21 @@ import numpy as np
 from h2t import metrics
 from h2t.data import longtail
 from h2t.data import pack as packing
-from h2t.data.loader import Resident
+from h2t.data.lazy import Files
+from h2t.data.loader import Loader, Resident
 from h2t.data.sources import load
 from h2t.data.split import Dataset, Split
+from h2t.data.streamed import Streamed
 from h2t.errors import Error
 from h2t.runs import Run, environment, resolve, write_json, write_yaml
-from h2t.train.config import Data
+from h2t.train.config import Data, _Training
 
 STATISTICS = {
     "cifar": ((0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010)),
     "imagenet": ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
+    "inaturalist": ((0.466, 0.471, 0.380), (0.195, 0.194, 0.192)),  # Kang et al. 2020 and who follows them
 }
+SAMPLE = 4096  # images of a streamed set, evenly spread, whose colours its statistics are taken from
 
 
 def prepare(run: Run | str, config: Data, *, indices: np.ndarray | None = None, progress: bool = True) -> Dataset:
@@ -121,22 +125,36 @@ def statistics(run: Run) -> tuple[list[float], list[float]]:
     return params["mean"], params["std"]
 
 
-def loaders(run: Run, data: Dataset, device, padding: int, pad_value: str, shard: tuple[int, int] = (0, 1)) -> tuple[Resident, Resident]:
-    """The resident loaders of the training and the test part; ``shard`` (rank, world) of a process among several."""
+def loaders(run: Run, data: Dataset, device, config: _Training | None = None, shard: tuple[int, int] = (0, 1)) -> tuple[Loader, Loader]:
+    """The loaders of the training and the test part.
+
+    Arguments: ``config`` of the stage that augments the training part, None for images as they are; ``shard`` (rank, world) of a
+    process among several.
+    """
+    return loader_of(run, data.train, device, config, shard), loader_of(run, data.test, device, None, shard)
+
+
+def loader_of(run: Run, split: Split, device, config: _Training | None = None, shard: tuple[int, int] = (0, 1)) -> Loader:
+    """The loader of one part: Streamed where its images are files, else Resident. Raises ``h2t.Error`` for a crop it cannot do."""
     mean, std = statistics(run)
-    return Resident(data.train, mean, std, device, padding, pad_value, shard), Resident(data.test, mean, std, device, shard=shard)
+    how = {"padding": config.crop_padding, "pad_value": config.pad_value, "color_jitter": config.color_jitter, "rotation": getattr(config, "rotation", 0.0)} if config else {}
+    if isinstance(split.images, Files):
+        return Streamed(split, mean, std, device, shard=shard, crop=config.crop if config else "padded", **how)
+    if config and config.crop == "resized":
+        raise Error(f"crop resized cuts from the image files, but run {run.path} holds them decoded; prepare one with loader streamed, or set crop to padded")
+    return Resident(split, mean, std, device, shard=shard, **how)
 
 
-def val_loader(run: Run, data: Dataset, device, shard: tuple[int, int] = (0, 1)) -> Resident | None:
-    """The resident loader of the validation part, if there is one; ``shard`` as in ``loaders``."""
-    return None if data.val is None else Resident(data.val, *statistics(run), device, shard=shard)
+def val_loader(run: Run, data: Dataset, device, shard: tuple[int, int] = (0, 1)) -> Loader | None:
+    """The loader of the validation part, if there is one; ``shard`` as in ``loaders``."""
+    return None if data.val is None else loader_of(run, data.val, device, None, shard)
 
 
 def _load(config: Data, progress: bool) -> Dataset:
     root = str(resolve(config.root)) if config.root and ":" not in config.root else config.root
     return load(
         config.source, root, image_size=config.image_size, channels=config.channels,
-        test_fraction=config.test_fraction, split_seed=config.split_seed, progress=progress,
+        test_fraction=config.test_fraction, split_seed=config.split_seed, image_fit=config.image_fit, loader=config.loader, progress=progress,
     )  # fmt: skip
 
 
@@ -153,8 +171,11 @@ def _statistics(config: Data, train: Split) -> tuple[list[float], list[float]]:
     if kind == "none":
         return [0.0] * channels, [1.0] * channels
     total, squares, pixels = np.zeros(channels), np.zeros(channels), 0
-    for start in range(0, len(train), 4096):  # in parts: a large set is a memory map
-        part = train.images[start : start + 4096].reshape(-1, channels).astype(np.float32) / 255
+    images = train.images
+    if isinstance(images, Files) and len(images) > SAMPLE:
+        images = images.take(np.linspace(0, len(images) - 1, SAMPLE).astype(np.int64))
+    for start in range(0, len(images), 1024):  # in parts: a large set is not in memory
+        part = images[start : start + 1024].reshape(-1, channels).astype(np.float32) / 255
         total, squares, pixels = total + part.sum(0, dtype=np.float64), squares + (part**2).sum(0, dtype=np.float64), pixels + len(part)
     mean = total / pixels
     std = np.sqrt(np.maximum(squares / pixels - mean**2, 1e-6))
@@ -162,10 +183,12 @@ def _statistics(config: Data, train: Split) -> tuple[list[float], list[float]]:
 
 
 def _pixels(split: Split) -> str:
-    """A fingerprint of the images: their bytes where they are in memory, else their number, shape and paths."""
+    """A fingerprint of the images: their bytes where they are in memory, else their shape, paths and the sizes of the files, which
+    stay as they are where a set is copied, and hardly where an image is changed."""
     digest = hashlib.sha256(str(split.images.shape).encode())
     if split.paths is None:
         digest.update(np.ascontiguousarray(split.images))
     else:
         digest.update("\n".join(split.paths).encode("utf-8", "surrogateescape"))
+        digest.update(np.asarray(split.sizes, "<i8").tobytes())
     return digest.hexdigest()

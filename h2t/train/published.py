@@ -12,19 +12,21 @@ import torch
 
 from h2t import metrics, models
 from h2t.errors import Error
+from h2t.models.imagenet_resnet import STAGES
 from h2t.runs import Run, Step, resolve
 from h2t.train import step as stepping
 from h2t.train.prepare import dataset, loaders, val_loader
 from h2t.train.report import MEASURES, VAL_SEEN
 from h2t.train.stage1 import load_model
 
-KEYS = {"epoch", "state_dict_model", "state_dict_classifier", "best_acc1", "its_ece"}
+# state_dict_block: on Places-LT the last block of the ResNet-152, the only one that is trained, is kept apart
+KEYS = {"epoch", "state_dict_model", "state_dict_classifier", "state_dict_block", "best_acc1", "its_ece"}
 
 
 def read_checkpoint(file: str | Path) -> dict[str, Any]:
     """Read a ``*.pth.tar`` of the reference, weights-only: tensors and the NumPy scalar it is known to hold, no more.
 
-    Returns: ``weights`` (our names: ``backbone.*``, ``head.*``), ``model``, ``num_classes``, ``in_channels``,
+    Returns: ``weights`` (our names: ``backbone.*``, ``head.*``), ``model``, ``num_classes``, ``in_channels``, ``trainable``,
     ``epoch``, ``best_acc1``. Raises: ``h2t.Error`` for a file that is missing, truncated, of another layout or model, or
     that holds any other object.
     """
@@ -47,9 +49,12 @@ def read_checkpoint(file: str | Path) -> dict[str, Any]:
         if not isinstance(value, int | float | np.number) and not (isinstance(value, torch.Tensor) and value.numel() == 1):
             raise Error(f"{path} was refused: {key} is {type(value).__name__}, not a number")
     weights = _renamed(path, content["state_dict_model"], "backbone")
+    if "state_dict_block" in content:
+        weights |= _block(weights, _renamed(path, content["state_dict_block"], "block"))
     weights |= {k.replace("head.fc.", "head."): v for k, v in _renamed(path, content["state_dict_classifier"], "head").items()}
     return {
         "weights": weights, **_recognise(path, weights),
+        "trainable": "last_block" if "state_dict_block" in content else "all",
         "epoch": int(content.get("epoch", 0)), "best_acc1": float(content.get("best_acc1", 0)),
     }  # fmt: skip
 
@@ -65,6 +70,16 @@ def _renamed(path: Path, state, part: str) -> dict[str, torch.Tensor]:
     if not isinstance(state, dict) or not all(isinstance(v, torch.Tensor) for v in state.values()):
         raise Error(f"{path} was refused: its {part} is not a dictionary of tensors")
     return {f"{part}.{k.removeprefix('module.')}": v for k, v in state.items()}
+
+
+def _block(weights: dict[str, torch.Tensor], block: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """The block that is kept apart as the next one of layer 4."""
+    there = _blocks(weights, 4)
+    return {f"backbone.layer4.{there}.{re.sub('^block[.](layer5[.])?', '', k)}": v for k, v in block.items()}
+
+
+def _blocks(weights: dict[str, torch.Tensor], stage: int) -> int:
+    return len({k.split(".")[2] for k in weights if k.startswith(f"backbone.layer{stage}.")})
 
 
 def _recognise(path: Path, weights: dict[str, torch.Tensor]) -> dict[str, Any]:
@@ -88,7 +103,13 @@ def _recognise(path: Path, weights: dict[str, torch.Tensor]) -> dict[str, Any]:
 
 def _name(weights: dict[str, torch.Tensor]) -> str:
     """The name of the model that tensors of these names would be."""
-    name = f"resnet{6 * len({k.split('.')[2] for k in weights if k.startswith('backbone.layer1.')}) + 2}"
+    if "backbone.layer4.0.conv1.weight" in weights:
+        stages = tuple(_blocks(weights, k) for k in (1, 2, 3, 4))
+        block = "Bottleneck" if "backbone.layer1.0.conv3.weight" in weights else "BasicBlock"
+        if weights["backbone.layer1.0.conv2.weight"].shape[1] == 4:
+            return "resnext50"
+        return next((f"resnet{depth}" for depth, known in STAGES.items() if known == (block, stages)), f"{block} x {stages}")
+    name = f"resnet{6 * _blocks(weights, 1) + 2}"
     last = weights.get("backbone.layer3.0.0.conv1.weight")
     if last is not None:  # a stage for each expert
         k = len({k.split(".")[2] for k in weights if k.startswith("backbone.layer3.")})
@@ -111,7 +132,7 @@ def import_checkpoint(file: str | Path, run: Run | str, *, again: bool = False, 
         if not again and step.done and not step.result.get("imported"):
             raise Error(f"run {run.path} has a stage 1 of its own; choose another run or give `--again`")
         step.clear()
-        step.begin({"model": content["model"], "head": "linear"})
+        step.begin({"model": content["model"], "head": "linear", "trainable": content["trainable"]})
         kind = {k: content[k] for k in ("model", "num_classes", "in_channels")}
         result = {
             "imported": {
@@ -147,7 +168,7 @@ def evaluate(run: Run | str, *, device: str = "auto", precision: str = "auto") -
     for step in steps:
         _check_fit(step.result, data, f"{step.name} of run {run.path}")
     with run.lock():
-        test, val = loaders(run, data, device, 0, "zero")[1], val_loader(run, data, device)
+        test, val = loaders(run, data, device)[1], val_loader(run, data, device)
         return {step.name: _evaluate(step, data, test, val, str(device), precision) for step in steps}
 
 

@@ -57,15 +57,17 @@ def train_stage1(
         if (done := ranks.first(step.begin, config.to_dict(), again, Stage1().to_dict())) is not None:
             return done
         data = dataset(run, progress=progress)
-        train, test = loaders(run, data, device, config.crop_padding, config.pad_value, ranks)
-        train.rotation = config.rotation
+        train, test = loaders(run, data, device, config, ranks)
         labels, counts = torch.from_numpy(data.train.labels), torch.from_numpy(data.train.counts).to(device)
         model = models.build(
             config.model, len(data.train.classes), head=config.head, in_channels=data.train.images.shape[3],
             generator=rng.torch_generator(config.seed, "stage1/init"),
         )  # fmt: skip
+        if config.pretrained and not ranks.first((step.path / "checkpoint.pt").exists):
+            models.load_pretrained(model.backbone, config.model, config.pretrained, config.trainable)
+        models.freeze(model.backbone, config.trainable)
         model = ranks.prepare(stepping.to_device(model, device), config.sync_bn, device)
-        optimizer = stepping.sgd(model.parameters(), 0.1, config.momentum, config.stage1_weight_decay, config.nesterov)
+        optimizer = stepping.sgd([p for p in model.parameters() if p.requires_grad], 0.1, config.momentum, config.stage1_weight_decay, config.nesterov)
         report = Report(step, data, run.params["groups"], config.stage1_epochs, config.eval_every, on_epoch)
         first = report.resume(model, optimizer) + 1
         draws = torch.Generator()  # of the loss
@@ -116,10 +118,11 @@ def _epoch(update: Update, train, labels, counts, config: Stage1, epoch: int) ->
 
 def load_model(run: Run | str, step: str = "stage1", device: str = "auto", ranks: Ranks = ALONE) -> models.Classifier:
     """The trained model of a step, in eval mode; of several ``ranks`` the first reads it. Raises ``h2t.Error`` where the step has none."""
-    step = Run(run, create=False).step(step)
-    result, weights = ranks.first(lambda: (step.result, step.weights()))
+    run = Run(run, create=False)
+    result, weights, frozen = ranks.first(lambda: (run.step(step).result, run.step(step).weights(), run.step("stage1").params.get("trainable", "all")))
     model = models.build(result["model"], result["num_classes"], head=result["head"], in_channels=result["in_channels"])
     model.load_state_dict(weights)
+    models.freeze(model.backbone, frozen)
     return stepping.to_device(model, stepping.pick_device(device)).eval()
 
 
@@ -133,7 +136,7 @@ def features_of(run: Run | str, step: str, part: str = "test", device: str = "au
     """
     run = Run(run, create=False)
     model = load_model(run, step, device)
-    images = loaders(run, dataset(run, progress=False), stepping.pick_device(device), 0, "zero")[part == "test"]
+    images = loaders(run, dataset(run, progress=False), stepping.pick_device(device))[part == "test"]
     with stepping.threads_for(images, 128):
         z = torch.cat([model.features(x) for x, _ in images.batches(128)])
     return z.cpu().numpy(), images.labels.cpu().numpy()

@@ -65,7 +65,7 @@ def _train(run: Run, config: Stage2, step_name: str, device: torch.device, again
         if (done := ranks.first(step.begin, params, again, Stage2().to_dict())) is not None:
             return done
         data = dataset(run, progress=progress)
-        train, test = loaders(run, data, device, config.crop_padding, config.pad_value, ranks)
+        train, test = loaders(run, data, device, config, ranks)
         labels = torch.from_numpy(data.train.labels)
         model = ranks.prepare(load_model(run, "stage1", str(device), ranks), config.sync_bn, device)
         model.backbone.requires_grad_(False)
@@ -173,16 +173,15 @@ def features(backbone: nn.Module, images: torch.Tensor, *, batch_statistics: boo
 
 
 @torch.inference_mode()
-def one_batch(run: Run | str, config: Stage2) -> tuple[torch.Tensor, torch.Tensor, tuple[str, str]]:
+def one_batch(run: Run | str) -> tuple[torch.Tensor, torch.Tensor, tuple[str, str]]:
     """Features of one image of the rarest and one of the most frequent class, to show what fusion does to them.
 
     Returns: the fused and the fusing feature (D,), stage 1's backbone in eval mode, and the names of the two classes.
     """
     run = Run(run, create=False)
     data, model = dataset(run), load_model(run, "stage1", "cpu")
-    train, _ = loaders(run, data, torch.device("cpu"), config.crop_padding, config.pad_value)
+    train, _ = loaders(run, data, torch.device("cpu"))
     tail, head = int(data.train.counts.argmin()), int(data.train.counts.argmax())
     first = [int((train.labels == c).nonzero()[0]) for c in (tail, head)]
-    middle = torch.full((2,), config.crop_padding)
-    z = model.features(train.cut(torch.tensor(first), middle, middle, torch.zeros(2, dtype=torch.bool)))
+    z = model.features(train.plain(torch.tensor(first)))
     return z[0], z[1], (data.train.classes[tail], data.train.classes[head])

@@ -1,0 +1,145 @@
+"""The large sets of the field by their list files: ImageNet-LT, Places-LT and iNaturalist 2018.
+
+Sources: Liu et al., "Large-scale long-tailed recognition in an open world", CVPR 2019, drew ImageNet-LT and Places-LT; Van Horn
+et al., "The iNaturalist species classification and detection dataset", CVPR 2018. Labels are those of the lists. Some projects
+number classes by descending count instead, so that their checkpoints are not label-compatible with these.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from h2t.data.files import Paths, read_list
+from h2t.errors import Error
+
+
+@dataclass(frozen=True)
+class LargeSet:
+    """A set as its lists have it.
+
+    ``lists`` part to the name of its list file, without .txt; ``images`` of each part and ``classes``, as published;
+    ``places`` gives, for a listed path and the name of its class, where else the image may lie, other layouts of the same set.
+    """
+
+    title: str
+    lists: dict[str, str]
+    images: dict[str, int]
+    classes: int
+    places: Callable[[str, str], list[str]]
+
+
+def _below_the_top(path: str, _: str) -> list[str]:
+    """The same path under a root that is the listed paths' first folder itself."""
+    return [path.split("/", 1)[1]] if "/" in path else []
+
+
+def _imagenet(path: str, name: str) -> list[str]:
+    """The validation images of ImageNet lie in a folder for each class, or as distributed all in one."""
+    file = path.rsplit("/", 1)[-1]
+    return [f"val/{file}", file] if file.startswith("ILSVRC2012_val_") else _below_the_top(path, name)
+
+
+def _places365(path: str, name: str) -> list[str]:
+    """Places365 comes in two layouts, and its long-tailed lists in both.
+
+    One has ``train/flea_market-indoor/00001354.jpg`` and ``val/flea_market-indoor/Places365_val_00000435.jpg``, the other
+    ``data_256/f/flea_market/indoor/00001354.jpg`` and ``val_256/Places365_val_00000435.jpg`` (large for 256 in the high resolution,
+    and torchvision adds _standard).
+    """
+    file = path.rsplit("/", 1)[-1]
+    if file.startswith("Places365_val_"):
+        return [f"val/{name}/{file}", *(f"{top}/{file}" for top in ("val_256", "val_large", "val"))]
+    nested = f"{name[0]}/{name.replace('-', '/')}/{file}"
+    return [f"train/{name}/{file}", *(f"{top}/{nested}" for top in ("data_256", "data_large", "data_256_standard", "data_large_standard", "train"))]
+
+
+SETS = {
+    "imagenet_lt": LargeSet(
+        "ImageNet-LT", {"train": "ImageNet_LT_train", "val": "ImageNet_LT_val", "test": "ImageNet_LT_test"},
+        {"train": 115_846, "val": 20_000, "test": 50_000}, 1000, _imagenet,
+    ),
+    "places_lt": LargeSet(
+        "Places-LT", {"train": "Places_LT_train", "val": "Places_LT_val", "test": "Places_LT_test"},
+        {"train": 62_500, "val": 7_300, "test": 36_500}, 365, _places365,
+    ),
+    # the labels of its test part are not public: the field tests on the validation part
+    "inaturalist2018": LargeSet(
+        "iNaturalist 2018", {"train": "iNaturalist18_train", "test": "iNaturalist18_val"},
+        {"train": 437_513, "test": 24_426}, 8142, _below_the_top,
+    ),
+}  # fmt: skip
+
+
+def split_root(root: str) -> tuple[Path, Path]:
+    """The folder of the list files and that of the images: one folder for both, or LISTS:IMAGES. Raises ``h2t.Error``."""
+    lists, _, images = root.partition(":") if not Path(root).is_dir() else (root, "", "")
+    folders = Path(lists), Path(images or lists)
+    for name, path in zip(("list folder", "image root"), folders, strict=True):
+        if not path.is_dir():
+            raise Error(f"{name} {path} does not exist; root is the folder of both, or LISTS:IMAGES")
+    return folders
+
+
+def read_set(name: str, root: str) -> tuple[dict[str, tuple[Path, Paths, np.ndarray]], tuple[str, ...]]:
+    """Read the lists of one of ``SETS`` and find its images.
+
+    Arguments: ``root`` as in ``split_root``. Returns: part to (image root, paths (N,), labels (N,)), and class names: the
+    folders that the training images lie in. Raises: ``h2t.Error`` for a missing or malformed list, labels with gaps or
+    outside the training list's, or a part whose images lie in no known place.
+    """
+    large, (lists, images) = SETS[name], split_root(root)
+    parts = {part: read_list(_list_file(lists, stem, large.title)) for part, stem in large.lists.items()}
+    num_classes = check_labels(lists, parts)
+    first = np.unique(parts["train"][1], return_index=True)[1]
+    classes = tuple(_class_name(parts["train"][0][int(k)]) for k in first)
+    if len(set(classes)) < num_classes:  # two labels in one folder: names would not tell them apart
+        classes = tuple(map(str, range(num_classes)))
+    return {part: (images, _found(images, paths, labels, classes, large.places, part), labels) for part, (paths, labels) in parts.items()}, classes
+
+
+def _list_file(folder: Path, stem: str, title: str) -> Path:
+    """The list of that name, or the only one whose name begins so."""
+    exact = folder / f"{stem}.txt"
+    found = [exact] if exact.is_file() else sorted(p for p in folder.glob("*.txt") if p.name.lower().startswith(stem.lower()))
+    if len(found) != 1:
+        what = f"has several that begin so ({', '.join(p.name for p in found)}); keep one" if found else "does not hold it; root is the folder of lists and images, or LISTS:IMAGES"
+        raise Error(f"{title} needs the list {stem}.txt, but {folder} {what}")
+    return found[0]
+
+
+def check_labels(folder: Path, parts: dict[str, tuple[Paths, np.ndarray]]) -> int:
+    """The number of classes of lists. Raises ``h2t.Error`` where labels have gaps, or lie outside the training list's."""
+    listed, highest = np.unique(parts["train"][1]), max(int(labels.max()) for _, labels in parts.values())
+    if (gaps := np.flatnonzero(listed != np.arange(len(listed)))).size:
+        c = int(gaps[0])
+        raise Error(f"the training list in {folder} has label {listed[c]} but no image of class {c}; labels must be 0 to C - 1, each with an image")
+    if highest >= len(listed):
+        raise Error(f"label {highest} is outside the range of the training list in {folder}: its labels are 0 to {len(listed) - 1}")
+    return len(listed)
+
+
+def _class_name(path: str) -> str:
+    """A class by its folder, without the part of the set and, in the nested layout of Places, the first letter."""
+    folders = path.split("/")[1:-1]
+    if len(folders) > 1 and len(folders[0]) == 1:
+        folders = folders[1:]
+    return "-".join(folders)
+
+
+def _found(root: Path, paths: Paths, labels: np.ndarray, classes: tuple[str, ...], places: Callable, part: str) -> Paths:
+    """Paths as they are on disk: as listed, or in the first other place that holds the first image."""
+
+    def places_of(k: int) -> list[str]:
+        return [paths[k], *places(paths[k], classes[labels[k]])]
+
+    tried = places_of(0)
+    which = next((i for i, path in enumerate(tried) if os.path.exists(root / path)), None)
+    if which is None:
+        also = f"nor {', '.join(tried[1:])} there, where other copies of the set have it; " if tried[1:] else ""
+        raise Error(f"image {root / tried[0]} ({part}) does not exist, {also}check the image root")
+    return paths if which == 0 else Paths.of([places_of(k)[which] for k in range(len(paths))])

@@ -1,0 +1,40 @@
+"""What all backbones share: a part of one can be frozen, and then keeps its batch normalisation in eval mode."""
+
+from __future__ import annotations
+
+from torch import nn
+
+
+class Backbone(nn.Module):
+    """A backbone ``frozen`` of whose submodules, by name, stay in eval mode whatever mode the backbone is put in."""
+
+    frozen: tuple[str, ...] = ()
+
+    def train(self, mode: bool = True):
+        super().train(mode)
+        for name in self.frozen:
+            self.get_submodule(name).eval()
+        return self
+
+
+def last_block(backbone: nn.Module) -> str:
+    """The name of a backbone's last residual block, such as layer4.2."""
+    stage = [name for name, _ in backbone.named_children() if name.startswith("layer")][-1]
+    return f"{stage}.{len(backbone.get_submodule(stage)) - 1}"
+
+
+def freeze(backbone: Backbone, trainable: str) -> None:
+    """Freeze a backbone before its last residual block, or nothing of it.
+
+    Source: Liu et al. 2019 train only the last block of a ResNet-152 with ImageNet weights on Places-LT. The frozen part gets no
+    gradient and its batch normalisation neither uses nor follows the batches, in stage 2 neither.
+
+    Arguments: ``trainable`` all, or last_block or new_last_block, which freeze the same.
+    """
+    if trainable == "all":
+        return
+    stage, last = last_block(backbone).split(".")
+    backbone.requires_grad_(False)
+    backbone.get_submodule(f"{stage}.{last}").requires_grad_(True)
+    before = [name for name, _ in backbone.named_children() if name != stage]
+    backbone.frozen = (*before, *(f"{stage}.{k}" for k in range(int(last))))
