@@ -13,7 +13,7 @@ import torch
 from h2t import Error, Run, models, train_stage1, train_stage2
 from h2t.data import augment
 from h2t.losses import EXPERT_LOSSES, LOSSES, bound
-from h2t.train import distributed, mixing
+from h2t.train import distributed, mixing, normalisation
 from h2t.train import step as stepping
 from h2t.train.__main__ import main
 from h2t.train.job import job
@@ -66,12 +66,15 @@ def gradient(name: str, size: int, ranks: distributed.Ranks = distributed.ALONE)
 
 
 def train_others(run: Path) -> None:
-    """Recipes with whatever else draws within a batch or looks at all of it: CMO, GCL, soft fusion, noise, mixup of stage 2."""
+    """Recipes with whatever else draws within a batch or looks at all of it: CMO, GCL, soft fusion, noise, mixup of stage 2, BN statistics
+    estimated anew."""
     common = {"batch_size": BATCH, "precision": "fp32"}
     with mock.patch.multiple(mixing, CMO_FIRST=1, CMO_REST=0):
         train_stage1(run, stage1_config(stage1_epochs=1, mixup_alpha=0.0, cmo_probability=0.7, loss="gcl", head="cosine", **common), progress=False)
     train_stage2(run, stage2_config(stage2_epochs=1, fusion="soft", fusion_ratio=0.5, stage2_mixup_alpha=1.0, **common), "soft", progress=False)
     train_stage2(run, stage2_config(stage2_epochs=1, fusion="noise", stage2_method="gcl", bn_statistics="balanced", **common), "noise", progress=False)
+    with mock.patch.object(normalisation, "BN_BATCHES", 3):
+        train_stage2(run, stage2_config(stage2_epochs=1, bn_reestimate="both", **common), "anew", progress=False)
 
 
 def collectives(ranks: distributed.Ranks, folder: Path) -> dict:

@@ -28,8 +28,9 @@ class SyncBatchNorm2d(nn.BatchNorm2d):
         var = (squares + ns * (means - mean).square()).sum(0) / n
         with torch.no_grad():
             self.num_batches_tracked.add_(1)
-            self.running_mean.lerp_(mean, self.momentum)
-            self.running_var.lerp_(var * (n / (n - 1)), self.momentum)
+            share = 1 / float(self.num_batches_tracked) if self.momentum is None else self.momentum  # None: the mean of all batches
+            self.running_mean.lerp_(mean, share)
+            self.running_var.lerp_(var * (n / (n - 1)), share)
         scale = (var + self.eps).rsqrt() * self.weight
         return ((own - mean[:, None, None]) * scale[:, None, None] + self.bias[:, None, None]).to(x.dtype)
 
