@@ -9,12 +9,14 @@ from ipykernel.inprocess import InProcessKernelManager
 from nbclient.exceptions import CellExecutionComplete, CellExecutionError
 from papermill.clientwrap import PapermillNotebookClient
 from papermill.engines import Engine
+from traitlets.config import Config
 
 
 @functools.cache
 def _kernel():
     """This process's one kernel: IPython's shell is a singleton."""
-    manager = InProcessKernelManager()
+    # what the cells of many jobs say does not belong in the user's history, one file for all of them
+    manager = InProcessKernelManager(config=Config(HistoryManager={"enabled": False}))
     manager.start_kernel()
     client = manager.client()
     client.start_channels()
@@ -28,8 +30,10 @@ class _Client(PapermillNotebookClient):
         self.reset_execution_trackers()
         self.kernel, self.kc = _kernel()
         self.kernel.shell.reset()
-        # the figures fit their margins themselves: cutting them to size again would draw each a second time
-        self._run("%matplotlib inline\n%config InlineBackend.print_figure_kwargs = {'bbox_inches': None}", silent=True)
+        # the figures fit their margins themselves: cutting them to size again would draw each a second time, and drawing them at the
+        # end of a cell, before they are shown, once more
+        self._run("%matplotlib inline\n%config InlineBackend.print_figure_kwargs = {'bbox_inches': None}\n"
+                  "__import__('matplotlib.pyplot').pyplot.uninstall_repl_displayhook()", silent=True)  # fmt: skip
         self.papermill_execute_cells()
         self.nb.metadata["language_info"] = dict(self.kernel.language_info)
         self.set_widgets_metadata()

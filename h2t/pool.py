@@ -67,6 +67,7 @@ class Pool:
             self.environments = [{"CUDA_VISIBLE_DEVICES": ""} if found else {}] * self.slots
         self.gpus = len(found) if share else 0
         self._context = mp.get_context("forkserver" if sys.platform != "win32" else "spawn")
+        os.environ.setdefault("PYDEVD_DISABLE_FILE_VALIDATION", "1")  # of the debugger that ipykernel loads: a warning to every terminal
         if sys.platform != "win32":
             self._context.set_forkserver_preload([*PRELOAD, *(PRELOAD_NOTEBOOKS if notebooks else ())])
         self._running: dict = {}  # pipe -> (job, process, slot)

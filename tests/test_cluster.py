@@ -22,18 +22,29 @@ def machines():
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("RAY_USAGE_STATS_ENABLED", "0")
-        cluster = Simulated(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
+        cluster = Simulated()
         try:
+            add_node(cluster, include_dashboard=False)
             yield cluster
         finally:
             ray.shutdown()
             cluster.shutdown()
 
 
+def add_node(cluster, **how):
+    """A machine of one core; Ray gives up starting one after 30 s, which a busy machine needs."""
+    for attempt in range(4):
+        try:
+            return cluster.add_node(num_cpus=1, **how)
+        except Exception as e:
+            if attempt == 3 or "timed out" not in str(e):
+                raise
+
+
 def test_a_sweep_goes_on_when_a_machine_is_lost(machines, tmp_path):
     here = sweeping.sweep(sweeping.plan(recipe(tmp_path / "here", seed=[0, 1], fusion_ratio=0.3), books=None), Pool(notebooks=False), progress=False)
     assert len(here.done) == 2
-    second = machines.add_node(num_cpus=1)
+    second = add_node(machines)
     machines.wait_for_nodes()
     plan = sweeping.plan(recipe(tmp_path / "there", seed=[0, 1], fusion_ratio=0.3), books=None)
     pool = Cluster(machines.address)

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pandas
 import psutil
@@ -20,6 +21,7 @@ from h2t.cli import main
 from h2t.estimate import estimate
 from h2t.jobs import perform
 from h2t.pool import Pool
+from h2t.progress import Board
 from tests.helpers import ROOT
 
 RECIPE = """
@@ -270,6 +272,50 @@ def test_a_dry_run_starts_nothing_and_estimates_from_what_has_run(undisturbed, t
     assert "from the runs that are done" in estimate(plan, Pool(notebooks=False))
     own = recipe(tmp_path, source="folder", root=str(tmp_path), run=str(tmp_path / "own"))
     assert "unknown for images of one's own" in estimate(sweeping.plan(own), Pool())
+
+
+@pytest.fixture
+def at_work(tmp_path):
+    """A sweep whose first job has trained an epoch. Returns: its plan and that job."""
+    plan = sweeping.plan(recipe(tmp_path), books=None)
+    job = plan.jobs[plan.todo[0]]
+    step = Path(job.run) / "stage1"
+    step.mkdir(parents=True)
+    (step / "params.yaml").write_text("stage1_epochs: 4\n")
+    (step / "metrics.jsonl").write_text(json.dumps({"epoch": 1, "seconds": 50.0, "eval_seconds": 10.0, "top1": 43.21}) + "\n")
+    return plan, job
+
+
+def test_progress_in_a_notebook_is_one_text_that_is_replaced(at_work, monkeypatch):
+    import IPython
+
+    plan, job = at_work
+    texts = []
+    monkeypatch.setattr(IPython, "get_ipython", lambda: SimpleNamespace(kernel=object()))
+    monkeypatch.setattr("IPython.display.display", lambda *a, **k: SimpleNamespace(update=lambda data, raw: texts.append(data["text/plain"])))
+    with Board(plan, Pool(2), True) as board:
+        board.began(job.name)
+        board.show([job.name])
+        assert texts[-1].splitlines()[:2] == [texts[-1].splitlines()[0], "  stage 1 of seed 0: stage 1: epoch 1/4, test top-1 43.2 %, 3 min left"]
+        assert texts[-1].startswith("jobs:   0%|") and "0/24" in texts[-1] and "0 of 12 runs done" in texts[-1]
+        board.ended(job.name, None)
+        for name in plan.todo[1:]:
+            board.ended(name, "it broke")
+    assert "24/24" in texts[-1] and "FAILED" in texts[-1].splitlines()[0] and texts[-1].count("it broke") == 12 and "earlier in" in texts[-1]
+    log = (plan.root / "sweep.log").read_text()
+    assert log.count("it broke") == 23 and "stage 1 of seed 0: done in 0 s" in log
+
+
+def test_progress_in_a_file_is_what_happened_and_the_log_has_the_state_once_a_minute(at_work, capsys, monkeypatch):
+    plan, job = at_work
+    monkeypatch.setattr("h2t.progress.EVERY", -1)
+    with pytest.raises(KeyboardInterrupt), Board(plan, Pool(2), True) as board:
+        board.began(job.name)
+        board.show([job.name])
+        raise KeyboardInterrupt
+    said = capsys.readouterr().err
+    assert "12 runs, 0 done already, 24 jobs to do: 2 at a time" in said and "stopped: KeyboardInterrupt; run it again to go on" in said and "\r" not in said
+    assert "0 of 12 runs done, 0 failed; stage 1 of seed 0: stage 1: epoch 1/4, test top-1 43.2 %, 3 min left" in (plan.root / "sweep.log").read_text()
 
 
 def test_a_thousand_runs_are_checked_one_by_one(tmp_path):
