@@ -200,7 +200,8 @@ def ratio_table(rows):
 
 
 def overview(root: str | Path) -> str:
-    """Mean ± standard deviation over seeds of what lies under a folder, a line for each group, as plain text.
+    """Mean ± standard deviation over seeds of what lies under a folder, a line for each group, as plain text, and below it what of
+    that is averaged though it is unlike.
 
     Raises: ``h2t.Error`` where nothing there is finished.
     """
@@ -212,4 +213,5 @@ def overview(root: str | Path) -> str:
         cells = ["empty" if np.isnan(m) else f"{m:.2f}" + ("" if np.isnan(s) else f" ± {s:.2f}") for m, s in zip(part["mean"], part["std"], strict=True)]
         lines.append([group + (f" ({setting})" if setting else ""), str(int(part["n"].max())), *cells])
     widths = [max(len(line[k]) for line in lines) for k in range(len(lines[0]))]
-    return "\n".join("  ".join(c.ljust(w) if k == 0 else c.rjust(w) for k, (c, w) in enumerate(zip(line, widths, strict=True))) for line in lines)
+    shown = ["  ".join(c.ljust(w) if k == 0 else c.rjust(w) for k, (c, w) in enumerate(zip(line, widths, strict=True))) for line in lines]
+    return "\n".join([*shown, *mixed(rows)])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import BinaryIO
 
@@ -56,6 +56,21 @@ def link(source: Path, target: Path) -> None:
         temporary.unlink(missing_ok=True)  # renaming a link onto another link of the same file leaves both
     except OSError:
         write_atomic(target, source.read_bytes())
+
+
+@contextlib.contextmanager
+def alone(file: Path) -> Iterator[None]:
+    """Do what several processes at once may find undone, such as a download or a cache, one process at a time: the others wait,
+    and then find it done. Arguments: ``file`` the lock, there only while it is held. Raises: ``OSError`` where it cannot be made."""
+    import filelock
+
+    file.parent.mkdir(parents=True, exist_ok=True)
+    with filelock.FileLock(file):
+        try:
+            yield
+        finally:  # who waits for this one still gets it; who comes now makes another, and both find the work done
+            with contextlib.suppress(OSError):
+                file.unlink()
 
 
 def clean(folder: Path) -> None:

@@ -21,7 +21,7 @@ from h2t.runs import Run, Step, write_json, write_yaml
 from h2t.train import config
 
 # modules that a job needs and that take seconds to import; a warm process has them before the job begins
-PRELOAD = ("torch", "torch._dynamo", "h2t.train.stage2", "h2t.train.published", "sklearn.datasets", "pandas", "filelock", "safetensors.torch")
+PRELOAD = ("torch", "h2t.train.stage2", "h2t.train.published", "pandas", "filelock", "safetensors.torch")
 PRELOAD_NOTEBOOKS = ("matplotlib.pyplot", "h2t.plots", "h2t.inline", "h2t.notebooks", "h2t.widgets", "h2t.train.cached", "IPython.display", "ipykernel.debugger", "ipywidgets", "h2t.warm")
 
 OWN = ("job.json", "recipe.yaml", "done.json", "failed.json", "log.txt")  # files of a run that speak of its job, not of its data

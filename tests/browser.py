@@ -1,13 +1,14 @@
 """JupyterLab in headless Chromium, for tests that drive a notebook as a person does.
 
-Use: ``chromium, lab, page = browser.chromium, browser.lab, browser.page`` gives a test module the fixtures ``lab`` (a server, once a module)
-and ``page`` (a fresh window, once a test, its kernels deleted afterwards). The helpers below take the page. Where there
-is no Chromium or no playwright the tests skip with the reason.
+Use: ``chromium, lab = browser.chromium, browser.lab`` gives a test module the fixtures ``lab`` (a server) and ``chromium``, both once a
+module, since each takes seconds to start; ``window`` opens a page in it. The helpers below take the page. Where there is no
+Chromium or no playwright the tests skip with the reason.
 """
 
 from __future__ import annotations
 
 import base64
+import contextlib
 import io
 import json
 import os
@@ -57,10 +58,11 @@ class Lab:
             text = answer.read()
         return json.loads(text) if text else None
 
-    def end_sessions(self) -> None:
-        """Shut every kernel down: they outlive the page that started them."""
+    def end_sessions(self, but=()) -> None:
+        """Shut the kernels down, which outlive the page that started them, except those of these sessions."""
         for session in self.rest("sessions"):
-            self.rest(f"sessions/{session['id']}", "DELETE")
+            if session["id"] not in but:
+                self.rest(f"sessions/{session['id']}", "DELETE")
 
 
 def free_port() -> int:
@@ -129,19 +131,23 @@ def chromium(lab):
         browser.close()
 
 
-@pytest.fixture
-def page(chromium, lab):
-    """A window of 1280 x 900 in a profile of its own. ``page.problems`` lists what its console reported as errors."""
+@contextlib.contextmanager
+def window(chromium, lab: Lab):
+    """A window of 1280 x 900 in a profile of its own, its kernels deleted afterwards. ``page.problems`` lists what its console
+    reported as errors."""
+    before = [session["id"] for session in lab.rest("sessions")]
     context = chromium.new_context(viewport={"width": 1280, "height": 900})
     page = context.new_page()
     page.set_default_timeout(60_000)
     page.problems = []
     page.on("pageerror", lambda error: page.problems.append(f"uncaught: {error}"))
     page.on("console", lambda message: _note(page.problems, message))
-    yield page
-    page.goto("about:blank")  # or the notebook asks the server for a kernel again
-    context.close()
-    lab.end_sessions()
+    try:
+        yield page
+        page.goto("about:blank")  # or the notebook asks the server for a kernel again
+    finally:
+        context.close()
+        lab.end_sessions(before)
 
 
 def _note(problems: list[str], message) -> None:
@@ -164,7 +170,7 @@ def open_notebook(page, lab: Lab, name: str, parameters: dict[str, str] | None =
     (lab.folder / name).write_text(json.dumps(notebook), encoding="utf-8")
     page.goto(f"{lab.url}/lab/tree/{name}?token={lab.token}&reset")
     page.wait_for_selector(".jp-NotebookPanel .jp-Cell")
-    _until(page, lambda: any(s["kernel"]["execution_state"] == "idle" for s in lab.rest("sessions")), 60, "a kernel")
+    _until(page, lambda: any(s["kernel"]["execution_state"] == "idle" for s in lab.rest("sessions") if s["path"] == name), 60, "a kernel")
 
 
 def run_all(page, seconds: float = 180) -> None:

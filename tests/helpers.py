@@ -1,10 +1,14 @@
-"""Small runs that tests share."""
+"""Small runs that tests share, and processes that train them and are killed."""
 
+import multiprocessing as mp
+import os
+import signal
 from pathlib import Path
 
 import numpy as np
 
-from h2t import Data, Stage1, Stage2, prepare
+from h2t import Data, Stage1, Stage2, prepare, train_stage1, train_stage2
+from h2t.jobs import PRELOAD
 
 ROOT = Path(__file__).parent.parent
 TINY1 = dict(model="resnet20", stage1_epochs=4, warmup_epochs=1, batch_size=64, crop_padding=1, flip=False, eval_every=2)
@@ -39,3 +43,54 @@ def same_weights(a, b) -> bool:
     """Whether two steps hold bit-for-bit equal tensors."""
     x, y = a.weights(), b.weights()
     return x.keys() == y.keys() and all(np.array_equal(x[k].numpy(), y[k].numpy()) for k in x)
+
+
+def processes():
+    """A context whose processes are forked from one that has imported torch, as the jobs of a sweep are: they begin at once."""
+    context = mp.get_context("forkserver")
+    context.set_forkserver_preload(list(PRELOAD))
+    return context
+
+
+def train_and_tell(kind: str, run: Path, pipe, wait: bool) -> None:
+    """Train a stage and send each epoch's number through ``pipe``; with ``wait`` go no further than the first."""
+
+    def say(rows):
+        pipe.send(rows[-1]["epoch"])
+        if wait:
+            pipe.recv()  # nothing comes: killed here, whatever the machine is busy with
+
+    if kind == "stage1":
+        train_stage1(run, stage1_config(), progress=False, on_epoch=say)
+    else:
+        train_stage2(run, stage2_config(), "h2t", progress=False, on_epoch=say)
+
+
+def die_in_the_third_checkpoint(run: Path, moment: str) -> None:
+    """Train stage 1 and be killed while the third checkpoint is written: half way through ("torch.save") or before it gets its name
+    ("os.replace")."""
+    import torch
+
+    module, function = {"torch.save": (torch, "save"), "os.replace": (os, "replace")}[moment]
+    real, calls = getattr(module, function), [0]
+
+    def dying(*arguments, **how):
+        if module is torch or "checkpoint" in str(arguments):
+            calls[0] += 1
+            if calls[0] == 3:
+                if module is torch:
+                    arguments[1].write(b"half")
+                os.kill(os.getpid(), signal.SIGKILL)
+        return real(*arguments, **how)
+
+    setattr(module, function, dying)
+    train_stage1(run, stage1_config(), progress=False)
+
+
+def execute_inline(run: Path, books: list[Path], parameters: dict) -> None:
+    """Execute notebooks with the engine of the jobs of a sweep, which may have this process to themselves."""
+    from h2t import Run, notebooks
+    from h2t.inline import InlineEngine
+
+    for book in books:
+        notebooks.execute(Run(run), book, parameters, InlineEngine)

@@ -59,7 +59,7 @@ def slow_fit(bank, ratio, seed, config):
 
 
 @pytest.mark.parametrize("scale", [None, 8.0])
-def test_all_pairs_at_once_equal_one_at_a_time_to_rounding(scale):
+def test_all_pairs_at_once_equal_one_at_a_time_to_rounding(scale, two_threads):  # which share the ratios out
     bank, config = toy(scale=scale), Config(stage2_epochs=4, batch_size=16, stage2_lr=0.1)
     ratios, seeds = (0.0, 0.3, 0.75, 1.0), (0, 7)
     fits = banking.fit(bank, ratios, seeds, config)

@@ -10,6 +10,7 @@ import time
 
 import numpy as np
 import papermill
+import psutil
 import pytest
 import yaml
 from click.testing import CliRunner
@@ -17,16 +18,22 @@ from click.testing import CliRunner
 from h2t import Error, Run, notebooks
 from h2t.cli import main
 from h2t.train import config
-from tests.helpers import ROOT, same_weights
+from tests.helpers import ROOT, execute_inline, processes, same_weights
 
 ALL = sorted((ROOT / "notebooks" / "recipes").glob("*.yaml"))
-RECIPES = [p for p in ALL if not p.stem.endswith("_sweep")]
+RECIPES = sorted((p for p in ALL if not p.stem.endswith(("_sweep", "_search"))), key=lambda p: p.stem == "digits")  # the main job last
 BOOKS = [ROOT / "notebooks" / f"{name}.ipynb" for name in notebooks.MAIN]
 QUICK = {"stage1_epochs": 15, "stage2_epochs": 4, "compare_seeds": 0}
 
 
 def cli(*arguments):
     return CliRunner().invoke(main, [str(a) for a in arguments], catch_exceptions=False)
+
+
+@pytest.fixture
+def no_files(monkeypatch):
+    """Figures in the executed notebooks only: those of ``done`` are looked for as files."""
+    monkeypatch.setenv("H2T_FIGURES", "")
 
 
 def quick(run):
@@ -73,7 +80,7 @@ def test_executed_notebooks_and_figures_lie_in_the_run_directory(done):
     assert parameters["source"] == "digits" and json.loads((run / "environment.json").read_text())["packages"]["torch"]
 
 
-def test_what_is_done_is_not_run_again_and_a_change_is(done):
+def test_what_is_done_is_not_run_again_and_a_change_is(done, no_files):
     run, _ = done
     stamp = lambda name: (run / "notebooks" / name).stat().st_mtime_ns  # noqa: E731
     before = [stamp(book.name) for book in BOOKS]
@@ -91,7 +98,7 @@ def test_other_parameters_for_the_same_run_end_in_the_notebooks_own_message(done
     assert "Traceback" not in result.output and Run(run).step("stage1").done
 
 
-def test_a_recipe_means_the_same_in_notebooks_without_them_and_at_import(tmp_path):
+def test_a_recipe_means_the_same_in_notebooks_without_them_and_at_import(tmp_path, no_files):
     """What a recipe leaves open is the notebook's default everywhere."""
     from tests.test_published import write
 
@@ -105,12 +112,16 @@ def test_a_recipe_means_the_same_in_notebooks_without_them_and_at_import(tmp_pat
     assert Run(tmp_path / "b").step("stage1").params["batch_size"] == 64
 
 
-def test_plain_training_without_notebooks_gives_the_same_weights(done, tmp_path):
+def test_plain_training_without_notebooks_gives_the_same_weights_and_loads_no_more_than_it_needs(done, tmp_path):
     run, _ = done
-    result = cli("run", RECIPES[-1], "--plain", *quick(tmp_path / "plain"))
-    assert result.exit_code == 0
+    command = [sys.executable, "-X", "importtime", "-m", "h2t.cli", "run", RECIPES[-1], "--plain", *map(str, quick(tmp_path / "plain"))]
+    plain = subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
+    assert plain.returncode == 0, plain.stderr[-2000:]
     for name in ("stage1", "stage2-h2t"):
         assert same_weights(Run(run).step(name), Run(tmp_path / "plain").step(name))
+    loaded = {line.split("|")[-1].strip() for line in plain.stderr.splitlines() if line.startswith("import time:")}
+    # each of these takes as long to import as the epochs do to train
+    assert "torch" in loaded and not loaded & {"torch._dynamo", "torchvision", "sklearn", "matplotlib", "papermill", "IPython"}
 
 
 def test_evaluate_measures_again_what_was_recorded(done):
@@ -120,7 +131,7 @@ def test_evaluate_measures_again_what_was_recorded(done):
     assert result.output.splitlines()[:5] == out.stdout.splitlines()[:5]
 
 
-def test_each_notebook_runs_by_papermill_itself(tmp_path):
+def test_each_notebook_runs_by_papermill_itself(tmp_path, no_files):
     out = tmp_path / "01.ipynb"
     papermill.execute_notebook(BOOKS[0], out, {"run": str(tmp_path / "run"), "imbalance_factor": 10.0}, progress_bar=False, kernel_name="python3")
     assert json.loads((tmp_path / "run" / "split.json").read_text())["imbalance_factor"] == 10.0
@@ -172,13 +183,17 @@ def test_a_run_in_use_is_refused(done):
 
 
 def test_a_job_killed_in_training_goes_on_to_the_same_end(done, tmp_path):
-    run = tmp_path / "run"
+    run = tmp_path / "run"  # notebook 01 is done
+    shutil.copytree(done[0], run, ignore=shutil.ignore_patterns("stage*", "0[234]_*", ".lock*"))
     command = [sys.executable, "-m", "h2t.cli", "run", RECIPES[-1], *map(str, quick(run))]
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, cwd=ROOT, start_new_session=True)
-    log, deadline = run / "stage1" / "metrics.jsonl", time.time() + 120
-    while time.time() < deadline and not (log.exists() and len(log.read_text().splitlines()) >= 3):
-        time.sleep(0.05)
-    os.killpg(process.pid, signal.SIGKILL)
+    for epochs, kill in ((1, lambda: psutil.Process(process.pid).children()[0].kill()), (3, lambda: os.killpg(process.pid, signal.SIGKILL))):
+        # first the kernel alone: the notebook is tried once more, and goes on from the checkpoint; then all of them
+        log, deadline = run / "stage1" / "metrics.jsonl", time.time() + 120
+        while time.time() < deadline and not (log.exists() and len(log.read_text().splitlines()) >= epochs):
+            time.sleep(0.02)
+        assert process.poll() is None
+        kill()
     process.wait()
     assert not (run / "notebooks" / "02_stage1.done").exists()
     deadline = time.time() + 30
@@ -188,7 +203,7 @@ def test_a_job_killed_in_training_goes_on_to_the_same_end(done, tmp_path):
                 break
         except Error:
             time.sleep(0.2)
-    assert cli("run", RECIPES[-1], *quick(run)).exit_code == 0
+    assert cli("run", RECIPES[-1], "--plain", *quick(run)).exit_code == 0
     for name in ("stage1", "stage2-h2t"):
         assert same_weights(Run(run).step(name), Run(done[0]).step(name))
 
@@ -207,7 +222,7 @@ def test_import_and_evaluate_from_the_command_line(tmp_path):
     assert bad.exit_code == 2 and "twice" in bad.output
 
 
-def test_ones_own_few_images_and_an_imported_stage1_go_through_all_notebooks(tmp_path):
+def test_ones_own_few_images_and_an_imported_stage1_go_through_all_notebooks(tmp_path, monkeypatch):
     """Nothing here fits the digits: a natural set, all classes *few*, colour, no test part, a stage 1 without history."""
     from PIL import Image
 
@@ -221,12 +236,13 @@ def test_ones_own_few_images_and_an_imported_stage1_go_through_all_notebooks(tmp
             pixels = np.clip(r.normal(60 + 70 * k, 30, (12, 10, 3)), 0, 255).astype(np.uint8)
             Image.fromarray(pixels).save(folder / f"{i}.png")
     write(tmp_path / "c.pth.tar", classes=3, channels=3)
+    monkeypatch.setenv("H2T_FIGURES", "png")
     run = tmp_path / "run"
     assert cli("import", tmp_path / "c.pth.tar", "--run", run).exit_code == 0
     wanted = {"source": "folder", "root": tmp_path / "images", "image_size": 12, "profile": "natural", "batch_size": 8, "stage2_epochs": 2,
               "compare_ratios": "[0.0, 0.5]", "compare_seeds": 2, "views": 2, "run": run}  # fmt: skip
-    result = cli("run", RECIPES[-1], *[x for pair in wanted.items() for x in ("-p", *pair)])
-    assert result.exit_code == 0, result.output
+    parameters, books = notebooks.load_recipe(RECIPES[-1], {k: notebooks.parse_value(str(v)) for k, v in wanted.items()})
+    assert in_one_process(run, books, parameters) == 0
     books = {b.stem: (run / "notebooks" / b.name).read_text() for b in BOOKS}
     assert "was imported from c.pth.tar" in books["02_stage1"] and "on the larger classes" in books["02_stage1"]
     assert "H2T moves the smaller classes by" in books["03_stage2"] and not (run / "figures" / "02_learning_curves.png").exists()
@@ -237,6 +253,26 @@ def test_ones_own_few_images_and_an_imported_stage1_go_through_all_notebooks(tmp
     shutil.copytree(tmp_path / "images" / "kind 0", tmp_path / "single" / "kind 0")
     one = cli("run", RECIPES[-1], "-p", "source", "folder", "-p", "root", tmp_path / "single", "-p", "image_size", 12, "-p", "run", tmp_path / "y")
     assert one.exit_code == 2 and "has one class" in one.output
+
+
+def in_one_process(run, books, parameters) -> int:
+    """Execute notebooks as the jobs of a sweep do. Returns: the exit code."""
+    process = processes().Process(target=execute_inline, args=(run, books, parameters))
+    process.start()
+    process.join()
+    return process.exitcode
+
+
+def test_the_engine_of_sweeps_gives_what_a_kernel_gives(done, tmp_path):
+    """The same cells with the same outputs, except for where they ran and how long it took."""
+    parameters, books = notebooks.load_recipe(RECIPES[-1], QUICK)
+    assert in_one_process(tmp_path / "run", books[:1], parameters) == 0
+    both = [json.loads((run / "notebooks" / books[0].name).read_text().replace(str(run), "RUN"))["cells"] for run in (done[0], tmp_path / "run")]
+    for a, b in zip(*both, strict=True):
+        assert a["source"] == b["source"] and a.get("execution_count") == b.get("execution_count")
+        kinds = [[(o["output_type"], o.get("text"), sorted(o.get("data", {}))) for o in c.get("outputs", [])] for c in (a, b)]
+        assert kinds[0] == kinds[1]
+    assert notebooks.done(Run(tmp_path / "run"), books[0], parameters)
 
 
 @pytest.mark.parametrize("book", [*BOOKS, ROOT / "notebooks" / "06_compare_runs.ipynb"], ids=lambda p: p.stem)

@@ -2,17 +2,34 @@
 
 import errno
 import os
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from h2t import Error, load
+from h2t.data import decode as decoding
+from h2t.data import sources
 from h2t.data.sources import stratified
 from tests import images
 from tests.images import R, picture, tree
 
 cache = images.cache  # a fixture
+
+
+@pytest.mark.parametrize("there", [True, False])
+def test_digits_are_those_of_scikit_learn(monkeypatch, tmp_path, there):
+    from sklearn.datasets import load_digits
+
+    want = load_digits()
+    if not there:  # a scikit-learn that keeps its files elsewhere
+        monkeypatch.setattr("importlib.util.find_spec", lambda name: SimpleNamespace(submodule_search_locations=[str(tmp_path)]))
+    images, labels = sources._digits_table()
+    assert np.array_equal(images, want.images) and np.array_equal(labels, want.target) and len(labels) == 1797
 
 
 def test_digits_are_real_images_split_by_seed():
@@ -62,6 +79,39 @@ def test_a_damaged_cache_is_decoded_again(tmp_path, cache):
     for path in cache.iterdir():
         path.write_bytes(path.read_bytes()[:130])
     assert np.array_equal(load("folder", root, progress=False).train.images, before)
+
+
+def at_once(number: int, work) -> list:
+    with ThreadPoolExecutor(number) as pool:
+        return [f.result() for f in [pool.submit(work) for _ in range(number)]]
+
+
+def test_runs_that_need_a_set_at_once_decode_it_once(tmp_path, cache, monkeypatch):
+    root, real, filled = tree(tmp_path / "set", ("train",)), decoding._fill, []
+    monkeypatch.setattr(decoding, "_fill", lambda *a: (filled.append(1), time.sleep(0.3), real(*a)))
+    sets = at_once(4, lambda: load("folder", root, progress=False).train.images)
+    assert len(filled) == 1 and all(np.array_equal(s, sets[0]) for s in sets)
+
+
+def test_runs_that_need_cifar_at_once_download_it_once(tmp_path, monkeypatch):
+    from torchvision import datasets
+
+    class Slow:  # as torchvision's: while it downloads, its folder is there already
+        base_folder, filename, asked = "cifar-10-batches-py", "archive", []
+
+        def __init__(self, root, train, download):
+            folder = Path(root) / self.base_folder
+            if download:
+                self.asked.append(1)
+                folder.mkdir()
+                time.sleep(0.3)
+                (folder / "whole").touch()
+            if not (folder / "whole").exists():
+                raise RuntimeError("Dataset not found or corrupted.")
+            self.data, self.targets, self.classes = np.zeros((10, 32, 32, 3), np.uint8), list(range(10)), list("0123456789")
+
+    monkeypatch.setattr(datasets, "CIFAR10", Slow)
+    assert [len(d.train) for d in at_once(4, lambda: load("cifar10", str(tmp_path / "new")))] == [10] * 4 and len(Slow.asked) == 1
 
 
 def test_a_disk_too_small_for_the_cache_ends_in_one_message(tmp_path, cache, monkeypatch):

@@ -1,9 +1,8 @@
 """Both stages on digits: what they compute, that they resume exactly, and how they refuse."""
 
+import multiprocessing as mp
 import shutil
 import signal
-import subprocess
-import sys
 import time
 import types
 
@@ -18,7 +17,15 @@ from h2t.train import step as stepping
 from h2t.train.prepare import dataset, loaders
 from h2t.train.stage1 import load_model
 from h2t.train.stage2 import features
-from tests.helpers import ROOT, digits_run, same_weights, stage1_config, stage2_config
+from tests.helpers import (
+    die_in_the_third_checkpoint,
+    digits_run,
+    processes,
+    same_weights,
+    stage1_config,
+    stage2_config,
+    train_and_tell,
+)
 
 
 @pytest.fixture(scope="module")
@@ -194,28 +201,40 @@ def test_statistics_see_the_streams_that_are_named(trained):
         assert torch.equal(bn.running_mean, moved)
 
 
-SCRIPT = """
-import sys
-from tests.helpers import stage1_config, stage2_config
-from h2t import train_stage1, train_stage2
-kind, run = sys.argv[1:]
-say = lambda rows: print("epoch", rows[-1]["epoch"], flush=True)
-if kind == "stage1":
-    train_stage1(run, stage1_config(), progress=False, on_epoch=say)
-else:
-    train_stage2(run, stage2_config(), "h2t", progress=False, on_epoch=say)
-"""
+def kill(kind, run, delay=None):
+    """Train a stage in a process of its own and kill it ``delay`` seconds after it reports an epoch, or, without one, right there.
+    Returns: its exit code."""
+    here, there = mp.Pipe()
+    process = processes().Process(target=train_and_tell, args=(kind, run, there, delay is None))
+    process.start()
+    there.close()
+    here.recv()
+    time.sleep(delay or 0)
+    process.kill()
+    process.join()
+    here.close()
+    return process.exitcode
 
 
-def kill_after(kind, run, epochs, delay):
-    """Run a stage in a process of its own and kill it ``delay`` seconds after it reports that many epochs."""
-    process = subprocess.Popen([sys.executable, "-c", SCRIPT, kind, str(run)], stdout=subprocess.PIPE, text=True, cwd=ROOT)
-    while epochs and (line := process.stdout.readline()):
-        epochs -= line.startswith("epoch")
-    time.sleep(delay)
-    process.send_signal(signal.SIGKILL)
-    process.stdout.read()
-    return process.wait()
+def test_an_update_is_that_of_torchs_sgd_also_after_a_checkpoint():
+    make = lambda: models.build("resnet20", 3, in_channels=1, generator=torch.Generator().manual_seed(0))  # noqa: E731
+    ours, theirs = make(), make()
+    how = {"momentum": 0.9, "weight_decay": 0.1, "nesterov": True}
+    a, b = stepping.sgd(ours.parameters(), 0.1, **how), torch.optim.SGD(theirs.parameters(), 0.1, fused=True, **how)
+    g = torch.Generator().manual_seed(1)
+    for k in range(4):
+        x = torch.randn(4, 1, 8, 8, generator=g)
+        for model, optimizer in ((ours, a), (theirs, b)):
+            optimizer.zero_grad()
+            model(x).logsumexp(1).sum().backward()
+            optimizer.step()
+        if k == 1:
+            state, a = a.state_dict(), stepping.sgd(ours.parameters(), 9.0, **how)
+            a.load_state_dict(state)
+            stepping.set_lr(a, 0.02)
+            stepping.set_lr(b, 0.02)
+    assert all(torch.equal(p, q) for p, q in zip(ours.parameters(), theirs.parameters(), strict=True))
+    assert a.state_dict().keys() == b.state_dict().keys() and a.state_dict()["param_groups"] == b.state_dict()["param_groups"]
 
 
 @pytest.mark.parametrize(("kind", "name"), [("stage1", "stage1"), ("stage2", "stage2-h2t")])
@@ -229,8 +248,8 @@ def test_a_killed_stage_goes_on_and_ends_bit_for_bit_as_if_undisturbed(trained, 
         train_stage2(other, stage2_config(), "h2t", progress=False)
         undisturbed = Run(other).step(name)
         finish = lambda: train_stage2(run, stage2_config(), "h2t", progress=False)  # noqa: E731
-    killed = [kill_after(kind, run, epochs, delay) for epochs, delay in ((1, 0.0), (1, 0.05))]
-    assert -signal.SIGKILL in killed
+    assert kill(kind, run) == -signal.SIGKILL
+    kill(kind, run, 0.05)  # somewhere in the next epoch, or after the last where the machine was busy elsewhere
     done = finish()
     assert done == Run(run).step(name).result
     assert same_weights(Run(run).step(name), undisturbed)
@@ -242,24 +261,10 @@ def test_a_killed_stage_goes_on_and_ends_bit_for_bit_as_if_undisturbed(trained, 
 def test_a_kill_while_the_checkpoint_is_written_loses_nothing(trained, tmp_path, moment):
     """The process kills itself inside the third write of the checkpoint, before and at the rename."""
     run, _ = digits_run(tmp_path / "run")
-    module, function = moment.split(".")
-    code = f"""
-import os, signal, sys, {module}
-from tests.helpers import stage1_config
-from h2t import train_stage1
-real, calls = {moment}, [0]
-def dying(*a, **k):
-    if "checkpoint" in str(a) or {module!r} == "torch":
-        calls[0] += 1
-        if calls[0] == 3:
-            if {module!r} == "torch":
-                a[1].write(b"half")
-            os.kill(os.getpid(), signal.SIGKILL)
-    return real(*a, **k)
-{moment} = dying
-train_stage1({str(run)!r}, stage1_config(), progress=False)
-"""
-    assert subprocess.run([sys.executable, "-c", code], cwd=ROOT).returncode == -signal.SIGKILL
+    process = processes().Process(target=die_in_the_third_checkpoint, args=(run, moment))
+    process.start()
+    process.join()
+    assert process.exitcode == -signal.SIGKILL
     assert Run(run).step("stage1").load_checkpoint()["epoch"] == 2
     train_stage1(run, stage1_config(), progress=False)
     assert same_weights(Run(run).step("stage1"), Run(trained).step("stage1"))
@@ -342,11 +347,12 @@ def test_data_that_changed_behind_a_run_is_refused(tmp_path):
         dataset(tmp_path / "run")
 
 
-def test_small_work_is_held_to_one_thread_and_the_setting_comes_back(monkeypatch, tmp_path):
+def test_small_work_is_held_to_one_thread_and_the_setting_comes_back(monkeypatch, tmp_path, two_threads):
     run, data = digits_run(tmp_path / "run")
     seen, before = [], torch.get_num_threads()
-    real = torch.optim.SGD.step
-    monkeypatch.setattr(torch.optim.SGD, "step", lambda self, *a: (seen.append(torch.get_num_threads()), real(self, *a))[1])
+    real = stepping.SGD.step
+    assert before == 2
+    monkeypatch.setattr(stepping.SGD, "step", lambda self, *a: (seen.append(torch.get_num_threads()), real(self, *a))[1])
     train_stage1(run, stage1_config(stage1_epochs=1), progress=False)
     assert set(seen) == {1} and torch.get_num_threads() == before
     large = types.SimpleNamespace(height=32, width=32)

@@ -18,6 +18,7 @@ from h2t.data.lazy import Files
 from h2t.data.read import read_image
 from h2t.data.split import Split
 from h2t.errors import Error
+from h2t.files import alone
 
 
 def decode(
@@ -58,9 +59,25 @@ def decode(
         return Split(Files(root, paths, image_size, channels or 3, fit), labels, classes, paths, sizes)
     file = (cache or cache_folder()) / f"{digest.hexdigest()[:32]}.npy"
     if (images := _cached(file, len(paths))) is None:
-        _fill(file, root, paths, image_size, channels, fit, progress, where)
+        with _alone(file):
+            if _cached(file, len(paths)) is None:  # still: all runs of a sweep begin at once, and the first decodes for all
+                _fill(file, root, paths, image_size, channels, fit, progress, where)
         images = np.load(file, mmap_mode="r")
     return Split(images, labels, classes, paths, sizes)
+
+
+@contextlib.contextmanager
+def _alone(file: Path):
+    with contextlib.ExitStack() as stack:
+        try:
+            stack.enter_context(alone(file.with_suffix(".lock")))
+        except OSError as e:
+            raise Error(_no_cache(file, e)) from None
+        yield
+
+
+def _no_cache(file: Path, e: OSError) -> str:
+    return f"cannot write the image cache {file}: {e.strerror}; free some disk space or set H2T_CACHE to another folder"
 
 
 def _cached(file: Path, number: int) -> np.ndarray | None:
@@ -92,7 +109,7 @@ def _fill(file: Path, root: Path, paths, image_size: int, channels: int, fit: st
             _decode_all(partial, root, paths, (*first.shape[:2], 3), image_size, 3, fit, progress, where)
         os.replace(partial, file)
     except OSError as e:
-        raise Error(f"cannot write the image cache {file}: {e.strerror}; free some disk space or set H2T_CACHE to another folder") from None
+        raise Error(_no_cache(file, e)) from None
     finally:
         with contextlib.suppress(OSError):
             partial.unlink(missing_ok=True)

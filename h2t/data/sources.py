@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from h2t.data.longtail import stratified
 from h2t.data.read import FITS
 from h2t.data.split import Dataset, Split
 from h2t.errors import Error
+from h2t.files import alone
 
 LOADERS = ("auto", "resident", "streamed")
 STREAM_ABOVE = 4 << 30  # bytes of decoded images that loader auto no longer keeps decoded
@@ -91,11 +93,23 @@ def _check_files(name: str, image_size: int, image_fit: str, loader: str) -> Non
 
 
 def _digits(root, *, image_size, channels, **_) -> dict[str, Split]:
-    from sklearn.datasets import load_digits
+    images, labels = _digits_table()
+    images = np.round(images * (255 / 16)).astype(np.uint8)[..., None]
+    return {"train": _array_split(images, labels, tuple("0123456789"), image_size, channels)}
 
-    digits = load_digits()
-    images = np.round(digits.images * (255 / 16)).astype(np.uint8)[..., None]
-    return {"train": _array_split(images, digits.target, tuple("0123456789"), image_size, channels)}
+
+def _digits_table() -> tuple[np.ndarray, np.ndarray]:
+    """scikit-learn's digits, (N, 8, 8) in 0..16 and labels (N,), read from its file: importing it takes longer than all else that
+    the first notebook does. Where the file lies elsewhere, scikit-learn itself is asked."""
+    folder = importlib.util.find_spec("sklearn").submodule_search_locations[0]
+    try:
+        table = np.loadtxt(Path(folder) / "datasets" / "data" / "digits.csv.gz", delimiter=",")
+    except OSError:
+        from sklearn.datasets import load_digits
+
+        digits = load_digits()
+        return digits.images, digits.target
+    return table[:, :-1].reshape(-1, 8, 8), table[:, -1].astype(np.int64)
 
 
 def _cifar(name: str) -> Callable[..., dict[str, Split]]:
@@ -106,8 +120,11 @@ def _cifar(name: str) -> Callable[..., dict[str, Split]]:
         parts = {}
         for part, is_train in (("train", True), ("test", False)):
             try:
-                there = (Path(root) / kind.base_folder).is_dir()
-                data = kind(root, train=is_train, download=not there)
+                try:
+                    data = kind(root, train=is_train, download=False)
+                except RuntimeError:  # not there, or another process is at it
+                    with alone(Path(root) / f".{name}.lock"):
+                        data = kind(root, train=is_train, download=not (Path(root) / kind.base_folder).is_dir())
             except Exception as e:
                 raise Error(
                     f"{name} could not be had in {root}: {' '.join(str(e).split())}. Put the extracted folder "

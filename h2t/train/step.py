@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import functools
+import inspect
 import sys
 
 import torch
@@ -86,9 +87,19 @@ def to_device(model: nn.Module, device: torch.device) -> nn.Module:
     return model.to(device).to(memory_format=torch.channels_last)
 
 
-def sgd(parameters, lr: float, momentum: float, weight_decay: float, nesterov: bool = False) -> torch.optim.SGD:
+class SGD(torch.optim.SGD):
+    """torch's SGD without the wrappers that keep it out of compiled code: they import torch's compiler at the first step, which takes
+    as long as torch itself does, and nothing here is compiled."""
+
+    step = torch.no_grad()(inspect.unwrap(torch.optim.SGD.step))
+    zero_grad, state_dict, load_state_dict, add_param_group = (
+        inspect.unwrap(getattr(torch.optim.SGD, name)) for name in ("zero_grad", "state_dict", "load_state_dict", "add_param_group")
+    )
+
+
+def sgd(parameters, lr: float, momentum: float, weight_decay: float, nesterov: bool = False) -> SGD:
     """Fused SGD: one kernel for all parameters."""
-    return torch.optim.SGD(parameters, lr, momentum, weight_decay=weight_decay, nesterov=nesterov, fused=True)
+    return SGD(parameters, lr, momentum, weight_decay=weight_decay, nesterov=nesterov, fused=True)
 
 
 def set_lr(optimizer: torch.optim.Optimizer, *rates: float) -> None:
