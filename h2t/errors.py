@@ -1,5 +1,20 @@
-"""The one exception a user of h2t meets."""
+"""The one exception a user of h2t meets, and those of others in words."""
 
 
 class Error(Exception):
     """A mistake in what was asked for: one message naming what is at fault and what to do about it."""
+
+
+_MENDS = {
+    "OutOfMemoryError": "the GPU's memory is full: lower batch_size, or let fewer runs share it (--jobs, --gpus 1), then run again",
+    "MemoryError": "main memory is full: lower batch_size, or run fewer at a time (--jobs), then run again",
+}
+
+
+def named(kind: str, message: str) -> str:
+    """An exception of another package as one line, with what to do about it where that is known.
+
+    Arguments: ``kind`` the exception's class; ``message`` what it says.
+    """
+    said = f"{kind}: {' '.join(message.split())}" if message.strip() else kind
+    return f"{said}; {_MENDS[kind]}" if kind in _MENDS else said

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from h2t.errors import Error
+from h2t.errors import Error, named
 from h2t.files import link
 from h2t.plots.style import STEPS
 from h2t.runs import Run, Step, write_json, write_yaml
@@ -119,7 +119,7 @@ def _recorded(job: Job) -> None:
 
 def _reason(e: BaseException) -> tuple[str, str]:
     """Why a job failed, and the executed notebook that shows it, if one does."""
-    return str(e) if isinstance(e, Error) else f"{type(e).__name__}: {e}", str(getattr(e, "notebook", ""))
+    return str(e) if isinstance(e, Error) else named(type(e).__name__, str(e)), str(getattr(e, "notebook", ""))
 
 
 def _wait_for(run: Run, seconds: float = 30) -> None:

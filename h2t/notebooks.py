@@ -21,7 +21,7 @@ from typing import Any
 import yaml
 
 from h2t import grid
-from h2t.errors import Error
+from h2t.errors import Error, named
 from h2t.files import write_atomic
 from h2t.runs import Run, read_yaml, resolve
 from h2t.train import config, recipes
@@ -196,7 +196,7 @@ def execute(run: Run, notebook: Path, parameters: dict[str, Any], engine, reads:
 def _explain(e, out: Path) -> str:
     if e.ename == "Error":  # h2t.Error: its message says what to do
         return str(e.evalue)
-    return f"{e.ename} in cell {e.exec_count} of {out.name}: {e.evalue}\nThe executed copy is {out}"
+    return f"cell {e.exec_count} of {out.name} ended in {named(e.ename, e.evalue)}\nThe executed copy is {out}"
 
 
 def papermill():

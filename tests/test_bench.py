@@ -10,6 +10,7 @@ from click.testing import CliRunner
 
 from h2t import bench, bench_gpu, bench_loader, models
 from h2t.cli import main
+from h2t.train import step as stepping
 from tests.test_update import stand_in
 
 
@@ -55,7 +56,8 @@ def test_bench_gpu_needs_a_gpu(tmp_path):
 def test_the_rows_of_bench_gpu_are_of_real_training(small, monkeypatch):
     trained = []
     monkeypatch.setattr("h2t.train.update.cuda_graph", stand_in)
-    monkeypatch.setattr("torch.optim.SGD.step", lambda self, step=torch.optim.SGD.step: (trained.append(1), step(self))[1])
+    for kind in (torch.optim.SGD, stepping.SGD):  # of the plain loop, and h2t's own
+        monkeypatch.setattr(kind, "step", lambda self, step=kind.step: (trained.append(1), step(self))[1])
     rows = pd.DataFrame(bench_gpu.steps_table(torch.device("cpu"), steps=2, rounds=1, compiled=False, precisions=("fp32",)))
     assert len(rows) == 2 * (2 * 2 + 1) and (rows["ms"] > 0).all() and not rows[["stage", "how", "precision", "layout"]].duplicated().any()
     # two steps to warm up and two timed, three more to warm each graph up; the plain loop's untimed ones beside its own

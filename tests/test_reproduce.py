@@ -65,11 +65,10 @@ def test_what_a_run_has_otherwise_than_the_protocol_is_named_in_a_row_of_its_own
     counts["counts"][50] += 1
     (root / "s1" / "stage1" / "result.json").write_text(json.dumps(counts))
     table = reproduce(root)
-    base = "stage1_epochs 4"
     first = table[table["method"] == "stage 1"]["otherwise"].tolist()
-    assert first == [f"normalise auto, pad_value mean, {base}, decay_at [0.795, 0.895]", f"normalise auto, pad_value mean, {base}, decay_at [0.795, 0.895], class counts"]
+    assert first == ["normalise auto, pad_value mean, decay_at [0.795, 0.895]", "normalise auto, pad_value mean, decay_at [0.795, 0.895], class counts"]
     dr = table[table["method"] == "DR"]["otherwise"].tolist()
-    assert dr == [f"normalise auto, pad_value mean, stage2_epochs 3, pad_value mean in stage 1, {base}, decay_at [0.795, 0.895]"]
+    assert dr == ["normalise auto, pad_value mean, pad_value mean in stage 1, decay_at [0.795, 0.895]"]
 
 
 def test_what_is_far_off_is_said_with_where_to_look(tmp_path):
@@ -103,7 +102,7 @@ def test_one_command_trains_what_is_missing_and_writes_the_table(tmp_path, monke
     assert result.exit_code == 0 and "2 runs over seed" in result.output, result.output
     table = pd.read_csv(tmp_path / "root" / "reproduced.csv")
     assert table["method"].tolist() == ["stage 1", "DR", "DR, BN sees both", "DR + H2T, BN sees balanced", "DR + H2T"] and (table["n"] == 2).all()
-    assert table["published"].tolist()[:2] == [87.1, 89.8] and table["otherwise"][0].startswith("crop_padding 1")
+    assert table["published"].isna().all() and table["otherwise"][0].startswith("crop_padding 1")  # no number is of one epoch
     again = CliRunner().invoke(main, ["reproduce", str(tmp_path / "t.yaml")], catch_exceptions=False)
     assert "2 done already" in again.output and again.exit_code == 0
 

@@ -11,12 +11,14 @@ from pathlib import Path
 import pandas
 import psutil
 import pytest
+import torch
 from click.testing import CliRunner
 
 from h2t import Error, Run, runs
 from h2t import sweep as sweeping
 from h2t.cli import main
 from h2t.estimate import estimate
+from h2t.jobs import perform
 from h2t.pool import Pool
 from tests.helpers import ROOT
 
@@ -160,6 +162,7 @@ def test_a_failure_is_named_and_the_others_go_on(tmp_path):
     assert "stage 1 diverged" in result.output and "02_stage1.ipynb" in result.output and "not begun: it needs stage 1 of stage1_lr 1" in result.output
     failed = [json.loads(p.read_text()) for p in (tmp_path / "root").rglob("failed.json")]
     assert len(failed) == 1 and "diverged" in failed[0]["message"] and Path(failed[0]["notebook"]).exists()
+    assert "Trying once more" not in (tmp_path / "root" / "sweep.log").read_text()  # an error would come again
     good = next(p for p in (tmp_path / "root").iterdir() if (p / "done.json").exists())
     cells = json.loads((good / "notebooks" / "02_stage1.ipynb").read_text())["cells"]
     outputs = [o for c in cells for o in c.get("outputs", [])]
@@ -171,6 +174,29 @@ def test_a_failure_is_named_and_the_others_go_on(tmp_path):
     stamp = (good / "notebooks" / "02_stage1.ipynb").stat().st_mtime_ns
     assert cli("sweep", file, "-p", "stage1_lr", "[0.1]", "--jobs", 1).exit_code == 0
     assert (good / "notebooks" / "03_stage2.ipynb").exists() and (good / "notebooks" / "02_stage1.ipynb").stat().st_mtime_ns == stamp
+
+
+def test_a_gpu_out_of_memory_is_named_with_the_mend_and_the_job_goes_on_when_it_is_asked_again(tmp_path, monkeypatch):
+    from h2t.train import report
+
+    plan = sweeping.plan(recipe(tmp_path, seed=0, fusion_ratio=[0.2, 0.3], stage1_epochs=3), books=None)
+    job, real = plan.jobs[plan.todo[0]], report.Report.epoch
+
+    def full(self, epoch, *rest):
+        if epoch == 2:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.\nGPU 0 has a total capacity of 8 GiB")
+        return real(self, epoch, *rest)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(report.Report, "epoch", full)
+        with pytest.raises(torch.OutOfMemoryError):
+            perform(job)
+    failed = json.loads((Path(job.run) / "failed.json").read_text())["message"]
+    assert failed.startswith("OutOfMemoryError: CUDA out of memory. Tried to allocate 2.00 GiB. GPU 0") and "lower batch_size, or let fewer runs share it" in failed
+    trained = []
+    monkeypatch.setattr(report.Report, "epoch", lambda self, epoch, *rest: (trained.append(epoch), real(self, epoch, *rest))[1])
+    perform(job)
+    assert trained == [2, 3] and job.done and not (Path(job.run) / "failed.json").exists()
 
 
 def test_a_full_disk_loses_nothing(tmp_path):

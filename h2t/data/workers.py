@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import mmap
 import os
@@ -143,5 +144,6 @@ def _end(processes: list[subprocess.Popen]) -> None:
         process.kill()  # it holds nothing that could be lost
     for process in processes:
         process.wait()
-        process.stdin.close()
+        with contextlib.suppress(OSError):  # what was still to be written to one that has ended
+            process.stdin.close()
         process.stdout.close()
