@@ -12,7 +12,7 @@ from h2t import metrics
 from h2t.data.longtail import class_counts
 from h2t.errors import Error
 from h2t.files import write_atomic
-from h2t.published_numbers import MODELS, published
+from h2t.published_numbers import MODELS, NUMBERS, published
 from h2t.runs import Run, resolve
 from h2t.train import recipes
 from h2t.train.config import _Training
@@ -47,7 +47,7 @@ def reproduce(root: str | Path):
         steps = steps[steps["val_all"].isna()]
     rows = [_row(root, step) for step in steps.to_dict("records")]
     rows = [row for row in rows if row]
-    if not rows or all(r["published"] is None for r in rows):
+    if not rows:
         raise Error(f"{root} holds no run of a published protocol: CIFAR-100-LT, resnet32, 200 epochs, imbalance factor 50, 100 or 200, trained on all of its images; see notebooks/recipes/cifar100_sweep.yaml and cifar100_methods_sweep.yaml")
     found = pd.DataFrame(rows)
     measures = [c for c in found if c not in KEYS]
@@ -69,11 +69,11 @@ def reproduce(root: str | Path):
 
 
 def _row(root: Path, step: dict[str, Any]) -> dict[str, Any] | None:
-    """One step's row, None where it is of no data set here."""
+    """One step's row, None where it is of no data set here, or of an imbalance factor that no number is of."""
     result = Run(root / step["run"], create=False).step(step["step"]).result
     counts, factor = np.array(result["counts"]), round(step["imbalance_factor"])
     name, n_max = SETS[int(step["num_classes"])]
-    if counts.max() != n_max:
+    if counts.max() != n_max or not any(factor in by_factor for by_factor in NUMBERS[len(counts)].values()):
         return None
     otherwise = _otherwise(step, factor)
     if not np.array_equal(counts, class_counts(n_max, factor, len(counts))):

@@ -12,6 +12,7 @@ from click.testing import CliRunner
 
 from h2t import Error, Run, Stage1, Stage2, models, prepare, train_stage1, train_stage2
 from h2t.cli import main
+from h2t.explorer import Explorer
 from h2t.train import bank as banking
 from h2t.train import config, published, recipes
 from h2t.train.export import export
@@ -87,6 +88,7 @@ def test_stage_2_the_bank_and_everything_after_go_through(made, tmp_path):
     assert bank.train.shape == (2, sum(COUNTS), 64) and not torch.equal(bank.train[0], bank.train[1])
     assert banking.fit(bank, [0.0, 0.3], [0], Stage2(**TWO)).weight.shape == (2, 1, 3, 64)
     assert banking.bank_key(Run(run), Stage2(**{**TWO, "color_jitter": 0.0})) != bank.key
+    assert Explorer(run, Stage2(**TWO), views=2, progress=False).images(np.array([0, 5])).shape == (2, 16, 16, 3)
     again = published.evaluate(run)
     assert again["stage2-h2t"]["last"] == pytest.approx(Run(run).step("stage2-h2t").result["last"], nan_ok=True)
     export(run)

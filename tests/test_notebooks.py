@@ -21,7 +21,7 @@ from h2t.train import config
 from tests.helpers import ROOT, execute_inline, processes, same_weights
 
 ALL = sorted((ROOT / "notebooks" / "recipes").glob("*.yaml"))
-RECIPES = [p for p in ALL if not p.stem.endswith("_sweep")]
+RECIPES = sorted((p for p in ALL if not p.stem.endswith(("_sweep", "_search"))), key=lambda p: p.stem == "digits")  # the main job last
 BOOKS = [ROOT / "notebooks" / f"{name}.ipynb" for name in notebooks.MAIN]
 QUICK = {"stage1_epochs": 15, "stage2_epochs": 4, "compare_seeds": 0}
 

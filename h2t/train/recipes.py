@@ -176,9 +176,7 @@ def spelt_out(given: Mapping[str, Any], defaults: Mapping[str, Any], yielding: C
     factor, source, profile = (given.get(k, defaults[k]) for k in ("imbalance_factor", "source", "profile"))
     if profile == "natural":
         raise Error(f"method {given['method']} has its settings by imbalance factor, which profile natural leaves as it is; give the parameters that `h2t methods NAME` lists one by one")
-    if not isinstance(factor, int | float) or isinstance(factor, bool):
-        raise Error(f"imbalance_factor is {factor!r}; a method's settings go by a number")
-    own = settings(given["method"], factor, source)
+    own = settings(given["method"], Data(imbalance_factor=factor).imbalance_factor, source)
     return {**own, **{k: v for k, v in given.items() if k != "method" and not (k in yielding and k in own)}}
 
 
