@@ -42,9 +42,9 @@ def same(a, b) -> bool:
 
 
 @pytest.mark.parametrize("pad_value", ["zero", "mean"])
-@pytest.mark.parametrize("jitter", [0.0, 0.4])
-def test_padded_crops_are_those_of_resident_to_the_bit(parts, jitter, pad_value):
-    how = dict(padding=2, pad_value=pad_value, color_jitter=jitter)
+@pytest.mark.parametrize(("jitter", "rotation"), [(0.0, 0.0), (0.4, 0.0), (0.4, 15.0)])
+def test_padded_crops_are_those_of_resident_to_the_bit(parts, jitter, rotation, pad_value):
+    how = dict(padding=2, pad_value=pad_value, color_jitter=jitter, rotation=rotation)
     streamed, resident = Streamed(parts["streamed"].train, MEAN, STD, **how), Resident(parts["resident"].train, MEAN, STD, **how)
     order = torch.randperm(21, generator=gen(5))
     for seed in (1, 2):
@@ -54,6 +54,17 @@ def test_padded_crops_are_those_of_resident_to_the_bit(parts, jitter, pad_value)
     assert (len(streamed), streamed.height, streamed.width, streamed.device) == (len(resident), 16, 16, resident.device)
     x = next(streamed.epoch(order, 8, gen(0)))[0]
     assert x.is_contiguous(memory_format=torch.channels_last) and x.dtype == torch.float32
+
+
+def test_random_crops_are_turned_after_they_are_cut_and_mirrored(parts):
+    order, loaders = torch.arange(21), [Streamed(parts["streamed"].train, MEAN, STD, crop="resized", workers=0, rotation=r, color_jitter=0.3) for r in (1e-6, 20.0)]
+    for loader in loaders:
+        generator = gen(1)
+        _, _, mirror, _, *jitter = loader.draw(21, generator, True)
+        crops = torch.randint(2**62, (21,), generator=generator), mirror
+        straight = loader.finish(next(loader._pixels(order, [order], crops)), *jitter)
+        x = next(loader.epoch(order, 21, gen(1)))[0]
+        assert torch.equal(x, straight) == (loader.rotation < 1) and torch.allclose(x[:, :, 8, 8], straight[:, :, 8, 8], atol=1.5)
 
 
 @pytest.mark.parametrize("crop", ["padded", "resized"])

@@ -49,11 +49,12 @@ class Streamed(Loader):
         own = [batch[rank::world] for batch in torch.arange(len(indices)).split(batch_size)]
         drawn = zip(*[t.to(self.device).split(batch_size) for t in (indices, *draws)], strict=True)  # moved once
         for (index, *batch), pixels in zip(drawn, self._pixels(indices, own, crops), strict=True):
-            top, left, mirror, *jitter = (t[rank::world] for t in batch)
-            if crops:  # cut and mirrored by the workers
-                x = self.finish(pixels, *jitter)
+            top, left, mirror, *more = (t[rank::world] for t in batch)
+            if crops and not self.rotation:  # cut and mirrored by the workers
+                x = self.finish(pixels, *more)
             else:
-                x = self.place(self.pad(pixels), torch.arange(len(top), device=self.device), top, left, mirror, *jitter)
+                mirror = torch.zeros_like(mirror) if crops else mirror
+                x = self.place(self.pad(pixels), torch.arange(len(top), device=self.device), top, left, mirror, *more)
             yield x, self.labels[index]
 
     def plain(self, index: torch.Tensor) -> torch.Tensor:
