@@ -14,7 +14,7 @@ from h2t import Error, Run, Stage1, Stage2, models, prepare, train_stage1, train
 from h2t.cli import main
 from h2t.explorer import Explorer
 from h2t.train import bank as banking
-from h2t.train import config, published, recipes
+from h2t.train import config, published, recipes_large
 from h2t.train.export import export
 from h2t.train.predict import predict
 from h2t.train.prepare import dataset
@@ -218,8 +218,8 @@ def test_a_cosine_without_warm_up():
 
 @pytest.mark.parametrize(
     ("recipe", "stage1", "source"),
-    [("imagenet_lt_resnet50", recipes.IMAGENET_LT, "imagenet_lt"), ("imagenet_lt_resnet10", recipes.IMAGENET_LT_RESNET10, "imagenet_lt"),
-     ("inaturalist2018", recipes.INATURALIST2018, "inaturalist2018"), ("places_lt", recipes.PLACES_LT, "places_lt")],
+    [("imagenet_lt_resnet50", recipes_large.IMAGENET_LT, "imagenet_lt"), ("imagenet_lt_resnet10", recipes_large.IMAGENET_LT_RESNET10, "imagenet_lt"),
+     ("inaturalist2018", recipes_large.INATURALIST2018, "inaturalist2018"), ("places_lt", recipes_large.PLACES_LT, "places_lt")],
 )  # fmt: skip
 def test_recipe_files_and_constants_say_the_same(recipe, stage1, source):
     from h2t.notebooks import complete, load_recipe
@@ -229,7 +229,7 @@ def test_recipe_files_and_constants_say_the_same(recipe, stage1, source):
     differ = {k for k, v in got.to_dict().items() if v != stage1.to_dict()[k]}
     assert differ <= {"eval_every"}
     second = Stage2.of(parameters)
-    assert {k for k, v in second.to_dict().items() if v != {**recipes.DR_H2T_LARGE[source].to_dict(), **batch}[k]} <= {"eval_every"}
+    assert {k for k, v in second.to_dict().items() if v != {**recipes_large.DR_H2T_LARGE[source].to_dict(), **batch}[k]} <= {"eval_every"}
     data = config.Data.of(parameters)
     assert (data.source, data.image_size, data.image_fit, data.loader, data.profile) == (source, 224, "crop", "streamed", "natural")
 

@@ -29,7 +29,9 @@ def test_a_step_is_done_only_when_its_result_is_written(tmp_path):
 
 def test_other_parameters_for_a_begun_step_are_refused_and_again_starts_over(tmp_path):
     step = Run(tmp_path / "r").step("stage1")
-    step.begin({"seed": 0, "lr": 0.1})
+    step.begin({"seed": 0, "lr": 0.3})
+    step.begin({"seed": 0, "lr": 0.1})  # nothing was trained yet
+    step.save_checkpoint({"epoch": 1}, [{"epoch": 1}])
     with pytest.raises(Error, match="begun with lr = 0.1, not 0.2; choose another run.*--again"):
         step.begin({"seed": 0, "lr": 0.2})
     step.finish({"w": torch.zeros(1)}, {}, {})
