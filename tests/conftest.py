@@ -1,5 +1,12 @@
 import os
+import sys
+import tempfile
 from pathlib import Path
+
+if sys.dont_write_bytecode:  # or each of the processes that are started compiles torch anew, for some five seconds
+    _bytecode = tempfile.TemporaryDirectory(prefix="bytecode-")
+    os.environ["PYTHONPYCACHEPREFIX"] = _bytecode.name
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
 # before anything imports torch: tests that run at a time share the cores, and so do the processes that they start
 os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", 1)))))

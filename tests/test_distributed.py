@@ -1,6 +1,5 @@
 """Training in several processes: the numbers of one, one writer, one message at the end, and no hang."""
 
-import os
 import shutil
 import subprocess
 import sys
@@ -21,17 +20,10 @@ RECIPE = ROOT / "notebooks" / "recipes" / "digits.yaml"
 QUICK = {"stage1_epochs": 2, "stage2_epochs": 1, "eval_every": 1, "imbalance_factor": 20.0, "batch_size": 64, "precision": "fp32"}
 
 
-@pytest.fixture(scope="module")
-def start(tmp_path_factory):
-    """Start processes. Where Python is told to write no bytecode, they share some, lest each compiles all of torch again."""
-    env = {k: v for k, v in os.environ.items() if k != "PYTHONDONTWRITEBYTECODE"}
-    env = {**env, "PYTHONPYCACHEPREFIX": str(tmp_path_factory.mktemp("bytecode"))} if sys.dont_write_bytecode else env
-
-    def start(*arguments, torchrun=()):
-        command = [sys.executable, *torchrun, "-m", "tests.distributed_job", *map(str, arguments)]
-        return subprocess.run(command, capture_output=True, text=True, cwd=ROOT, env=env, timeout=300)
-
-    return start
+def start(*arguments, torchrun=()):
+    """Start processes, one or those of torchrun, and wait for what they write."""
+    command = [sys.executable, *torchrun, "-m", "tests.distributed_job", *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, cwd=ROOT, timeout=300)
 
 
 def recipe(run, **changes):
@@ -73,7 +65,7 @@ STEPS = ("stage1", "stage2-dr", "stage2-dr-both", "stage2-h2t")
 
 
 @pytest.fixture(scope="module")
-def launched(single, start, tmp_path_factory):
+def launched(single, tmp_path_factory):
     """Two processes that go on with a run of one, and then three that try everything else, of which one fails at last.
 
     Returns: the folder, each one's numbers, and for both jobs what was written to standard output and error.
@@ -151,7 +143,7 @@ def test_an_error_of_one_process_is_said_once_and_ends_all(launched):
     assert KEPT not in err
 
 
-def test_a_killed_process_ends_the_job_with_a_message_and_a_checkpoint_that_one_process_goes_on_from(single, launched, start, tmp_path):
+def test_a_killed_process_ends_the_job_with_a_message_and_a_checkpoint_that_one_process_goes_on_from(single, launched, tmp_path):
     run = tmp_path / "run"
     out = start("killed", run, *recipe(run), torchrun=["-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"])
     assert out.returncode != 0
