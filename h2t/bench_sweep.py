@@ -56,7 +56,10 @@ def _alone(planned, pool, folder: str) -> float:
     context = mp.get_context("spawn")
     with context.Pool(pool.slots, initializer=_import, initargs=(pool.threads,)) as processes:
         tasks = [{**p, "run": f"{folder}/{k}"} for k, p in enumerate(parameters)]
-        return statistics.mean(processes.map(_train, tasks, chunksize=1))
+        seconds = processes.map(_train, tasks, chunksize=1)
+        processes.close()
+        processes.join()
+    return statistics.mean(seconds)
 
 
 def _import(threads: int) -> None:

@@ -117,11 +117,14 @@ def figure_of(axes):
 def save(axes, path: str | Path) -> list[Path]:
     """Save a figure as PNG and PDF, or as what ``$H2T_FIGURES`` lists. Arguments: ``axes`` as a plot returns them; ``path``
     without ending."""
+    import matplotlib
+
     path, figure = Path(path), figure_of(axes)
     path.parent.mkdir(parents=True, exist_ok=True)
     if (layout := figure.get_layout_engine()) is not None:
         layout.execute(figure)
-        figure.set_layout_engine("none")  # fitting the margins costs as much as drawing: once is enough for every format
+        with matplotlib.rc_context({"figure.autolayout": False, "figure.constrained_layout.use": False}):
+            figure.set_layout_engine(None)  # fitting the margins costs as much as drawing: once is enough for every format
     files = [path.with_name(f"{path.name}.{kind}") for kind in os.environ.get("H2T_FIGURES", "png,pdf").split(",") if kind]
     for file in files:
         write_atomic(file, lambda f, kind=file.suffix[1:]: figure.savefig(f, format=kind, dpi=150))
