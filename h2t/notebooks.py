@@ -108,12 +108,35 @@ def complete(parameters: dict[str, Any], notebooks: list[Path]) -> dict[str, Any
     return {**{name: value for nb in notebooks for name, (value, _) in declared(nb).items()}, **parameters}
 
 
+def check_files(parameters: dict[str, Any]) -> None:
+    """Files and folders that complete parameters name must be there before hours of work begin.
+
+    Raises: ``h2t.Error`` with the first that is missing.
+    """
+    source, root, checkpoint, pretrained = (parameters.get(k) or "" for k in ("source", "root", "checkpoint", "pretrained"))
+    if source in config.ROOTED:
+        for part in [root] if source in ("npz", "folder") else root.split(":"):
+            if not part or not resolve(part).exists():
+                raise Error(f"source is {source!r}, but there is nothing at root {part!r}; set it with `-p root PATH`")
+    if checkpoint and not resolve(checkpoint).is_file():
+        raise Error(f"there is no checkpoint {checkpoint}; set it with `-p checkpoint FILE`, or to nothing to train stage 1")
+    if Path(pretrained).suffix and not resolve(pretrained).is_file():
+        raise Error(f"pretrained {pretrained} does not exist; name a file of weights, or torchvision's weights such as IMAGENET1K_V1")
+
+
+def _trained(run: str) -> bool:
+    return resolve(run).is_dir() and Run(run).step("stage1").done
+
+
 def run_recipe(parameters: dict[str, Any], notebooks: list[Path], *, again: bool = False, progress: bool = True) -> Run:
     """Run notebooks 01 to 04 with papermill into one run directory; what is done already is not run again.
 
     Raises: ``h2t.Error`` with the notebook's own message where a cell fails; the executed copy shows where.
     """
-    run = Run(parameters.get("run") or declared(notebooks[0])["run"][0])
+    place = parameters.get("run") or declared(notebooks[0])["run"][0]
+    if again or not _trained(place):
+        check_files(complete(parameters, notebooks))
+    run = Run(place)
     if again:
         _forget(run)
     with run.lock("notebooks"):
@@ -278,8 +301,11 @@ def run_plain(parameters: dict[str, Any], *, again: bool = False, device: str = 
     from h2t.train.stage1 import train_stage1
     from h2t.train.stage2 import train_stage2
 
-    run, stage1 = Run(parameters.get("run", "runs/run")), config.Stage1.of(parameters)
+    place, stage1 = parameters.get("run", "runs/run"), config.Stage1.of(parameters)
     ranks().check(stage1.batch_size)
+    if again or not ranks().first(_trained, place):
+        ranks().first(check_files, parameters)
+    run = Run(place)
     if again:
         ranks().first(_forget, run)
 

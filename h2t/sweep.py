@@ -91,7 +91,8 @@ def plan(recipe: str | Path, overrides: dict[str, Any] | None = None, *, books: 
         except Error as e:
             raise Error(f"{e} (in the grid's point {name})" if len(points) > 1 else str(e)) from None
         complete[name] = _normal(notebooks.complete(parameters, main))
-    _check_data(complete)
+    for parameters in complete.values():
+        notebooks.check_files(parameters)
     for name, method in named.items():
         complete[name]["method"] = method  # for who reads the plan or a run's recipe.yaml; what it stands for is there as well
     differ = [k for k in next(iter(complete.values())) if k != "run" and len({str(p.get(k)) for p in complete.values()}) > 1]
@@ -125,18 +126,6 @@ def _normal(parameters: dict[str, Any]) -> dict[str, Any]:
     for step in config.STEPS:
         parameters = {**parameters, **{k: v for k, v in step.of(parameters).to_dict().items() if k in parameters}}
     return parameters
-
-
-def _check_data(points: dict[str, dict[str, Any]]) -> None:
-    """Data that a path names must be there before a night's work begins."""
-    for source, root in {(p["source"], p["root"]) for p in points.values()}:
-        if source in ("npz", "folder", "lists"):
-            for part in root.split(":") if source == "lists" else [root]:
-                if not part or not resolve(part).exists():
-                    raise Error(f"source is {source!r}, but there is nothing at root {part!r}; set it with `-p root PATH`")
-    for file in {p.get("checkpoint") for p in points.values()}:
-        if file and not resolve(file).is_file():
-            raise Error(f"there is no checkpoint {file}; set it with `-p checkpoint FILE`, or to nothing to train stage 1")
 
 
 def _jobs(root: Path, points: dict[str, dict[str, Any]], axes: tuple[str, ...], books: list[Path]) -> dict[str, Job]:

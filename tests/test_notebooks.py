@@ -161,11 +161,16 @@ def test_a_run_without_its_earlier_step_says_which_one_is_missing(tmp_path):
         (["views", "0"], "views is 0; it must be at least 1"),
         (["stage2_method", "mislas", "-p", "head", "cosine"], "method mislas changes the lengths of the classifier's rows"),
         (["stage2_method", "gcl"], "method gcl lowers cosines"),
+        (["source", "npz", "-p", "root", "/none.npz"], "source is 'npz', but there is nothing at root '/none.npz'; set it with `-p root PATH`"),
+        (["source", "places_lt", "-p", "root", "/tmp:/none", "-p", "loader", "streamed"], "source is 'places_lt', but there is nothing at root '/none'"),
+        (["checkpoint", "none.pth.tar"], "there is no checkpoint none.pth.tar; set it with `-p checkpoint FILE`"),
+        (["pretrained", "none.pth"], "pretrained none.pth does not exist; name a file of weights"),
     ],
 )
 def test_bad_parameters_are_refused_before_any_work(tmp_path, pairs, message):
-    result = cli("run", RECIPES[-1], "-p", "run", tmp_path / "run", "-p", *pairs)
-    assert result.exit_code == 2 and f"Error: {message}" in result.output and not (tmp_path / "run").exists()
+    for how in ([], ["--plain"]):
+        result = cli("run", RECIPES[-1], *how, "-p", "run", tmp_path / "run", "-p", *pairs)
+        assert result.exit_code == 2 and f"Error: {message}" in result.output and not (tmp_path / "run").exists()
 
 
 def test_a_recipe_with_an_unknown_parameter_is_refused(tmp_path):

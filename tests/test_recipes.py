@@ -109,7 +109,7 @@ def test_a_method_on_the_command_line_replaces_the_recipes_and_gives_way_to_what
     [
         ({"method": "mislass"}, "method is 'mislass'; did you mean 'mislas'"),
         ({"method": "mislas_h2t"}, "did you mean 'mislas'"),
-        ({"method": 7}, "method is 7; Known are dr"),
+        ({"method": 7}, "method is 7; known are dr"),
         ({"method": "reslt", "imbalance_factor": 30}, "no settings of method reslt at imbalance_factor 30, only at 200, 100, 50 and 10"),
         ({"method": "reslt", "imbalance_factor": "many"}, "imbalance_factor is 'many' .str.; it must be a number"),
         ({"method": "reslt", "imbalance_factor": 0.5}, "imbalance_factor is 0.5; it must be at least 1"),

@@ -16,7 +16,8 @@ from h2t.errors import Error
 from h2t.losses import EXPERT_LOSSES, LOSSES
 from h2t.train.fields import Config, limited
 
-SOURCES = ("digits", "cifar10", "cifar100", "npz", "folder", "lists", "imagenet_lt", "places_lt", "inaturalist2018")
+ROOTED = ("npz", "folder", "lists", "imagenet_lt", "places_lt", "inaturalist2018")  # whose root must be there
+SOURCES = ("digits", "cifar10", "cifar100", *ROOTED)
 RESNETS = ("resnet20", "resnet32", "resnet44", "resnet56", "resnet110")
 IMAGENET_RESNETS = ("resnet10", "resnet18", "resnet34", "resnet50", "resnet101", "resnet152", "resnext50")
 RIDES = tuple(f"ride{k}_resnet{depth}{width}" for depth in (20, 32) for k in (2, 3, 4) for width in ("", "_narrow"))

@@ -148,7 +148,7 @@ def settings(method: str, imbalance_factor: float, source: str = "") -> dict[str
     """
     if method not in METHODS:
         near = difflib.get_close_matches(str(method), METHODS, 1, 0.5)
-        raise Error(f"method is {method!r}; " + (f"did you mean {near[0]!r}? " if near else "") + f"Known are {', '.join(METHODS)}; `h2t methods` says what they are")
+        raise Error(f"method is {method!r}; " + (f"did you mean {near[0]!r}? Known" if near else "known") + f" are {', '.join(METHODS)}; `h2t methods` says what they are")
     recipe = METHODS[method]
     if imbalance_factor not in recipe.factors:
         *others, last = map(str, recipe.factors)
