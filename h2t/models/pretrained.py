@@ -10,7 +10,6 @@ from torch import nn
 
 from h2t.errors import Error
 from h2t.models.backbone import last_block
-from h2t.runs import resolve
 
 
 def load_pretrained(backbone: nn.Module, model: str, pretrained: str, trainable: str = "all") -> None:
@@ -21,7 +20,7 @@ def load_pretrained(backbone: nn.Module, model: str, pretrained: str, trainable:
     ``trainable`` new_last_block leaves the last residual block as it was initialised.
     Raises: ``h2t.Error`` where they cannot be had, hold anything but tensors, or belong to another network.
     """
-    source = resolve(pretrained)
+    source = Path(pretrained).expanduser()
     state = _read(source) if source.suffix or source.exists() else _download(model, pretrained)
     state = {re.sub(r"^(module\.)?(backbone\.)?", "", k): v for k, v in state.items()}
     want = backbone.state_dict()

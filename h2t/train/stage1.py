@@ -14,7 +14,7 @@ from h2t.bar import bar as progress_bar
 from h2t.data import samplers
 from h2t.losses import EXPERT_LOSSES, bound, needs
 from h2t.losses.class_balanced import class_weights
-from h2t.runs import Run
+from h2t.runs import Run, resolve
 from h2t.train import distributed, mixing
 from h2t.train import step as stepping
 from h2t.train.config import Stage1
@@ -64,7 +64,8 @@ def train_stage1(
             generator=rng.torch_generator(config.seed, "stage1/init"),
         )  # fmt: skip
         if config.pretrained and not ranks.first((step.path / "checkpoint.pt").exists):
-            models.load_pretrained(model.backbone, config.model, config.pretrained, config.trainable)
+            weights = str(resolve(config.pretrained)) if resolve(config.pretrained).is_file() else config.pretrained
+            models.load_pretrained(model.backbone, config.model, weights, config.trainable)
         models.freeze(model.backbone, config.trainable)
         model = ranks.prepare(stepping.to_device(model, device), config.sync_bn, device)
         optimizer = stepping.sgd([p for p in model.parameters() if p.requires_grad], 0.1, config.momentum, config.stage1_weight_decay, config.nesterov)
