@@ -13,6 +13,8 @@ from pathlib import Path
 import click
 import numpy as np
 
+from h2t.bar import bar
+
 IMAGES, CLASSES, BATCH, ROUNDS = 768, 8, 128, 5
 SIZES = {"500x375": (500, 375), "800x600": (800, 600), "2000x1500": (2000, 1500)}  # of ImageNet and iNaturalist on average, and of a camera
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -36,12 +38,14 @@ def bench_loader(out: str | Path, *, device: str = "auto", workers: int | None =
 
     chosen, workers = stepping.pick_device(device), workers or number_of_workers()
     rows = []
-    with tempfile.TemporaryDirectory(prefix="h2t-bench-") as folder, stepping.threads():  # the workers have the cores
+    kinds = ("training", "training, no jitter", "test")
+    progress = bar(total=len(SIZES) * len(kinds) * 2 * (ROUNDS + 1), desc="loaders", unit="epoch")
+    with tempfile.TemporaryDirectory(prefix="h2t-bench-") as folder, stepping.threads(), progress:  # the workers have the cores
         for name, size in SIZES.items():
             root = Path(folder) / name
             write_photographs(root, size, IMAGES // (4 if max(size) > 1000 else 1))
-            for what in ("training", "training, no jitter", "test"):
-                rows += _turns(root, name, what, chosen, workers)
+            for what in kinds:
+                rows += _turns(root, name, what, chosen, workers, progress.update)
     table, env = pd.DataFrame(rows), environment(str(chosen))
     table["workers"], table["device"], table["torch"] = workers, env.get("device"), env["packages"]["torch"]
     path = resolve(out)
@@ -74,7 +78,7 @@ def write_photographs(root: Path, size: tuple[int, int], number: int) -> None:
         file.write_bytes(buffer.getvalue())
 
 
-def _turns(root: Path, name: str, what: str, device, workers: int) -> list[dict]:
+def _turns(root: Path, name: str, what: str, device, workers: int, advance: Callable[[], object]) -> list[dict]:
     """Rows of both loaders for one size of image and one kind of transform."""
     loaders = {"ImageFolder": _image_folder(root, what, device, workers), "h2t": _streamed(root, what, device, workers)}
     times: dict[str, list[tuple[float, float]]] = {loader: [] for loader in loaders}
@@ -88,6 +92,7 @@ def _turns(root: Path, name: str, what: str, device, workers: int) -> list[dict]
                 torch.cuda.synchronize()
             if turn:  # the first starts the workers and fills the file cache
                 times[loader].append(((time.perf_counter() - start) / images, (_cpu(processes()) - before) / images))
+            advance()
     pairs = list(zip(times["ImageFolder"], times["h2t"], strict=True))
     ratio, cpu_ratio = (statistics.median(p[i] / t[i] for p, t in pairs) for i in (0, 1))
     rows = []

@@ -124,8 +124,10 @@ def check_files(parameters: dict[str, Any]) -> None:
         raise Error(f"pretrained {pretrained} does not exist; name a file of weights, or torchvision's weights such as IMAGENET1K_V1")
 
 
-def _trained(run: str) -> bool:
-    return resolve(run).is_dir() and Run(run).step("stage1").done
+def _begun(run: str) -> bool:
+    """Whether stage 1 is trained or goes on from a checkpoint, so that the files it began with are not needed any more."""
+    step = resolve(run) / "stage1"
+    return (step / "result.json").exists() or (step / "checkpoint.pt").exists()
 
 
 def run_recipe(parameters: dict[str, Any], notebooks: list[Path], *, again: bool = False, progress: bool = True) -> Run:
@@ -134,7 +136,7 @@ def run_recipe(parameters: dict[str, Any], notebooks: list[Path], *, again: bool
     Raises: ``h2t.Error`` with the notebook's own message where a cell fails; the executed copy shows where.
     """
     place = parameters.get("run") or declared(notebooks[0])["run"][0]
-    if again or not _trained(place):
+    if again or not _begun(place):
         check_files(complete(parameters, notebooks))
     run = Run(place)
     if again:
@@ -303,7 +305,7 @@ def run_plain(parameters: dict[str, Any], *, again: bool = False, device: str = 
 
     place, stage1 = parameters.get("run", "runs/run"), config.Stage1.of(parameters)
     ranks().check(stage1.batch_size)
-    if again or not ranks().first(_trained, place):
+    if again or not ranks().first(_begun, place):
         ranks().first(check_files, parameters)
     run = Run(place)
     if again:

@@ -13,6 +13,7 @@ from click.testing import CliRunner
 from h2t import Error, Run, Stage1, Stage2, models, prepare, train_stage1, train_stage2
 from h2t.cli import main
 from h2t.explorer import Explorer
+from h2t.notebooks import complete, load_recipe, run_plain
 from h2t.train import bank as banking
 from h2t.train import config, published, recipes_large
 from h2t.train.export import export
@@ -149,6 +150,20 @@ def test_a_pretrained_file_is_not_needed_to_go_on(made, tmp_path):
         train_stage1(tmp_path / "run", recipe, progress=False, again=True)
 
 
+def test_nor_is_it_by_the_command(tmp_path):
+    torch.save(models.build("resnet20", 10, in_channels=1).backbone.state_dict(), tmp_path / "w.pth")
+    quick = {"run": str(tmp_path / "run"), "pretrained": str(tmp_path / "w.pth"), "stage1_epochs": 2, "stage2_epochs": 1, "warmup_epochs": 0}
+    parameters = complete(*load_recipe(ROOT / "notebooks" / "recipes" / "digits.yaml", quick))
+    prepare(tmp_path / "run", config.Data.of(parameters), progress=False)
+    with pytest.raises(KeyboardInterrupt):
+        train_stage1(tmp_path / "run", Stage1.of(parameters), progress=False, on_epoch=stop_after(1))
+    (tmp_path / "w.pth").unlink()
+    assert run_plain(parameters).step("stage2-h2t").done
+    with pytest.raises(Error, match="w.pth does not exist"):
+        run_plain(parameters, again=True)
+    assert Run(tmp_path / "run").step("stage1").done  # a refused start over has lost nothing
+
+
 def test_a_damaged_image_stops_training_with_its_name(tmp_path):
     root = imagenet_lt(tmp_path / "set")
     data = prepare(tmp_path / "run", streamed_data(root), progress=False)
@@ -222,8 +237,6 @@ def test_a_cosine_without_warm_up():
      ("inaturalist2018", recipes_large.INATURALIST2018, "inaturalist2018"), ("places_lt", recipes_large.PLACES_LT, "places_lt")],
 )  # fmt: skip
 def test_recipe_files_and_constants_say_the_same(recipe, stage1, source):
-    from h2t.notebooks import complete, load_recipe
-
     parameters = complete(*load_recipe(ROOT / f"notebooks/recipes/{recipe}.yaml", {}))
     got, batch = Stage1.of(parameters), {"batch_size": stage1.batch_size}
     differ = {k for k, v in got.to_dict().items() if v != stage1.to_dict()[k]}

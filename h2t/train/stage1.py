@@ -64,8 +64,8 @@ def train_stage1(
             generator=rng.torch_generator(config.seed, "stage1/init"),
         )  # fmt: skip
         if config.pretrained and not ranks.first((step.path / "checkpoint.pt").exists):
-            weights = str(resolve(config.pretrained)) if resolve(config.pretrained).is_file() else config.pretrained
-            models.load_pretrained(model.backbone, config.model, weights, config.trainable)
+            file = resolve(config.pretrained)  # or a name of torchvision's
+            models.load_pretrained(model.backbone, config.model, str(file) if file.is_file() else config.pretrained, config.trainable)
         models.freeze(model.backbone, config.trainable)
         model = ranks.prepare(stepping.to_device(model, device), config.sync_bn, device)
         optimizer = stepping.sgd([p for p in model.parameters() if p.requires_grad], 0.1, config.momentum, config.stage1_weight_decay, config.nesterov)
