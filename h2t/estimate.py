@@ -31,7 +31,7 @@ def estimate(plan, pool) -> str:
     if pool.gpus and len(known) < len({j.kind for j in left}):
         return "unknown on a GPU until the first runs are done"
     if None in seconds:
-        return "unknown for images of one's own until the first runs are done"
+        return "unknown until the first runs are done, as is the number of images before they are read"
     chain = {}  # a job cannot end before what it needs
     for job, s in zip(left, seconds, strict=True):
         chain[job.name] = s + max((chain.get(n, 0) for n in job.needs), default=0)

@@ -65,15 +65,22 @@ def _declared(notebook: Path, changed: int) -> dict[str, tuple[Any, str]]:
 
 
 def parse_value(text: str) -> Any:
-    """A command-line value as papermill reads it: YAML, and 1e-3 is a number."""
+    """A command-line value as papermill reads it: YAML, and 1e-3 is a number, also in a list or a range."""
     try:
         value = yaml.safe_load(text)
     except yaml.YAMLError:
         return text
-    if isinstance(value, str):
-        with contextlib.suppress(ValueError):
-            return float(value)
-    return value if text.strip() else ""
+    return _numbers(value) if text.strip() else ""
+
+
+def _numbers(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {k: _numbers(v) for k, v in value.items()}
+    if isinstance(value, list):
+        return [_numbers(v) for v in value]
+    with contextlib.suppress(ValueError):
+        return float(value) if isinstance(value, str) else value
+    return value
 
 
 def check(parameters: dict[str, Any], notebooks: list[Path]) -> None:

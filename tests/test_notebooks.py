@@ -327,3 +327,4 @@ def test_every_sweep_is_valid(recipe):
 def test_values_are_read_as_papermill_reads_them():
     read = notebooks.parse_value
     assert [read(x) for x in ("3", "0.5", "1e-3", "true", "digits", "[0.8, 0.9]", "")] == [3, 0.5, 0.001, True, "digits", [0.8, 0.9], ""]
+    assert [read(x) for x in ("[5e-4, ce, 2]", "{from: 1e-4, to: 1e-3}")] == [[0.0005, "ce", 2], {"from": 0.0001, "to": 0.001}]

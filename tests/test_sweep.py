@@ -271,7 +271,7 @@ def test_a_dry_run_starts_nothing_and_estimates_from_what_has_run(undisturbed, t
     plan = sweeping.plan(recipe(tmp_path, run=str(undisturbed[1])), {"seed": [0, 1, 2, 3, 4]}, books=None)
     assert "from the runs that are done" in estimate(plan, Pool(notebooks=False))
     own = recipe(tmp_path, source="folder", root=str(tmp_path), run=str(tmp_path / "own"))
-    assert "unknown for images of one's own" in estimate(sweeping.plan(own), Pool())
+    assert "the number of images" in estimate(sweeping.plan(own), Pool())
 
 
 @pytest.fixture
