@@ -264,7 +264,7 @@ def predict(run, images, step, out, device):
 @click.option("--out", default="", type=click.Path(), help="The folder to write.  [default: RUN/export]")
 @click.option("--onnx", is_flag=True, help="Also write model.onnx.")
 def export(run, step, out, onnx):
-    """Write a trained model as safetensors, as a plain state dict, and as ONNX."""
+    """Write a trained model as safetensors, as a plain state dict, as a checkpoint of the reference, and as ONNX."""
     from h2t.train.export import describe, export
 
     click.echo(describe(export(run, step, out, onnx=onnx)))

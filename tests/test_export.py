@@ -14,6 +14,7 @@ from h2t import Error, Run, train_stage1, train_stage2
 from h2t.cli import main
 from h2t.train.export import export
 from h2t.train.prepare import dataset
+from h2t.train.published import import_checkpoint
 from tests.helpers import digits_run, stage1_config, stage2_config
 
 
@@ -44,6 +45,25 @@ def by_hand(tensors: dict, images: torch.Tensor, about: dict) -> torch.Tensor:
                 x = F.pad(x[:, :, ::2, ::2], (0, 0, 0, 0, more, more))
             x = (x + y).relu()
     return F.linear(x.mean((2, 3)), tensors["fc.weight"], tensors["fc.bias"])
+
+
+def test_the_checkpoint_has_the_references_layout_and_is_gone_on_from(run, tmp_path):
+    result = CliRunner().invoke(main, ["export", str(run), "--step", "stage1", "--out", str(tmp_path / "out")], catch_exceptions=False)
+    assert result.exit_code == 0 and "model.pth.tar" in result.output
+    file = tmp_path / "out" / "model.pth.tar"
+    content = torch.load(file, weights_only=True)
+    assert content.keys() == {"epoch", "state_dict_model", "state_dict_classifier", "best_acc1", "its_ece"} and content["epoch"] == 2
+    assert {"module.conv1.weight", "module.bn1.running_mean", "module.layer3.2.conv2.weight"} <= content["state_dict_model"].keys()
+    assert content["state_dict_classifier"].keys() == {"module.fc.weight", "module.fc.bias"}
+    imported = import_checkpoint(file, digits_run(tmp_path / "run")[0])
+    assert imported["weights_sha256"] == Run(run).step("stage1").result["weights_sha256"]
+    assert imported["last"]["top1"] == Run(run).step("stage1").result["last"]["top1"]
+
+
+def test_a_network_that_the_reference_lacks_gets_no_checkpoint(tmp_path):
+    path, _ = digits_run(tmp_path / "run")
+    train_stage1(path, stage1_config(stage1_epochs=1, loss="ldam", head="cosine"), progress=False)
+    assert sorted(f.name for f in export(path).glob("model.*")) == ["model.json", "model.pt", "model.safetensors"]
 
 
 def test_the_files_give_the_logits_of_the_run(run, tmp_path):

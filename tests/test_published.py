@@ -32,7 +32,7 @@ def write(path, change=None, model="resnet20", classes=10, channels=1, **extra):
 def test_a_checkpoint_is_imported_evaluated_and_gone_on_from(tmp_path):
     run, data = digits_run(tmp_path / "run")
     network = write(tmp_path / "c.pth.tar")
-    result = published.import_checkpoint(tmp_path / "c.pth.tar", run)
+    result = published.import_checkpoint(tmp_path / "c.pth.tar", run, precision="fp32")
     assert result["imported"]["epoch"] == 200 and result["imported"]["best_acc1"] == pytest.approx(40.68)
     logits, labels = Run(run).step("stage1").outputs()
     mean, std = Run(run).params["mean"][0], Run(run).params["std"][0]
@@ -42,9 +42,20 @@ def test_a_checkpoint_is_imported_evaluated_and_gone_on_from(tmp_path):
     assert result["last"]["top1"] == pytest.approx(100 * (logits.argmax(1) == data.test.labels).mean())
     assert train_stage1(run, stage1_config()) == Run(run).step("stage1").result  # stands in for training
     assert train_stage2(run, stage2_config(), "h2t", progress=False)["last"]["top1"] is not None
-    again = published.evaluate(run)
+    again = published.evaluate(run, precision="fp32")
     assert again["stage2-h2t"]["last"] == pytest.approx(Run(run).step("stage2-h2t").result["last"], nan_ok=True)
     assert list(published.results_table(again).index) == ["stage1", "stage2-h2t"]
+
+
+def test_a_checkpoint_is_evaluated_in_the_precision_asked_for(tmp_path):
+    write(tmp_path / "c.pth.tar")
+    logits = {}
+    for precision in ("fp32", "bf16"):
+        run, _ = digits_run(tmp_path / precision)
+        train_stage1(run, stage1_config(checkpoint=str(tmp_path / "c.pth.tar"), precision=precision), progress=False)
+        logits[precision] = Run(run).step("stage1").outputs()[0]
+    apart = np.abs(logits["fp32"] - logits["bf16"]).max() / np.abs(logits["fp32"]).max()
+    assert 1e-4 < apart < 0.1
 
 
 def test_a_checkpoint_is_imported_before_there_are_data(tmp_path):

@@ -168,8 +168,9 @@ def test_exact_and_cached_meet_for_every_method(run):
         config = stage2_config(stage2_method=method, fusion_ratio=0.0 if method == "tau" else 0.25, bn_statistics="none", scale_lr=0.01)
         table = compare(run, config, (0.0, 0.5), (0,), views=2, progress=False)
         assert sorted(set(table["ratio"])) == ([0.0] if method == "tau" else [0.0, 0.5])
-        # without fusion: swapping half the channels of so short a stage 1 leaves too much to the draws
-        exact, cached = (table[(table["kind"] == kind) & (table["ratio"] == 0)]["all"].item() for kind in ("exact", "cached"))
+        # without fusion, and several seeds: so short a stage 1 leaves 5 points from seed to seed, and half the channels swapped more
+        table = compare(run, config, (0.0,), range(1 if method == "tau" else 6), views=2, progress=False)
+        exact, cached = (table.loc[table["kind"] == kind, "all"].mean() for kind in ("exact", "cached"))
         assert abs(exact - cached) < (0.3 if method == "tau" else 8), (method, exact, cached)
         train_cached(run, config, f"cached-{method}", views=2, progress=False)
         assert load_model(run, f"stage2-cached-{method}", "cpu").head.weight.shape == (10, 64)

@@ -1,4 +1,4 @@
-"""A trained run as files that other software reads: safetensors, a plain state dict, ONNX."""
+"""A trained run as files that other software reads: safetensors, a plain state dict, the reference's checkpoint, ONNX."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from h2t.files import write_atomic
 from h2t.runs import Run, resolve, write_json
 from h2t.train import step as stepping
 from h2t.train.prepare import dataset, loaders, statistics
+from h2t.train.published import read_checkpoint
 from h2t.train.stage1 import load_model
 
 IMAGES = 64  # test images on which every file is held against the original
@@ -25,7 +26,8 @@ CLOSE = 1e-3  # largest difference of logits that rounding may make
 def export(run: Run | str, step: str = "", out: str | Path = "", *, onnx: bool = False) -> Path:
     """Write a finished step of a run as ``model.safetensors``, ``model.pt`` and ``model.json``, and ``model.onnx`` if asked for.
 
-    The tensors have torchvision's names (conv1.weight, layer1.0.bn1.weight, ..., fc.weight). model.json says which network they
+    The tensors have torchvision's names (conv1.weight, layer1.0.bn1.weight, ..., fc.weight). A network with one linear classifier is also
+    written as ``model.pth.tar``, in the layout of the H2T reference, from which its code and ``checkpoint`` here go on. model.json says which network they
     belong to, the class names, and how images are prepared. ONNX takes images (N, C, H, W) in [0, 1], not normalised, and gives
     logits. Each file is read back and held against the original on test images before it is kept.
 
@@ -55,6 +57,8 @@ def export(run: Run | str, step: str = "", out: str | Path = "", *, onnx: bool =
         with torch.inference_mode():
             _same(stepping.to_device(copy, torch.device("cpu")).eval()(images), logits, file)
         write_atomic(folder / file, blobs[file])
+    if result["head"] == "linear" and {k for k in tensors if k.startswith("fc.")} == {"fc.weight", "fc.bias"}:
+        _write_checkpoint(folder / "model.pth.tar", model, result)
     height, width = data.train.images.shape[1:3]
     write_json(folder / "model.json", {
         "model": result["model"], "head": result["head"], "num_classes": result["num_classes"], "classes": list(data.train.classes),
@@ -69,6 +73,19 @@ def export(run: Run | str, step: str = "", out: str | Path = "", *, onnx: bool =
 def _plain(name: str) -> str:
     """A tensor's name as torchvision has it: the head is fc, the backbone has no name of its own."""
     return "fc." + name.removeprefix("head.") if name.startswith("head.") else name.removeprefix("backbone.")
+
+
+def _write_checkpoint(path: Path, model: nn.Module, result: dict) -> None:
+    """Write the reference's layout, with the names of its parallel models, and hold it against the original."""
+    parts = {"state_dict_model": "backbone.", "state_dict_classifier": "head."}
+    state = {part: {f"module.{_plain(k) if own == 'head.' else k.removeprefix(own)}": v.contiguous() for k, v in model.state_dict().items() if k.startswith(own)} for part, own in parts.items()}
+    buffer = io.BytesIO()
+    torch.save({"epoch": result.get("epochs", 0), **state, "best_acc1": torch.tensor(result["last"]["top1"]), "its_ece": result["last"]["ece"]}, buffer)
+    write_atomic(path, buffer.getvalue())
+    again = read_checkpoint(path)["weights"]
+    if again.keys() != model.state_dict().keys() or not all(torch.equal(again[k], v) for k, v in model.state_dict().items()):
+        path.unlink()
+        raise Error(f"{path.name} reads back as other weights than the run's; it was not written. This is a mistake of the export: please report it")
 
 
 class _Whole(nn.Module):

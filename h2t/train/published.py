@@ -117,7 +117,7 @@ def _name(weights: dict[str, torch.Tensor]) -> str:
     return f"reslt_{name}" if "backbone.bn2.weight" in weights else name
 
 
-def import_checkpoint(file: str | Path, run: Run | str, *, again: bool = False, device: str = "auto") -> dict[str, Any]:
+def import_checkpoint(file: str | Path, run: Run | str, *, again: bool = False, device: str = "auto", precision: str = "auto") -> dict[str, Any]:
     """Make a reference checkpoint the finished stage 1 of a run, and evaluate it where the run has data.
 
     Raises: ``h2t.Error`` as ``read_checkpoint`` does, and where its class count or channels differ from the run's data.
@@ -142,7 +142,7 @@ def import_checkpoint(file: str | Path, run: Run | str, *, again: bool = False, 
             "head": "linear", **kind,
         }  # fmt: skip
         result = step.finish(content["weights"], {}, result)
-    return result if data is None else evaluate(run, device=device)["stage1"]
+    return result if data is None else evaluate(run, device=device, precision=precision)["stage1"]
 
 
 def _check_fit(kind: dict[str, Any], data, what: str) -> None:

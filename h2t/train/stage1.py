@@ -47,7 +47,7 @@ def train_stage1(
     if config.checkpoint and (again or not ranks.first(lambda: step.done)):
         from h2t.train.published import import_checkpoint
 
-        ranks.first(lambda: import_checkpoint(config.checkpoint, run, again=again, device=str(device)))
+        ranks.first(lambda: import_checkpoint(config.checkpoint, run, again=again, device=str(device), precision=config.precision))
         again = False
     if not again and ranks.first(lambda: step.done and "last" not in step.result):  # imported before there were data
         from h2t.train.published import evaluate
