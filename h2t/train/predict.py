@@ -23,7 +23,8 @@ CHUNK = 512  # images decoded and held at a time
 
 
 def predict(run: Run | str, images: str | Path, step: str = "", *, device: str = "auto", progress: bool = True):
-    """Classify image files with a finished step of a run, resized and normalised as its training images were.
+    """Classify image files with a finished step of a run, resized and normalised as its training images were,
+    in fp32, so that an image gets the same answer on every machine.
 
     Arguments: ``run``; ``images`` a file, or a folder searched through; ``step`` such as stage1, by default stage2-h2t
     where it is finished. Returns: a DataFrame, a row per image: path, label (class name), confidence (softmax, in %), and
@@ -62,7 +63,7 @@ def predict(run: Run | str, images: str | Path, step: str = "", *, device: str =
             if good:
                 pixels = np.stack([read_in[k] for k in good])
                 loader = Resident(Split(pixels, np.zeros(len(good), np.int64), train.classes), mean, std, device)
-                share[good] = metrics.softmax(stepping.predict(model, loader).numpy())
+                share[good] = metrics.softmax(stepping.predict(model, loader, "fp32").numpy())
             for k, path in enumerate(part):
                 name, error = str(path.relative_to(top)) if path != top else path.name, read_in[k] if k not in good else ""
                 label, confidence = ("", np.nan) if error else (train.classes[share[k].argmax()], round(100 * share[k].max(), 2))
