@@ -5,9 +5,11 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
+import multiprocessing as mp
 import os
 import signal
 import sys
+import threading
 import time
 import traceback
 from dataclasses import dataclass
@@ -215,9 +217,16 @@ def child(job: Job, environment: dict[str, str], threads: int, pipe) -> None:
 
 
 def die_with_parent() -> None:
-    """Have the kernel end this process when its parent ends, however that comes about. Linux only; elsewhere nothing."""
-    if sys.platform == "linux":
+    """End this process when the one that started it ends, however that comes about. The server that forked it does not do so: it
+    stays for as long as a job of its own runs."""
+
+    def watch() -> None:
+        parent.join()
+        os.kill(os.getpid(), signal.SIGKILL if hasattr(signal, "SIGKILL") else signal.SIGTERM)
+
+    if (parent := mp.parent_process()) is not None:
+        threading.Thread(target=watch, daemon=True).start()
+    if sys.platform == "linux":  # and when the server ends
         import ctypes
 
         ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
-

@@ -3,6 +3,7 @@
 import contextlib
 import json
 import random
+import signal
 import subprocess
 import sys
 import time
@@ -155,6 +156,25 @@ def test_a_sweep_killed_at_ten_moments_ends_with_the_table_of_one_that_was_not(u
         assert 0 in codes, said
         pandas.testing.assert_frame_equal(_table(file.parent / "root"), _table(undisturbed[1]))
         assert not list((file.parent / "root").rglob("failed.json")) and len(list((file.parent / "root").rglob("notebooks/02_stage1.done"))) == 16
+
+
+@pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGKILL])
+def test_what_ends_a_sweep_ends_its_jobs(tmp_path, how):
+    file = recipe(tmp_path, stage1_epochs=100_000)
+    sweep = subprocess.Popen([sys.executable, "-m", "h2t.cli", "sweep", "--plain", str(file)], cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    left = []
+    try:
+        while "worker" not in (there := _victims(sweep)):
+            assert sweep.poll() is None
+            time.sleep(0.1)
+        left = [there["server"], *there["server"].children()]
+        sweep.send_signal(how)
+        assert sweep.wait() == -how
+        assert not psutil.wait_procs(left, timeout=20)[1]
+    finally:
+        for process in (sweep, *left):
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process.kill()
 
 
 def test_a_failure_is_named_and_the_others_go_on(tmp_path):
