@@ -26,7 +26,7 @@ from tests.helpers import ROOT, same_weights, stop_after
 from tests.large import COUNTS, imagenet_lt, inaturalist2018, one_worker, places_lt, streamed_data
 
 __all__ = ["one_worker"]
-CUT = dict(crop="resized", color_jitter=0.4, crop_padding=0, batch_size=8, eval_every=2)
+CUT = dict(precision="fp32", crop="resized", color_jitter=0.4, crop_padding=0, batch_size=8, eval_every=2)
 ONE = dict(model="resnet20", stage1_epochs=2, warmup_epochs=0, stage1_schedule="cosine", mixup_alpha=0.2, stage1_lr=0.05, **CUT)
 TWO = dict(stage2_epochs=2, **CUT)
 
