@@ -230,7 +230,7 @@ def import_(file, run_, recipe, indices, pairs, again, device):
 @main.command()
 @RUN
 @DEVICE
-@click.option("--precision", default="auto", show_default=True, help="auto, fp32 or bf16.")
+@click.option("--precision", default="auto", show_default=True, help="fp32, bf16, or auto: as each step was measured before.")
 def evaluate(run, device, precision):
     """Evaluate every finished step of a run on the test set."""
     from h2t.train.published import evaluate

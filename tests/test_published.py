@@ -42,7 +42,7 @@ def test_a_checkpoint_is_imported_evaluated_and_gone_on_from(tmp_path):
     assert result["last"]["top1"] == pytest.approx(100 * (logits.argmax(1) == data.test.labels).mean())
     assert train_stage1(run, stage1_config()) == Run(run).step("stage1").result  # stands in for training
     assert train_stage2(run, stage2_config(), "h2t", progress=False)["last"]["top1"] is not None
-    again = published.evaluate(run, precision="fp32")
+    again = published.evaluate(run)
     assert again["stage2-h2t"]["last"] == pytest.approx(Run(run).step("stage2-h2t").result["last"], nan_ok=True)
     assert list(published.results_table(again).index) == ["stage1", "stage2-h2t"]
 
@@ -56,6 +56,8 @@ def test_a_checkpoint_is_evaluated_in_the_precision_asked_for(tmp_path):
         logits[precision] = Run(run).step("stage1").outputs()[0]
     apart = np.abs(logits["fp32"] - logits["bf16"]).max() / np.abs(logits["fp32"]).max()
     assert 1e-4 < apart < 0.1
+    result = published.evaluate(tmp_path / "bf16")["stage1"]  # as it was measured before, on any machine
+    assert result["precision"] == "bf16" and result["last"] == pytest.approx(Run(tmp_path / "bf16").step("stage1").result["last"], nan_ok=True)
 
 
 def test_a_checkpoint_is_imported_before_there_are_data(tmp_path):

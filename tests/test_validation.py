@@ -80,7 +80,7 @@ def test_every_step_is_measured_on_it_as_on_the_test_set(trained):
         assert rows[-1]["val_balanced"] == pytest.approx(result["val"]["balanced"])
     table = runs.table(trained, save=False).set_index("step")
     assert table.loc["stage2-h2t", "val_balanced"] == results["stage2-h2t"]["val"]["balanced"] and table.loc["stage1", "val_all"] == results["stage1"]["val"]["top1"]
-    shown = CliRunner().invoke(main, ["evaluate", str(trained), "--precision", "fp32"]).output.splitlines()
+    shown = CliRunner().invoke(main, ["evaluate", str(trained)]).output.splitlines()
     assert shown[0].split()[-1] == "validation" and shown[2].split()[-1] == f"{results['stage2-h2t']['val']['balanced']:.2f}"
 
 

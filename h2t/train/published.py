@@ -156,8 +156,9 @@ def _check_fit(kind: dict[str, Any], data, what: str) -> None:
 def evaluate(run: Run | str, *, device: str = "auto", precision: str = "auto") -> dict[str, dict[str, Any]]:
     """Evaluate every finished step of a run on the test set, from its weights.
 
-    Returns: step name to result, with ``last`` as measured now. An imported step gains its outputs and measures in the
-    run directory; what a step trained here has recorded is left as it is.
+    Arguments: ``precision`` fp32 or bf16; auto is the one in which a step was measured before, so that the same comes out on
+    another machine, or for a step just imported the device's. Returns: step name to result, with ``last`` as measured now. An imported
+    step gains its outputs and measures in the run directory; what a step trained here has recorded is left as it is.
     Raises: ``h2t.Error`` where no step is finished or the run has no data.
     """
     run, device = Run(run, create=False), stepping.pick_device(device)
@@ -174,6 +175,8 @@ def evaluate(run: Run | str, *, device: str = "auto", precision: str = "auto") -
 
 def _evaluate(step: Step, data, test, val, device: str, precision: str) -> dict[str, Any]:
     model = load_model(step.run, step.name, device)
+    if precision == "auto":
+        precision = step.result.get("precision", precision)
     logits, scheme = stepping.predict(model, test, precision), step.run.params["groups"]
     counts, labels = data.train.counts, data.test.labels
     now = {"last": metrics.summary(logits.numpy(), labels, counts, scheme)}
@@ -184,7 +187,7 @@ def _evaluate(step: Step, data, test, val, device: str, precision: str) -> dict[
         return {**step.result, **now}
     if val is not None:
         now["val_is"] = VAL_SEEN
-    result = {**step.result, **now, "counts": counts.tolist(), "groups": scheme, "device": device}
+    result = {**step.result, **now, "counts": counts.tolist(), "groups": scheme, "device": device, "precision": "bf16" if stepping.uses_bf16(torch.device(device), precision) else "fp32"}
     outputs = {"logits": logits, "labels": torch.from_numpy(np.asarray(labels))}
     return step.finish(model.state_dict(), outputs, result)
 
