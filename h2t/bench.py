@@ -273,4 +273,4 @@ def _ours(stage: int, device: str) -> dict:
 
         return timed
 
-    return {"step": synced(train), "network": synced(network), "precision": "bf16" if stepping.native_bf16(chosen) else "fp32"}
+    return {"step": synced(train), "network": synced(network), "precision": stepping.precision_of(chosen, "auto")}

@@ -212,6 +212,7 @@ def import_(file, run_, recipe, indices, pairs, again, device):
     from h2t.train import published
 
     published.read_checkpoint(file)
+    parameters = {}
     if recipe or pairs or indices:
         from h2t.data.longtail import read_indices
         from h2t.train.config import Data, check
@@ -221,7 +222,7 @@ def import_(file, run_, recipe, indices, pairs, again, device):
         parameters = notebooks.complete(*notebooks.load_recipe(recipe, overrides)) if recipe else overrides
         check(parameters, also=parameters if recipe else ())
         prepare(run_, Data.of(parameters), indices=read_indices(indices) if indices else None)
-    result = published.import_checkpoint(file, run_, again=again, device=device)
+    result = published.import_checkpoint(file, run_, again=again, device=device, precision=parameters.get("precision", "auto"))
     if "last" in result:
         _show({"stage1": result})
     click.echo(f"imported {file} as stage 1 of {run_}")

@@ -222,7 +222,7 @@ def die_with_parent() -> None:
 
     def watch() -> None:
         parent.join()
-        os.kill(os.getpid(), signal.SIGKILL if hasattr(signal, "SIGKILL") else signal.SIGTERM)
+        os._exit(1)
 
     if (parent := mp.parent_process()) is not None:
         threading.Thread(target=watch, daemon=True).start()

@@ -55,7 +55,7 @@ def test_the_checkpoint_has_the_references_layout_and_is_gone_on_from(run, tmp_p
     assert content.keys() == {"epoch", "state_dict_model", "state_dict_classifier", "best_acc1", "its_ece"} and content["epoch"] == 2
     assert {"module.conv1.weight", "module.bn1.running_mean", "module.layer3.2.conv2.weight"} <= content["state_dict_model"].keys()
     assert content["state_dict_classifier"].keys() == {"module.fc.weight", "module.fc.bias"}
-    imported = import_checkpoint(file, digits_run(tmp_path / "run")[0])
+    imported = import_checkpoint(file, digits_run(tmp_path / "run")[0], precision="fp32")
     assert imported["weights_sha256"] == Run(run).step("stage1").result["weights_sha256"]
     assert imported["last"]["top1"] == Run(run).step("stage1").result["last"]["top1"]
 

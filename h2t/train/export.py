@@ -26,9 +26,9 @@ CLOSE = 1e-3  # largest difference of logits that rounding may make
 def export(run: Run | str, step: str = "", out: str | Path = "", *, onnx: bool = False) -> Path:
     """Write a finished step of a run as ``model.safetensors``, ``model.pt`` and ``model.json``, and ``model.onnx`` if asked for.
 
-    The tensors have torchvision's names (conv1.weight, layer1.0.bn1.weight, ..., fc.weight). A network with one linear classifier is also
-    written as ``model.pth.tar``, in the layout of the H2T reference, from which its code and ``checkpoint`` here go on. model.json says which network they
-    belong to, the class names, and how images are prepared. ONNX takes images (N, C, H, W) in [0, 1], not normalised, and gives
+    The tensors have torchvision's names (conv1.weight, layer1.0.bn1.weight, ..., fc.weight). model.json says which network they
+    belong to, the class names, and how images are prepared. A network with a linear classifier is also written as ``model.pth.tar``,
+    in the layout of the H2T reference, from which its code and ``checkpoint`` here go on. ONNX takes images (N, C, H, W) in [0, 1], not normalised, and gives
     logits. Each file is read back and held against the original on test images before it is kept.
 
     Arguments: ``step`` such as stage1, by default stage2-h2t where it is finished; ``out`` folder, by default ``export`` in the run.
@@ -78,7 +78,7 @@ def _plain(name: str) -> str:
 def _write_checkpoint(path: Path, model: nn.Module, result: dict) -> None:
     """Write the reference's layout, with the names of its parallel models, and hold it against the original."""
     parts = {"state_dict_model": "backbone.", "state_dict_classifier": "head."}
-    state = {part: {f"module.{_plain(k) if own == 'head.' else k.removeprefix(own)}": v.contiguous() for k, v in model.state_dict().items() if k.startswith(own)} for part, own in parts.items()}
+    state = {part: {f"module.{_plain(k)}": v.contiguous() for k, v in model.state_dict().items() if k.startswith(own)} for part, own in parts.items()}
     buffer = io.BytesIO()
     torch.save({"epoch": result.get("epochs", 0), **state, "best_acc1": torch.tensor(result["last"]["top1"]), "its_ece": result["last"]["ece"]}, buffer)
     write_atomic(path, buffer.getvalue())

@@ -187,7 +187,7 @@ def _evaluate(step: Step, data, test, val, device: str, precision: str) -> dict[
         return {**step.result, **now}
     if val is not None:
         now["val_is"] = VAL_SEEN
-    result = {**step.result, **now, "counts": counts.tolist(), "groups": scheme, "device": device, "precision": "bf16" if stepping.uses_bf16(torch.device(device), precision) else "fp32"}
+    result = {**step.result, **now, "counts": counts.tolist(), "groups": scheme, "device": device, "precision": stepping.precision_of(torch.device(device), precision)}
     outputs = {"logits": logits, "labels": torch.from_numpy(np.asarray(labels))}
     return step.finish(model.state_dict(), outputs, result)
 

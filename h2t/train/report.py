@@ -102,7 +102,7 @@ class Report:
             "seconds": round(sum(r["seconds"] + r.get("eval_seconds", 0) for r in self.history), 3),
             "device": str(device),
             "processes": self.ranks.world,
-            "precision": "bf16" if stepping.uses_bf16(device, config.precision) else "fp32",
+            "precision": stepping.precision_of(device, config.precision),
             "num_classes": len(self.data.train.classes),
             "in_channels": self.data.train.images.shape[3],
             **extra,

@@ -75,6 +75,11 @@ def uses_bf16(device: torch.device, precision: str) -> bool:
     return precision == "bf16" or (precision == "auto" and native_bf16(device))
 
 
+def precision_of(device: torch.device, precision: str) -> str:
+    """What ``precision`` comes to on the device: fp32 or bf16."""
+    return "bf16" if uses_bf16(device, precision) else "fp32"
+
+
 def autocast(device: torch.device, precision: str):
     """bf16 autocast with fp32 weights and BN statistics, or nothing. ``precision``: auto, fp32 or bf16."""
     if uses_bf16(device, precision):
