@@ -5,15 +5,15 @@ Importing it does no work: every public name below is loaded on first use.
 
 import importlib
 
-from h2t.errors import Error
+from h2t.base.errors import Error
 
 __version__ = "0.1.0"
 
 _PUBLIC = {
     "Run": "h2t.runs",
-    "Data": "h2t.train.config",
-    "Stage1": "h2t.train.config",
-    "Stage2": "h2t.train.config",
+    "Data": "h2t.recipes.parameters",
+    "Stage1": "h2t.recipes.parameters",
+    "Stage2": "h2t.recipes.parameters",
     "load": "h2t.data.sources",
     "prepare": "h2t.train.prepare",
     "dataset": "h2t.train.prepare",

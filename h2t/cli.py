@@ -7,7 +7,7 @@ import sys
 import click
 
 from h2t import __version__
-from h2t.errors import Error
+from h2t.base.errors import Error
 
 RECIPE = click.argument("recipe", type=click.Path())
 RUN = click.argument("run", type=click.Path())
@@ -43,7 +43,7 @@ def main():
 @DEVICE
 def run(recipe, pairs, again, plain, device):
     """Run a recipe from images to analysis, through notebooks 01 to 04."""
-    from h2t import notebooks
+    from h2t.lab.books import execute as notebooks
 
     parameters, books = notebooks.load_recipe(recipe, {k: notebooks.parse_value(v) for k, v in pairs})
     if plain:
@@ -65,18 +65,18 @@ def run(recipe, pairs, again, plain, device):
 @click.option("--dry-run", is_flag=True, help="Show the plan and stop.")
 def sweep(recipe, pairs, jobs, address, gpus, books, plain, dry_run):
     """Run the grid of a recipe with lists or ranges; again to go on with it."""
-    from h2t import notebooks
-    from h2t import sweep as sweeping
-    from h2t.estimate import estimate
+    from h2t.lab.books import execute as notebooks
+    from h2t.study.sweep import plan as sweeping
+    from h2t.study.sweep.estimate import estimate
 
     chosen = None if plain else sweeping.choose_books(books)
     plan = sweeping.plan(recipe, {k: notebooks.parse_value(v) for k, v in pairs}, books=chosen)
     if address:
-        from h2t.cluster import Cluster
+        from h2t.study.sweep.cluster import Cluster
 
         pool = Cluster(address, jobs, gpus)
     else:
-        from h2t.pool import Pool
+        from h2t.study.sweep.pool import Pool
 
         pool = Pool(jobs, gpus, notebooks=not plain)
     click.echo(plan)
@@ -86,7 +86,7 @@ def sweep(recipe, pairs, jobs, address, gpus, books, plain, dry_run):
         return
     outcome = sweeping.sweep(plan, pool)
     if outcome.done:
-        from h2t.compare import overview
+        from h2t.study.compare.groups import overview
 
         click.echo(overview(plan.root))
     click.echo(f"{len(outcome.done)} of {len(plan.points)} runs are done in {plan.root}" + (f"; compare them: h2t report {plan.root}" if outcome.done else ""))
@@ -104,14 +104,14 @@ def sweep(recipe, pairs, jobs, address, gpus, books, plain, dry_run):
 @PARAMETERS
 def reproduce(root, jobs, gpus, pairs):
     """Hold the runs under a folder against the published tables; or, of a recipe of runs, first train those that are missing."""
-    from h2t import notebooks
-    from h2t.reproduce import markdown, reproduce
+    from h2t.lab.books import execute as notebooks
     from h2t.runs import resolve
+    from h2t.study.compare.reproduce import markdown, reproduce
 
     failed = {}
     if resolve(root).is_file():
-        from h2t import sweep as sweeping
-        from h2t.pool import Pool
+        from h2t.study.sweep import plan as sweeping
+        from h2t.study.sweep.pool import Pool
 
         plan = sweeping.plan(root, {k: notebooks.parse_value(v) for k, v in pairs}, books=None)
         click.echo(plan)
@@ -137,8 +137,8 @@ def reproduce(root, jobs, gpus, pairs):
 @PARAMETERS
 def control(root, ratio, cached, seeds, views, pairs):
     """Tell what fusion does from what the BN statistics do, over the runs under a folder."""
-    from h2t import control as controlling
-    from h2t import notebooks
+    from h2t.lab.books import execute as notebooks
+    from h2t.study.compare import control as controlling
 
     if cached:
         overrides = {k: notebooks.parse_value(v) for k, v in pairs}
@@ -155,7 +155,7 @@ def control(root, ratio, cached, seeds, views, pairs):
 def select(root):
     """Rank the settings of the runs under a folder by their validation part, and write the best as a recipe."""
     from h2t.runs import resolve
-    from h2t.selection import markdown, select
+    from h2t.study.compare.select import markdown, select
 
     click.echo(markdown(select(root)))
     click.echo(f"the best as a recipe: {resolve(root) / 'selected.yaml'}; the test set was not looked at")
@@ -167,9 +167,9 @@ def select(root):
 @PARAMETERS
 def pack(recipe, file, pairs):
     """Write a recipe's long tail and test images to one small file, for a machine without the set."""
-    from h2t import notebooks
+    from h2t.lab.books import execute as notebooks
+    from h2t.recipes.parameters import Data
     from h2t.runs import resolve
-    from h2t.train.config import Data
     from h2t.train.prepare import pack
 
     parameters = notebooks.complete(*notebooks.load_recipe(recipe, {k: notebooks.parse_value(v) for k, v in pairs}))
@@ -183,7 +183,7 @@ def pack(recipe, file, pairs):
 @click.option("--imbalance-factor", default=100, show_default=True, help="At which imbalance factor.")
 def methods(name, imbalance_factor):
     """List the methods by name, each a stage 1 and a stage 2 with published settings; or the parameters that one stands for."""
-    from h2t.train import recipes
+    from h2t.recipes import methods as recipes
 
     if name:
         import yaml
@@ -208,14 +208,14 @@ def methods(name, imbalance_factor):
 @DEVICE
 def import_(file, run_, recipe, indices, pairs, again, device):
     """Import a checkpoint in the reference's layout as the stage 1 of a run."""
-    from h2t import notebooks
-    from h2t.train import published
+    from h2t.exchange import reference as published
+    from h2t.lab.books import execute as notebooks
 
     published.read_checkpoint(file)
     parameters = {}
     if recipe or pairs or indices:
         from h2t.data.longtail import read_indices
-        from h2t.train.config import Data, check
+        from h2t.recipes.parameters import Data, check
         from h2t.train.prepare import prepare
 
         overrides = {k: notebooks.parse_value(v) for k, v in pairs}
@@ -234,7 +234,7 @@ def import_(file, run_, recipe, indices, pairs, again, device):
 @click.option("--precision", default="auto", show_default=True, help="fp32, bf16, or auto: as each step was measured before.")
 def evaluate(run, device, precision):
     """Evaluate every finished step of a run on the test set."""
-    from h2t.train.published import evaluate
+    from h2t.exchange.reference import evaluate
 
     _show(evaluate(run, device=device, precision=precision))
 
@@ -249,8 +249,8 @@ def predict(run, images, step, out, device):
     """Label new images, a file or a folder, and save a table of label and confidence."""
     from pathlib import Path
 
-    from h2t.files import write_atomic
-    from h2t.train.predict import predict
+    from h2t.base.files import write_atomic
+    from h2t.exchange.predict import predict
 
     table = predict(run, Path(images).resolve(), step, device=device)
     write_atomic(Path(out).resolve(), table.to_csv(index=False).encode())
@@ -266,7 +266,7 @@ def predict(run, images, step, out, device):
 @click.option("--onnx", is_flag=True, help="Also write model.onnx.")
 def export(run, step, out, onnx):
     """Write a trained model as safetensors, as a plain state dict, as a checkpoint of the reference, and as ONNX."""
-    from h2t.train.export import describe, export
+    from h2t.exchange.export import describe, export
 
     click.echo(describe(export(run, step, out, onnx=onnx)))
 
@@ -278,10 +278,10 @@ def export(run, step, out, onnx):
 @DEVICE
 def bank(run, views, pairs, device):
     """Build the feature bank of a run, on which the explorer trains."""
-    from h2t import notebooks
-    from h2t.train.bank import build_bank
-    from h2t.train.cached import recipe_of
-    from h2t.train.config import check
+    from h2t.lab.books import execute as notebooks
+    from h2t.recipes.parameters import check
+    from h2t.train.cached.bank import build_bank
+    from h2t.train.cached.steps import recipe_of
 
     overrides = {k: notebooks.parse_value(v) for k, v in pairs}
     check(overrides)
@@ -298,53 +298,14 @@ def bank(run, views, pairs, device):
 @PARAMETERS
 def explore(run, views, ip, port, no_browser, pairs):
     """Open the fusion explorer of a run as a page in the browser."""
-    from h2t import notebooks, page
-    from h2t.train.cached import recipe_of
-    from h2t.train.config import check
+    from h2t.lab.books import execute as notebooks
+    from h2t.lab.explorer import page
+    from h2t.recipes.parameters import check
+    from h2t.train.cached.steps import recipe_of
 
     overrides = {k: notebooks.parse_value(v) for k, v in pairs}
     check(overrides)
     page.serve(run, recipe_of(run, overrides), views=views, ip=ip, port=port, browser=not no_browser)
-
-
-@main.command()
-@click.argument("what", type=click.Choice(["steps", "gpu", "loader", "explorer", "sweep", "table"]), default="steps")
-@click.option("--check", is_flag=True, help="Exit 1 where a stated target is missed.")
-@click.option("--out", type=click.Path(), help="Where the rows are saved.  [default: runs/bench_WHAT.csv]")
-@click.option("--run", "run_", type=click.Path(), default="runs/digits", show_default=True, help="explorer: the run to open.")
-@click.option("--root", default="", help="gpu: a file of CIFAR-100's images for the whole run.  [default: random pixels]")
-@click.option("--steps", default=4, show_default=True, help="steps: timed steps of each loop a turn.")
-@DEVICE
-def bench(what, check, out, run_, root, steps, device):
-    """Time training steps beside a plain loop of the kind the field publishes, everything on a GPU, the loader of image files beside
-    torchvision's, the moves of the explorer, what a sweep costs beyond its training, or the table of 10,000 runs."""
-    out = out or f"runs/bench_{what}.csv"
-    if what == "steps":
-        from h2t.bench import bench_steps
-
-        met = bench_steps(out, steps=steps, device=device)
-    elif what == "gpu":
-        from h2t.bench_gpu import bench_gpu
-
-        met = bench_gpu(out, root=root, device=device)
-    elif what == "loader":
-        from h2t.bench_loader import bench_loader
-
-        met = bench_loader(out, device=device)
-    elif what == "sweep":
-        from h2t.bench_sweep import bench_sweep
-
-        met = bench_sweep(out)
-    elif what == "table":
-        from h2t.bench_table import bench_table
-
-        met = bench_table(out)
-    else:
-        from h2t.bench_explorer import bench_explorer
-
-        met = bench_explorer(run_, out)
-    if check and not met:
-        sys.exit(1)
 
 
 @main.command(context_settings={"ignore_unknown_options": True})
@@ -368,11 +329,11 @@ def lab(arguments):
 @PARAMETERS
 def report(root, out, tensorboard, pairs):
     """Compare the runs under a folder and render them, with their notebooks, to static HTML."""
-    from h2t import notebooks
-    from h2t.report import report
+    from h2t.lab.books import execute as notebooks
+    from h2t.study.report.site import report
 
     if tensorboard:
-        from h2t.tensorboard import export
+        from h2t.study.report.tensorboard import export
 
         folder, steps = export(root)
         click.echo(f"event files of {steps} steps: tensorboard --logdir {folder}")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from h2t.errors import Error
+from h2t.base.errors import Error
 
 # The permutation-invariant fusion (PIF) of the follow-up, Li et al. 2025, arXiv 2506.00625, is not among these: it fuses representations
 # while the backbone learns, and what could be found out about it, its abstract, gives no formula to build it from.

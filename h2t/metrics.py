@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from h2t.errors import Error
+from h2t.base.errors import Error
 
 SCHEMES = ("field", "reference")
 BLOCK = 1 << 22  # logits looked at together: keeps 24,000 images of 8,142 classes from needing gigabytes of temporaries

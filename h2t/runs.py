@@ -27,8 +27,8 @@ from typing import Any
 import yaml
 
 from h2t import __version__
-from h2t.errors import Error
-from h2t.files import clean, write_atomic
+from h2t.base.errors import Error
+from h2t.base.files import clean, write_atomic
 
 
 def resolve(path: str | Path) -> Path:
@@ -253,8 +253,8 @@ class Step:
 
 
 def table(root: str | Path, **how):
-    """Every finished step of every run under a folder as one DataFrame, saved as Parquet and CSV; see ``h2t.table.table``."""
-    from h2t.table import table
+    """Every finished step of every run under a folder as one DataFrame, saved as Parquet and CSV; see ``h2t.study.compare.table.table``."""
+    from h2t.study.compare.table import table
 
     return table(root, **how)
 

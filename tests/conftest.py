@@ -40,7 +40,7 @@ def two_threads():
     torch.set_num_threads(before)
 
 
-SLOW_FIRST = ("test_sweep", "test_browser_lab", "test_notebooks", "test_explorer", "test_cluster", "test_distributed", "test_toy", "test_training", "test_published", "test_plots", "test_stage2_methods", "test_browser_report")
+SLOW_FIRST = ("test_sweep", "test_browser_lab", "test_notebooks", "test_explorer", "test_cluster", "test_distributed", "test_toy", "test_training", "test_reference", "test_plots", "test_stage2_methods", "test_browser_report")
 
 
 def pytest_collection_modifyitems(items) -> None:

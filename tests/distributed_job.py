@@ -1,4 +1,4 @@
-"""What tests/test_distributed.py starts in several processes: `-m tests.distributed_job KIND FOLDER ARGUMENTS of h2t.train`."""
+"""What tests/train/test_distributed.py starts in several processes: `-m tests.distributed_job KIND FOLDER ARGUMENTS of h2t.train`."""
 
 import contextlib
 import os
@@ -13,10 +13,12 @@ import torch
 from h2t import Error, Run, models, train_stage1, train_stage2
 from h2t.data import augment
 from h2t.losses import EXPERT_LOSSES, LOSSES, bound
-from h2t.train import distributed, mixing, normalisation
-from h2t.train import step as stepping
+from h2t.train import bn_statistics as normalisation
+from h2t.train import device as stepping
+from h2t.train import mixing
 from h2t.train.__main__ import main
-from h2t.train.job import job
+from h2t.train.processes import ranks as distributed
+from h2t.train.processes.job import job
 from tests.helpers import stage1_config, stage2_config
 
 SIZES = (13, 2)  # images of a batch; of three processes the last one has none of two

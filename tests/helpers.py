@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from h2t import Data, Stage1, Stage2, prepare, train_stage1, train_stage2
-from h2t.jobs import PRELOAD
+from h2t.study.sweep.job import PRELOAD
 
 ROOT = Path(__file__).parent.parent
 # fp32: the references that they are held against are, and a processor with native bf16 would train in that
@@ -90,8 +90,9 @@ def die_in_the_third_checkpoint(run: Path, moment: str) -> None:
 
 def execute_inline(run: Path, books: list[Path], parameters: dict) -> None:
     """Execute notebooks with the engine of the jobs of a sweep, which may have this process to themselves."""
-    from h2t import Run, notebooks
-    from h2t.inline import InlineEngine
+    from h2t import Run
+    from h2t.lab.books import execute as notebooks
+    from h2t.lab.books.inline import InlineEngine
 
     for book in books:
         notebooks.execute(Run(run), book, parameters, InlineEngine)

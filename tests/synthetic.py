@@ -11,7 +11,7 @@ import yaml
 from safetensors.numpy import save_file
 
 from h2t import Data, Stage1, Stage2, metrics, runs
-from h2t.train.config import variants
+from h2t.recipes.parameters import variants
 
 COUNTS = np.array([200, 150, 60, 30, 10, 5])
 LABELS = np.repeat(np.arange(6), 20)

@@ -8,10 +8,13 @@ import pytest
 import torch
 from click.testing import CliRunner
 
-from h2t import bench, bench_gpu, bench_loader, models
+from h2t import models
 from h2t.cli import main
-from h2t.train import step as stepping
-from tests.test_update import stand_in
+from h2t.train import device as stepping
+from tests.bench import gpu as bench_gpu
+from tests.bench import loader as bench_loader
+from tests.bench import steps as bench
+from tests.train.test_update import stand_in
 
 
 def test_the_published_way_of_writing_the_network_computes_the_same():
@@ -27,7 +30,7 @@ def test_the_published_way_of_writing_the_network_computes_the_same():
 
 @pytest.mark.parametrize(("ratio", "bf16", "code"), [(1.29, False, 1), (1.31, False, 0), (1.9, True, 1), (2.1, True, 0)])
 def test_check_exits_1_where_the_target_is_missed(tmp_path, monkeypatch, ratio, bf16, code):
-    from h2t.train import step
+    from h2t.train import device as step
 
     def rows(stage, device, steps):
         common = {"stage": f"stage {stage}", "precision": "fp32", "ms_per_step": 1.0, "spread_ms": 0.0, "images_per_s": 1}

@@ -49,7 +49,7 @@ def test_help_loads_no_torch():
 
 
 def test_planning_a_sweep_loads_neither_torch_nor_papermill_nor_ray():
-    code = "import sys; from h2t.sweep import plan; plan('notebooks/recipes/digits_sweep.yaml'); print([m for m in ('torch', 'papermill', 'ray', 'IPython') if m in sys.modules])"
+    code = "import sys; from h2t.study.sweep.plan import plan; plan('notebooks/recipes/digits_sweep.yaml'); print([m for m in ('torch', 'papermill', 'ray', 'IPython') if m in sys.modules])"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT).stdout.strip() == "[]"
 
 
@@ -72,17 +72,17 @@ def test_the_arrows_of_the_design(path):
     parts = path.relative_to(ROOT / "h2t").with_suffix("").parts
     used = {m.split(".")[1] for m in imports(path)}
     if parts[0] in LEAVES:
-        door = {"table"} if parts[0] == "runs" else set()  # runs.table loads it when it is called
-        assert used <= {parts[0], "errors", "files", "rng", "__version__", *door}, used
+        door = {"study"} if parts[0] == "runs" else set()  # runs.table loads it when it is called
+        assert used <= {parts[0], "base", "__version__", *door}, used
     if parts[-1] == "__main__":  # a command of its own
         return
     assert "cli" not in used
     if parts[0] in ("train", "losses", "models", "data"):
-        assert not used & {"notebooks", "widgets", "sweep", "cluster", "plots"}
+        assert not used & {"lab", "study", "plots"}
 
 
 def test_no_torch_at_module_level_where_it_is_not_needed():
-    for name in ("cli", "runs", "plots/__init__", "plots/style", "plots/classes", "metrics", "notebooks", "files", "data/split", "data/sources", "data/longtail", "train/config", "train/fields", "train/recipes", "sweep", "grid", "jobs", "pool", "estimate", "progress", "cluster", "store"):
+    for name in ("cli", "runs", "plots/__init__", "plots/style", "plots/classes", "metrics", "lab/books/execute", "base/files", "data/split", "data/sources", "data/longtail", "recipes/parameters", "recipes/fields", "recipes/methods", "study/sweep/plan", "recipes/grid", "study/sweep/job", "study/sweep/pool", "study/sweep/estimate", "study/sweep/board", "study/sweep/cluster", "study/sweep/store"):
         tree = ast.parse((ROOT / f"h2t/{name}.py").read_text())
         top = {a.name.split(".")[0] for n in tree.body if isinstance(n, ast.Import) for a in n.names}
         top |= {n.module.split(".")[0] for n in tree.body if isinstance(n, ast.ImportFrom) and n.module}

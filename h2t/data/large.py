@@ -14,8 +14,8 @@ from pathlib import Path
 
 import numpy as np
 
-from h2t.data.files import Paths, read_list
-from h2t.errors import Error
+from h2t.base.errors import Error
+from h2t.data.lists import Paths, read_list
 
 
 @dataclass(frozen=True)

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import numpy as np
 
-from h2t.data.files import Paths
-from h2t.data.read import read_image
-from h2t.errors import Error
+from h2t.base.errors import Error
+from h2t.data.images import read_image
+from h2t.data.lists import Paths
 
 
 class Rows:

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import numpy as np
 
-from h2t.errors import Error
-from h2t.files import write_atomic
+from h2t.base.errors import Error
+from h2t.base.files import write_atomic
 
 PROFILES = ("exponential", "step", "natural")
 
@@ -261,7 +261,7 @@ def import_list(file: str | Path, labels: np.ndarray, paths=None) -> np.ndarray:
 
     Raises: ``h2t.Error`` with the line's number for a path the source does not have or a label that differs.
     """
-    from h2t.data.files import read_list
+    from h2t.data.lists import read_list
 
     listed, given = read_list(file)
     if paths is None:

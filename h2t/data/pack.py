@@ -11,10 +11,10 @@ from pathlib import Path
 
 import numpy as np
 
+from h2t.base.errors import Error
+from h2t.base.files import write_atomic
 from h2t.data.longtail import Manifest
 from h2t.data.split import Dataset
-from h2t.errors import Error
-from h2t.files import write_atomic
 
 EXTRA = ("source_indices", "source_labels", "packed_as")
 

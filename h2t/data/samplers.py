@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import torch
 
-from h2t.errors import Error
+from h2t.base.errors import Error
 
 
 def class_probabilities(kind: str, counts: torch.Tensor, beta: float = 0.9999) -> torch.Tensor:

@@ -8,14 +8,16 @@ from pathlib import Path
 
 import numpy as np
 
-from h2t.data import files, large, npz, pack
-from h2t.data.decode import decode
+from h2t.base.errors import Error
+from h2t.base.files import alone
+from h2t.data import arrays as npz
+from h2t.data import large, pack
+from h2t.data import lists as files
+from h2t.data.cache import decode
+from h2t.data.images import FITS
 from h2t.data.lazy import need_size
 from h2t.data.longtail import stratified
-from h2t.data.read import FITS
 from h2t.data.split import Dataset, Split
-from h2t.errors import Error
-from h2t.files import alone
 
 LOADERS = ("auto", "resident", "streamed")
 STREAM_ABOVE = 4 << 30  # bytes of decoded images that loader auto no longer keeps decoded

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from h2t.data.lazy import Files
-from h2t.data.loader import Loader
+from h2t.data.resident import Loader
 from h2t.data.split import Split
 from h2t.data.workers import CHUNK, Task, Workers, number_of_workers
 

@@ -13,8 +13,8 @@ import sys
 
 import numpy as np
 
-from h2t.data.read import read_image
-from h2t.errors import Error
+from h2t.base.errors import Error
+from h2t.data.images import read_image
 
 
 def main() -> None:

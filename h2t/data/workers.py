@@ -18,8 +18,8 @@ from pathlib import Path
 
 import numpy as np
 
-from h2t.data.read import read_image
-from h2t.errors import Error
+from h2t.base.errors import Error
+from h2t.data.images import read_image
 
 CHUNK = 16  # images that a worker is given at a time
 AHEAD = 16  # chunks that wait for one worker at most: what a pipe takes without blocking

@@ -7,13 +7,13 @@ import functools
 import torch
 from torch import nn
 
-from h2t.errors import Error
+from h2t.base.errors import Error
 from h2t.models.backbone import freeze
 from h2t.models.cifar_resnet import CifarResNet
 from h2t.models.experts import ResltResNet, RideResNet
 from h2t.models.heads import HEADS, SharedHead
 from h2t.models.imagenet_resnet import STAGES, ImageNetResNet
-from h2t.models.pretrained import load_pretrained
+from h2t.models.weights import load_pretrained
 
 __all__ = ["BACKBONES", "Classifier", "build", "freeze", "initialise", "load_pretrained", "num_experts", "num_parameters", "shares_head"]
 

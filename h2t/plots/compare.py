@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from h2t.errors import Error
+from h2t.base.errors import Error
 from h2t.plots.style import (
     COLOURS,
     KINDS,

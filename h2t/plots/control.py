@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from h2t.errors import Error
+from h2t.base.errors import Error
 from h2t.plots.style import METHODS, TEXT, figure_of, new_axes, styled
 
 _LOOKS = {False: ("no fusion (DR)", METHODS[1], "o"), True: ("fusion (H2T)", METHODS[2], "s")}
@@ -19,7 +19,7 @@ def plot_control(rows, effects=None, measures=("all", "many", "medium", "few"), 
     Where the lines climb, the statistics work; where they lie apart, fusion does; where they are not parallel, one depends on the
     other. All panels span as many points, so that slopes compare. Small marks are single runs.
 
-    Arguments: ``rows`` of ``h2t.control.Control`` within one setting and ratio; ``effects`` alike, for the titles.
+    Arguments: ``rows`` of ``h2t.study.compare.control.Control`` within one setting and ratio; ``effects`` alike, for the titles.
     Returns: an array of Axes, one a measure; empty groups are left out.
     """
     shown = [m for m in measures if rows[m].notna().any()]
@@ -70,7 +70,7 @@ def plot_effects(effects, measures=("all", "many", "medium", "few"), axes=None):
     """What fusion and the statistics do in every setting: differences in points with 95 % intervals, one panel a measure.
 
     Filled marks are beyond the noise after Holm's correction, hollow ones are not; right of the line is better.
-    Arguments: ``effects`` of ``h2t.control.Control``. Returns: an array of Axes. Raises: ``h2t.Error`` for no full two by two.
+    Arguments: ``effects`` of ``h2t.study.compare.control.Control``. Returns: an array of Axes. Raises: ``h2t.Error`` for no full two by two.
     """
     from matplotlib.lines import Line2D
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from h2t.errors import Error
+from h2t.base.errors import Error
 from h2t.plots.style import AFTER, BEFORE, COLOURS, FUSED, MARKERS, METHODS, legend_below, new_axes, short, styled
 
 SETS = {  # colour, marker, size, opacity; head and tail in their groups' hues, darker for the test images
@@ -41,7 +41,7 @@ def plot_mask(fused: np.ndarray, fusing: np.ndarray, mask: np.ndarray, axes=None
 
 @styled
 def plot_boundary(points: dict[str, np.ndarray], lines: dict[str, tuple[np.ndarray, float]], names: tuple[str, str] = ("head", "tail"), ax=None, limits=None):
-    """Two decision boundaries in the plane that they span, exact (``h2t.boundary.plane``).
+    """Two decision boundaries in the plane that they span, exact (``h2t.lab.explorer.boundary.plane``).
 
     Arguments: ``points`` set name (train head, train tail, fused, test head, test tail) to (n, 2); ``lines`` name to
     ``(a (2,), b)``, positive on the tail's side: the first is drawn grey, the last in colour and with the tail's side

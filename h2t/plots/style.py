@@ -9,8 +9,8 @@ from pathlib import Path
 
 import numpy as np
 
-from h2t.errors import Error
-from h2t.files import write_atomic
+from h2t.base.errors import Error
+from h2t.base.files import write_atomic
 
 COLOURS = {"many": "#0072B2", "medium": "#E69F00", "few": "#D55E00", "all": "#333333"}
 TEXT = {**COLOURS, "medium": "#8F6300", "few": "#B34F00"}  # the same hues, dark enough to be read as letters on white
@@ -75,7 +75,7 @@ _AFTER = (", stage 1", "", " + DR", ", BN sees both", " + H2T")  # what a name m
 
 
 def place(method: str) -> tuple[str, int, str]:
-    """Where the name of a step (``h2t.naming.whole``) stands among others: the kind that its steps have in common, which step of it, and the name."""
+    """Where the name of a step (``h2t.recipes.names.whole``) stands among others: the kind that its steps have in common, which step of it, and the name."""
     step = next((k for k, end in enumerate(_AFTER) if end and method.endswith(end)), _AFTER.index(""))
     kind = method.removesuffix(_AFTER[step]).removesuffix(" + DR")
     return kind, step, method

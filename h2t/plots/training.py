@@ -151,7 +151,7 @@ def plot_ratio_curve(table, published=None, current: float | None = None, ax=Non
 def plot_agreement(table, axes=None):
     """How far the cached stage 2 agrees with the exact one: mean accuracy by group, bars of one standard deviation.
 
-    Arguments: ``table`` of ``h2t.train.cached.compare``: columns kind (exact, cached), ratio, seed, many, medium, few,
+    Arguments: ``table`` of ``h2t.train.cached.steps.compare``: columns kind (exact, cached), ratio, seed, many, medium, few,
     all (%). Returns: an array of Axes, one a group. Empty groups are left out.
     """
     shown = [g for g in ("many", "medium", "few", "all") if table[g].notna().any()]

@@ -8,7 +8,7 @@ import sys
 import click
 
 from h2t import cli
-from h2t.train.job import job
+from h2t.train.processes.job import job
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})

@@ -9,14 +9,14 @@ from typing import Any
 
 import torch
 
-from h2t import rng
+from h2t.base import rng
+from h2t.recipes.parameters import Stage2, check_heads, check_method
 from h2t.runs import Run
-from h2t.train import distributed
-from h2t.train import step as stepping
-from h2t.train.config import Stage2, check_heads, check_method
-from h2t.train.normalisation import reestimate
+from h2t.train import device as stepping
+from h2t.train.bn_statistics import reestimate
+from h2t.train.loop import Report
 from h2t.train.prepare import dataset, loaders
-from h2t.train.report import Report
+from h2t.train.processes import ranks as distributed
 from h2t.train.stage1 import load_model
 
 

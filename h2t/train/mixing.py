@@ -6,10 +6,10 @@ from collections.abc import Iterator
 
 import torch
 
-from h2t import rng
+from h2t.base import rng
 from h2t.data import augment, samplers
-from h2t.train.config import Stage1
-from h2t.train.distributed import Ranks
+from h2t.recipes.parameters import Stage1
+from h2t.train.processes.ranks import Ranks
 
 CMO_FIRST, CMO_REST = 5, 3  # CMO begins with this epoch, counted from 1, and leaves this many plain ones at the end
 

@@ -8,16 +8,16 @@ from pathlib import Path
 import numpy as np
 
 from h2t import metrics
+from h2t.base.errors import Error
 from h2t.data import longtail
 from h2t.data import pack as packing
 from h2t.data.lazy import Files
-from h2t.data.loader import Loader, Resident
+from h2t.data.resident import Loader, Resident
 from h2t.data.sources import load
 from h2t.data.split import Dataset, Split
 from h2t.data.streamed import Streamed
-from h2t.errors import Error
+from h2t.recipes.parameters import Data, _Training
 from h2t.runs import Run, environment, resolve, write_json, write_yaml
-from h2t.train.config import Data, _Training
 
 STATISTICS = {
     "cifar": ((0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010)),

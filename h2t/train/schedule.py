@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from h2t.train.config import Stage1, Stage2
+from h2t.recipes.parameters import Stage1, Stage2
 
 
 def stage1_lr(epoch: int, config: Stage1) -> float:

@@ -9,18 +9,20 @@ from typing import Any
 import numpy as np
 import torch
 
-from h2t import models, rng
-from h2t.bar import bar as progress_bar
+from h2t import models
+from h2t.base import rng
+from h2t.base.progress import bar as progress_bar
 from h2t.data import samplers
 from h2t.losses import EXPERT_LOSSES, bound, needs
 from h2t.losses.class_balanced import class_weights
+from h2t.recipes.parameters import Stage1
 from h2t.runs import Run, resolve
-from h2t.train import distributed, mixing
-from h2t.train import step as stepping
-from h2t.train.config import Stage1
-from h2t.train.distributed import ALONE, Ranks
+from h2t.train import device as stepping
+from h2t.train import mixing
+from h2t.train.loop import Report
 from h2t.train.prepare import dataset, loaders
-from h2t.train.report import Report
+from h2t.train.processes import ranks as distributed
+from h2t.train.processes.ranks import ALONE, Ranks
 from h2t.train.schedule import stage1_lr
 from h2t.train.update import Update
 
@@ -45,12 +47,12 @@ def train_stage1(
     run, device, ranks = Run(run, create=False), stepping.pick_device(device), distributed.ranks()
     step = run.step("stage1")
     if config.checkpoint and (again or not ranks.first(lambda: step.done)):
-        from h2t.train.published import import_checkpoint
+        from h2t.exchange.reference import import_checkpoint
 
         ranks.first(lambda: import_checkpoint(config.checkpoint, run, again=again, device=str(device), precision=config.precision))
         again = False
     if not again and ranks.first(lambda: step.done and "last" not in step.result):  # imported before there were data
-        from h2t.train.published import evaluate
+        from h2t.exchange.reference import evaluate
 
         ranks.first(lambda: evaluate(run, device=str(device), precision=config.precision))
     with ranks.alone(run.lock()):

@@ -10,18 +10,20 @@ from typing import Any
 import torch
 from torch import nn
 
-from h2t import models, rng
-from h2t.bar import bar as progress_bar
+from h2t import models
+from h2t.base import rng
+from h2t.base.progress import bar as progress_bar
 from h2t.data import samplers
 from h2t.fusion import blend, channel_mask, class_means, lend, soft_share
+from h2t.recipes.parameters import Stage2, check_method
 from h2t.runs import Run, check_variant
-from h2t.train import distributed, methods, mixing
-from h2t.train import step as stepping
-from h2t.train.config import Stage2, check_method
-from h2t.train.distributed import ALONE, Ranks
-from h2t.train.normalisation import reestimate
+from h2t.train import device as stepping
+from h2t.train import methods, mixing
+from h2t.train.bn_statistics import reestimate
+from h2t.train.loop import Report
 from h2t.train.prepare import dataset, loaders
-from h2t.train.report import Report
+from h2t.train.processes import ranks as distributed
+from h2t.train.processes.ranks import ALONE, Ranks
 from h2t.train.schedule import stage2_lr
 from h2t.train.stage1 import load_model
 from h2t.train.update import Update

@@ -15,7 +15,7 @@ from collections.abc import Callable
 import torch
 from torch import nn
 
-from h2t.train.distributed import ALONE, Ranks
+from h2t.train.processes.ranks import ALONE, Ranks
 
 WARM_UP = 3  # updates before a capture, in which libraries choose their kernels; the weights are then put back
 

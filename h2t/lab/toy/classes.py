@@ -1,0 +1,187 @@
+"""Two Gaussian classes and a linear classifier: why fusing head features into the tail moves a boundary.
+
+Pure functions for notebook 00. A classifier is a pair (weight (D,), bias ()); it says "tail" where
+``points @ weight + bias > 0``. Labels are 0 for the head and 1 for the tail. Everything is float64 on the CPU.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+from torch.nn.functional import softplus
+
+from h2t.base import rng
+from h2t.base.errors import Error
+from h2t.fusion import channel_mask, fuse
+from h2t.train.device import threads
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+MEASURES = {
+    "tail_region": "tail's region, %", "head": "head accuracy, %", "tail": "tail accuracy, %", "balanced": "balanced accuracy, %"
+}  # fmt: skip
+BRANCHES = ("instance", "balanced", "reversed")
+
+
+def two_classes(
+    n_head: int, n_tail: int, num_features: int, separation: float, generator: torch.Generator
+) -> tuple[Tensor, Tensor]:
+    """Two spherical Gaussian classes of unit variance, their centres equally far apart in every coordinate.
+
+    Arguments: ``n_head`` and ``n_tail`` points a class; ``num_features`` D; ``separation`` distance between the
+    centres, in standard deviations; the origin lies halfway between them.
+    Returns: points (N, D), head first, and labels (N,).
+    Raises: ``h2t.Error`` for an empty class, no coordinate, or a separation that is not positive.
+    """
+    if min(n_head, n_tail) < 1:
+        raise Error(f"n_head is {n_head} and n_tail is {n_tail}; each class needs at least one point")
+    if num_features < 1:
+        raise Error(f"num_features is {num_features}; a point needs at least one coordinate")
+    if not 0 < separation < float("inf"):
+        raise Error(f"separation is {separation}; it is a distance between class centres and must be above 0")
+    labels = torch.cat([torch.zeros(n_head), torch.ones(n_tail)]).double()
+    points = torch.randn(len(labels), num_features, generator=generator, dtype=torch.float64)
+    return points + (labels - 0.5)[:, None] * separation / num_features**0.5, labels
+
+
+def fused_draws(
+    points: Tensor,
+    labels: Tensor,
+    fusion_ratio: float,
+    generator: torch.Generator,
+    *,
+    fusing_branch: str = "instance",
+    batches: int = 64,
+    batch_size: int = 32,
+) -> tuple[Tensor, Tensor]:
+    """The training points of a stage 2: class-balanced draws, some coordinates replaced by those of a fusing branch.
+
+    Source: Li et al., AAAI 2024, section 3.2, with ``h2t.fusion``. Deviation: the number of coordinates is p * D
+    rounded up in as many batches as needed to make the mean share p, so that p is continuous in two dimensions too.
+    One generator state gives the same draws at every ratio, and the coordinates of a smaller p are among those of a larger.
+
+    Arguments: ``points`` (N, D); ``labels`` (N,); ``fusion_ratio`` p in [0, 1]; ``fusing_branch`` draws the partners
+    instance-wise, class-balanced or reversed (a class by the inverse of its size).
+    Returns: points (batches * batch_size, D) and the labels of the class-balanced branch.
+    Raises: ``h2t.Error`` for a ratio outside [0, 1] or an unknown branch.
+    """
+    if not 0 <= fusion_ratio <= 1:
+        raise Error(f"fusion_ratio is {fusion_ratio}; it is a share of coordinates and must lie in [0, 1]")
+    if fusing_branch not in BRANCHES:
+        raise Error(f"fusing_branch is {fusing_branch!r}; choose one of {', '.join(BRANCHES)}")
+    count = torch.bincount(labels.long(), minlength=2)[labels.long()].double()  # size of each point's class
+    weights = count ** -float(BRANCHES.index(fusing_branch))
+    shape = (batches, batch_size)
+    own = torch.multinomial(1 / count, batches * batch_size, True, generator=generator).view(shape)
+    partner = torch.multinomial(weights, batches * batch_size, True, generator=generator).view(shape)
+    dim, out = points.shape[1], []
+    for b in range(batches):
+        swapped = min(int(fusion_ratio * dim + (b + 0.5) / batches), dim)
+        mask = channel_mask(dim, min((swapped + 0.5) / dim, 1.0), generator)  # + 0.5: int(k / D * D) may give k - 1
+        out.append(fuse(points[own[b]], points[partner[b]], mask))
+    return torch.cat(out), labels[own.flatten()]
+
+
+def train(points: Tensor, labels: Tensor, weight_decay: float, steps: int = 100) -> tuple[Tensor, Tensor]:
+    """Logistic regression to its optimum: mean cross-entropy + weight_decay / 2 * |weight|^2, by damped Newton steps.
+
+    Arguments: ``points`` (N, D); ``labels`` (N,) of 0 and 1; ``weight_decay`` of the weight, not of the bias.
+    Returns: weight (D,) and bias ().
+    Raises: ``h2t.Error`` where one class is missing or ``weight_decay`` is not positive: there is no optimum then.
+    """
+    if not 0 < weight_decay < float("inf"):
+        raise Error(f"weight_decay is {weight_decay}; it must be above 0, or separable classes have no best classifier")
+    if len(labels.unique()) < 2:
+        raise Error("train needs points of both classes; one of them is missing")
+    x = torch.cat([points, torch.ones_like(points[:, :1])], 1)
+    decay = torch.full((x.shape[1],), weight_decay, dtype=x.dtype)
+    decay[-1] = 0
+    theta = torch.zeros_like(decay)
+
+    def loss(t: Tensor) -> Tensor:
+        return softplus((1 - 2 * labels) * (x @ t)).mean() + (decay * t * t).sum() / 2
+
+    for _ in range(steps):
+        p = torch.sigmoid(x @ theta)
+        gradient = x.T @ (p - labels) / len(x) + decay * theta
+        if gradient.abs().max() < 1e-9:
+            break
+        hessian = (x * (p * (1 - p))[:, None]).T @ x / len(x) + torch.diag(decay + 1e-12)
+        move, scale = torch.linalg.solve(hessian, gradient), 1.0
+        while loss(theta - scale * move) > loss(theta) and scale > 1e-6:
+            scale /= 2
+        theta = theta - scale * move
+    return theta[:-1], theta[-1]
+
+
+def forces(weight: Tensor, bias: Tensor, points: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+    """What pulls a boundary towards the head and what pushes it back: the two halves of the loss's slope in the bias.
+
+    A point acts with the probability that the classifier gives to the wrong class. Where training has ended the two
+    are equal.
+
+    Arguments: a classifier, whose ``bias`` may be a vector (K,) of boundaries to try; ``points`` (N, D); ``labels`` (N,).
+    Returns: pull of the points labelled tail and push of those labelled head, each the shape of ``bias``, in [0, 1].
+    """
+    p = torch.sigmoid(points @ weight + bias[..., None])  # (..., N)
+    return ((1 - p) * labels).mean(-1), (p * (1 - labels)).mean(-1)
+
+
+def position(weight: Tensor, bias: Tensor) -> float:
+    """Signed distance of the boundary from the origin along its normal: below 0 on the head's side, above on the tail's."""
+    return float(-bias / weight.norm())
+
+
+def regions(weight: Tensor, bias: Tensor, points: Tensor, labels: Tensor) -> dict[str, float]:
+    """Who owns how much of a test set, in percent.
+
+    Returns: ``tail_region``, the share of all test points on the tail's side (50 is right where the test set is
+    neutral); ``head`` and ``tail``, the accuracy of each class; ``balanced``, their mean.
+    """
+    says_tail = (points @ weight + bias > 0).double()
+    head = 100 - 100 * says_tail[labels == 0].mean().item()
+    tail = 100 * says_tail[labels == 1].mean().item()
+    return {"tail_region": 100 * says_tail.mean().item(), "head": head, "tail": tail, "balanced": (head + tail) / 2}
+
+
+@threads()
+def ratio_curve(
+    ratios: Sequence[float],
+    seeds: int,
+    *,
+    n_head: int,
+    n_tail: int,
+    num_features: int,
+    separation: float,
+    weight_decay: float,
+    fusing_branch: str = "instance",
+    seed: int = 0,
+    n_test: int = 1000,
+) -> pd.DataFrame:
+    """Train one classifier for every ratio and seed, and measure it on a neutral test set of ``n_test`` points a class.
+
+    Data, draws and test set depend on the seed alone, so that ratios may be compared seed by seed.
+    Ratio 0 (DR) is always among them.
+    Returns: a row per seed and ratio: num_features, n_tail, seed, fusion_ratio, what ``regions`` gives, and gain, the
+    balanced accuracy less that of ratio 0 with the same seed.
+    Raises: ``h2t.Error`` for fewer than two seeds, which have no spread, and as the functions above.
+    """
+    import pandas as pd
+
+    if seeds < 2:
+        raise Error(f"seeds is {seeds}; a spread over seeds needs at least 2")
+    rows = []
+    for s in range(seed, seed + seeds):
+        train_set = two_classes(n_head, n_tail, num_features, separation, rng.torch_generator(s, "toy/train"))
+        test_set = two_classes(n_test, n_test, num_features, separation, rng.torch_generator(s, "toy/test"))
+        for p in sorted({0.0, *ratios}):
+            draws = fused_draws(*train_set, p, rng.torch_generator(s, "toy/draws"), fusing_branch=fusing_branch)
+            measured = regions(*train(*draws, weight_decay), *test_set)
+            rows.append({"num_features": num_features, "n_tail": n_tail, "seed": s, "fusion_ratio": p, **measured})
+    table = pd.DataFrame(rows)
+    table["gain"] = table["balanced"] - table.groupby("seed")["balanced"].transform("first")
+    return table

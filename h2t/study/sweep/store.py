@@ -1,0 +1,122 @@
+"""A sweep's runs in an object store, such as s3://bucket/folder, for machines that share no path: every machine works in a
+scratch folder of its own and copies finished and half-finished runs to and from the store."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import tempfile
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+from h2t.base.errors import Error
+from h2t.base.files import TEMPORARY
+
+EVERY = 60.0  # seconds between copies of a run that is at work
+GROWING = ("checkpoint.pt", "metrics.jsonl")  # of one size and yet not the same
+MARKS = ("result.json", "done.json")  # written last here, and so there
+
+
+class Store:
+    """Where the runs of a sweep lie when that is no folder.
+
+    Arguments: ``url`` of any file system that fsspec knows; s3:// needs the extra ``s3``; ``scratch`` this machine's folder for the
+    runs, by default one under ``$H2T_SCRATCH`` or the temporary folder.
+    Raises: ``h2t.Error`` where what it takes is not installed, or the place does not answer.
+    """
+
+    def __init__(self, url: str, scratch: Path | None = None):
+        self.url = url.rstrip("/")
+        self._pushed: dict[str, tuple[int, int]] = {}  # what this machine has put there: name to size and time
+        try:
+            import fsspec
+        except ImportError:
+            raise Error(f"{url} needs the package fsspec; install it, or give a folder") from None
+        try:
+            self._fs, self._path = fsspec.core.url_to_fs(self.url)
+            self._fs.invalidate_cache()
+            self._fs.exists(self._path)
+        except ImportError as e:
+            raise Error(f"{url} needs a package that is not installed ({e}); for s3:// use `uv run --extra s3 h2t sweep ...`") from None
+        except Exception as e:
+            raise Error(f"cannot reach {url}: {type(e).__name__}: {' '.join(str(e).split())}") from None
+
+        base = os.environ.get("H2T_SCRATCH") or Path(tempfile.gettempdir()) / f"h2t-{os.getuid() if hasattr(os, 'getuid') else 'user'}"
+        self.scratch = scratch or Path(base) / hashlib.sha256(self.url.encode()).hexdigest()[:12]
+
+    def sizes(self, name: str = "") -> dict[str, int]:
+        """The files of a run in the store, of all if ``name`` is empty, by name relative to the store, with their bytes."""
+        self._fs.invalidate_cache()
+        with contextlib.suppress(FileNotFoundError):
+            found = self._fs.find(f"{self._path}/{name}".rstrip("/"), detail=True)
+            return {f[len(self._path) :].lstrip("/"): about["size"] for f, about in found.items()}
+        return {}
+
+    def pull(self, name: str = "", only: tuple[str, ...] = ()) -> None:
+        """Copy a run from the store to the scratch folder, as far as it is not there already.
+
+        Arguments: ``name`` of the run, all if empty; ``only`` files of these names.
+        """
+        wanted = {f: n for f, n in self.sizes(name).items() if not only or Path(f).name in only}
+        for file in sorted(wanted, key=lambda f: Path(f).name in MARKS):
+            place = self.scratch / file
+            if place.exists() and place.stat().st_size == wanted[file] and place.name not in GROWING:
+                continue
+            place.parent.mkdir(parents=True, exist_ok=True)
+            part = place.with_name(f"{place.name}.{os.getpid()}{TEMPORARY}")
+            with self._said("read", file):
+                self._fs.get_file(f"{self._path}/{file}", str(part))
+            os.replace(part, place)
+
+    def push(self, name: str) -> None:
+        """Make the store's copy of a run that of the scratch folder: what is new or has changed goes there, marks of being done
+        last, and what is gone here, such as the reason of an earlier failure, is removed there."""
+        files = [f for f in (self.scratch / name).rglob("*") if f.is_file() and not f.name.startswith(".") and not f.name.endswith(TEMPORARY)]
+        for file in sorted(files, key=lambda f: (f.name in MARKS, f.name == "done.json")):
+            part = file.relative_to(self.scratch).as_posix()
+            there = f"{self._path}/{part}"
+            with contextlib.suppress(FileNotFoundError):
+                status = file.stat()
+                if self._pushed.get(part) == (stamp := (status.st_size, status.st_mtime_ns)):
+                    continue
+            with self._said("write", there):
+                try:
+                    self._fs.makedirs(there.rpartition("/")[0], exist_ok=True)
+                    self._fs.put_file(str(file), there)
+                except FileNotFoundError:
+                    if file.exists():  # else it was removed since it was listed
+                        raise
+                    continue
+            self._pushed[part] = stamp
+        here = {f.relative_to(self.scratch).as_posix() for f in files}
+        with self._said("clear", name):
+            for gone in self.sizes(name).keys() - here:
+                self._fs.rm_file(f"{self._path}/{gone}")
+
+    @contextlib.contextmanager
+    def following(self, name: str) -> Iterator[None]:
+        """Copy a run to the store every minute while it is at work, so that a lost machine loses no more than that, and at the end."""
+        stop = threading.Event()
+
+        def follow():
+            while not stop.wait(EVERY):
+                with contextlib.suppress(Error):  # the last copy counts, and says so where it fails
+                    self.push(name)
+
+        thread = threading.Thread(target=follow, daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            stop.set()
+            thread.join()
+            self.push(name)
+
+    @contextlib.contextmanager
+    def _said(self, what: str, file: str) -> Iterator[None]:
+        try:
+            yield
+        except Exception as e:
+            raise Error(f"cannot {what} {file} in {self.url}: {type(e).__name__}: {' '.join(str(e).split())}") from None

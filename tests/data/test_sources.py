@@ -1,0 +1,319 @@
+"""Sources of images: digits, CIFAR, folders, and what they all refuse."""
+
+import errno
+import os
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from h2t import Error, load
+from h2t.data import cache as decoding
+from h2t.data import sources
+from h2t.data.sources import stratified
+from tests import images
+from tests.images import R, picture, tree
+
+cache = images.cache  # a fixture
+
+
+@pytest.mark.parametrize("there", [True, False])
+def test_digits_are_those_of_scikit_learn(monkeypatch, tmp_path, there):
+    from sklearn.datasets import load_digits
+
+    want = load_digits()
+    if not there:  # a scikit-learn that keeps its files elsewhere
+        monkeypatch.setattr("importlib.util.find_spec", lambda name: SimpleNamespace(submodule_search_locations=[str(tmp_path)]))
+    images, labels = sources._digits_table()
+    assert np.array_equal(images, want.images) and np.array_equal(labels, want.target) and len(labels) == 1797
+
+
+def test_digits_are_real_images_split_by_seed():
+    a, b, c = load("digits"), load("digits"), load("digits", split_seed=1)
+    assert len(a.train) + len(a.test) == 1797 and a.train.images.shape[1:] == (8, 8, 1) and a.train.images.max() == 255
+    assert np.array_equal(a.train.images, b.train.images) and not np.array_equal(a.test.labels, c.test.labels)
+    assert abs(a.test.counts / (a.train.counts + a.test.counts) - 0.2).max() < 0.01
+
+
+def test_a_stratified_split_keeps_and_holds_out_of_every_class():
+    labels = np.repeat([0, 1, 2, 3], [50, 5, 2, 1])
+    kept, held = stratified(labels, 4, 0.2, 0)
+    assert sorted([*kept, *held]) == list(range(58))
+    assert np.bincount(labels[held], minlength=4).tolist() == [10, 1, 1, 0]
+
+
+def test_a_set_of_single_images_cannot_be_split(tmp_path):
+    np.savez(tmp_path / "x.npz", train_images=np.zeros((3, 9, 9), np.uint8), train_labels=np.arange(3))
+    with pytest.raises(Error, match="no test part, and no class .* has two images"):
+        load("npz", tmp_path / "x.npz")
+
+
+def test_a_folder_of_classes(tmp_path, cache):
+    tree(tmp_path / "set", ("train", "val", "test"))
+    data = load("folder", str(tmp_path / "set"), progress=False)
+    assert data.train.classes == ("cat", "dog") and data.train.labels.tolist() == [0] * 3 + [1] * 3
+    assert list(data.train.paths) == [f"{c}/{k}.png" for c in ("cat", "dog") for k in range(3)] and len(data.val) == 6
+    for path, image in zip(data.train.paths, data.train.images, strict=True):
+        assert np.array_equal(image, np.asarray(Image.open(tmp_path / "set" / "train" / path)))
+    assert isinstance(data.train.images, np.memmap) and len(list(cache.iterdir())) == 3
+
+
+def test_decoded_images_are_kept_and_a_changed_image_is_noticed(tmp_path, cache):
+    root = tree(tmp_path / "set", ("train", "test"))
+    before = load("folder", str(root), progress=False).train.images[0].copy()
+    stamps = {p: p.stat().st_mtime_ns for p in cache.iterdir()}
+    load("folder", str(root), progress=False)
+    assert {p: p.stat().st_mtime_ns for p in cache.iterdir()} == stamps
+    picture(seed=77).save(root / "train" / "cat" / "0.png")
+    os.utime(root / "train" / "cat" / "0.png", ns=(1, 1))
+    assert not np.array_equal(load("folder", str(root), progress=False).train.images[0], before)
+
+
+def test_a_damaged_cache_is_decoded_again(tmp_path, cache):
+    root = tree(tmp_path / "set")
+    before = np.array(load("folder", root, progress=False).train.images)
+    for path in cache.iterdir():
+        path.write_bytes(path.read_bytes()[:130])
+    assert np.array_equal(load("folder", root, progress=False).train.images, before)
+
+
+def at_once(number: int, work) -> list:
+    with ThreadPoolExecutor(number) as pool:
+        return [f.result() for f in [pool.submit(work) for _ in range(number)]]
+
+
+def test_runs_that_need_a_set_at_once_decode_it_once(tmp_path, cache, monkeypatch):
+    root, real, filled = tree(tmp_path / "set", ("train",)), decoding._fill, []
+    monkeypatch.setattr(decoding, "_fill", lambda *a: (filled.append(1), time.sleep(0.3), real(*a)))
+    sets = at_once(4, lambda: load("folder", root, progress=False).train.images)
+    assert len(filled) == 1 and all(np.array_equal(s, sets[0]) for s in sets)
+
+
+def test_runs_that_need_cifar_at_once_download_it_once(tmp_path, monkeypatch):
+    from torchvision import datasets
+
+    class Slow:  # as torchvision's: while it downloads, its folder is there already
+        base_folder, filename, asked = "cifar-10-batches-py", "archive", []
+
+        def __init__(self, root, train, download):
+            folder = Path(root) / self.base_folder
+            if download:
+                self.asked.append(1)
+                folder.mkdir()
+                time.sleep(0.3)
+                (folder / "whole").touch()
+            if not (folder / "whole").exists():
+                raise RuntimeError("Dataset not found or corrupted.")
+            self.data, self.targets, self.classes = np.zeros((10, 32, 32, 3), np.uint8), list(range(10)), list("0123456789")
+
+    monkeypatch.setattr(datasets, "CIFAR10", Slow)
+    assert [len(d.train) for d in at_once(4, lambda: load("cifar10", str(tmp_path / "new")))] == [10] * 4 and len(Slow.asked) == 1
+
+
+def test_a_disk_too_small_for_the_cache_ends_in_one_message(tmp_path, cache, monkeypatch):
+    """Space is claimed before the map is written: a disk that fills up under a memory map would kill the process."""
+
+    def full(*_):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "posix_fallocate", full, raising=False)
+    with pytest.raises(Error, match="cannot write the image cache .*npy: No space left on device; .* set H2T_CACHE"):
+        load("folder", tree(tmp_path / "set"), progress=False)
+    assert list(cache.iterdir()) == []
+
+
+def test_space_is_checked_where_a_file_system_cannot_reserve_it(tmp_path, cache, monkeypatch):
+    def cannot(*_):
+        raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
+
+    monkeypatch.setattr(os, "posix_fallocate", cannot, raising=False)
+    root = tree(tmp_path / "set")
+    assert len(load("folder", root, progress=False).train) == 6
+    monkeypatch.setattr("shutil.disk_usage", lambda _: type("Usage", (), {"free": 100}))
+    with pytest.raises(Error, match="No space left"):
+        load("folder", root, image_size=16, progress=False)
+
+
+def test_a_cache_that_cannot_be_made_is_named(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(Error, match="cannot write the image cache .*file"):
+        load("folder", tree(tmp_path / "set"), cache=tmp_path / "file", progress=False)
+
+
+@pytest.mark.parametrize("first", ["RGB", "L"])
+def test_a_grey_image_costs_the_others_no_colour(tmp_path, first):
+    root = tree(tmp_path / "set", n=2)
+    for part in ("train", "test"):
+        picture(mode=first).save(root / part / "cat" / "0.png")
+        picture(mode={"L": "RGB", "RGB": "L"}[first]).save(root / part / "dog" / "1.png")
+    data = load("folder", root, progress=False)
+    for path, image in zip(data.train.paths, data.train.images, strict=True):
+        assert np.array_equal(image, np.asarray(Image.open(root / "train" / path).convert("RGB"))), path
+
+
+def test_grey_images_stay_grey(tmp_path):
+    root = tree(tmp_path / "set", n=2)
+    for path in root.rglob("*.png"):
+        picture(mode="L").save(path)
+    assert load("folder", root, progress=False).train.images.shape[3] == 1
+
+
+def test_hidden_files_are_no_images(tmp_path):
+    root = tree(tmp_path / "set")
+    (root / "train" / "cat" / ".ipynb_checkpoints").mkdir()
+    picture().save(root / "train" / "cat" / ".ipynb_checkpoints" / "0-checkpoint.png")
+    (root / "train" / "cat" / "._0.png").write_bytes(b"resource fork")
+    assert list(load("folder", root, progress=False).train.paths)[:3] == ["cat/0.png", "cat/1.png", "cat/2.png"]
+
+
+def test_parts_without_train_are_not_taken_for_classes(tmp_path):
+    with pytest.raises(Error, match="has val/ but no train/"):
+        load("folder", tree(tmp_path / "set", ("val", "test")), progress=False)
+
+
+def test_class_folders_alone_are_split(tmp_path):
+    data = load("folder", str(tree(tmp_path / "set", ("",), n=5)), progress=False)
+    assert data.train.counts.tolist() == [4, 4] and data.test.counts.tolist() == [1, 1]
+
+
+def test_images_of_many_kinds_and_sizes(tmp_path):
+    root = tree(tmp_path / "set", n=1)
+    folder = root / "train" / "cat"
+    picture((20, 12), "L").save(folder / "grey.png")
+    Image.fromarray(np.full((9, 9), 40_000, np.uint16)).save(folder / "deep.png")
+    picture((9, 9)).convert("P").save(folder / "palette.gif")
+    Image.new("RGBA", (9, 9), (255, 0, 0, 0)).save(folder / "clear.png")
+    exif = Image.Exif()
+    exif[0x0112] = 6  # to be turned by 90 degrees
+    turned = np.zeros((8, 16, 3), np.uint8)
+    turned[:, :8] = 255
+    Image.fromarray(turned).save(folder / "turned.jpg", exif=exif, quality=95)
+    data = load("folder", str(root), image_size=16, progress=False)
+    images = dict(zip(data.train.paths, data.train.images, strict=True))
+    assert data.train.images.shape[1:] == (16, 16, 3)
+    assert images["cat/clear.png"].min() == 255  # transparent is white
+    assert abs(int(images["cat/deep.png"].mean()) - 156) <= 1
+    assert images["cat/turned.jpg"][:6].mean() > 200 > 50 > images["cat/turned.jpg"][10:].mean()
+    with pytest.raises(Error, match="is .* pixels, .* is .*; set image_size"):
+        load("folder", str(root), progress=False)
+
+
+def break_image(root):
+    path = root / "train" / "dog" / "1.png"
+    path.write_bytes(path.read_bytes()[:60])
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (break_image, "image .*train/dog/1.png cannot be decoded"),
+        (lambda r: (r / "train" / "dog" / "1.png").write_text("no image"), "image .*dog/1.png cannot be decoded"),
+        (lambda r: (r / "train" / "empty").mkdir(), "class folder .*empty holds no images"),
+        (lambda r: tree(r / "more", ("",), ("fox",)).joinpath("fox").rename(r / "test" / "fox"), "class 'fox' that the training part does not have"),
+    ],
+)
+def test_a_bad_folder_is_refused(tmp_path, cache, change, message):
+    root = tree(tmp_path / "set")
+    change(root)
+    with pytest.raises(Error, match=message):
+        load("folder", str(root), progress=False)
+    assert not cache.exists() or not [p for p in cache.iterdir() if "tmp" in p.name]
+
+
+def test_missing_and_empty_folders_are_refused(tmp_path):
+    with pytest.raises(Error, match="none does not exist"):
+        load("folder", str(tmp_path / "none"))
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(Error, match="holds no class folders"):
+        load("folder", str(tmp_path / "empty"))
+
+
+def test_an_image_behind_a_link_out_of_the_root_is_refused(tmp_path):
+    root = tree(tmp_path / "set")
+    picture().save(tmp_path / "secret.png")
+    (root / "train" / "cat" / "link.png").symlink_to(tmp_path / "secret.png")
+    with pytest.raises(Error, match="link.png .* leads outside the image root"):
+        load("folder", str(root), progress=False)
+
+
+def test_a_class_folder_that_links_out_of_the_root_is_refused(tmp_path):
+    root = tree(tmp_path / "set")
+    (root / "train" / "cat").rename(tmp_path / "cat")
+    (root / "train" / "cat").symlink_to(tmp_path / "cat")
+    with pytest.raises(Error, match="cat.*0.png .* leads outside the image root"):
+        load("folder", root, progress=False)
+
+
+def test_links_within_the_root_and_a_root_that_is_a_link_are_followed(tmp_path):
+    root = tree(tmp_path / "set")
+    (root / "train" / "dog" / "twin.png").symlink_to(root / "train" / "cat" / "0.png")
+    (tmp_path / "alias").symlink_to(root)
+    assert load("folder", tmp_path / "alias", progress=False).train.counts.tolist() == [3, 4]
+
+
+def test_cifar_that_cannot_be_had_says_where_it_belongs(tmp_path):
+    (tmp_path / "cifar-100-python").mkdir()
+    with pytest.raises(Error, match="cifar100 could not be had in .*cifar-100-python"):
+        load("cifar100", str(tmp_path))
+
+
+def test_cifar_from_a_folder_that_is_there(tmp_path, monkeypatch):
+    """A small archive in torchvision's own layout, its checksums replaced by those of these files."""
+    import hashlib
+    import pickle
+
+    from torchvision import datasets
+
+    folder = tmp_path / "cifar-100-python"
+    folder.mkdir()
+    names = [f"class {c}" for c in range(100)]
+    sums = {}
+    for part, n in (("train", 200), ("test", 100)):
+        content = pickle.dumps({"data": R.integers(0, 256, (n, 3072), dtype=np.uint8), "fine_labels": [k % 100 for k in range(n)]})
+        (folder / part).write_bytes(content)
+        sums[part] = hashlib.md5(content).hexdigest()
+    (folder / "meta").write_bytes(pickle.dumps({"fine_label_names": names}))
+    sums["meta"] = hashlib.md5((folder / "meta").read_bytes()).hexdigest()
+    monkeypatch.setattr(datasets.CIFAR100, "train_list", [["train", sums["train"]]])
+    monkeypatch.setattr(datasets.CIFAR100, "test_list", [["test", sums["test"]]])
+    monkeypatch.setattr(datasets.CIFAR100, "meta", {"filename": "meta", "key": "fine_label_names", "md5": sums["meta"]})
+    data = load("cifar100", str(tmp_path))
+    assert data.train.images.shape == (200, 32, 32, 3) and data.train.classes[7] == "class 7" and len(data.test) == 100
+    (folder / "train").write_bytes(b"x")
+    with pytest.raises(Error, match="could not be had"):
+        load("cifar100", str(tmp_path))
+
+
+@pytest.mark.parametrize(("name", "message"), [("mnist", "source is 'mnist'; choose one of digits"), ("folder", "source 'folder' needs root: a folder with train")])
+def test_bad_names_are_refused(name, message):
+    with pytest.raises(Error, match=message):
+        load(name)
+
+
+@pytest.mark.parametrize(
+    ("how", "message"),
+    [
+        ({"test_fraction": 1.5}, "test_fraction is 1.5"),
+        ({"test_fraction": float("nan")}, "test_fraction is nan"),
+        ({"test_fraction": 0}, "test_fraction is 0"),
+        ({"split_seed": -1}, "split_seed is -1"),
+        ({"split_seed": 2**32}, "split_seed is 4294967296"),
+        ({"image_size": -3}, "image_size is -3"),
+        ({"image_size": 8.5}, "image_size is 8.5"),
+        ({"channels": 2}, "channels is 2; choose 0"),
+    ],
+)
+def test_parameters_out_of_range_are_refused(how, message):
+    with pytest.raises(Error, match=message):
+        load("digits", **how)
+
+
+def test_too_small_images_are_refused(tmp_path):
+    arrays = {f"{p}_images": np.zeros((4, 5, 5), np.uint8) for p in ("train", "test")} | {f"{p}_labels": np.arange(4) % 2 for p in ("train", "test")}
+    np.savez(tmp_path / "x.npz", **arrays)
+    with pytest.raises(Error, match="5x5 pixels .*set image_size to at least 8"):
+        load("npz", str(tmp_path / "x.npz"))

@@ -1,0 +1,364 @@
+"""Both stages on digits: what they compute, that they resume exactly, and how they refuse."""
+
+import multiprocessing as mp
+import shutil
+import signal
+import time
+import types
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+
+from h2t import Error, Run, models, train_stage1, train_stage2
+from h2t.base import rng
+from h2t.data import samplers
+from h2t.train import device as stepping
+from h2t.train.prepare import dataset, loaders
+from h2t.train.stage1 import load_model
+from h2t.train.stage2 import features
+from tests.helpers import (
+    die_in_the_third_checkpoint,
+    digits_run,
+    processes,
+    same_weights,
+    stage1_config,
+    stage2_config,
+    train_and_tell,
+)
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    run, _ = digits_run(tmp_path_factory.mktemp("trained") / "run")
+    train_stage1(run, stage1_config(), progress=False)
+    return run
+
+
+def copy_of(run, tmp_path):
+    return shutil.copytree(run, tmp_path / "copy")
+
+
+def test_stage1_equals_a_plain_loop(tmp_path):
+    """The same draws through NumPy indexing, contiguous tensors and an unfused optimiser; a low rate, so that rounding
+    is not amplified, and the comparison is of how far each tensor moved."""
+    run, data = digits_run(tmp_path / "run")
+    config = stage1_config(stage1_epochs=2, eval_every=1, stage1_lr=2e-3, warmup_epochs=2, stage1_weight_decay=0.05)
+    train_stage1(run, config, progress=False)
+    mean, std = Run(run).params["mean"], Run(run).params["std"]
+    labels = torch.from_numpy(data.train.labels)
+    model = models.build("resnet20", 10, in_channels=1, generator=rng.torch_generator(0, "stage1/init"))
+    optimizer = torch.optim.SGD(model.parameters(), 0.1, momentum=0.9, weight_decay=0.05, foreach=False)
+    start = {k: v.clone().float() for k, v in model.state_dict().items()}
+    padded = np.pad(data.train.images, ((0, 0), (1, 1), (1, 1), (0, 0)))
+    losses = []
+    for epoch in (1, 2):
+        optimizer.param_groups[0]["lr"] = 2e-3 * epoch / 2
+        order = torch.randperm(len(labels), generator=rng.torch_generator(0, "stage1/order", epoch))
+        g = rng.torch_generator(0, "stage1/augment", epoch)
+        top, left = torch.randint(3, (len(order),), generator=g), torch.randint(3, (len(order),), generator=g)
+        lam = rng.numpy_generator(0, "stage1/mixup", epoch).beta(1, 1, size=-(-len(order) // 64)).astype(np.float32)
+        partners = rng.torch_generator(0, "stage1/partners", epoch)
+        for k in range(0, len(order), 64):
+            batch = order[k : k + 64]
+            x = np.stack([padded[i, t : t + 8, q : q + 8] for i, t, q in zip(batch, top[k : k + 64], left[k : k + 64], strict=True)])
+            x = torch.from_numpy(((x / 255 - mean) / std).astype(np.float32)).permute(0, 3, 1, 2).contiguous()
+            y, partner, w = labels[batch], torch.randperm(len(batch), generator=partners), float(lam[k // 64])
+            logits = model(w * x + (1 - w) * x[partner])
+            loss = w * F.cross_entropy(logits, y) + (1 - w) * F.cross_entropy(logits, y[partner])
+            losses.append(loss.item())
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+    got, want = Run(run).step("stage1").weights(), model.state_dict()
+    moved, wanted = (torch.cat([(w[k].float() - start[k]).flatten() for k in start if "num_batches" not in k]) for w in (got, want))
+    # single tensors differ more: sums that nearly cancel, and activations that rounding puts on the other side of zero
+    assert (moved - wanted).norm() < 0.02 * wanted.norm()
+    recorded = [row["loss"] for row in Run(run).step("stage1").history()]
+    assert recorded == pytest.approx([float(np.mean(losses[: len(losses) // 2])), float(np.mean(losses[len(losses) // 2 :]))], rel=1e-3)
+
+
+def test_a_stage1_result_is_complete(trained):
+    result = Run(trained).step("stage1").result
+    logits, labels = Run(trained).step("stage1").outputs()
+    assert result["last"]["top1"] == pytest.approx(100 * (logits.argmax(1) == labels).mean())
+    assert result["best"]["epoch"] in (2, 4) and result["best"]["top1"] >= result["last"]["top1"] - 1e-9
+    assert len(result["per_class"]) == 10 and result["environment"]["packages"]["torch"]
+    rows = Run(trained).step("stage1").history()
+    assert [r["epoch"] for r in rows] == [1, 2, 3, 4] and ["top1" in r for r in rows] == [False, True, False, True]
+
+
+def test_a_finished_step_is_not_run_again(trained):
+    path = Run(trained).step("stage1").path / "weights.safetensors"
+    before = path.stat().st_mtime_ns
+    assert train_stage1(trained, stage1_config(), progress=False) == Run(trained).step("stage1").result
+    assert path.stat().st_mtime_ns == before
+
+
+def test_a_run_of_a_version_without_a_parameter_had_its_default(trained, tmp_path):
+    run = copy_of(trained, tmp_path)
+    file = Run(run).step("stage1").path / "params.yaml"
+    file.write_text("".join(line for line in file.read_text().splitlines(True) if not line.startswith("drw_from")))
+    assert train_stage1(run, stage1_config()) == Run(run).step("stage1").result
+    with pytest.raises(Error, match="begun with drw_from = 1.0, not 0.5"):
+        train_stage1(run, stage1_config(drw_from=0.5))
+
+
+def test_the_same_seed_gives_the_same_weights_and_another_does_not(trained, tmp_path):
+    for seed in (0, 1):
+        run, _ = digits_run(tmp_path / f"{seed}")
+        state = torch.random.get_rng_state()
+        train_stage1(run, stage1_config(seed=seed), progress=False)
+        assert torch.equal(state, torch.random.get_rng_state())
+        assert same_weights(Run(run).step("stage1"), Run(trained).step("stage1")) == (seed == 0)
+
+
+def test_without_mixup_the_loss_is_lower(trained, tmp_path):
+    run, _ = digits_run(tmp_path / "plain")
+    train_stage1(run, stage1_config(mixup_alpha=0.0), progress=False)
+    assert Run(run).step("stage1").history()[-1]["loss"] < Run(trained).step("stage1").history()[-1]["loss"]
+
+
+def reference_stage2(run, config):
+    """Stage 2 on feature maps, one step after another, the backbone's statistics kept by hand where asked."""
+    run = Run(run)
+    data = dataset(run)
+    train, _ = loaders(run, data, torch.device("cpu"), config)
+    model, labels = load_model(run, "stage1", "cpu"), torch.from_numpy(data.train.labels)
+    head, backbone = model.head, model.backbone
+    optimizer = torch.optim.SGD(head.parameters(), 0.1, momentum=0.9, weight_decay=config.stage2_weight_decay)
+    for epoch in range(1, config.stage2_epochs + 1):
+        optimizer.param_groups[0]["lr"] = config.stage2_lr * (1 + np.cos(np.pi * (epoch - 1) / config.stage2_epochs)) / 2
+        streams = []
+        for branch, kind in (("fused", config.fused_branch), ("fusing", config.fusing_branch)):
+            order = samplers.epoch(kind, labels, len(labels), rng.torch_generator(config.seed, f"stage2/{branch}", epoch))
+            draws = rng.torch_generator(config.seed, f"stage2/{branch}-augment", epoch)
+            streams.append(train.epoch(order, config.batch_size, draws, config.flip))
+        g = rng.torch_generator(config.seed, "stage2/mask", epoch)
+        for (xb, yb), (xi, _) in zip(*streams, strict=True):
+            with torch.no_grad():
+                backbone.train(config.bn_statistics != "none")
+                fb = backbone.maps(xb)
+                kept = {k: v.clone() for k, v in backbone.state_dict().items()}
+                fi = backbone.maps(xi)
+                if config.bn_statistics == "balanced":
+                    backbone.load_state_dict(kept)
+                for c in torch.randperm(64, generator=g)[: int(config.fusion_ratio * 64)]:
+                    fb[:, c] = fi[:, c]
+            loss = -F.log_softmax(head(fb.mean((2, 3))), 1)[torch.arange(len(yb)), yb].mean()
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+    return model
+
+
+@pytest.mark.parametrize("bn", ["balanced", "both", "none"])
+@pytest.mark.parametrize("ratio", [0.0, 0.3, 1.0])
+def test_stage2_equals_an_independent_loop_on_feature_maps(trained, tmp_path, bn, ratio):
+    run, config = copy_of(trained, tmp_path), stage2_config(fusion_ratio=ratio, bn_statistics=bn, stage2_epochs=2)
+    train_stage2(run, config, "x", progress=False)
+    got, want = Run(run).step("stage2-x").weights(), reference_stage2(run, config).state_dict()
+    for name in want:
+        if "num_batches" not in name:
+            assert torch.allclose(got[name], want[name], atol=1e-5), name
+
+
+@pytest.mark.parametrize("fusion", ["mixup", "noise", "zeros"])
+def test_other_fusions_train_and_differ_from_a_swap(trained, tmp_path, fusion):
+    run = copy_of(trained, tmp_path)
+    train_stage2(run, stage2_config(fusion_ratio=0.5), "swap", progress=False)
+    train_stage2(run, stage2_config(fusion_ratio=0.5, fusion=fusion), "other", progress=False)
+    swap, other = (Run(run).step(f"stage2-{v}") for v in ("swap", "other"))
+    assert not torch.equal(swap.weights()["head.weight"], other.weights()["head.weight"])
+    assert all(np.isfinite(row["loss"]) for row in other.history())
+    # the statistics see the same two streams whatever is done with the second one
+    assert all(torch.equal(a, other.weights()[k]) for k, a in swap.weights().items() if "running" in k)
+
+
+def test_stage2_trains_the_classifier_alone(trained, tmp_path):
+    run = copy_of(trained, tmp_path)
+    train_stage2(run, stage2_config(), "h2t", progress=False)
+    before, after = Run(run).step("stage1").weights(), Run(run).step("stage2-h2t").weights()
+    for name in before:
+        frozen = name.startswith("backbone.") and "running" not in name and "num_batches" not in name
+        assert torch.equal(before[name], after[name]) == frozen, name
+
+
+def test_statistics_see_the_streams_that_are_named(trained):
+    model = load_model(trained, "stage1", "cpu")
+    data = dataset(Run(trained))
+    train, _ = loaders(Run(trained), data, torch.device("cpu"))
+    x = next(iter(train.batches(32)))[0]
+    bn = model.backbone.bn1
+    before, momentum = bn.running_mean.clone(), bn.momentum
+    with torch.no_grad():
+        z = features(model.backbone, x, batch_statistics=True, update=False)
+        assert torch.equal(bn.running_mean, before) and bn.momentum == momentum
+        assert torch.equal(z, features(model.backbone, x, batch_statistics=True, update=True))
+        assert not torch.equal(bn.running_mean, before)
+        moved = bn.running_mean.clone()
+        assert not torch.equal(z, features(model.backbone, x, batch_statistics=False, update=False))
+        assert torch.equal(bn.running_mean, moved)
+
+
+def kill(kind, run, delay=None):
+    """Train a stage in a process of its own and kill it ``delay`` seconds after it reports an epoch, or, without one, right there.
+    Returns: its exit code."""
+    here, there = mp.Pipe()
+    process = processes().Process(target=train_and_tell, args=(kind, run, there, delay is None))
+    process.start()
+    there.close()
+    here.recv()
+    time.sleep(delay or 0)
+    process.kill()
+    process.join()
+    here.close()
+    return process.exitcode
+
+
+def test_an_update_is_that_of_torchs_sgd_also_after_a_checkpoint():
+    make = lambda: models.build("resnet20", 3, in_channels=1, generator=torch.Generator().manual_seed(0))  # noqa: E731
+    ours, theirs = make(), make()
+    how = {"momentum": 0.9, "weight_decay": 0.1, "nesterov": True}
+    a, b = stepping.sgd(ours.parameters(), 0.1, **how), torch.optim.SGD(theirs.parameters(), 0.1, fused=True, **how)
+    g = torch.Generator().manual_seed(1)
+    for k in range(4):
+        x = torch.randn(4, 1, 8, 8, generator=g)
+        for model, optimizer in ((ours, a), (theirs, b)):
+            optimizer.zero_grad()
+            model(x).logsumexp(1).sum().backward()
+            optimizer.step()
+        if k == 1:
+            state, a = a.state_dict(), stepping.sgd(ours.parameters(), 9.0, **how)
+            a.load_state_dict(state)
+            stepping.set_lr(a, 0.02)
+            stepping.set_lr(b, 0.02)
+    assert all(torch.equal(p, q) for p, q in zip(ours.parameters(), theirs.parameters(), strict=True))
+    assert a.state_dict().keys() == b.state_dict().keys() and a.state_dict()["param_groups"] == b.state_dict()["param_groups"]
+
+
+@pytest.mark.parametrize(("kind", "name"), [("stage1", "stage1"), ("stage2", "stage2-h2t")])
+def test_a_killed_stage_goes_on_and_ends_bit_for_bit_as_if_undisturbed(trained, tmp_path, kind, name):
+    if kind == "stage1":
+        run, _ = digits_run(tmp_path / "run")
+        undisturbed = Run(trained).step("stage1")
+        finish = lambda: train_stage1(run, stage1_config(), progress=False)  # noqa: E731
+    else:
+        run, other = copy_of(trained, tmp_path), copy_of(trained, tmp_path / "other")
+        train_stage2(other, stage2_config(), "h2t", progress=False)
+        undisturbed = Run(other).step(name)
+        finish = lambda: train_stage2(run, stage2_config(), "h2t", progress=False)  # noqa: E731
+    assert kill(kind, run) == -signal.SIGKILL
+    kill(kind, run, 0.05)  # somewhere in the next epoch, or after the last where the machine was busy elsewhere
+    done = finish()
+    assert done == Run(run).step(name).result
+    assert same_weights(Run(run).step(name), undisturbed)
+    strip = lambda rows: [{k: v for k, v in r.items() if "seconds" not in k} for r in rows]  # noqa: E731
+    assert strip(Run(run).step(name).history()) == strip(undisturbed.history())
+
+
+@pytest.mark.parametrize("moment", ["torch.save", "os.replace"])
+def test_a_kill_while_the_checkpoint_is_written_loses_nothing(trained, tmp_path, moment):
+    """The process kills itself inside the third write of the checkpoint, before and at the rename."""
+    run, _ = digits_run(tmp_path / "run")
+    process = processes().Process(target=die_in_the_third_checkpoint, args=(run, moment))
+    process.start()
+    process.join()
+    assert process.exitcode == -signal.SIGKILL
+    assert Run(run).step("stage1").load_checkpoint()["epoch"] == 2
+    train_stage1(run, stage1_config(), progress=False)
+    assert same_weights(Run(run).step("stage1"), Run(trained).step("stage1"))
+    assert not [p for p in (run / "stage1").iterdir() if "tmp" in p.name or "part" in p.name]
+
+
+def test_a_loss_that_turns_nan_stops_with_the_step_and_keeps_the_last_good_checkpoint(tmp_path, monkeypatch):
+    run, _ = digits_run(tmp_path / "run")
+    from h2t.losses import loss_of
+    from h2t.train import stage1
+
+    real, calls = loss_of("ce"), [0]
+
+    def broken(logits, labels, counts, weight):
+        calls[0] += 1
+        return real(logits, labels, counts) * (float("nan") if calls[0] > 14 else 1)
+
+    monkeypatch.setattr(stage1, "bound", lambda *given: broken)
+    steps = -(-len(dataset(Run(run)).train) // 64)
+    with pytest.raises(Error, match=rf"stage 1 diverged: the loss is nan at step 15 \(epoch {14 // steps + 1}, .*lower stage1_lr"):
+        train_stage1(run, stage1_config(mixup_alpha=0.0), progress=False)
+    step = Run(run).step("stage1")
+    assert not step.done and step.load_checkpoint()["epoch"] == 14 // steps
+    assert all(torch.isfinite(v).all() for v in step.load_checkpoint()["model"].values())
+
+
+def test_bf16_autocast_keeps_weights_and_statistics_in_fp32(tmp_path):
+    run, _ = digits_run(tmp_path / "run")
+    result = train_stage1(run, stage1_config(precision="bf16", stage1_epochs=1), progress=False)
+    assert result["precision"] == "bf16"
+    weights = Run(run).step("stage1").weights()
+    assert {v.dtype for k, v in weights.items() if "num_batches" not in k} == {torch.float32}
+
+
+def test_precision_auto_is_bf16_only_where_it_is_native():
+    cpu = torch.device("cpu")
+    assert stepping.uses_bf16(cpu, "auto") == stepping.native_bf16(cpu)
+    assert stepping.uses_bf16(cpu, "bf16") and not stepping.uses_bf16(cpu, "fp32")
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda r, t: train_stage1(t / "none", stage1_config()), "no run directory"),
+        (lambda r, t: train_stage1(Run(t / "empty"), stage1_config()), "has no data yet; prepare it"),
+        (lambda r, t: train_stage2(Run(t / "empty"), stage2_config()), "stage1 of run .* is not finished"),
+        (lambda r, t: train_stage1(r, stage1_config(stage1_lr=0.3)), "begun with stage1_lr = 0.1, not 0.3"),
+        (lambda r, t: train_stage2(r, stage2_config(), "../x"), "variant is '../x'"),
+        (lambda r, t: train_stage1(r, stage1_config(), device="tpu9"), "device is 'tpu9'"),
+    ],
+)
+def test_mistakes_end_in_one_message(trained, tmp_path, call, message):
+    with pytest.raises(Error, match=message):
+        call(trained, tmp_path)
+
+
+def test_stage2_of_a_retrained_stage1_is_not_taken_for_done(trained, tmp_path):
+    run = copy_of(trained, tmp_path)
+    train_stage2(run, stage2_config(), "h2t", progress=False)
+    train_stage1(run, stage1_config(seed=5), again=True, progress=False)
+    with pytest.raises(Error, match="stage2-h2t .* begun with stage1_weights"):
+        train_stage2(run, stage2_config(), "h2t", progress=False)
+
+
+def test_data_that_changed_behind_a_run_is_refused(tmp_path):
+    from h2t import Data, prepare
+
+    r = np.random.default_rng(0)
+    arrays = {f"{part}_images": r.integers(0, 256, (60, 8, 8), dtype=np.uint8) for part in ("train", "test")}
+    arrays |= {f"{part}_labels": np.arange(60).reshape(-1, 1) % 3 for part in ("train", "test")}
+    np.savez(tmp_path / "x.npz", **arrays)
+    config = Data(source="npz", root=str(tmp_path / "x.npz"), imbalance_factor=4.0)
+    prepare(tmp_path / "run", config, progress=False)
+    prepare(tmp_path / "run", config, progress=False)  # the same again is fine
+    with pytest.raises(Error, match="already holds a set with imbalance_factor = 4.0, not 2.0"):
+        prepare(tmp_path / "run", Data(source="npz", root=str(tmp_path / "x.npz"), imbalance_factor=2.0), progress=False)
+    arrays["train_images"] = 255 - arrays["train_images"]
+    np.savez(tmp_path / "x.npz", **arrays)
+    with pytest.raises(Error, match="no longer holds the images"):
+        dataset(tmp_path / "run")
+
+
+def test_small_work_is_held_to_one_thread_and_the_setting_comes_back(monkeypatch, tmp_path, two_threads):
+    run, data = digits_run(tmp_path / "run")
+    seen, before = [], torch.get_num_threads()
+    real = stepping.SGD.step
+    assert before == 2
+    monkeypatch.setattr(stepping.SGD, "step", lambda self, *a: (seen.append(torch.get_num_threads()), real(self, *a))[1])
+    train_stage1(run, stage1_config(stage1_epochs=1), progress=False)
+    assert set(seen) == {1} and torch.get_num_threads() == before
+    large = types.SimpleNamespace(height=32, width=32)
+    with stepping.threads_for(large, 128):
+        assert torch.get_num_threads() == min(before, 32)
+    with pytest.raises(RuntimeError), stepping.threads():
+        raise RuntimeError
+    assert torch.get_num_threads() == before
