@@ -11,7 +11,15 @@ from h2t.base.errors import Error
 
 RECIPE = click.argument("recipe", type=click.Path())
 RUN = click.argument("run", type=click.Path())
-PARAMETERS = click.option("-p", "--parameter", "pairs", nargs=2, multiple=True, metavar="NAME VALUE", help="Set a parameter of the recipe, as papermill does.")  # fmt: skip
+PARAMETERS = click.option(
+    "-p",
+    "--parameter",
+    "pairs",
+    nargs=2,
+    multiple=True,
+    metavar="NAME VALUE",
+    help="Set a parameter of the recipe, as papermill does.",
+)
 DEVICE = click.option("--device", default="auto", show_default=True, help="auto, cpu or cuda.")
 
 
@@ -25,7 +33,10 @@ class _Group(click.Group):
             click.echo(f"Error: {e}", err=True)
             ctx.exit(2)
         except KeyboardInterrupt:
-            click.echo("interrupted; run the same command again to go on from the last checkpoint", err=True)
+            click.echo(
+                "interrupted; run the same command again to go on from the last checkpoint",
+                err=True,
+            )
             ctx.exit(130)
 
 
@@ -39,15 +50,21 @@ def main():
 @RECIPE
 @PARAMETERS
 @click.option("--again", is_flag=True, help="Discard what the run directory holds and start over.")
-@click.option("--plain", is_flag=True, help="Train without notebooks, for machines that lack Jupyter.")
+@click.option(
+    "--plain", is_flag=True, help="Train without notebooks, for machines that lack Jupyter."
+)
 @DEVICE
 def run(recipe, pairs, again, plain, device):
     """Run a recipe from images to analysis, through notebooks 01 to 04."""
     from h2t.lab.books import execute as notebooks
 
-    parameters, books = notebooks.load_recipe(recipe, {k: notebooks.parse_value(v) for k, v in pairs})
+    parameters, books = notebooks.load_recipe(
+        recipe, {k: notebooks.parse_value(v) for k, v in pairs}
+    )
     if plain:
-        done = notebooks.run_plain(notebooks.complete(parameters, books), device=device, again=again)
+        done = notebooks.run_plain(
+            notebooks.complete(parameters, books), device=device, again=again
+        )
     else:
         done = notebooks.run_recipe(parameters, books, again=again)
     _show(done.results(), main_only=True)
@@ -58,9 +75,21 @@ def run(recipe, pairs, again, plain, device):
 @RECIPE
 @PARAMETERS
 @click.option("--jobs", default=0, help="Runs at a time.  [default: one to a GPU or core]")
-@click.option("--ray", "address", metavar="ADDRESS", help="Run on a Ray cluster: its address, or auto.")
-@click.option("--gpus", type=float, help="GPUs for each run: 1, a share such as 0.5, or 0.  [default: 1 where there are any]")
-@click.option("--notebooks", "books", default="01,02,03", show_default=True, help="Notebooks to execute in each run, by number; all.")
+@click.option(
+    "--ray", "address", metavar="ADDRESS", help="Run on a Ray cluster: its address, or auto."
+)
+@click.option(
+    "--gpus",
+    type=float,
+    help="GPUs for each run: 1, a share such as 0.5, or 0.  [default: 1 where there are any]",
+)
+@click.option(
+    "--notebooks",
+    "books",
+    default="01,02,03",
+    show_default=True,
+    help="Notebooks to execute in each run, by number; all.",
+)
 @click.option("--plain", is_flag=True, help="Train without notebooks.")
 @click.option("--dry-run", is_flag=True, help="Show the plan and stop.")
 def sweep(recipe, pairs, jobs, address, gpus, books, plain, dry_run):
@@ -89,9 +118,15 @@ def sweep(recipe, pairs, jobs, address, gpus, books, plain, dry_run):
         from h2t.study.compare.groups import overview
 
         click.echo(overview(plan.root))
-    click.echo(f"{len(outcome.done)} of {len(plan.points)} runs are done in {plan.root}" + (f"; compare them: h2t report {plan.root}" if outcome.done else ""))
+    click.echo(
+        f"{len(outcome.done)} of {len(plan.points)} runs are done in {plan.root}"
+        + (f"; compare them: h2t report {plan.root}" if outcome.done else "")
+    )
     if outcome.failed:
-        click.echo(f"{len(outcome.failed)} jobs failed; run the same command again to try them again:", err=True)
+        click.echo(
+            f"{len(outcome.failed)} jobs failed; run the same command again to try them again:",
+            err=True,
+        )
         for name, reason in outcome.failed.items():
             click.echo(f"  {name}: {reason}", err=True)
         sys.exit(1)
@@ -99,8 +134,12 @@ def sweep(recipe, pairs, jobs, address, gpus, books, plain, dry_run):
 
 @main.command()
 @click.argument("root", type=click.Path())
-@click.option("--jobs", default=0, help="With a recipe: runs at a time.  [default: one to a GPU or core]")
-@click.option("--gpus", type=float, help="With a recipe: GPUs for each run: 1, a share such as 0.5, or 0.")
+@click.option(
+    "--jobs", default=0, help="With a recipe: runs at a time.  [default: one to a GPU or core]"
+)
+@click.option(
+    "--gpus", type=float, help="With a recipe: GPUs for each run: 1, a share such as 0.5, or 0."
+)
 @PARAMETERS
 def reproduce(root, jobs, gpus, pairs):
     """Hold the runs under a folder against the published tables; or, of a recipe of runs, first train those that are missing."""
@@ -119,7 +158,10 @@ def reproduce(root, jobs, gpus, pairs):
         try:
             failed = sweeping.sweep(plan, Pool(jobs, gpus, notebooks=False)).failed
         except KeyboardInterrupt:
-            click.echo("interrupted; the table is of the runs that are done; run the same command again to go on", err=True)
+            click.echo(
+                "interrupted; the table is of the runs that are done; run the same command again to go on",
+                err=True,
+            )
     click.echo(markdown(reproduce(root)))
     click.echo(f"saved as {resolve(root) / 'reproduced.md'} and .csv")
     for name, reason in failed.items():
@@ -130,10 +172,21 @@ def reproduce(root, jobs, gpus, pairs):
 
 @main.command()
 @click.argument("root", type=click.Path())
-@click.option("--ratio", type=float, help="Only this fusion ratio.  [default: all there are; with --cached 0.25]")
-@click.option("--cached", is_flag=True, help="ROOT is a run: train the four cells by the cached stage 2.")
+@click.option(
+    "--ratio",
+    type=float,
+    help="Only this fusion ratio.  [default: all there are; with --cached 0.25]",
+)
+@click.option(
+    "--cached", is_flag=True, help="ROOT is a run: train the four cells by the cached stage 2."
+)
 @click.option("--seeds", default=5, show_default=True, help="With --cached: seeds of stage 2.")
-@click.option("--views", default=4, show_default=True, help="With --cached: views of every training image in the two banks.")
+@click.option(
+    "--views",
+    default=4,
+    show_default=True,
+    help="With --cached: views of every training image in the two banks.",
+)
 @PARAMETERS
 def control(root, ratio, cached, seeds, views, pairs):
     """Tell what fusion does from what the BN statistics do, over the runs under a folder."""
@@ -142,7 +195,13 @@ def control(root, ratio, cached, seeds, views, pairs):
 
     if cached:
         overrides = {k: notebooks.parse_value(v) for k, v in pairs}
-        rows = controlling.cached_rows(root, (0.25 if ratio is None else ratio,), range(seeds), views=views, overrides=overrides)
+        rows = controlling.cached_rows(
+            root,
+            (0.25 if ratio is None else ratio,),
+            range(seeds),
+            views=views,
+            overrides=overrides,
+        )
         found = controlling.summarise(rows)
     else:
         found = controlling.control(root, ratio)
@@ -158,7 +217,9 @@ def select(root):
     from h2t.study.compare.select import markdown, select
 
     click.echo(markdown(select(root)))
-    click.echo(f"the best as a recipe: {resolve(root) / 'selected.yaml'}; the test set was not looked at")
+    click.echo(
+        f"the best as a recipe: {resolve(root) / 'selected.yaml'}; the test set was not looked at"
+    )
 
 
 @main.command()
@@ -172,15 +233,23 @@ def pack(recipe, file, pairs):
     from h2t.runs import resolve
     from h2t.train.prepare import pack
 
-    parameters = notebooks.complete(*notebooks.load_recipe(recipe, {k: notebooks.parse_value(v) for k, v in pairs}))
+    parameters = notebooks.complete(
+        *notebooks.load_recipe(recipe, {k: notebooks.parse_value(v) for k, v in pairs})
+    )
     made, size = pack(Data.of(parameters), resolve(file))
-    click.echo(f"{sum(made.counts):,} training images and the test images in {resolve(file)}, {size / 1e6:.1f} MB; there: -p source npz -p root {file}")
-    click.echo("it stands for the whole set at this imbalance_factor and at larger ones, with the same images")
+    click.echo(
+        f"{sum(made.counts):,} training images and the test images in {resolve(file)}, {size / 1e6:.1f} MB; there: -p source npz -p root {file}"
+    )
+    click.echo(
+        "it stands for the whole set at this imbalance_factor and at larger ones, with the same images"
+    )
 
 
 @main.command()
 @click.argument("name", default="")
-@click.option("--imbalance-factor", default=100, show_default=True, help="At which imbalance factor.")
+@click.option(
+    "--imbalance-factor", default=100, show_default=True, help="At which imbalance factor."
+)
 def methods(name, imbalance_factor):
     """List the methods by name, each a stage 1 and a stage 2 with published settings; or the parameters that one stands for."""
     from h2t.recipes import methods as recipes
@@ -188,21 +257,36 @@ def methods(name, imbalance_factor):
     if name:
         import yaml
 
-        click.echo(yaml.safe_dump(recipes.settings(name, imbalance_factor), sort_keys=False, default_flow_style=None, width=200).strip())
+        click.echo(
+            yaml.safe_dump(
+                recipes.settings(name, imbalance_factor),
+                sort_keys=False,
+                default_flow_style=None,
+                width=200,
+            ).strip()
+        )
         return
     rows = recipes.table()
     widths = [max(len(row[k]) for row in rows) for k in range(len(rows[0]))]
     for row in rows:
         click.echo("  ".join(cell.ljust(w) for cell, w in zip(row, widths, strict=True)).rstrip())
-    click.echo("*: of one stage nobody published settings at this factor; they are those of the nearest one.")
-    click.echo("Take one with `h2t run RECIPE -p method NAME`; each is trained without fusion and with H2T. `h2t methods NAME` lists its parameters.")
+    click.echo(
+        "*: of one stage nobody published settings at this factor; they are those of the nearest one."
+    )
+    click.echo(
+        "Take one with `h2t run RECIPE -p method NAME`; each is trained without fusion and with H2T. `h2t methods NAME` lists its parameters."
+    )
 
 
 @main.command("import")
 @click.argument("file", type=click.Path())
-@click.option("--run", "run_", required=True, type=click.Path(), help="The run directory to import into.")
+@click.option(
+    "--run", "run_", required=True, type=click.Path(), help="The run directory to import into."
+)
 @click.option("--recipe", type=click.Path(), help="Prepare the run's data from this recipe first.")
-@click.option("--indices", type=click.Path(), help="A .npy file: the training subset of the checkpoint.")
+@click.option(
+    "--indices", type=click.Path(), help="A .npy file: the training subset of the checkpoint."
+)
 @PARAMETERS
 @click.option("--again", is_flag=True, help="Replace a stage 1 that the run already has.")
 @DEVICE
@@ -219,10 +303,14 @@ def import_(file, run_, recipe, indices, pairs, again, device):
         from h2t.train.prepare import prepare
 
         overrides = {k: notebooks.parse_value(v) for k, v in pairs}
-        parameters = notebooks.complete(*notebooks.load_recipe(recipe, overrides)) if recipe else overrides
+        parameters = (
+            notebooks.complete(*notebooks.load_recipe(recipe, overrides)) if recipe else overrides
+        )
         check(parameters, also=parameters if recipe else ())
         prepare(run_, Data.of(parameters), indices=read_indices(indices) if indices else None)
-    result = published.import_checkpoint(file, run_, again=again, device=device, precision=parameters.get("precision", "auto"))
+    result = published.import_checkpoint(
+        file, run_, again=again, device=device, precision=parameters.get("precision", "auto")
+    )
     if "last" in result:
         _show({"stage1": result})
     click.echo(f"imported {file} as stage 1 of {run_}")
@@ -231,7 +319,12 @@ def import_(file, run_, recipe, indices, pairs, again, device):
 @main.command()
 @RUN
 @DEVICE
-@click.option("--precision", default="auto", show_default=True, help="fp32, bf16, or auto: as each step was measured before.")
+@click.option(
+    "--precision",
+    default="auto",
+    show_default=True,
+    help="fp32, bf16, or auto: as each step was measured before.",
+)
 def evaluate(run, device, precision):
     """Evaluate every finished step of a run on the test set."""
     from h2t.exchange.reference import evaluate
@@ -242,8 +335,16 @@ def evaluate(run, device, precision):
 @main.command()
 @RUN
 @click.argument("images", type=click.Path())
-@click.option("--step", default="", help="The step to predict with.  [default: stage2-h2t, else stage1]")
-@click.option("--out", default="predictions.csv", show_default=True, type=click.Path(), help="Where the table is saved.")
+@click.option(
+    "--step", default="", help="The step to predict with.  [default: stage2-h2t, else stage1]"
+)
+@click.option(
+    "--out",
+    default="predictions.csv",
+    show_default=True,
+    type=click.Path(),
+    help="Where the table is saved.",
+)
 @DEVICE
 def predict(run, images, step, out, device):
     """Label new images, a file or a folder, and save a table of label and confidence."""
@@ -256,13 +357,18 @@ def predict(run, images, step, out, device):
     write_atomic(Path(out).resolve(), table.to_csv(index=False).encode())
     bad = int((table["error"] != "").sum())
     click.echo(table.drop(columns="error").head(10).to_string(index=False))
-    click.echo(f"{len(table) - bad} images labelled in {Path(out).resolve()}" + (f"; {bad} could not be read, see its column error" if bad else ""))
+    click.echo(
+        f"{len(table) - bad} images labelled in {Path(out).resolve()}"
+        + (f"; {bad} could not be read, see its column error" if bad else "")
+    )
 
 
 @main.command()
 @RUN
 @click.option("--step", default="", help="The step to export.  [default: stage2-h2t, else stage1]")
-@click.option("--out", default="", type=click.Path(), help="The folder to write.  [default: RUN/export]")
+@click.option(
+    "--out", default="", type=click.Path(), help="The folder to write.  [default: RUN/export]"
+)
 @click.option("--onnx", is_flag=True, help="Also write model.onnx.")
 def export(run, step, out, onnx):
     """Write a trained model as safetensors, as a plain state dict, as a checkpoint of the reference, and as ONNX."""
@@ -273,7 +379,9 @@ def export(run, step, out, onnx):
 
 @main.command()
 @RUN
-@click.option("--views", default=4, show_default=True, help="Augmented views of every training image.")
+@click.option(
+    "--views", default=4, show_default=True, help="Augmented views of every training image."
+)
 @PARAMETERS
 @DEVICE
 def bank(run, views, pairs, device):
@@ -286,13 +394,22 @@ def bank(run, views, pairs, device):
     overrides = {k: notebooks.parse_value(v) for k, v in pairs}
     check(overrides)
     built = build_bank(run, recipe_of(run, overrides), views, device=device)
-    click.echo(f"{built.train.shape[0]} views of {built.train.shape[1]:,} images, {built.train.shape[2]} features, in {built.folder}")
+    click.echo(
+        f"{built.train.shape[0]} views of {built.train.shape[1]:,} images, {built.train.shape[2]} features, in {built.folder}"
+    )
 
 
 @main.command()
 @RUN
-@click.option("--views", default=4, show_default=True, help="Augmented views of every training image.")
-@click.option("--ip", default="127.0.0.1", show_default=True, help="Address to listen on; 0.0.0.0 lets other machines in.")
+@click.option(
+    "--views", default=4, show_default=True, help="Augmented views of every training image."
+)
+@click.option(
+    "--ip",
+    default="127.0.0.1",
+    show_default=True,
+    help="Address to listen on; 0.0.0.0 lets other machines in.",
+)
 @click.option("--port", default=0, show_default=True, help="Port to listen on; 0 takes a free one.")
 @click.option("--no-browser", is_flag=True, help="Do not open a browser here.")
 @PARAMETERS
@@ -305,7 +422,9 @@ def explore(run, views, ip, port, no_browser, pairs):
 
     overrides = {k: notebooks.parse_value(v) for k, v in pairs}
     check(overrides)
-    page.serve(run, recipe_of(run, overrides), views=views, ip=ip, port=port, browser=not no_browser)
+    page.serve(
+        run, recipe_of(run, overrides), views=views, ip=ip, port=port, browser=not no_browser
+    )
 
 
 @main.command(context_settings={"ignore_unknown_options": True})
@@ -317,15 +436,25 @@ def lab(arguments):
     from h2t.runs import resolve
 
     try:
-        sys.exit(subprocess.call([sys.executable, "-m", "jupyterlab", str(resolve("notebooks")), *arguments]))
+        sys.exit(
+            subprocess.call(
+                [sys.executable, "-m", "jupyterlab", str(resolve("notebooks")), *arguments]
+            )
+        )
     except KeyboardInterrupt:
         sys.exit(130)
 
 
 @main.command()
 @click.argument("root", type=click.Path())
-@click.option("--out", default="", type=click.Path(), help="The report's folder.  [default: ROOT/report]")
-@click.option("--tensorboard", is_flag=True, help="Also write event files for TensorBoard, into ROOT/tensorboard.")
+@click.option(
+    "--out", default="", type=click.Path(), help="The report's folder.  [default: ROOT/report]"
+)
+@click.option(
+    "--tensorboard",
+    is_flag=True,
+    help="Also write event files for TensorBoard, into ROOT/tensorboard.",
+)
 @PARAMETERS
 def report(root, out, tensorboard, pairs):
     """Compare the runs under a folder and render them, with their notebooks, to static HTML."""
@@ -341,23 +470,46 @@ def report(root, out, tensorboard, pairs):
 
 
 NAMES = {
-    "stage1": "stage 1", "stage2-dr": "stage 2, DR", "stage2-dr-both": "stage 2, DR, BN sees both",
-    "stage2-h2t-balanced": "stage 2, DR + H2T, BN sees balanced", "stage2-h2t-both": "stage 2, DR + H2T, BN sees both", "stage2-h2t": "stage 2, DR + H2T",
-}  # fmt: skip
+    "stage1": "stage 1",
+    "stage2-dr": "stage 2, DR",
+    "stage2-dr-both": "stage 2, DR, BN sees both",
+    "stage2-h2t-balanced": "stage 2, DR + H2T, BN sees balanced",
+    "stage2-h2t-both": "stage 2, DR + H2T, BN sees both",
+    "stage2-h2t": "stage 2, DR + H2T",
+}
 
 
 def _show(results, main_only: bool = False) -> None:
     """Print accuracies in %, an empty group as such; ``main_only`` leaves out further stage-2 variants of the run. Where a
     validation part was held out, its mean over classes stands beside them."""
     held_out = any("val" in r for r in results.values())
-    table = [["test accuracy, %", "many", "medium", "few", "all", "ECE", *(["validation"] if held_out else [])]]
+    table = [
+        [
+            "test accuracy, %",
+            "many",
+            "medium",
+            "few",
+            "all",
+            "ECE",
+            *(["validation"] if held_out else []),
+        ]
+    ]
     for name, r in results.items():
         if "last" in r and (name in NAMES or not main_only):
-            cells = [r["last"].get(k) for k in ("many", "medium", "few", "top1", "ece")] + ([r.get("val", {}).get("balanced")] if held_out else [])
-            table.append([NAMES.get(name, name), *("empty" if c is None else f"{c:.2f}" for c in cells)])
+            cells = [r["last"].get(k) for k in ("many", "medium", "few", "top1", "ece")] + (
+                [r.get("val", {}).get("balanced")] if held_out else []
+            )
+            table.append(
+                [NAMES.get(name, name), *("empty" if c is None else f"{c:.2f}" for c in cells)]
+            )
     widths = [max(len(row[i]) for row in table) for i in range(len(table[0]))]
     for row in table:
-        click.echo("  ".join(c.ljust(w) if i == 0 else c.rjust(w) for i, (c, w) in enumerate(zip(row, widths, strict=True))))
+        click.echo(
+            "  ".join(
+                c.ljust(w) if i == 0 else c.rjust(w)
+                for i, (c, w) in enumerate(zip(row, widths, strict=True))
+            )
+        )
 
 
 if __name__ == "__main__":

@@ -14,7 +14,9 @@ from h2t.base.errors import Error
 FUSIONS = ("swap", "mixup", "noise", "zeros", "soft")
 
 
-def channel_mask(num_channels: int, fusion_ratio: float, generator: torch.Generator, num_experts: int = 1) -> torch.Tensor:
+def channel_mask(
+    num_channels: int, fusion_ratio: float, generator: torch.Generator, num_experts: int = 1
+) -> torch.Tensor:
     """Draw the channel mask M_p of one batch, for a model of several experts one after another.
 
     Source: Li et al., "Feature Fusion from Head to Tail for Long-Tailed Visual Recognition", AAAI 2024, section 3.2.
@@ -25,7 +27,9 @@ def channel_mask(num_channels: int, fusion_ratio: float, generator: torch.Genera
     Raises: ``h2t.Error`` for a ratio outside [0, 1].
     """
     if not 0.0 <= fusion_ratio <= 1.0:
-        raise Error(f"fusion_ratio is {fusion_ratio}; it is a share of channels and must lie in [0, 1]")
+        raise Error(
+            f"fusion_ratio is {fusion_ratio}; it is a share of channels and must lie in [0, 1]"
+        )
     each = num_channels // num_experts
     mask = torch.zeros(num_experts, each, dtype=torch.bool)
     for row in mask:
@@ -86,7 +90,14 @@ def class_means(z: torch.Tensor, labels: torch.Tensor, num_classes: int) -> torc
     return total / torch.bincount(labels, minlength=num_classes).clamp_min(1)[:, None]
 
 
-def blend(fused: torch.Tensor, lent: torch.Tensor, mask: torch.Tensor, fusion_ratio, fusion: str, share: torch.Tensor | None = None) -> torch.Tensor:
+def blend(
+    fused: torch.Tensor,
+    lent: torch.Tensor,
+    mask: torch.Tensor,
+    fusion_ratio,
+    fusion: str,
+    share: torch.Tensor | None = None,
+) -> torch.Tensor:
     """Fuse the fused branch with what is lent to it, by any of ``FUSIONS``.
 
     Arguments: ``fused`` and ``lent`` (..., B, D); ``mask`` bool, broadcast to them, for a swap of channels;
@@ -95,4 +106,8 @@ def blend(fused: torch.Tensor, lent: torch.Tensor, mask: torch.Tensor, fusion_ra
     """
     if fusion == "soft":
         return torch.where(mask, torch.lerp(lent, fused, share.to(fused.dtype)), fused)
-    return fused + fusion_ratio * (lent - fused) if fusion == "mixup" else torch.where(mask, lent, fused)
+    return (
+        fused + fusion_ratio * (lent - fused)
+        if fusion == "mixup"
+        else torch.where(mask, lent, fused)
+    )

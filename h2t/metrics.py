@@ -7,7 +7,9 @@ import numpy as np
 from h2t.base.errors import Error
 
 SCHEMES = ("field", "reference")
-BLOCK = 1 << 22  # logits looked at together: keeps 24,000 images of 8,142 classes from needing gigabytes of temporaries
+BLOCK = (
+    1 << 22
+)  # logits looked at together: keeps 24,000 images of 8,142 classes from needing gigabytes of temporaries
 
 
 def groups(counts: np.ndarray, scheme: str = "field") -> dict[str, np.ndarray]:
@@ -25,12 +27,16 @@ def groups(counts: np.ndarray, scheme: str = "field") -> dict[str, np.ndarray]:
         return {g: np.flatnonzero(m) for g, m in zip(("many", "medium", "few"), named, strict=True)}
     if scheme == "reference":
         if len(counts) != 100:
-            raise Error(f"groups = reference are ranges of 100 classes, but there are {len(counts)}; use groups = field")
+            raise Error(
+                f"groups = reference are ranges of 100 classes, but there are {len(counts)}; use groups = field"
+            )
         return {"many": np.arange(36), "medium": np.arange(36, 71), "few": np.arange(71, 100)}
     raise Error(f"groups is {scheme!r}; choose one of {', '.join(SCHEMES)}")
 
 
-def ends(counts: np.ndarray, scheme: str = "field", labels: np.ndarray | None = None) -> dict[str, np.ndarray]:
+def ends(
+    counts: np.ndarray, scheme: str = "field", labels: np.ndarray | None = None
+) -> dict[str, np.ndarray]:
     """The head and the tail of any set: its outermost groups that have classes, or, in a set with only one such group,
     the larger and the smaller half of its classes.
 
@@ -53,25 +59,37 @@ def ends(counts: np.ndarray, scheme: str = "field", labels: np.ndarray | None = 
 def _checked_counts(counts, num_classes: int | None = None) -> np.ndarray:
     counts = np.asarray(counts)
     if counts.ndim != 1 or not np.issubdtype(counts.dtype, np.number):
-        raise Error(f"counts must be (C,) numbers of training images; got shape {counts.shape}, {counts.dtype}")
+        raise Error(
+            f"counts must be (C,) numbers of training images; got shape {counts.shape}, {counts.dtype}"
+        )
     if not (counts >= 0).all():  # also catches NaN
-        raise Error(f"counts must be 0 or more; class {int(np.flatnonzero(~(counts >= 0))[0])} has {counts[~(counts >= 0)][0]}")
+        raise Error(
+            f"counts must be 0 or more; class {int(np.flatnonzero(~(counts >= 0))[0])} has {counts[~(counts >= 0)][0]}"
+        )
     if num_classes is not None and len(counts) != num_classes:
-        raise Error(f"counts name {len(counts)} classes, but the classifier has {num_classes}; give one count per class")
+        raise Error(
+            f"counts name {len(counts)} classes, but the classifier has {num_classes}; give one count per class"
+        )
     return counts
 
 
 def _checked(logits, labels) -> tuple[np.ndarray, np.ndarray]:
     logits, labels = np.asarray(logits), np.asarray(labels)
     if logits.ndim != 2 or labels.shape != logits.shape[:1] or not len(labels):
-        raise Error(f"logits must be (N, C) and labels (N,), N > 0; got {logits.shape} and {labels.shape}")
+        raise Error(
+            f"logits must be (N, C) and labels (N,), N > 0; got {logits.shape} and {labels.shape}"
+        )
     if not np.issubdtype(labels.dtype, np.integer):
         raise Error(f"labels must be whole numbers; got {labels.dtype}")
     if not np.issubdtype(logits.dtype, np.floating):
         raise Error(f"logits must be floating point; got {logits.dtype}")
-    labels = labels.astype(np.int64)  # an image file's uint8 labels would overflow where they are multiplied
+    labels = labels.astype(
+        np.int64
+    )  # an image file's uint8 labels would overflow where they are multiplied
     if labels.min() < 0 or labels.max() >= logits.shape[1]:
-        raise Error(f"labels must lie in 0 to {logits.shape[1] - 1}, the classes of the logits; got {labels.min()} to {labels.max()}")
+        raise Error(
+            f"labels must lie in 0 to {logits.shape[1] - 1}, the classes of the logits; got {labels.min()} to {labels.max()}"
+        )
     finite = _by_block(lambda z: np.isfinite(z).all(1), logits)
     if not finite.all():
         raise Error(f"logits of test image {int(np.flatnonzero(~finite)[0])} are not finite")
@@ -81,7 +99,9 @@ def _checked(logits, labels) -> tuple[np.ndarray, np.ndarray]:
 def _by_block(measure, *arrays: np.ndarray) -> np.ndarray:
     """``measure`` of the rows of the arrays, (N,), some rows at a time."""
     rows = max(1, BLOCK // arrays[0].shape[1])
-    return np.concatenate([measure(*(a[i : i + rows] for a in arrays)) for i in range(0, len(arrays[0]), rows)])
+    return np.concatenate(
+        [measure(*(a[i : i + rows] for a in arrays)) for i in range(0, len(arrays[0]), rows)]
+    )
 
 
 def _rank(logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
@@ -100,7 +120,9 @@ def per_class(logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
         return 100 * hits / total
 
 
-def group_means(accuracy: np.ndarray, counts: np.ndarray, scheme: str = "field") -> dict[str, float | None]:
+def group_means(
+    accuracy: np.ndarray, counts: np.ndarray, scheme: str = "field"
+) -> dict[str, float | None]:
     """Mean of the classes' accuracies (C,) in each group; None for a group without tested classes."""
     means, accuracy = {}, np.asarray(accuracy, np.float64)
     counts = _checked_counts(counts, len(accuracy))
@@ -110,7 +132,9 @@ def group_means(accuracy: np.ndarray, counts: np.ndarray, scheme: str = "field")
     return means
 
 
-def summary(logits: np.ndarray, labels: np.ndarray, counts: np.ndarray, scheme: str = "field") -> dict[str, float | None]:
+def summary(
+    logits: np.ndarray, labels: np.ndarray, counts: np.ndarray, scheme: str = "field"
+) -> dict[str, float | None]:
     """Top-1, top-5, balanced and group accuracy, and expected calibration error, all in percent.
 
     ``top1`` and ``top5`` are shares of the test images (top5 None below six classes); ``balanced`` is the mean over
@@ -163,14 +187,24 @@ def calibration(logits: np.ndarray, labels: np.ndarray, bins: int = 15):
     count = np.bincount(which, minlength=bins)
     with np.errstate(invalid="ignore"):
         mean, accuracy = (100 * np.bincount(which, v, bins) / count for v in (confidence, hit))
-    return pd.DataFrame({"lower": 100 * edges[:-1], "upper": 100 * edges[1:], "count": count, "confidence": mean, "accuracy": accuracy})
+    return pd.DataFrame(
+        {
+            "lower": 100 * edges[:-1],
+            "upper": 100 * edges[1:],
+            "count": count,
+            "confidence": mean,
+            "accuracy": accuracy,
+        }
+    )
 
 
 def ece(logits: np.ndarray, labels: np.ndarray, bins: int = 15) -> float:
     """Expected calibration error in percent: |accuracy - confidence| by bin, weighted by the bin's images (Guo et al. 2017)."""
     table = calibration(logits, labels, bins)
     full = table[table["count"] > 0]
-    return float(((full["accuracy"] - full["confidence"]).abs() * full["count"]).sum() / len(labels))
+    return float(
+        ((full["accuracy"] - full["confidence"]).abs() * full["count"]).sum() / len(labels)
+    )
 
 
 def group_table(results: dict, counts: np.ndarray, scheme: str = "field"):
@@ -184,5 +218,9 @@ def group_table(results: dict, counts: np.ndarray, scheme: str = "field"):
     if not results:
         raise Error("there are no results to compare; give at least one method's logits and labels")
     rows = {name: summary(*out, counts, scheme) for name, out in results.items()}
-    table = pd.DataFrame.from_dict(rows, orient="index").astype(float).rename(columns={"top1": "all", "ece": "ECE"})
+    table = (
+        pd.DataFrame.from_dict(rows, orient="index")
+        .astype(float)
+        .rename(columns={"top1": "all", "ece": "ECE"})
+    )
     return table[["many", "medium", "few", "all", "balanced", "top5", "ECE"]]

@@ -42,7 +42,9 @@ def resolve(path: str | Path) -> Path:
 def check_variant(name: str) -> None:
     """Refuse a name of a stage-2 variant that could not be a folder's. Raises ``h2t.Error``."""
     if not name or name[0] in ".-" or not all(c.isalnum() or c in "-_." for c in name):
-        raise Error(f"variant is {name!r}; it names a folder: use letters, digits, '-', '_' and '.'")
+        raise Error(
+            f"variant is {name!r}; it names a folder: use letters, digits, '-', '_' and '.'"
+        )
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -80,7 +82,9 @@ class Run:
         if self.path.exists() and not self.path.is_dir():
             raise Error(f"run {self.path} is a file; name a directory")
         if not create and not self.path.is_dir():
-            raise Error(f"there is no run directory {self.path}; make it with `h2t run RECIPE -p run {path}`")
+            raise Error(
+                f"there is no run directory {self.path}; make it with `h2t run RECIPE -p run {path}`"
+            )
         try:
             self.path.mkdir(parents=True, exist_ok=True)
         except OSError as e:
@@ -98,7 +102,9 @@ class Run:
         try:
             lock.acquire(timeout=0)
         except filelock.Timeout:
-            raise Error(f"run {self.path} is in use by another process; wait for it or choose another run") from None
+            raise Error(
+                f"run {self.path} is in use by another process; wait for it or choose another run"
+            ) from None
         except OSError as e:
             raise Error(f"cannot lock run {self.path}: {e.strerror}") from None
         try:
@@ -139,7 +145,9 @@ class Step:
         try:
             return json.loads(path.read_text())
         except FileNotFoundError:
-            raise Error(f"{self.name} of run {self.run.path} is not finished: it has no result.json; run it first") from None
+            raise Error(
+                f"{self.name} of run {self.run.path} is not finished: it has no result.json; run it first"
+            ) from None
         except ValueError:
             raise Error(f"{path} is damaged; delete {self.path} and run the step again") from None
 
@@ -148,7 +156,9 @@ class Step:
         path = self.path / "params.yaml"
         return read_yaml(path) if path.exists() else {}
 
-    def begin(self, params: dict[str, Any], again: bool = False, defaults: dict[str, Any] | None = None) -> dict[str, Any] | None:
+    def begin(
+        self, params: dict[str, Any], again: bool = False, defaults: dict[str, Any] | None = None
+    ) -> dict[str, Any] | None:
         """Open the step for work, or return its result where it is already done. Call under ``run.lock()``.
 
         A step that was refused or interrupted before its first checkpoint may be begun with other parameters.
@@ -188,7 +198,9 @@ class Step:
         """Save a resumable state, then the rows of metrics.jsonl that belong to it."""
         import torch
 
-        write_atomic(self.path / "checkpoint.pt", lambda f: torch.save({**state, "history": history}, f))
+        write_atomic(
+            self.path / "checkpoint.pt", lambda f: torch.save({**state, "history": history}, f)
+        )
         self.write_history(history)
 
     def write_history(self, history: list[dict[str, Any]]) -> None:
@@ -219,12 +231,15 @@ class Step:
         weights = {k: v.detach().cpu().contiguous() for k, v in weights.items()}
         blob = save(weights)
         write_atomic(self.path / "weights.safetensors", blob)
-        write_atomic(self.path / "outputs.safetensors", save({k: v.contiguous() for k, v in outputs.items()}))
+        write_atomic(
+            self.path / "outputs.safetensors", save({k: v.contiguous() for k, v in outputs.items()})
+        )
         result = {
-            "step": self.name, **result,
+            "step": self.name,
+            **result,
             "weights_sha256": hashlib.sha256(blob).hexdigest(),
             "environment": environment(result.get("device")),
-        }  # fmt: skip
+        }
         write_json(self.path / "result.json", result)
         (self.path / "checkpoint.pt").unlink(missing_ok=True)
         return result
@@ -247,7 +262,9 @@ class Step:
 
         path = self.path / "outputs.safetensors"
         if not path.exists():
-            raise Error(f"{self.name} of run {self.run.path} has no test outputs; evaluate it with `h2t evaluate {self.run.path}`")
+            raise Error(
+                f"{self.name} of run {self.run.path} has no test outputs; evaluate it with `h2t evaluate {self.run.path}`"
+            )
         both = load_file(path)
         return both["logits"], both["labels"]
 
@@ -266,7 +283,9 @@ def environment(device: str | None = None) -> dict[str, Any]:
         "revision": revision(),
         "python": platform.python_version(),
         "platform": platform.platform(),
-        "packages": {p: _version(p) for p in ("torch", "torchvision", "numpy", "scikit-learn", "safetensors")},
+        "packages": {
+            p: _version(p) for p in ("torch", "torchvision", "numpy", "scikit-learn", "safetensors")
+        },
         "cpu": _cpu_name(),
         "cores": cores(),
         "time": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
@@ -274,7 +293,9 @@ def environment(device: str | None = None) -> dict[str, Any]:
     torch = sys.modules.get("torch")
     if torch is not None:
         record["threads"] = torch.get_num_threads()
-        record["device"] = torch.cuda.get_device_name() if device and device.startswith("cuda") else "cpu"
+        record["device"] = (
+            torch.cuda.get_device_name() if device and device.startswith("cuda") else "cpu"
+        )
     return record
 
 
@@ -288,8 +309,12 @@ def revision() -> str | None:
     here = Path(__file__).parent
     try:
         git = ["git", "-C", str(here)]
-        head = subprocess.run([*git, "rev-parse", "HEAD"], capture_output=True, text=True, timeout=10, check=True).stdout.strip()
-        dirty = subprocess.run([*git, "status", "--porcelain", "--", "."], capture_output=True, text=True, timeout=10).stdout
+        head = subprocess.run(
+            [*git, "rev-parse", "HEAD"], capture_output=True, text=True, timeout=10, check=True
+        ).stdout.strip()
+        dirty = subprocess.run(
+            [*git, "status", "--porcelain", "--", "."], capture_output=True, text=True, timeout=10
+        ).stdout
         return head + ("+changes" if dirty.strip() else "")
     except (OSError, subprocess.SubprocessError):
         return None

@@ -29,14 +29,29 @@ import pytest
 from PIL import Image
 
 ROOT = Path(__file__).parent.parent
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+CHROMIUM = next(
+    filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None
+)
 FLAGS = [
-    "--headless=new", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
-    "--disable-component-update", "--disable-sync", "--disable-dev-shm-usage",
-]  # fmt: skip
+    "--headless=new",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--disable-dev-shm-usage",
+]
 SETTINGS = {
-    "notebook-extension/tracker": {"windowingMode": "none"},  # cells that are out of sight stay in the page, to be read
-    "apputils-extension/notification": {"checkForUpdates": False, "fetchNews": "false", "doNotDisturbMode": True},
+    "notebook-extension/tracker": {
+        "windowingMode": "none"
+    },  # cells that are out of sight stay in the page, to be read
+    "apputils-extension/notification": {
+        "checkForUpdates": False,
+        "fetchNews": "false",
+        "doNotDisturbMode": True,
+    },
 }
 # What JupyterLab itself logs as an error where nothing is wrong.
 HARMLESS = ("favicon", "/api/workspaces", "/static/lang", "/lab/api/translations")
@@ -53,7 +68,11 @@ class Lab:
 
     def rest(self, path: str, method: str = "GET"):
         """Call the server's REST API. Returns: the decoded answer, None where it is empty."""
-        request = urllib.request.Request(f"{self.url}/api/{path}", method=method, headers={"Authorization": f"token {self.token}"})
+        request = urllib.request.Request(
+            f"{self.url}/api/{path}",
+            method=method,
+            headers={"Authorization": f"token {self.token}"},
+        )
         with urllib.request.urlopen(request, timeout=20) as answer:
             text = answer.read()
         return json.loads(text) if text else None
@@ -76,25 +95,51 @@ def free_port() -> int:
 def lab(tmp_path_factory) -> Iterator[Lab]:
     """JupyterLab on a free port, with its settings and a copy of the notebooks in a temporary folder."""
     if CHROMIUM is None:
-        pytest.skip("no chromium or google-chrome on the PATH: the browser tests need one (Debian: apt install chromium)")
-    pytest.importorskip("playwright.sync_api", reason="playwright is not installed: uv sync --group dev")
+        pytest.skip(
+            "no chromium or google-chrome on the PATH: the browser tests need one (Debian: apt install chromium)"
+        )
+    pytest.importorskip(
+        "playwright.sync_api", reason="playwright is not installed: uv sync --group dev"
+    )
     base = tmp_path_factory.mktemp("lab")
     folder = base / "notebooks"
-    shutil.copytree(ROOT / "notebooks", folder, ignore=shutil.ignore_patterns(".ipynb_checkpoints", "runs"))
-    names = ("JUPYTER_CONFIG_DIR", "JUPYTER_DATA_DIR", "JUPYTER_RUNTIME_DIR", "IPYTHONDIR", "JUPYTERLAB_WORKSPACES_DIR")
-    env = {**os.environ, **{name: str(base / name.lower()) for name in names}, "JUPYTERLAB_SETTINGS_DIR": str(base / "settings")}
+    shutil.copytree(
+        ROOT / "notebooks", folder, ignore=shutil.ignore_patterns(".ipynb_checkpoints", "runs")
+    )
+    names = (
+        "JUPYTER_CONFIG_DIR",
+        "JUPYTER_DATA_DIR",
+        "JUPYTER_RUNTIME_DIR",
+        "IPYTHONDIR",
+        "JUPYTERLAB_WORKSPACES_DIR",
+    )
+    env = {
+        **os.environ,
+        **{name: str(base / name.lower()) for name in names},
+        "JUPYTERLAB_SETTINGS_DIR": str(base / "settings"),
+    }
     for name, settings in SETTINGS.items():
         extension, plugin = name.split("/")
         file = base / "settings" / "@jupyterlab" / extension / f"{plugin}.jupyterlab-settings"
         file.parent.mkdir(parents=True)
         file.write_text(json.dumps(settings))
     port, token, log = free_port(), secrets.token_hex(16), base / "jupyter.log"
-    command = [sys.executable, "-m", "jupyterlab", "--no-browser", "--ip=127.0.0.1", f"--port={port}", "--ServerApp.port_retries=0"]
+    command = [
+        sys.executable,
+        "-m",
+        "jupyterlab",
+        "--no-browser",
+        "--ip=127.0.0.1",
+        f"--port={port}",
+        "--ServerApp.port_retries=0",
+    ]
     command += [f"--IdentityProvider.token={token}", f"--ServerApp.root_dir={folder}"]
     if hasattr(os, "geteuid") and os.geteuid() == 0:
         command.append("--allow-root")
     with log.open("w") as out:
-        server = subprocess.Popen(command, cwd=folder, env=env, stdout=out, stderr=subprocess.STDOUT)
+        server = subprocess.Popen(
+            command, cwd=folder, env=env, stdout=out, stderr=subprocess.STDOUT
+        )
     running = Lab(f"http://127.0.0.1:{port}", token, folder, log)
     try:
         _wait_for_server(running, server)
@@ -170,7 +215,16 @@ def open_notebook(page, lab: Lab, name: str, parameters: dict[str, str] | None =
     (lab.folder / name).write_text(json.dumps(notebook), encoding="utf-8")
     page.goto(f"{lab.url}/lab/tree/{name}?token={lab.token}&reset")
     page.wait_for_selector(".jp-NotebookPanel .jp-Cell")
-    _until(page, lambda: any(s["kernel"]["execution_state"] == "idle" for s in lab.rest("sessions") if s["path"] == name), 60, "a kernel")
+    _until(
+        page,
+        lambda: any(
+            s["kernel"]["execution_state"] == "idle"
+            for s in lab.rest("sessions")
+            if s["path"] == name
+        ),
+        60,
+        "a kernel",
+    )
 
 
 def run_all(page, seconds: float = 180) -> None:
@@ -205,7 +259,9 @@ def errors(page) -> list[str]:
         '[data-mime-type="application/vnd.jupyter.error"], [data-mime-type="application/vnd.jupyter.stderr"]',
         "nodes => nodes.map(n => n.textContent)",
     )
-    broken = page.eval_on_selector_all(".jp-OutputArea-output", "nodes => nodes.map(n => n.textContent)")
+    broken = page.eval_on_selector_all(
+        ".jp-OutputArea-output", "nodes => nodes.map(n => n.textContent)"
+    )
     return shown + [t for t in broken if "Error displaying widget" in t] + page.problems
 
 
@@ -236,7 +292,9 @@ def drag(page, share: float, k: int = 0, steps: int = 20) -> None:
     track = page.locator(".widget-slider .noUi-base").nth(k).bounding_box()
     page.mouse.move(handle["x"] + handle["width"] / 2, handle["y"] + handle["height"] / 2)
     page.mouse.down()
-    page.mouse.move(track["x"] + share * track["width"], handle["y"] + handle["height"] / 2, steps=steps)
+    page.mouse.move(
+        track["x"] + share * track["width"], handle["y"] + handle["height"] / 2, steps=steps
+    )
     page.mouse.up()
 
 

@@ -3,13 +3,18 @@ import sys
 import tempfile
 from pathlib import Path
 
-if sys.dont_write_bytecode:  # or each of the processes that are started compiles torch anew, for some five seconds
+if (
+    sys.dont_write_bytecode
+):  # or each of the processes that are started compiles torch anew, for some five seconds
     _bytecode = tempfile.TemporaryDirectory(prefix="bytecode-")
     os.environ["PYTHONPYCACHEPREFIX"] = _bytecode.name
     os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
 # before anything imports torch: tests that run at a time share the cores, and so do the processes that they start
-os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", 1)))))
+os.environ.setdefault(
+    "OMP_NUM_THREADS",
+    str(max(1, (os.cpu_count() or 1) // int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", 1)))),
+)
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -40,7 +45,20 @@ def two_threads():
     torch.set_num_threads(before)
 
 
-SLOW_FIRST = ("test_sweep", "test_browser_lab", "test_notebooks", "test_explorer", "test_cluster", "test_distributed", "test_toy", "test_training", "test_reference", "test_plots", "test_stage2_methods", "test_browser_report")
+SLOW_FIRST = (
+    "test_sweep",
+    "test_browser_lab",
+    "test_notebooks",
+    "test_explorer",
+    "test_cluster",
+    "test_distributed",
+    "test_toy",
+    "test_training",
+    "test_reference",
+    "test_plots",
+    "test_stage2_methods",
+    "test_browser_report",
+)
 
 
 def pytest_collection_modifyitems(items) -> None:

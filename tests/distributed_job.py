@@ -41,7 +41,9 @@ def double():
     try:
         with (
             mock.patch.object(torch.Tensor, "float", torch.Tensor.double),
-            mock.patch.object(augment, "mixup_draws", lambda *given: draws(*given).astype(np.float64)),
+            mock.patch.object(
+                augment, "mixup_draws", lambda *given: draws(*given).astype(np.float64)
+            ),
             mock.patch.object(augment, "cutmix_draws", wide),
         ):
             yield
@@ -53,14 +55,32 @@ def double():
 def gradient(name: str, size: int, ranks: distributed.Ranks = distributed.ALONE) -> dict:
     """The loss of one batch, its gradient, and the statistics of batch normalisation afterwards, in double precision."""
     g = torch.Generator().manual_seed(size)
-    x, y = torch.rand(size, 1, 8, 8, generator=g, dtype=torch.float64), torch.randint(5, (size,), generator=g)
-    model, head = {"ride": ("ride2_resnet20_narrow", "cosine"), "reslt": ("reslt_resnet20", "linear")}.get(name, ("resnet20", "cosine"))
-    model = models.build(model, 5, head=head, in_channels=1, generator=torch.Generator().manual_seed(0)).double().train()
+    x, y = (
+        torch.rand(size, 1, 8, 8, generator=g, dtype=torch.float64),
+        torch.randint(5, (size,), generator=g),
+    )
+    model, head = {
+        "ride": ("ride2_resnet20_narrow", "cosine"),
+        "reslt": ("reslt_resnet20", "linear"),
+    }.get(name, ("resnet20", "cosine"))
+    model = (
+        models.build(model, 5, head=head, in_channels=1, generator=torch.Generator().manual_seed(0))
+        .double()
+        .train()
+    )
     model = ranks.prepare(model.to(memory_format=torch.channels_last), True, torch.device("cpu"))
-    settings, counts = {"ride_diversity": -0.2, "reslt_beta": 0.9, "smooth_head": 0.3, "smooth_tail": 0.1}, torch.tensor([90, 40, 20, 7, 2])
+    settings, counts = (
+        {"ride_diversity": -0.2, "reslt_beta": 0.9, "smooth_head": 0.3, "smooth_tail": 0.1},
+        torch.tensor([90, 40, 20, 7, 2]),
+    )
     loss_function = bound(name, settings, torch.Generator().manual_seed(1))
     answer = (lambda x: model.head.each(model.backbone(x))) if name in EXPERT_LOSSES else model
-    loss = loss_function(ranks.gather(answer(x[ranks.rank :: ranks.world]), size), y, counts, torch.linspace(0.5, 2, 5, dtype=torch.float64))
+    loss = loss_function(
+        ranks.gather(answer(x[ranks.rank :: ranks.world]), size),
+        y,
+        counts,
+        torch.linspace(0.5, 2, 5, dtype=torch.float64),
+    )
     loss.backward()
     ranks.sum_gradients(model)
     state = {k: v for k, v in model.state_dict().items() if "running" in k}
@@ -72,11 +92,41 @@ def train_others(run: Path) -> None:
     estimated anew."""
     common = {"batch_size": BATCH, "precision": "fp32"}
     with mock.patch.multiple(mixing, CMO_FIRST=1, CMO_REST=0):
-        train_stage1(run, stage1_config(stage1_epochs=1, mixup_alpha=0.0, cmo_probability=0.7, loss="gcl", head="cosine", **common), progress=False)
-    train_stage2(run, stage2_config(stage2_epochs=1, fusion="soft", fusion_ratio=0.5, stage2_mixup_alpha=1.0, **common), "soft", progress=False)
-    train_stage2(run, stage2_config(stage2_epochs=1, fusion="noise", stage2_method="gcl", bn_statistics="balanced", **common), "noise", progress=False)
+        train_stage1(
+            run,
+            stage1_config(
+                stage1_epochs=1,
+                mixup_alpha=0.0,
+                cmo_probability=0.7,
+                loss="gcl",
+                head="cosine",
+                **common,
+            ),
+            progress=False,
+        )
+    train_stage2(
+        run,
+        stage2_config(
+            stage2_epochs=1, fusion="soft", fusion_ratio=0.5, stage2_mixup_alpha=1.0, **common
+        ),
+        "soft",
+        progress=False,
+    )
+    train_stage2(
+        run,
+        stage2_config(
+            stage2_epochs=1, fusion="noise", stage2_method="gcl", bn_statistics="balanced", **common
+        ),
+        "noise",
+        progress=False,
+    )
     with mock.patch.object(normalisation, "BN_BATCHES", 3):
-        train_stage2(run, stage2_config(stage2_epochs=1, bn_reestimate="both", **common), "anew", progress=False)
+        train_stage2(
+            run,
+            stage2_config(stage2_epochs=1, bn_reestimate="both", **common),
+            "anew",
+            progress=False,
+        )
 
 
 def collectives(ranks: distributed.Ranks, folder: Path) -> dict:
@@ -100,7 +150,10 @@ def collectives(ranks: distributed.Ranks, folder: Path) -> dict:
     def refuse():
         raise Error(f"refused in process {ranks.rank}")
 
-    for name, call in {"refused": lambda: ranks.first(refuse), "locked": lambda: train_stage1(folder / "held", stage1_config(), progress=False)}.items():
+    for name, call in {
+        "refused": lambda: ranks.first(refuse),
+        "locked": lambda: train_stage1(folder / "held", stage1_config(), progress=False),
+    }.items():
         try:
             call()
         except Error as e:
@@ -112,12 +165,18 @@ def units(folder: Path) -> None:
     with job("cpu", 2):
         ranks = distributed.ranks()
         holding = Run(folder / "held").lock() if ranks.rank == 0 else contextlib.nullcontext()
-        with holding:  # a lock of the same process does not count as another's only if it is one object
+        with (
+            holding
+        ):  # a lock of the same process does not count as another's only if it is one object
             saved = collectives(ranks, folder)
         saved["gradients"] = {case: gradient(*case, ranks) for case in CASES}
         with double():
             train_others(folder / "run")
-            train_stage1(folder / "local", stage1_config(stage1_epochs=1, batch_size=BATCH, precision="fp32", sync_bn=False), progress=False)
+            train_stage1(
+                folder / "local",
+                stage1_config(stage1_epochs=1, batch_size=BATCH, precision="fp32", sync_bn=False),
+                progress=False,
+            )
         torch.save(saved, folder / f"rank{ranks.rank}.pt")
         print(f"written by {ranks.rank}", flush=True)
         torch.distributed.barrier()
@@ -131,7 +190,11 @@ def killed(run: Path, *arguments) -> None:
     real = distributed.Ranks.gather
 
     def dying(self, own, total):
-        if self.rank == 1 and os.environ["TORCHELASTIC_RESTART_COUNT"] == "0" and (run / "stage1" / "checkpoint.pt").exists():
+        if (
+            self.rank == 1
+            and os.environ["TORCHELASTIC_RESTART_COUNT"] == "0"
+            and (run / "stage1" / "checkpoint.pt").exists()
+        ):
             os.kill(os.getpid(), signal.SIGKILL)
         return real(self, own, total)
 
@@ -144,9 +207,17 @@ def launch(processes: int, restarts: int, function, *arguments) -> bool:
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
     from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
-    how = {"rdzv_backend": "c10d", "rdzv_endpoint": "localhost:0", "start_method": "fork", "max_restarts": restarts, "monitor_interval": 0.1}
+    how = {
+        "rdzv_backend": "c10d",
+        "rdzv_endpoint": "localhost:0",
+        "start_method": "fork",
+        "max_restarts": restarts,
+        "monitor_interval": 0.1,
+    }
     try:
-        elastic_launch(LaunchConfig(1, 1, processes, run_id=function.__name__, **how), function)(*arguments)
+        elastic_launch(LaunchConfig(1, 1, processes, run_id=function.__name__, **how), function)(
+            *arguments
+        )
     except ChildFailedError:
         return False
     return True

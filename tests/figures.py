@@ -27,7 +27,12 @@ def tail(c):
 
 def table_of(c):
     counts = tail(c)
-    rows = [pd.DataFrame({"method": m, "class": range(c), "count": counts, "accuracy": R.uniform(0, 100, c)}) for m in ("stage 1", "DR")]
+    rows = [
+        pd.DataFrame(
+            {"method": m, "class": range(c), "count": counts, "accuracy": R.uniform(0, 100, c)}
+        )
+        for m in ("stage 1", "DR")
+    ]
     return pd.concat(rows, ignore_index=True)
 
 
@@ -45,14 +50,23 @@ def outputs(num_classes: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
 
 def class_table(num_classes: int, methods=("stage 1", "DR + H2T")) -> pd.DataFrame:
     rows = [
-        pd.DataFrame({"method": m, "class": range(num_classes), "count": tail(num_classes), "accuracy": metrics.per_class(*outputs(num_classes, k))})
+        pd.DataFrame(
+            {
+                "method": m,
+                "class": range(num_classes),
+                "count": tail(num_classes),
+                "accuracy": metrics.per_class(*outputs(num_classes, k)),
+            }
+        )
         for k, m in enumerate(methods)
     ]
     return pd.concat(rows, ignore_index=True)
 
 
 def history() -> pd.DataFrame:
-    table = pd.DataFrame({"epoch": range(1, 9), "lr": [0.1] * 6 + [0.01] * 2, "loss": np.linspace(2, 1, 8)})
+    table = pd.DataFrame(
+        {"epoch": range(1, 9), "lr": [0.1] * 6 + [0.01] * 2, "loss": np.linspace(2, 1, 8)}
+    )
     for column, top in (("many", 70), ("medium", 40), ("few", 8), ("top1", 41)):
         table[column] = [np.nan if e % 2 else top * e / 8 for e in table["epoch"]]
     return table
@@ -60,12 +74,25 @@ def history() -> pd.DataFrame:
 
 def curve(groups=("many", "medium", "few", "all"), seeds=3) -> pd.DataFrame:
     generator = np.random.default_rng(0)
-    rows = [(r, s, g, 40 + 10 * k + generator.normal()) for r in (0.0, 0.5, 1.0) for s in range(seeds) for k, g in enumerate(groups)]
+    rows = [
+        (r, s, g, 40 + 10 * k + generator.normal())
+        for r in (0.0, 0.5, 1.0)
+        for s in range(seeds)
+        for k, g in enumerate(groups)
+    ]
     return pd.DataFrame(rows, columns=["ratio", "seed", "group", "accuracy"])
 
 
 def group_table() -> pd.DataFrame:
-    return pd.DataFrame({"many": [70.0, 64.0, 62.0], "medium": [39.0, 49.0, 50.0], "few": [5.0, 26.0, 29.0], "all": [40.0, 48.0, 49.0]}, index=["stage 1", "DR", "DR + H2T"])
+    return pd.DataFrame(
+        {
+            "many": [70.0, 64.0, 62.0],
+            "medium": [39.0, 49.0, 50.0],
+            "few": [5.0, 26.0, 29.0],
+            "all": [40.0, 48.0, 49.0],
+        },
+        index=["stage 1", "DR", "DR + H2T"],
+    )
 
 
 def planar() -> tuple[dict, dict]:
@@ -77,7 +104,10 @@ def planar() -> tuple[dict, dict]:
 
 def every_figure(c: int) -> dict:
     """Each plot, called as the notebooks call it, for ``c`` classes."""
-    counts, names = tail(c), CIFAR10 if c == 10 else tuple(f"a long class name {k}" for k in range(c))
+    counts, names = (
+        tail(c),
+        CIFAR10 if c == 10 else tuple(f"a long class name {k}" for k in range(c)),
+    )
     groups = metrics.groups(counts)
     out = {m: outputs(c, k) for k, m in enumerate(("stage 1", "DR", "DR + H2T"))}
     confusions = {m: metrics.confusion(*o) for m, o in out.items()}
@@ -91,10 +121,16 @@ def every_figure(c: int) -> dict:
         "class_accuracy": lambda: plots.plot_class_accuracy(class_table(c), groups),
         "confusion_groups": lambda: plots.plot_confusion_groups(confusions, groups),
         "confusion": lambda: plots.plot_confusion(confusions["DR"], names),
-        "weight_norms": lambda: plots.plot_weight_norms({m: np.linspace(2, 1, c) for m in out}, counts),
-        "reliability": lambda: plots.plot_reliability({m: metrics.calibration(*o) for m, o in out.items()}),
+        "weight_norms": lambda: plots.plot_weight_norms(
+            {m: np.linspace(2, 1, c) for m in out}, counts
+        ),
+        "reliability": lambda: plots.plot_reliability(
+            {m: metrics.calibration(*o) for m, o in out.items()}
+        ),
         "group_bars": lambda: plots.plot_group_bars(group_table(), group_table() * 0 + 1),
-        "ratio_curve": lambda: plots.plot_ratio_curve(curve(), plots.published_curve(), current=0.3),
+        "ratio_curve": lambda: plots.plot_ratio_curve(
+            curve(), plots.published_curve(), current=0.3
+        ),
         "boundary": lambda: plots.plot_boundary(*planar(), names=(names[0], names[-1])),
         "embedding": lambda: plots.plot_embedding(mapped, of, names, mapped[:5]),
     }

@@ -12,8 +12,19 @@ from h2t.study.sweep.job import PRELOAD
 
 ROOT = Path(__file__).parent.parent
 # fp32: the references that they are held against are, and a processor with native bf16 would train in that
-TINY1 = dict(precision="fp32", model="resnet20", stage1_epochs=4, warmup_epochs=1, batch_size=64, crop_padding=1, flip=False, eval_every=2)
-TINY2 = dict(precision="fp32", stage2_epochs=3, batch_size=64, crop_padding=1, flip=False, eval_every=1)
+TINY1 = dict(
+    precision="fp32",
+    model="resnet20",
+    stage1_epochs=4,
+    warmup_epochs=1,
+    batch_size=64,
+    crop_padding=1,
+    flip=False,
+    eval_every=2,
+)
+TINY2 = dict(
+    precision="fp32", stage2_epochs=3, batch_size=64, crop_padding=1, flip=False, eval_every=1
+)
 DIGITS = dict(source="digits", imbalance_factor=20.0, test_fraction=0.4)
 
 

@@ -23,7 +23,9 @@ def one_worker(monkeypatch, tmp_path_factory):
 def photograph(label: int, seed: int, size=(44, 36)) -> Image.Image:
     """Smooth noise in the colour of its class."""
     r = np.random.default_rng(seed)
-    rough = Image.fromarray(r.integers(0, 120, (6, 8, 3), dtype=np.uint8)).resize(size, Image.Resampling.BICUBIC)
+    rough = Image.fromarray(r.integers(0, 120, (6, 8, 3), dtype=np.uint8)).resize(
+        size, Image.Resampling.BICUBIC
+    )
     tint = np.zeros(3, np.uint8)
     tint[label % 3] = 110
     return Image.fromarray(np.asarray(rough) + tint)
@@ -32,7 +34,9 @@ def photograph(label: int, seed: int, size=(44, 36)) -> Image.Image:
 def _write(root: Path, path: str, label: int, seed: int) -> None:
     file = root / path
     file.parent.mkdir(parents=True, exist_ok=True)
-    photograph(label, seed, (44, 36) if seed % 2 else (36, 60)).save(file, **({"quality": 95} if path.lower().endswith("g") and "png" not in path else {}))
+    photograph(label, seed, (44, 36) if seed % 2 else (36, 60)).save(
+        file, **({"quality": 95} if path.lower().endswith("g") and "png" not in path else {})
+    )
 
 
 def _lists(folder: Path, lists: dict[str, list[tuple[str, int]]]) -> None:
@@ -47,10 +51,21 @@ def _training(where) -> list[tuple[str, int]]:
 
 def imagenet_lt(root: Path, flat_val: bool = False) -> Path:
     train = _training(lambda c, k: f"train/{IMAGENET[c]}/{IMAGENET[c]}_{k}.JPEG")
-    val = [(f"train/{IMAGENET[c]}/{IMAGENET[c]}_{90 + k}.JPEG", c) for c in range(3) for k in range(2)]
-    test = [(f"val/{IMAGENET[c]}/ILSVRC2012_val_{10 * c + k:08}.JPEG", c) for c in range(3) for k in range(4)]
+    val = [
+        (f"train/{IMAGENET[c]}/{IMAGENET[c]}_{90 + k}.JPEG", c) for c in range(3) for k in range(2)
+    ]
+    test = [
+        (f"val/{IMAGENET[c]}/ILSVRC2012_val_{10 * c + k:08}.JPEG", c)
+        for c in range(3)
+        for k in range(4)
+    ]
     for k, (path, label) in enumerate([*train, *val, *test]):
-        _write(root, f"val/{path.rsplit('/', 1)[1]}" if flat_val and path.startswith("val/") else path, label, k)
+        _write(
+            root,
+            f"val/{path.rsplit('/', 1)[1]}" if flat_val and path.startswith("val/") else path,
+            label,
+            k,
+        )
     _lists(root, {"ImageNet_LT_train": train, "ImageNet_LT_val": val, "ImageNet_LT_test": test})
     return root
 
@@ -59,7 +74,11 @@ def places_paths(layout: str) -> dict[str, list[tuple[str, int]]]:
     """The lists of Places-LT as one of two layouts has them: easy (train/flea_market-indoor) or nested (data_256/f/flea_market/indoor)."""
 
     def place(c, file):
-        return f"train/{PLACES[c]}/{file}" if layout == "easy" else f"data_256/{PLACES[c][0]}/{PLACES[c].replace('-', '/')}/{file}"
+        return (
+            f"train/{PLACES[c]}/{file}"
+            if layout == "easy"
+            else f"data_256/{PLACES[c][0]}/{PLACES[c].replace('-', '/')}/{file}"
+        )
 
     def held(c, k):
         file = f"Places365_val_{10 * c + k:08}.jpg"
@@ -73,7 +92,9 @@ def places_paths(layout: str) -> dict[str, list[tuple[str, int]]]:
 
 
 def places_lt(root: Path, lists: str, tree: str) -> Path:
-    for k, (path, label) in enumerate(line for lines in places_paths(tree).values() for line in lines):
+    for k, (path, label) in enumerate(
+        line for lines in places_paths(tree).values() for line in lines
+    ):
         _write(root, path, label, k)
     _lists(root, places_paths(lists))
     return root
@@ -89,5 +110,7 @@ def inaturalist2018(root: Path) -> Path:
 
 
 def streamed_data(root: Path, source: str = "imagenet_lt", **changes) -> Data:
-    common = dict(image_size=16, image_fit="crop", loader="streamed", normalise="imagenet", profile="natural")
+    common = dict(
+        image_size=16, image_fit="crop", loader="streamed", normalise="imagenet", profile="natural"
+    )
     return Data(**{"source": source, "root": str(root), **common, **changes})

@@ -19,30 +19,80 @@ REVISION = "a" * 40
 
 
 def make_run(
-    folder: Path, seed: int = 0, *, imbalance_factor: float = 50.0, ratio: float = 0.3, quality=None, split_seed: int = 0,
-    revision: str = REVISION, device: str = "cpu", names=("dr", "dr-both", "h2t"), **stage1,
-) -> Path:  # fmt: skip
+    folder: Path,
+    seed: int = 0,
+    *,
+    imbalance_factor: float = 50.0,
+    ratio: float = 0.3,
+    quality=None,
+    split_seed: int = 0,
+    revision: str = REVISION,
+    device: str = "cpu",
+    names=("dr", "dr-both", "h2t"),
+    **stage1,
+) -> Path:
     """A run with a stage 1 and stage 2s. ``quality`` step name to the mean margin of its logits: higher is better."""
-    quality = {"stage1": 0.5, "stage2-dr": 1.0, "stage2-dr-both": 1.1, "stage2-h2t": 1.6, **(quality or {})}
+    quality = {
+        "stage1": 0.5,
+        "stage2-dr": 1.0,
+        "stage2-dr-both": 1.1,
+        "stage2-h2t": 1.6,
+        **(quality or {}),
+    }
     data = Data(source="digits", imbalance_factor=imbalance_factor, split_seed=split_seed)
     split = hashlib.sha256(f"{imbalance_factor} {split_seed}".encode()).hexdigest()
     folder.mkdir(parents=True)
     params = {**data.to_dict(), "pixels_sha256": "p" * 64, "mean": [0.5], "std": [0.2]}
     (folder / "params.yaml").write_text(yaml.safe_dump(params, sort_keys=False))
-    (folder / "split.json").write_text(json.dumps({"imbalance_factor": imbalance_factor, "hash": split, "counts": COUNTS.tolist()}))
+    (folder / "split.json").write_text(
+        json.dumps({"imbalance_factor": imbalance_factor, "hash": split, "counts": COUNTS.tolist()})
+    )
     first = Stage1(**{"seed": seed, "stage1_epochs": 4, **stage1})
     second = variants(Stage2(seed=seed, fusion_ratio=ratio, stage2_epochs=3))
-    base = make_step(folder, "stage1", first.to_dict(), quality["stage1"], (seed, split), revision, device, seconds=100.0)
+    base = make_step(
+        folder,
+        "stage1",
+        first.to_dict(),
+        quality["stage1"],
+        (seed, split),
+        revision,
+        device,
+        seconds=100.0,
+    )
     for name in names:
         extra = {"stage1_weights": base["weights_sha256"]}
-        make_step(folder, f"stage2-{name}", second[name].to_dict(), quality[f"stage2-{name}"], (seed, split, str(second[name])), revision, device, seconds=10.0, **extra)
+        make_step(
+            folder,
+            f"stage2-{name}",
+            second[name].to_dict(),
+            quality[f"stage2-{name}"],
+            (seed, split, str(second[name])),
+            revision,
+            device,
+            seconds=10.0,
+            **extra,
+        )
     return folder
 
 
-def make_step(folder: Path, name: str, params: dict, quality: float, draw, revision=REVISION, device="cpu", seconds=10.0, **more) -> dict:
+def make_step(
+    folder: Path,
+    name: str,
+    params: dict,
+    quality: float,
+    draw,
+    revision=REVISION,
+    device="cpu",
+    seconds=10.0,
+    **more,
+) -> dict:
     """One finished step: params.yaml, metrics.jsonl, weights, test outputs, result.json. Returns: the result."""
-    generator = np.random.default_rng(int(hashlib.sha256(repr(draw[:2]).encode()).hexdigest()[:8], 16))
-    logits = generator.normal(size=(len(LABELS), 6)).astype(np.float32)  # the same noise for all steps of a seed: they are paired
+    generator = np.random.default_rng(
+        int(hashlib.sha256(repr(draw[:2]).encode()).hexdigest()[:8], 16)
+    )
+    logits = generator.normal(size=(len(LABELS), 6)).astype(
+        np.float32
+    )  # the same noise for all steps of a seed: they are paired
     logits += np.random.default_rng(len(name)).normal(size=logits.shape).astype(np.float32) * 0.3
     logits[np.arange(len(LABELS)), LABELS] += quality
     step = folder / name
@@ -50,20 +100,51 @@ def make_step(folder: Path, name: str, params: dict, quality: float, draw, revis
     (step / "params.yaml").write_text(yaml.safe_dump({**params, **more}, sort_keys=False))
     last = metrics.summary(logits, LABELS, COUNTS)
     epochs = params.get("stage1_epochs", params.get("stage2_epochs"))
-    rows = [{"epoch": e, "lr": 0.1, "loss": 2 / e, "seconds": seconds / epochs} for e in range(1, epochs + 1)]
+    rows = [
+        {"epoch": e, "lr": 0.1, "loss": 2 / e, "seconds": seconds / epochs}
+        for e in range(1, epochs + 1)
+    ]
     for e, row in enumerate(rows, 1):
         if e % 2 == 0 or e == epochs:
             row.update({k: None if v is None else v * e / epochs for k, v in last.items()})
     (step / "metrics.jsonl").write_text("".join(json.dumps(r) + "\n" for r in rows))
-    save_file({"head.weight": np.zeros((6, 8), np.float32), "backbone.bn.running_mean": np.zeros(5, np.float32), "backbone.w": np.zeros((3, 4), np.float32)}, step / "weights.safetensors")
+    save_file(
+        {
+            "head.weight": np.zeros((6, 8), np.float32),
+            "backbone.bn.running_mean": np.zeros(5, np.float32),
+            "backbone.w": np.zeros((3, 4), np.float32),
+        },
+        step / "weights.safetensors",
+    )
     save_file({"logits": logits, "labels": LABELS}, step / "outputs.safetensors")
     result = {
-        "step": name, "params": params, "epochs": epochs, "last": last, "best": {"epoch": epochs - 1, **last, "top1": last["top1"] + 1},
-        "per_class": metrics.per_class(logits, LABELS).tolist(), "counts": COUNTS.tolist(), "groups": "field", "seconds": seconds, "device": device,
-        "precision": "fp32", "num_classes": 6, "in_channels": 1, "model": params.get("model", "resnet20"), "head": "linear",
+        "step": name,
+        "params": params,
+        "epochs": epochs,
+        "last": last,
+        "best": {"epoch": epochs - 1, **last, "top1": last["top1"] + 1},
+        "per_class": metrics.per_class(logits, LABELS).tolist(),
+        "counts": COUNTS.tolist(),
+        "groups": "field",
+        "seconds": seconds,
+        "device": device,
+        "precision": "fp32",
+        "num_classes": 6,
+        "in_channels": 1,
+        "model": params.get("model", "resnet20"),
+        "head": "linear",
         "weights_sha256": hashlib.sha256(repr((name[:6], params, more, draw)).encode()).hexdigest(),
-        "environment": {"revision": revision, "h2t": "0.1.0", "python": "3.12", "packages": {"torch": "2"}, "cpu": "c", "cores": 2, "device": device, "time": "t"},
-    }  # fmt: skip
+        "environment": {
+            "revision": revision,
+            "h2t": "0.1.0",
+            "python": "3.12",
+            "packages": {"torch": "2"},
+            "cpu": "c",
+            "cores": 2,
+            "device": device,
+            "time": "t",
+        },
+    }
     (step / "result.json").write_text(json.dumps(result))
     return result
 
@@ -74,16 +155,30 @@ def adopt(source: Path, target: Path, *steps: str) -> None:
         shutil.rmtree(target / name, ignore_errors=True)
         shutil.copytree(source / name, target / name)
         result = json.loads((target / name / "result.json").read_text())
-        (target / name / "result.json").write_text(json.dumps({**result, "adopted_from": str(source)}))
+        (target / name / "result.json").write_text(
+            json.dumps({**result, "adopted_from": str(source)})
+        )
 
 
 def sweep(root: Path, seeds=5, ratios=(0.3,), factors=(50.0,), **how) -> Path:
     """Runs that share a stage 1 and both controls, in ``root/shared``, and one run a ratio that holds copies of them."""
     for factor in factors:
         for seed in range(seeds):
-            shared = make_run(root / "shared" / f"if{factor:g} s{seed}", seed, imbalance_factor=factor, names=("dr", "dr-both"), **how)
+            shared = make_run(
+                root / "shared" / f"if{factor:g} s{seed}",
+                seed,
+                imbalance_factor=factor,
+                names=("dr", "dr-both"),
+                **how,
+            )
             for ratio in ratios:
-                run = make_run(root / f"if{factor:g}" / f"p{ratio:g} s{seed}", seed, imbalance_factor=factor, ratio=ratio, **how)
+                run = make_run(
+                    root / f"if{factor:g}" / f"p{ratio:g} s{seed}",
+                    seed,
+                    imbalance_factor=factor,
+                    ratio=ratio,
+                    **how,
+                )
                 adopt(shared, run, "stage1", "stage2-dr", "stage2-dr-both")
     return root
 

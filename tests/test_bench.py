@@ -28,20 +28,40 @@ def test_the_published_way_of_writing_the_network_computes_the_same():
         assert torch.allclose(a.grad, b.grad, rtol=1e-3, atol=1e-4), name
 
 
-@pytest.mark.parametrize(("ratio", "bf16", "code"), [(1.29, False, 1), (1.31, False, 0), (1.9, True, 1), (2.1, True, 0)])
+@pytest.mark.parametrize(
+    ("ratio", "bf16", "code"), [(1.29, False, 1), (1.31, False, 0), (1.9, True, 1), (2.1, True, 0)]
+)
 def test_check_exits_1_where_the_target_is_missed(tmp_path, monkeypatch, ratio, bf16, code):
     from h2t.train import device as step
 
     def rows(stage, device, steps):
-        common = {"stage": f"stage {stage}", "precision": "fp32", "ms_per_step": 1.0, "spread_ms": 0.0, "images_per_s": 1}
-        return [{**common, "loop": loop, "ratio": r, "network_share": ""} for loop, r in (("plain", 1.0), ("h2t", ratio))]
+        common = {
+            "stage": f"stage {stage}",
+            "precision": "fp32",
+            "ms_per_step": 1.0,
+            "spread_ms": 0.0,
+            "images_per_s": 1,
+        }
+        return [
+            {**common, "loop": loop, "ratio": r, "network_share": ""}
+            for loop, r in (("plain", 1.0), ("h2t", ratio))
+        ]
 
     monkeypatch.setattr(bench, "_compare", rows)
     monkeypatch.setattr(step, "native_bf16", lambda device: bf16)
-    out = CliRunner().invoke(main, ["bench", "--check", "--out", str(tmp_path / "rows.csv"), "--device", "cpu"], catch_exceptions=False)
+    out = CliRunner().invoke(
+        main,
+        ["bench", "--check", "--out", str(tmp_path / "rows.csv"), "--device", "cpu"],
+        catch_exceptions=False,
+    )
     assert out.exit_code == code and ("missed" in out.output) == bool(code)
     assert len(pd.read_csv(tmp_path / "rows.csv")) == 4
-    assert CliRunner().invoke(main, ["bench", "--out", str(tmp_path / "rows.csv"), "--device", "cpu"]).exit_code == 0
+    assert (
+        CliRunner()
+        .invoke(main, ["bench", "--out", str(tmp_path / "rows.csv"), "--device", "cpu"])
+        .exit_code
+        == 0
+    )
 
 
 @pytest.fixture
@@ -52,7 +72,9 @@ def small(monkeypatch):
 
 
 def test_bench_gpu_needs_a_gpu(tmp_path):
-    out = CliRunner().invoke(main, ["bench", "gpu", "--device", "cpu", "--out", str(tmp_path / "rows.csv")])
+    out = CliRunner().invoke(
+        main, ["bench", "gpu", "--device", "cpu", "--out", str(tmp_path / "rows.csv")]
+    )
     assert out.exit_code == 2 and "needs a CUDA GPU" in out.output and not list(tmp_path.iterdir())
 
 
@@ -60,9 +82,19 @@ def test_the_rows_of_bench_gpu_are_of_real_training(small, monkeypatch):
     trained = []
     monkeypatch.setattr("h2t.train.update.cuda_graph", stand_in)
     for kind in (torch.optim.SGD, stepping.SGD):  # of the plain loop, and h2t's own
-        monkeypatch.setattr(kind, "step", lambda self, step=kind.step: (trained.append(1), step(self))[1])
-    rows = pd.DataFrame(bench_gpu.steps_table(torch.device("cpu"), steps=2, rounds=1, compiled=False, precisions=("fp32",)))
-    assert len(rows) == 2 * (2 * 2 + 1) and (rows["ms"] > 0).all() and not rows[["stage", "how", "precision", "layout"]].duplicated().any()
+        monkeypatch.setattr(
+            kind, "step", lambda self, step=kind.step: (trained.append(1), step(self))[1]
+        )
+    rows = pd.DataFrame(
+        bench_gpu.steps_table(
+            torch.device("cpu"), steps=2, rounds=1, compiled=False, precisions=("fp32",)
+        )
+    )
+    assert (
+        len(rows) == 2 * (2 * 2 + 1)
+        and (rows["ms"] > 0).all()
+        and not rows[["stage", "how", "precision", "layout"]].duplicated().any()
+    )
     # two steps to warm up and two timed, three more to warm each graph up; the plain loop's untimed ones beside its own
     assert len(trained) == 2 * (4 * (2 + 2) + 2 * 3 + bench.WARM + 2)
 
@@ -71,8 +103,16 @@ def test_a_whole_run_and_the_cached_stage_2_of_bench_gpu(small, tmp_path):
     r = np.random.default_rng(0)
     for part in ("train", "test"):
         np.save(tmp_path / f"{part}.npy", r.integers(0, 256, (48, 8, 8, 3), dtype=np.uint8))
-    np.savez(tmp_path / "set.npz", train_images=np.load(tmp_path / "train.npy"), train_labels=np.arange(48) % 6, test_images=np.load(tmp_path / "test.npy"), test_labels=np.arange(48) % 6)
-    found = bench_gpu.whole_run(str(tmp_path / "set.npz"), "cpu", epochs=(1, 1), groups="field", imbalance_factor=2.0)
+    np.savez(
+        tmp_path / "set.npz",
+        train_images=np.load(tmp_path / "train.npy"),
+        train_labels=np.arange(48) % 6,
+        test_images=np.load(tmp_path / "test.npy"),
+        test_labels=np.arange(48) % 6,
+    )
+    found = bench_gpu.whole_run(
+        str(tmp_path / "set.npz"), "cpu", epochs=(1, 1), groups="field", imbalance_factor=2.0
+    )
     assert found["stage1"] > 0 and found["stage2"] > 0
     assert bench_gpu.cached("cpu", ratios=2, seeds=2) > 0
     rows = bench_gpu.sharing(torch.device("cpu"), counts=(1, 2), steps=2)
@@ -81,7 +121,13 @@ def test_a_whole_run_and_the_cached_stage_2_of_bench_gpu(small, tmp_path):
 
 @pytest.fixture
 def few_photographs(monkeypatch):
-    for name, value in (("IMAGES", 10), ("BATCH", 4), ("ROUNDS", 1), ("CLASSES", 2), ("SIZES", {"300x260": (300, 260)})):
+    for name, value in (
+        ("IMAGES", 10),
+        ("BATCH", 4),
+        ("ROUNDS", 1),
+        ("CLASSES", 2),
+        ("SIZES", {"300x260": (300, 260)}),
+    ):
         monkeypatch.setattr(bench_loader, name, value)
 
 
@@ -91,7 +137,13 @@ def test_the_loaders_that_are_compared_give_the_same_images(few_photographs, tmp
     for what, same in (("test", True), ("training", False)):
         theirs, ours = (list(make(tmp_path, what, cpu, 1)[0]()) for make in loaders)
         assert [x.shape for x, _ in theirs] == [x.shape for x, _ in ours]
-        assert all(torch.allclose(x, z, atol=1e-4) and torch.equal(y, v) for (x, y), (z, v) in zip(theirs, ours, strict=True)) == same
+        assert (
+            all(
+                torch.allclose(x, z, atol=1e-4) and torch.equal(y, v)
+                for (x, y), (z, v) in zip(theirs, ours, strict=True)
+            )
+            == same
+        )
         x, z = (torch.cat([x for x, _ in epoch]) for epoch in (theirs, ours))
         assert abs(x.mean() - z.mean()) < 0.5 and 0.5 < x.std() / z.std() < 2
 
@@ -100,7 +152,13 @@ def test_the_loaders_that_are_compared_give_the_same_images(few_photographs, tmp
 def test_bench_loader_measures_and_judges(few_photographs, tmp_path, monkeypatch, target, code):
     monkeypatch.setattr(bench_loader, "TARGET", target)
     monkeypatch.setenv("H2T_WORKERS", "1")
-    out = CliRunner().invoke(main, ["bench", "loader", "--check", "--device", "cpu", "--out", str(tmp_path / "rows.csv")], catch_exceptions=False)
+    out = CliRunner().invoke(
+        main,
+        ["bench", "loader", "--check", "--device", "cpu", "--out", str(tmp_path / "rows.csv")],
+        catch_exceptions=False,
+    )
     assert out.exit_code == code and ("missed" in out.output) == bool(code), out.output
     rows = pd.read_csv(tmp_path / "rows.csv")
-    assert len(rows) == 6 and (rows["images_per_s"] > 0).all() and (rows["cpu_ms_per_image"] > 0).all()
+    assert (
+        len(rows) == 6 and (rows["images_per_s"] > 0).all() and (rows["cpu_ms_per_image"] > 0).all()
+    )

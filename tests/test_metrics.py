@@ -29,9 +29,15 @@ def test_accuracies_equal_a_count_by_hand(seed):
         seen[y] += 1
         hits[y] += order[0] == y
         top5 += y in order[:5]
-    assert got["top1"] == pytest.approx(100 * sum(hits) / 80) and got["top5"] == pytest.approx(100 * top5 / 80)
+    assert got["top1"] == pytest.approx(100 * sum(hits) / 80) and got["top5"] == pytest.approx(
+        100 * top5 / 80
+    )
     each = [100 * h / s if s else None for h, s in zip(hits, seen, strict=True)]
-    for group, inside in (("many", lambda n: n > 100), ("medium", lambda n: 20 <= n <= 100), ("few", lambda n: n < 20)):
+    for group, inside in (
+        ("many", lambda n: n > 100),
+        ("medium", lambda n: 20 <= n <= 100),
+        ("few", lambda n: n < 20),
+    ):
         mine = [each[k] for k in range(7) if inside(counts[k]) and each[k] is not None]
         assert got[group] == (pytest.approx(np.mean(mine)) if mine else None)
     assert got["balanced"] == pytest.approx(np.mean([e for e in each if e is not None]))
@@ -48,7 +54,9 @@ def test_ece_equals_a_loop_over_images_and_bins(seed):
             if b / 15 < max(p) <= (b + 1) / 15:
                 inside.append((max(p), float(np.argmax(row) == y)))
         if inside:
-            total += len(inside) * abs(np.mean([a for _, a in inside]) - np.mean([q for q, _ in inside]))
+            total += len(inside) * abs(
+                np.mean([a for _, a in inside]) - np.mean([q for q, _ in inside])
+            )
     assert metrics.ece(logits, labels) == pytest.approx(100 * total / len(labels), abs=1e-6)
 
 
@@ -87,13 +95,17 @@ def test_group_limits_are_100_and_20():
 def test_empty_groups_and_untested_classes_are_none_and_nan():
     logits, labels = np.eye(3)[[0, 1]], np.array([0, 1])
     got = metrics.summary(logits, labels, np.array([500, 500, 5]))
-    assert got["medium"] is None and got["few"] is None and got["many"] == 100 and got["top5"] is None
+    assert (
+        got["medium"] is None and got["few"] is None and got["many"] == 100 and got["top5"] is None
+    )
     assert np.isnan(metrics.per_class(logits, labels)[2])
 
 
 def test_extreme_logits_stay_finite():
     logits = np.array([[1e4, -1e4, 0], [-1e30, 1e30, 0]])
-    assert metrics.softmax(logits).sum(1) == pytest.approx([1, 1]) and metrics.ece(logits, np.array([0, 1])) == pytest.approx(0)
+    assert metrics.softmax(logits).sum(1) == pytest.approx([1, 1]) and metrics.ece(
+        logits, np.array([0, 1])
+    ) == pytest.approx(0)
 
 
 @pytest.mark.parametrize(
@@ -113,7 +125,9 @@ def test_bad_input_is_refused(logits, labels, message):
 def test_the_table_has_a_row_per_method():
     logits, labels, counts = make(0)
     table = metrics.group_table({"a": (logits, labels), "b": (-logits, labels)}, counts)
-    assert list(table.index) == ["a", "b"] and table.loc["a", "all"] == pytest.approx(metrics.summary(logits, labels, counts)["top1"])
+    assert list(table.index) == ["a", "b"] and table.loc["a", "all"] == pytest.approx(
+        metrics.summary(logits, labels, counts)["top1"]
+    )
 
 
 @st.composite
@@ -122,7 +136,11 @@ def outputs(draw, dtype=None, smallest=1):
     n, c = draw(st.integers(1, 25)), draw(st.integers(smallest, 9))
     kind = dtype or draw(st.sampled_from([np.float16, np.float32, np.float64]))
     logits = draw(hnp.arrays(np.int64, (n, c), elements=st.integers(-6, 6))).astype(kind)
-    labels = draw(hnp.arrays(draw(st.sampled_from([np.uint8, np.int32, np.int64])), n, elements=st.integers(0, c - 1)))
+    labels = draw(
+        hnp.arrays(
+            draw(st.sampled_from([np.uint8, np.int32, np.int64])), n, elements=st.integers(0, c - 1)
+        )
+    )
     return logits, labels
 
 
@@ -159,7 +177,10 @@ def test_confusion_is_scikit_learns_also_for_labels_of_one_byte():
     from sklearn.metrics import confusion_matrix
 
     generator = np.random.default_rng(0)
-    logits, labels = generator.normal(size=(500, 100)).astype(np.float32), generator.integers(0, 100, 500)
+    logits, labels = (
+        generator.normal(size=(500, 100)).astype(np.float32),
+        generator.integers(0, 100, 500),
+    )
     expected = confusion_matrix(labels, logits.argmax(1), labels=range(100))
     assert (metrics.confusion(logits, labels) == expected).all()
     assert (metrics.confusion(logits, labels.astype(np.uint8)) == expected).all()
@@ -169,7 +190,9 @@ def test_confusion_is_scikit_learns_also_for_labels_of_one_byte():
 def test_summary_is_what_a_loop_counts(out, data):
     logits, labels = out
     n, c = logits.shape
-    counts = data.draw(hnp.arrays(np.int64, c, elements=st.sampled_from([0, 1, 19, 20, 21, 99, 100, 101, 500])))
+    counts = data.draw(
+        hnp.arrays(np.int64, c, elements=st.sampled_from([0, 1, 19, 20, 21, 99, 100, 101, 500]))
+    )
     found = metrics.summary(logits, labels, counts)
     assert set(found) == {"top1", "top5", "balanced", "many", "medium", "few", "ece"}
     top1 = sum(ranking(row)[0] == y for row, y in zip(logits, labels, strict=True))
@@ -208,14 +231,19 @@ def test_top5_needs_six_classes(classes, expected):
 
 def test_top5_of_equal_logits_takes_the_lower_classes():
     labels = np.arange(8)
-    assert metrics.summary(np.zeros((8, 8)), labels, np.full(8, 5))["top5"] == pytest.approx(100 * 5 / 8)
+    assert metrics.summary(np.zeros((8, 8)), labels, np.full(8, 5))["top5"] == pytest.approx(
+        100 * 5 / 8
+    )
 
 
 @given(outputs(), st.integers(1, 20))
 def test_calibration_is_what_a_loop_bins(out, bins):
     logits, labels = out
     table = metrics.calibration(logits, labels, bins)
-    assert list(table.columns) == ["lower", "upper", "count", "confidence", "accuracy"] and len(table) == bins
+    assert (
+        list(table.columns) == ["lower", "upper", "count", "confidence", "accuracy"]
+        and len(table) == bins
+    )
     inside = [[] for _ in range(bins)]
     edges = [float(e) for e in np.linspace(0, 1, bins + 1)]
     for row, label in zip(logits, labels, strict=True):
@@ -231,18 +259,26 @@ def test_calibration_is_what_a_loop_bins(out, bins):
         assert table["count"].tolist() == [len(b) for b in inside]
         for row, members in zip(table.itertuples(), inside, strict=True):
             if members:
-                assert row.confidence == pytest.approx(100 * sum(c for c, _ in members) / len(members))
-                assert row.accuracy == pytest.approx(100 * sum(h for _, h in members) / len(members))
+                assert row.confidence == pytest.approx(
+                    100 * sum(c for c, _ in members) / len(members)
+                )
+                assert row.accuracy == pytest.approx(
+                    100 * sum(h for _, h in members) / len(members)
+                )
             else:
                 assert math.isnan(row.confidence) and math.isnan(row.accuracy)
-        gap = sum(len(b) * abs(sum(h for _, h in b) - sum(c for c, _ in b)) / len(b) for b in inside if b)
+        gap = sum(
+            len(b) * abs(sum(h for _, h in b) - sum(c for c, _ in b)) / len(b) for b in inside if b
+        )
         assert metrics.ece(logits, labels, bins) == pytest.approx(100 * gap / len(labels), abs=1e-9)
     assert table["count"].sum() == len(labels)
     assert (table["lower"].iloc[0], table["upper"].iloc[-1]) == (0, 100)
 
 
 def test_a_confidence_on_an_edge_belongs_to_the_bin_below():
-    table = metrics.calibration(np.zeros((4, 2)), np.array([0, 0, 0, 1]), bins=2)  # confidence is exactly one half
+    table = metrics.calibration(
+        np.zeros((4, 2)), np.array([0, 0, 0, 1]), bins=2
+    )  # confidence is exactly one half
     assert table["count"].tolist() == [4, 0]
     assert table.loc[0, "accuracy"] == 75 and table.loc[0, "confidence"] == 50
     assert metrics.ece(np.zeros((4, 2)), np.array([0, 0, 0, 1]), bins=2) == pytest.approx(25)
@@ -254,7 +290,13 @@ def test_ece_of_the_certain_and_wrong_is_100_and_of_the_certain_and_right_0():
     assert metrics.ece(sure, (np.arange(4) + 1) % 4) == pytest.approx(100)
 
 
-@given(hnp.arrays(np.float64, st.tuples(st.integers(1, 6), st.integers(1, 6)), elements=st.floats(-1e300, 1e300)))
+@given(
+    hnp.arrays(
+        np.float64,
+        st.tuples(st.integers(1, 6), st.integers(1, 6)),
+        elements=st.floats(-1e300, 1e300),
+    )
+)
 def test_softmax_is_finite_and_sums_to_one(logits):
     p = metrics.softmax(logits)
     assert np.isfinite(p).all() and np.allclose(p.sum(1), 1) and p.dtype == np.float64
@@ -296,7 +338,9 @@ def test_the_fields_groups_partition_the_classes(counts):
         assert k in groups[expected]
 
 
-@pytest.mark.parametrize("factor, sizes", [(200, (30, 31, 39)), (100, (35, 35, 30)), (50, (41, 41, 18))])
+@pytest.mark.parametrize(
+    "factor, sizes", [(200, (30, 31, 39)), (100, (35, 35, 30)), (50, (41, 41, 18))]
+)
 def test_the_published_group_sizes_of_cifar100(factor, sizes):
     counts = np.array([int(500 * (1 / factor) ** (c / 99)) for c in range(100)])
     assert tuple(len(g) for g in metrics.groups(counts).values()) == sizes
@@ -304,13 +348,20 @@ def test_the_published_group_sizes_of_cifar100(factor, sizes):
 
 def test_the_references_groups_are_fixed_ranges():
     groups = metrics.groups(np.ones(100), "reference")
-    assert {g: (c[0], c[-1], len(c)) for g, c in groups.items()} == {"many": (0, 35, 36), "medium": (36, 70, 35), "few": (71, 99, 29)}
+    assert {g: (c[0], c[-1], len(c)) for g, c in groups.items()} == {
+        "many": (0, 35, 36),
+        "medium": (36, 70, 35),
+        "few": (71, 99, 29),
+    }
 
 
 def test_group_table_has_a_row_per_method_in_order():
     generator = np.random.default_rng(1)
     labels = generator.integers(0, 4, 60)
-    results = {name: (generator.normal(size=(60, 4)).astype(np.float32), labels) for name in ("stage 1", "DR", "DR + H2T")}
+    results = {
+        name: (generator.normal(size=(60, 4)).astype(np.float32), labels)
+        for name in ("stage 1", "DR", "DR + H2T")
+    }
     counts = np.array([500, 200, 50, 40])  # few is empty
     table = metrics.group_table(results, counts)
     assert list(table.index) == list(results)
@@ -318,7 +369,13 @@ def test_group_table_has_a_row_per_method_in_order():
     assert table["few"].isna().all() and table["top5"].isna().all()
     for name, out in results.items():
         summary = metrics.summary(*out, counts)
-        for column, key in (("many", "many"), ("medium", "medium"), ("all", "top1"), ("balanced", "balanced"), ("ECE", "ece")):
+        for column, key in (
+            ("many", "many"),
+            ("medium", "medium"),
+            ("all", "top1"),
+            ("balanced", "balanced"),
+            ("ECE", "ece"),
+        ):
             assert table.loc[name, column] == pytest.approx(summary[key])
 
 
@@ -335,30 +392,66 @@ def with_value(value) -> np.ndarray:
 @pytest.mark.parametrize(
     "call, message",
     [
-        (lambda: metrics.summary(np.zeros(4), np.array([0]), COUNTS), r"logits must be \(N, C\) and labels \(N,\), N > 0; got \(4,\)"),
+        (
+            lambda: metrics.summary(np.zeros(4), np.array([0]), COUNTS),
+            r"logits must be \(N, C\) and labels \(N,\), N > 0; got \(4,\)",
+        ),
         (lambda: metrics.summary(GOOD[0], np.array([0, 1]), COUNTS), r"got \(3, 4\) and \(2,\)"),
         (lambda: metrics.confusion(GOOD[0], np.zeros((3, 1), int)), r"got \(3, 4\) and \(3, 1\)"),
         (lambda: metrics.per_class(np.zeros((0, 4)), np.zeros(0, int)), r"N > 0; got \(0, 4\)"),
-        (lambda: metrics.per_class(GOOD[0], np.array([0, 1, 4])), "labels must lie in 0 to 3, .* got 0 to 4"),
-        (lambda: metrics.confusion(GOOD[0], np.array([-1, 1, 2])), "labels must lie in 0 to 3, .* got -1 to 2"),
-        (lambda: metrics.per_class(GOOD[0], np.array([0.0, 1.0, 2.0])), "labels must be whole numbers; got float64"),
-        (lambda: metrics.per_class(np.zeros((3, 4), int), GOOD[1]), "logits must be floating point; got int64"),
-        (lambda: metrics.summary(with_value(np.nan), GOOD[1], COUNTS), "logits of test image 1 are not finite"),
+        (
+            lambda: metrics.per_class(GOOD[0], np.array([0, 1, 4])),
+            "labels must lie in 0 to 3, .* got 0 to 4",
+        ),
+        (
+            lambda: metrics.confusion(GOOD[0], np.array([-1, 1, 2])),
+            "labels must lie in 0 to 3, .* got -1 to 2",
+        ),
+        (
+            lambda: metrics.per_class(GOOD[0], np.array([0.0, 1.0, 2.0])),
+            "labels must be whole numbers; got float64",
+        ),
+        (
+            lambda: metrics.per_class(np.zeros((3, 4), int), GOOD[1]),
+            "logits must be floating point; got int64",
+        ),
+        (
+            lambda: metrics.summary(with_value(np.nan), GOOD[1], COUNTS),
+            "logits of test image 1 are not finite",
+        ),
         (lambda: metrics.ece(with_value(np.inf), GOOD[1]), "logits of test image 1 are not finite"),
-        (lambda: metrics.summary(*GOOD, COUNTS[:3]), "counts name 3 classes, but the classifier has 4"),
-        (lambda: metrics.summary(*GOOD, np.append(COUNTS, 5)), "counts name 5 classes, but the classifier has 4"),
-        (lambda: metrics.group_means(np.zeros(3), COUNTS), "counts name 4 classes, but the classifier has 3"),
+        (
+            lambda: metrics.summary(*GOOD, COUNTS[:3]),
+            "counts name 3 classes, but the classifier has 4",
+        ),
+        (
+            lambda: metrics.summary(*GOOD, np.append(COUNTS, 5)),
+            "counts name 5 classes, but the classifier has 4",
+        ),
+        (
+            lambda: metrics.group_means(np.zeros(3), COUNTS),
+            "counts name 4 classes, but the classifier has 3",
+        ),
         (lambda: metrics.groups(np.ones((2, 2))), r"counts must be \(C,\) .* got shape \(2, 2\)"),
         (lambda: metrics.groups(np.array(["5"])), r"counts must be \(C,\) numbers"),
         (lambda: metrics.groups(np.array([5, -1])), "class 1 has -1"),
         (lambda: metrics.groups(np.array([np.nan, 3])), "class 0 has nan"),
-        (lambda: metrics.groups(COUNTS, "halves"), "groups is 'halves'; choose one of field, reference"),
-        (lambda: metrics.groups(COUNTS, "reference"), "100 classes, but there are 4; use groups = field"),
-        (lambda: metrics.calibration(*GOOD, bins=0), "bins must be a whole number of 1 or more; got 0"),
+        (
+            lambda: metrics.groups(COUNTS, "halves"),
+            "groups is 'halves'; choose one of field, reference",
+        ),
+        (
+            lambda: metrics.groups(COUNTS, "reference"),
+            "100 classes, but there are 4; use groups = field",
+        ),
+        (
+            lambda: metrics.calibration(*GOOD, bins=0),
+            "bins must be a whole number of 1 or more; got 0",
+        ),
         (lambda: metrics.ece(*GOOD, bins=1.5), "bins must be a whole number of 1 or more; got 1.5"),
         (lambda: metrics.group_table({}, COUNTS), "there are no results to compare"),
     ],
-)  # fmt: skip
+)
 def test_a_mistake_is_named(call, message):
     with pytest.raises(Error, match=message):
         call()
@@ -370,7 +463,13 @@ def test_the_ends_of_a_set_are_its_outermost_filled_groups_or_halves():
     assert ends(np.array([200, 50, 30])) == {"many": [0], "medium": [1, 2]}
     assert ends(np.array([3, 9, 5, 7])) == {"larger": [1, 3], "smaller": [0, 2]}
     assert ends(np.array([3, 9, 5])) == {"larger": [1], "smaller": [0, 2]}
-    assert ends(np.array([5, 200, 50, 300]), labels=np.array([1, 2, 2, 3])) == {"many": [1, 3], "medium": [2]}  # class 0 untested
-    assert ends(np.full(100, 7), "reference") == {"many": list(range(36)), "few": list(range(71, 100))}
+    assert ends(np.array([5, 200, 50, 300]), labels=np.array([1, 2, 2, 3])) == {
+        "many": [1, 3],
+        "medium": [2],
+    }  # class 0 untested
+    assert ends(np.full(100, 7), "reference") == {
+        "many": list(range(36)),
+        "few": list(range(71, 100)),
+    }
     with pytest.raises(Error, match="at least two classes; this set has 1"):
         metrics.ends(np.array([4, 5]), labels=np.array([1, 1]))

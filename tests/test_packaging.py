@@ -30,7 +30,12 @@ def test_environment_yml_and_pyproject_agree():
 
 def test_importing_h2t_loads_neither_torch_nor_numpy():
     code = "import sys, h2t; print([m for m in ('torch', 'numpy', 'pandas', 'matplotlib') if m in sys.modules])"
-    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip() == "[]"
+    assert (
+        subprocess.run(
+            [sys.executable, "-c", code], capture_output=True, text=True, check=True
+        ).stdout.strip()
+        == "[]"
+    )
 
 
 def test_every_public_name_resolves():
@@ -44,13 +49,20 @@ def test_every_public_name_resolves():
 
 def test_help_loads_no_torch():
     code = "import sys; from h2t.cli import main\ntry: main(['--help'])\nexcept SystemExit: pass\nprint('torch' in sys.modules)"
-    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    out = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    ).stdout
     assert out.strip().endswith("False") and "evaluate" in out and "import" in out
 
 
 def test_planning_a_sweep_loads_neither_torch_nor_papermill_nor_ray():
     code = "import sys; from h2t.study.sweep.plan import plan; plan('notebooks/recipes/digits_sweep.yaml'); print([m for m in ('torch', 'papermill', 'ray', 'IPython') if m in sys.modules])"
-    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT).stdout.strip() == "[]"
+    assert (
+        subprocess.run(
+            [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT
+        ).stdout.strip()
+        == "[]"
+    )
 
 
 def imports(path: Path) -> set[str]:
@@ -66,7 +78,9 @@ def imports(path: Path) -> set[str]:
 LEAVES = ("data", "models", "losses", "fusion", "metrics", "runs", "plots")
 
 
-@pytest.mark.parametrize("path", sorted((ROOT / "h2t").rglob("*.py")), ids=lambda p: str(p.relative_to(ROOT)))
+@pytest.mark.parametrize(
+    "path", sorted((ROOT / "h2t").rglob("*.py")), ids=lambda p: str(p.relative_to(ROOT))
+)
 def test_the_arrows_of_the_design(path):
     """Leaves do not import one another or what is above them; nothing imports the command line."""
     parts = path.relative_to(ROOT / "h2t").with_suffix("").parts
@@ -82,10 +96,37 @@ def test_the_arrows_of_the_design(path):
 
 
 def test_no_torch_at_module_level_where_it_is_not_needed():
-    for name in ("cli", "runs", "plots/__init__", "plots/style", "plots/classes", "metrics", "lab/books/execute", "base/files", "data/split", "data/sources", "data/longtail", "recipes/parameters", "recipes/fields", "recipes/methods", "study/sweep/plan", "recipes/grid", "study/sweep/job", "study/sweep/pool", "study/sweep/estimate", "study/sweep/board", "study/sweep/cluster", "study/sweep/store"):
+    for name in (
+        "cli",
+        "runs",
+        "plots/__init__",
+        "plots/style",
+        "plots/classes",
+        "metrics",
+        "lab/books/execute",
+        "base/files",
+        "data/split",
+        "data/sources",
+        "data/longtail",
+        "recipes/parameters",
+        "recipes/fields",
+        "recipes/methods",
+        "study/sweep/plan",
+        "recipes/grid",
+        "study/sweep/job",
+        "study/sweep/pool",
+        "study/sweep/estimate",
+        "study/sweep/board",
+        "study/sweep/cluster",
+        "study/sweep/store",
+    ):
         tree = ast.parse((ROOT / f"h2t/{name}.py").read_text())
-        top = {a.name.split(".")[0] for n in tree.body if isinstance(n, ast.Import) for a in n.names}
-        top |= {n.module.split(".")[0] for n in tree.body if isinstance(n, ast.ImportFrom) and n.module}
+        top = {
+            a.name.split(".")[0] for n in tree.body if isinstance(n, ast.Import) for a in n.names
+        }
+        top |= {
+            n.module.split(".")[0] for n in tree.body if isinstance(n, ast.ImportFrom) and n.module
+        }
         assert not top & {"torch", "torchvision", "papermill"}, name
 
 
@@ -98,7 +139,18 @@ def tracked() -> list[Path]:
 
 def test_the_top_level_is_what_the_design_says():
     top = {p.relative_to(ROOT).parts[0] for p in tracked()}
-    allowed = {"notebooks", "h2t", "tests", "environment.yml", "README.md", "pyproject.toml", "LICENSE", "CITATION.cff", ".ci", ".gitignore"}
+    allowed = {
+        "notebooks",
+        "h2t",
+        "tests",
+        "environment.yml",
+        "README.md",
+        "pyproject.toml",
+        "LICENSE",
+        "CITATION.cff",
+        ".ci",
+        ".gitignore",
+    }
     assert {t for t in top if t not in allowed} == set()
 
 
@@ -112,5 +164,7 @@ def test_notebooks_are_committed_without_outputs():
 
 
 def test_the_tree_is_ruff_clean():
-    done = subprocess.run([sys.executable, "-m", "ruff", "check", str(ROOT)], capture_output=True, text=True)
+    done = subprocess.run(
+        [sys.executable, "-m", "ruff", "check", str(ROOT)], capture_output=True, text=True
+    )
     assert done.returncode == 0, done.stdout

@@ -17,14 +17,27 @@ def test_a_step_is_done_only_when_its_result_is_written(tmp_path):
     step = Run(tmp_path / "r").step("stage1")
     assert not step.done and step.begin({"seed": 0}) is None and not step.done
     step.save_checkpoint({"epoch": 1, "x": torch.ones(2)}, [{"epoch": 1, "loss": 0.5}])
-    assert not step.done and step.load_checkpoint()["epoch"] == 1 and step.history() == [{"epoch": 1, "loss": 0.5}]
-    result = step.finish({"w": torch.arange(3.0)}, {"logits": torch.zeros(2, 2), "labels": torch.tensor([0, 1])}, {"last": {}})
-    assert step.done and step.begin({"seed": 0}) == result == json.loads((step.path / "result.json").read_text())
+    assert (
+        not step.done
+        and step.load_checkpoint()["epoch"] == 1
+        and step.history() == [{"epoch": 1, "loss": 0.5}]
+    )
+    result = step.finish(
+        {"w": torch.arange(3.0)},
+        {"logits": torch.zeros(2, 2), "labels": torch.tensor([0, 1])},
+        {"last": {}},
+    )
+    assert step.done and step.begin({"seed": 0}) == result == json.loads(
+        (step.path / "result.json").read_text()
+    )
     assert torch.equal(step.weights()["w"], torch.arange(3.0))
     logits, labels = step.outputs()
     assert logits.shape == (2, 2) and labels.tolist() == [0, 1] and labels.dtype == np.int64
     assert not (step.path / "checkpoint.pt").exists()
-    assert result["environment"]["packages"]["torch"] == torch.__version__.split("+")[0] or result["environment"]["packages"]["torch"] == torch.__version__
+    assert (
+        result["environment"]["packages"]["torch"] == torch.__version__.split("+")[0]
+        or result["environment"]["packages"]["torch"] == torch.__version__
+    )
 
 
 def test_other_parameters_for_a_begun_step_are_refused_and_again_starts_over(tmp_path):
@@ -41,7 +54,9 @@ def test_other_parameters_for_a_begun_step_are_refused_and_again_starts_over(tmp
 
 def test_two_processes_cannot_write_one_run(tmp_path):
     code = f"from h2t import Run\nwith Run({str(tmp_path / 'r')!r}).lock(): print('held', flush=True); input()"
-    other = subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    other = subprocess.Popen(
+        [sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
     try:
         assert other.stdout.readline().strip() == "held"
         with pytest.raises(Error, match="in use by another process"), Run(tmp_path / "r").lock():
@@ -66,7 +81,11 @@ def test_a_full_disk_ends_in_one_message_and_keeps_what_was_there(tmp_path, monk
         step.save_checkpoint({"epoch": 2}, [{"epoch": 1}, {"epoch": 2}])
     monkeypatch.undo()
     assert step.load_checkpoint()["epoch"] == 1 and step.history() == [{"epoch": 1}]
-    assert sorted(p.name for p in step.path.iterdir()) == ["checkpoint.pt", "metrics.jsonl", "params.yaml"]
+    assert sorted(p.name for p in step.path.iterdir()) == [
+        "checkpoint.pt",
+        "metrics.jsonl",
+        "params.yaml",
+    ]
 
 
 @pytest.mark.parametrize("name", ["checkpoint.pt", "weights.safetensors", "result.json"])
@@ -79,7 +98,11 @@ def test_a_damaged_file_is_named(tmp_path, name):
     (step.path / "checkpoint.pt").write_bytes(checkpoint)
     path = step.path / name
     path.write_bytes(path.read_bytes()[: len(path.read_bytes()) // 2])
-    read = {"checkpoint.pt": step.load_checkpoint, "weights.safetensors": step.weights, "result.json": lambda: step.result}
+    read = {
+        "checkpoint.pt": step.load_checkpoint,
+        "weights.safetensors": step.weights,
+        "result.json": lambda: step.result,
+    }
     with pytest.raises(Error, match=f"{name} is damaged"):
         read[name]()
 
@@ -105,7 +128,11 @@ def test_missing_things_say_how_to_get_them(tmp_path):
 
 
 def test_bad_recipes_are_named(tmp_path):
-    for text, message in [("- a\n", "name: value"), ("a: [", "not a readable YAML"), ("1: 2", "name: value")]:
+    for text, message in [
+        ("- a\n", "name: value"),
+        ("a: [", "not a readable YAML"),
+        ("1: 2", "name: value"),
+    ]:
         (tmp_path / "r.yaml").write_text(text)
         with pytest.raises(Error, match=f"r.yaml.*{message}"):
             read_yaml(tmp_path / "r.yaml")

@@ -38,7 +38,9 @@ def write_atomic(path: str | Path, content: bytes | Callable[[BinaryIO], object]
         # torch.save wraps a failed write in a RuntimeError of its own
         if isinstance(cause, OSError) or "write" in str(e):
             why = getattr(cause, "strerror", None) or str(e)
-            raise Error(f"cannot write {path}: {why}; free some disk space or choose another run folder, then run again") from None
+            raise Error(
+                f"cannot write {path}: {why}; free some disk space or choose another run folder, then run again"
+            ) from None
         raise
 
 
@@ -53,7 +55,9 @@ def link(source: Path, target: Path) -> None:
     try:
         os.link(source, temporary)
         os.replace(temporary, target)
-        temporary.unlink(missing_ok=True)  # renaming a link onto another link of the same file leaves both
+        temporary.unlink(
+            missing_ok=True
+        )  # renaming a link onto another link of the same file leaves both
     except OSError:
         write_atomic(target, source.read_bytes())
 

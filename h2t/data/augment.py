@@ -22,7 +22,9 @@ def mixup(images: torch.Tensor, partners: torch.Tensor, lam: torch.Tensor) -> to
     return torch.lerp(partners, images, lam)
 
 
-def cutmix_draws(steps: int, height: int, width: int, probability: float, generator: np.random.Generator):
+def cutmix_draws(
+    steps: int, height: int, width: int, probability: float, generator: np.random.Generator
+):
     """The boxes of one epoch of CutMix (Yun et al. 2019, equation 2): of area 1 - lambda, lambda ~ Beta(1, 1), around a
     uniform centre, cut off at the border.
 
@@ -33,7 +35,10 @@ def cutmix_draws(steps: int, height: int, width: int, probability: float, genera
     lam, mixed = generator.beta(1.0, 1.0, size=steps), generator.random(steps) < probability
     sides = []
     for length in (height, width):
-        half, centre = (length * np.sqrt(1 - lam)).astype(np.int64) // 2, generator.integers(length, size=steps)
+        half, centre = (
+            (length * np.sqrt(1 - lam)).astype(np.int64) // 2,
+            generator.integers(length, size=steps),
+        )
         sides += [np.clip(centre - half, 0, length), np.clip(centre + half, 0, length)]
     boxes = np.stack(sides, 1)
     area = (boxes[:, 1] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 2])
@@ -46,11 +51,15 @@ def paste(images: torch.Tensor, patches: torch.Tensor, box: torch.Tensor) -> tor
     Arguments: ``images`` and ``patches`` (B, C, H, W); ``box`` (4,) int64 on the device, as in ``cutmix_draws``.
     """
     rows, columns = (torch.arange(n, device=images.device) for n in images.shape[2:])
-    inside = ((rows >= box[0]) & (rows < box[1]))[:, None] & ((columns >= box[2]) & (columns < box[3]))  # (H, W)
+    inside = ((rows >= box[0]) & (rows < box[1]))[:, None] & (
+        (columns >= box[2]) & (columns < box[3])
+    )  # (H, W)
     return torch.where(inside, patches, images)
 
 
-def jitter_draws(num: int, strength: float, generator: torch.Generator) -> tuple[torch.Tensor, torch.Tensor]:
+def jitter_draws(
+    num: int, strength: float, generator: torch.Generator
+) -> tuple[torch.Tensor, torch.Tensor]:
     """The colour changes of every image of an epoch.
 
     Arguments: ``num`` images; ``strength`` s; ``generator`` on the CPU. Returns: ``factors`` (num, 3) float32 of brightness,
@@ -70,7 +79,9 @@ def jitter(images: torch.Tensor, factors: torch.Tensor, order: torch.Tensor) -> 
     ``jitter_draws``.
     """
     pixels = images.flatten(2)  # (B, C, H W)
-    luma = torch.tensor([0.2989, 0.587, 0.114] if images.shape[1] == 3 else [1.0], device=images.device).expand(len(images), 1, -1)
+    luma = torch.tensor(
+        [0.2989, 0.587, 0.114] if images.shape[1] == 3 else [1.0], device=images.device
+    ).expand(len(images), 1, -1)
     for kind, factor in zip(order.T, factors.gather(1, order).T, strict=True):
         kind, factor = kind.view(-1, 1, 1), factor.view(-1, 1, 1)
         grey = torch.bmm(luma, pixels)  # (B, 1, H W)

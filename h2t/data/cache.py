@@ -22,9 +22,19 @@ from h2t.data.split import Split
 
 
 def decode(
-    root: Path, paths: Paths, labels: np.ndarray, classes: tuple[str, ...], *, image_size: int, channels: int, fit: str = "stretch",
-    streamed: bool = False, cache: Path | None, progress: bool, where: str,
-) -> Split:  # fmt: skip
+    root: Path,
+    paths: Paths,
+    labels: np.ndarray,
+    classes: tuple[str, ...],
+    *,
+    image_size: int,
+    channels: int,
+    fit: str = "stretch",
+    streamed: bool = False,
+    cache: Path | None,
+    progress: bool,
+    where: str,
+) -> Split:
     """Decode images once, in parallel, into a memory-mapped cache, and give them as a split; or leave them as files to be
     decoded whenever they are used.
 
@@ -36,8 +46,14 @@ def decode(
     Raises: ``h2t.Error`` naming the image that is missing or outside the root and, where they are decoded, that is unreadable,
     truncated or of another size.
     """
-    digest = hashlib.sha256(f"h2t-4 {image_size} {channels}{'' if fit == 'stretch' else ' ' + fit}\n".encode())
-    sizes, top, real_folder = np.empty(len(paths), np.int64), os.path.join(os.path.realpath(root), ""), {}
+    digest = hashlib.sha256(
+        f"h2t-4 {image_size} {channels}{'' if fit == 'stretch' else ' ' + fit}\n".encode()
+    )
+    sizes, top, real_folder = (
+        np.empty(len(paths), np.int64),
+        os.path.join(os.path.realpath(root), ""),
+        {},
+    )
     for k, path in enumerate(paths):
         full = os.path.join(root, path)
         try:
@@ -45,22 +61,34 @@ def decode(
             link = stat.S_ISLNK(info.st_mode)
             info = os.stat(full) if link else info
         except OSError:
-            raise Error(f"image {full} ({where}) does not exist; check the image root and the list") from None
+            raise Error(
+                f"image {full} ({where}) does not exist; check the image root and the list"
+            ) from None
         folder, name = os.path.split(full)
-        if folder not in real_folder:  # once a folder: resolving every path takes longer than reading a cached set
+        if (
+            folder not in real_folder
+        ):  # once a folder: resolving every path takes longer than reading a cached set
             real_folder[folder] = os.path.realpath(folder)
         real = os.path.realpath(full) if link else os.path.join(real_folder[folder], name)
         if not real.startswith(top):
-            raise Error(f"image {full} ({where}) leads outside the image root {root}; copy it into the root")
+            raise Error(
+                f"image {full} ({where}) leads outside the image root {root}; copy it into the root"
+            )
         sizes[k] = info.st_size
         if not streamed:
-            digest.update(f"{path}\0{info.st_size}\0{info.st_mtime_ns}\n".encode("utf-8", "surrogateescape"))
+            digest.update(
+                f"{path}\0{info.st_size}\0{info.st_mtime_ns}\n".encode("utf-8", "surrogateescape")
+            )
     if streamed:
-        return Split(Files(root, paths, image_size, channels or 3, fit), labels, classes, paths, sizes)
+        return Split(
+            Files(root, paths, image_size, channels or 3, fit), labels, classes, paths, sizes
+        )
     file = (cache or cache_folder()) / f"{digest.hexdigest()[:32]}.npy"
     if (images := _cached(file, len(paths))) is None:
         with _alone(file):
-            if _cached(file, len(paths)) is None:  # still: all runs of a sweep begin at once, and the first decodes for all
+            if (
+                _cached(file, len(paths)) is None
+            ):  # still: all runs of a sweep begin at once, and the first decodes for all
                 _fill(file, root, paths, image_size, channels, fit, progress, where)
         images = np.load(file, mmap_mode="r")
     return Split(images, labels, classes, paths, sizes)
@@ -86,7 +114,9 @@ def _cached(file: Path, number: int) -> np.ndarray | None:
         images = np.load(file, mmap_mode="r")
     except (OSError, ValueError, EOFError):
         return None
-    return images if images.dtype == np.uint8 and images.ndim == 4 and len(images) == number else None
+    return (
+        images if images.dtype == np.uint8 and images.ndim == 4 and len(images) == number else None
+    )
 
 
 def cache_folder() -> Path:
@@ -100,13 +130,26 @@ class _ColourFound(Exception):
     """A colour image in a set that began with a grey one."""
 
 
-def _fill(file: Path, root: Path, paths, image_size: int, channels: int, fit: str, progress: bool, where: str) -> None:
+def _fill(
+    file: Path,
+    root: Path,
+    paths,
+    image_size: int,
+    channels: int,
+    fit: str,
+    progress: bool,
+    where: str,
+) -> None:
     first = read_image(root / paths[0], image_size, channels, fit)
     partial = file.with_name(f"{file.name}.{os.getpid()}.h2t-tmp")
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
-        if not _decode_all(partial, root, paths, first.shape, image_size, channels, fit, progress, where):
-            _decode_all(partial, root, paths, (*first.shape[:2], 3), image_size, 3, fit, progress, where)
+        if not _decode_all(
+            partial, root, paths, first.shape, image_size, channels, fit, progress, where
+        ):
+            _decode_all(
+                partial, root, paths, (*first.shape[:2], 3), image_size, 3, fit, progress, where
+            )
         os.replace(partial, file)
     except OSError as e:
         raise Error(_no_cache(file, e)) from None
@@ -115,29 +158,50 @@ def _fill(file: Path, root: Path, paths, image_size: int, channels: int, fit: st
             partial.unlink(missing_ok=True)
 
 
-def _decode_all(partial: Path, root: Path, paths, shape, image_size: int, channels: int, fit: str, progress: bool, where: str) -> bool:
+def _decode_all(
+    partial: Path,
+    root: Path,
+    paths,
+    shape,
+    image_size: int,
+    channels: int,
+    fit: str,
+    progress: bool,
+    where: str,
+) -> bool:
     """Decode into a memory map that is closed on return; False where a colour image turns up after a grey first one."""
     from tqdm.auto import tqdm
 
-    images = np.lib.format.open_memmap(partial, mode="w+", dtype=np.uint8, shape=(len(paths), *shape))
+    images = np.lib.format.open_memmap(
+        partial, mode="w+", dtype=np.uint8, shape=(len(paths), *shape)
+    )
     _reserve(partial)
     workers = os.cpu_count() or 1
-    step = max(1, min(64, len(paths) // (4 * workers)))  # a task per image would hold a million futures
+    step = max(
+        1, min(64, len(paths) // (4 * workers))
+    )  # a task per image would hold a million futures
 
     def some(start: int) -> int:
         end = min(start + step, len(paths))
         for k in range(start, end):
             # a grey image among colour ones becomes colour, never the other way round unasked
-            image = read_image(root / paths[k], image_size, channels or (0 if shape[2] == 1 else 3), fit)
+            image = read_image(
+                root / paths[k], image_size, channels or (0 if shape[2] == 1 else 3), fit
+            )
             if image.shape[:2] != shape[:2]:
                 size, other = ("x".join(map(str, s[1::-1])) for s in (image.shape, shape))
-                raise Error(f"image {root / paths[k]} is {size} pixels, {root / paths[0]} is {other}; set image_size to bring all to one size")
+                raise Error(
+                    f"image {root / paths[k]} is {size} pixels, {root / paths[0]} is {other}; set image_size to bring all to one size"
+                )
             if image.shape != shape:
                 raise _ColourFound
             images[k] = image
         return end - start
 
-    with tqdm(desc=f"decoding {where}", total=len(paths), unit="image", disable=not progress) as bar, ThreadPoolExecutor(workers) as pool:
+    with (
+        tqdm(desc=f"decoding {where}", total=len(paths), unit="image", disable=not progress) as bar,
+        ThreadPoolExecutor(workers) as pool,
+    ):
         try:
             for done in pool.map(some, range(0, len(paths), step)):
                 bar.update(done)

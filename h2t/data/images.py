@@ -11,11 +11,19 @@ import numpy as np
 from h2t.base.errors import Error
 
 FITS = ("stretch", "crop")
-MARGIN = 8 / 7  # for fit crop the shorter side comes to 8/7 of the image size before the middle is cut out: 256 for 224
+MARGIN = (
+    8 / 7
+)  # for fit crop the shorter side comes to 8/7 of the image size before the middle is cut out: 256 for 224
 KEEP = 2  # a JPEG is decoded at 1/2, 1/4 or 1/8 only where that leaves this many times the pixels a side that are wanted
 
 
-def read_image(path: str | Path, image_size: int = 0, channels: int = 0, fit: str = "stretch", crop: tuple[int, bool] | None = None) -> np.ndarray:
+def read_image(
+    path: str | Path,
+    image_size: int = 0,
+    channels: int = 0,
+    fit: str = "stretch",
+    crop: tuple[int, bool] | None = None,
+) -> np.ndarray:
     """Decode one image, upright by its EXIF orientation, transparent parts on white. Returns: (H, W, C) uint8, C 1 or 3.
 
     All resizing is Pillow's antialiased bilinear, as in torchvision's transforms of PIL images, which most of the field uses: for
@@ -39,15 +47,23 @@ def read_image(path: str | Path, image_size: int = 0, channels: int = 0, fit: st
             if not image_size:
                 box, scaled = (0, 0, width, height), None
             elif crop:
-                box, scaled = random_box(width, height, random.Random(crop[0])), (image_size, image_size)
+                box, scaled = (
+                    random_box(width, height, random.Random(crop[0])),
+                    (image_size, image_size),
+                )
             elif fit == "crop":
-                box, scaled = (0, 0, width, height), short_side(width, height, round(MARGIN * image_size))
+                box, scaled = (
+                    (0, 0, width, height),
+                    short_side(width, height, round(MARGIN * image_size)),
+                )
             else:
                 box, scaled = (0, 0, width, height), (image_size, image_size)
             if scaled:
                 factor = min((box[2] - box[0]) / scaled[0], (box[3] - box[1]) / scaled[1]) / KEEP
                 if (shrink := next((k for k in (8, 4, 2) if factor >= k), 1)) > 1:
-                    image.draft(None, (image.size[0] // shrink, image.size[1] // shrink))  # does nothing but to JPEGs
+                    image.draft(
+                        None, (image.size[0] // shrink, image.size[1] // shrink)
+                    )  # does nothing but to JPEGs
             image.load()
             ImageOps.exif_transpose(image, in_place=True)
             image = _converted(image, channels)
@@ -60,7 +76,9 @@ def read_image(path: str | Path, image_size: int = 0, channels: int = 0, fit: st
                 image = image.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
             array = np.asarray(image)
     except Exception as e:  # decoders raise nearly anything on damaged files
-        raise Error(f"image {path} cannot be decoded ({' '.join(str(e).split())}); replace or remove it") from None
+        raise Error(
+            f"image {path} cannot be decoded ({' '.join(str(e).split())}); replace or remove it"
+        ) from None
     return array[:, :, None] if array.ndim == 2 else array
 
 
@@ -85,7 +103,11 @@ def _resized(image, box: tuple[int, int, int, int], size: tuple[int, int], whole
 
     if image.size != whole:
         across, down = image.size[0] / whole[0], image.size[1] / whole[1]
-        return image.resize(size, Image.Resampling.BILINEAR, (box[0] * across, box[1] * down, box[2] * across, box[3] * down))
+        return image.resize(
+            size,
+            Image.Resampling.BILINEAR,
+            (box[0] * across, box[1] * down, box[2] * across, box[3] * down),
+        )
     if box != (0, 0, *whole):
         image = image.crop(box)  # resizing with a box would look at pixels outside it
     return image if image.size == size else image.resize(size, Image.Resampling.BILINEAR)
@@ -93,7 +115,11 @@ def _resized(image, box: tuple[int, int, int, int], size: tuple[int, int], whole
 
 def short_side(width: int, height: int, side: int) -> tuple[int, int]:
     """Width and height with the shorter of them at ``side`` pixels, the other rounded down, as torchvision's Resize does."""
-    return (side, int(side * height / width)) if width <= height else (int(side * width / height), side)
+    return (
+        (side, int(side * height / width))
+        if width <= height
+        else (int(side * width / height), side)
+    )
 
 
 def random_box(width: int, height: int, draws: random.Random) -> tuple[int, int, int, int]:

@@ -41,7 +41,9 @@ def _below_the_top(path: str, _: str) -> list[str]:
 def _imagenet(path: str, name: str) -> list[str]:
     """The validation images of ImageNet lie in a folder for each class, or as distributed all in one."""
     file = path.rsplit("/", 1)[-1]
-    return [f"val/{file}", file] if file.startswith("ILSVRC2012_val_") else _below_the_top(path, name)
+    return (
+        [f"val/{file}", file] if file.startswith("ILSVRC2012_val_") else _below_the_top(path, name)
+    )
 
 
 def _places365(path: str, name: str) -> list[str]:
@@ -55,24 +57,45 @@ def _places365(path: str, name: str) -> list[str]:
     if file.startswith("Places365_val_"):
         return [f"val/{name}/{file}", *(f"{top}/{file}" for top in ("val_256", "val_large", "val"))]
     nested = f"{name[0]}/{name.replace('-', '/')}/{file}"
-    return [f"train/{name}/{file}", *(f"{top}/{nested}" for top in ("data_256", "data_large", "data_256_standard", "data_large_standard", "train"))]
+    return [
+        f"train/{name}/{file}",
+        *(
+            f"{top}/{nested}"
+            for top in (
+                "data_256",
+                "data_large",
+                "data_256_standard",
+                "data_large_standard",
+                "train",
+            )
+        ),
+    ]
 
 
 SETS = {
     "imagenet_lt": LargeSet(
-        "ImageNet-LT", {"train": "ImageNet_LT_train", "val": "ImageNet_LT_val", "test": "ImageNet_LT_test"},
-        {"train": 115_846, "val": 20_000, "test": 50_000}, 1000, _imagenet,
+        "ImageNet-LT",
+        {"train": "ImageNet_LT_train", "val": "ImageNet_LT_val", "test": "ImageNet_LT_test"},
+        {"train": 115_846, "val": 20_000, "test": 50_000},
+        1000,
+        _imagenet,
     ),
     "places_lt": LargeSet(
-        "Places-LT", {"train": "Places_LT_train", "val": "Places_LT_val", "test": "Places_LT_test"},
-        {"train": 62_500, "val": 7_300, "test": 36_500}, 365, _places365,
+        "Places-LT",
+        {"train": "Places_LT_train", "val": "Places_LT_val", "test": "Places_LT_test"},
+        {"train": 62_500, "val": 7_300, "test": 36_500},
+        365,
+        _places365,
     ),
     # the labels of its test part are not public: the field tests on the validation part
     "inaturalist2018": LargeSet(
-        "iNaturalist 2018", {"train": "iNaturalist18_train", "test": "iNaturalist18_val"},
-        {"train": 437_513, "test": 24_426}, 8142, _below_the_top,
+        "iNaturalist 2018",
+        {"train": "iNaturalist18_train", "test": "iNaturalist18_val"},
+        {"train": 437_513, "test": 24_426},
+        8142,
+        _below_the_top,
     ),
-}  # fmt: skip
+}
 
 
 def split_root(root: str) -> tuple[Path, Path]:
@@ -81,11 +104,15 @@ def split_root(root: str) -> tuple[Path, Path]:
     folders = Path(lists), Path(images or lists)
     for name, path in zip(("list folder", "image root"), folders, strict=True):
         if not path.is_dir():
-            raise Error(f"{name} {path} does not exist; root is the folder of both, or LISTS:IMAGES")
+            raise Error(
+                f"{name} {path} does not exist; root is the folder of both, or LISTS:IMAGES"
+            )
     return folders
 
 
-def read_set(name: str, root: str) -> tuple[dict[str, tuple[Path, Paths, np.ndarray]], tuple[str, ...]]:
+def read_set(
+    name: str, root: str
+) -> tuple[dict[str, tuple[Path, Paths, np.ndarray]], tuple[str, ...]]:
     """Read the lists of one of ``SETS`` and find its images.
 
     Arguments: ``root`` as in ``split_root``. Returns: part to (image root, paths (N,), labels (N,)), and class names: the
@@ -93,33 +120,53 @@ def read_set(name: str, root: str) -> tuple[dict[str, tuple[Path, Paths, np.ndar
     outside the training list's, or a part whose images lie in no known place.
     """
     large, (lists, images) = SETS[name], split_root(root)
-    parts = {part: read_list(_list_file(lists, stem, large.title)) for part, stem in large.lists.items()}
+    parts = {
+        part: read_list(_list_file(lists, stem, large.title)) for part, stem in large.lists.items()
+    }
     num_classes = check_labels(lists, parts)
     first = np.unique(parts["train"][1], return_index=True)[1]
     classes = tuple(_class_name(parts["train"][0][int(k)]) for k in first)
     if len(set(classes)) < num_classes:  # two labels in one folder: names would not tell them apart
         classes = tuple(map(str, range(num_classes)))
-    return {part: (images, _found(images, paths, labels, classes, large.places, part), labels) for part, (paths, labels) in parts.items()}, classes
+    return {
+        part: (images, _found(images, paths, labels, classes, large.places, part), labels)
+        for part, (paths, labels) in parts.items()
+    }, classes
 
 
 def _list_file(folder: Path, stem: str, title: str) -> Path:
     """The list of that name, or the only one whose name begins so."""
     exact = folder / f"{stem}.txt"
-    found = [exact] if exact.is_file() else sorted(p for p in folder.glob("*.txt") if p.name.lower().startswith(stem.lower()))
+    found = (
+        [exact]
+        if exact.is_file()
+        else sorted(p for p in folder.glob("*.txt") if p.name.lower().startswith(stem.lower()))
+    )
     if len(found) != 1:
-        what = f"has several that begin so ({', '.join(p.name for p in found)}); keep one" if found else "does not hold it; root is the folder of lists and images, or LISTS:IMAGES"
+        what = (
+            f"has several that begin so ({', '.join(p.name for p in found)}); keep one"
+            if found
+            else "does not hold it; root is the folder of lists and images, or LISTS:IMAGES"
+        )
         raise Error(f"{title} needs the list {stem}.txt, but {folder} {what}")
     return found[0]
 
 
 def check_labels(folder: Path, parts: dict[str, tuple[Paths, np.ndarray]]) -> int:
     """The number of classes of lists. Raises ``h2t.Error`` where labels have gaps, or lie outside the training list's."""
-    listed, highest = np.unique(parts["train"][1]), max(int(labels.max()) for _, labels in parts.values())
+    listed, highest = (
+        np.unique(parts["train"][1]),
+        max(int(labels.max()) for _, labels in parts.values()),
+    )
     if (gaps := np.flatnonzero(listed != np.arange(len(listed)))).size:
         c = int(gaps[0])
-        raise Error(f"the training list in {folder} has label {listed[c]} but no image of class {c}; labels must be 0 to C - 1, each with an image")
+        raise Error(
+            f"the training list in {folder} has label {listed[c]} but no image of class {c}; labels must be 0 to C - 1, each with an image"
+        )
     if highest >= len(listed):
-        raise Error(f"label {highest} is outside the range of the training list in {folder}: its labels are 0 to {len(listed) - 1}")
+        raise Error(
+            f"label {highest} is outside the range of the training list in {folder}: its labels are 0 to {len(listed) - 1}"
+        )
     return len(listed)
 
 
@@ -131,7 +178,14 @@ def _class_name(path: str) -> str:
     return "-".join(folders)
 
 
-def _found(root: Path, paths: Paths, labels: np.ndarray, classes: tuple[str, ...], places: Callable, part: str) -> Paths:
+def _found(
+    root: Path,
+    paths: Paths,
+    labels: np.ndarray,
+    classes: tuple[str, ...],
+    places: Callable,
+    part: str,
+) -> Paths:
     """Paths as they are on disk: as listed, or in the first other place that holds the first image."""
 
     def places_of(k: int) -> list[str]:
@@ -140,6 +194,10 @@ def _found(root: Path, paths: Paths, labels: np.ndarray, classes: tuple[str, ...
     tried = places_of(0)
     which = next((i for i, path in enumerate(tried) if os.path.exists(root / path)), None)
     if which is None:
-        also = f"nor {', '.join(tried[1:])} there, where other copies of the set have it; " if tried[1:] else ""
+        also = (
+            f"nor {', '.join(tried[1:])} there, where other copies of the set have it; "
+            if tried[1:]
+            else ""
+        )
         raise Error(f"image {root / tried[0]} ({part}) does not exist, {also}check the image root")
     return paths if which == 0 else Paths.of([places_of(k)[which] for k in range(len(paths))])

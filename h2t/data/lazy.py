@@ -44,8 +44,21 @@ class Files:
 
     dtype, ndim = np.dtype(np.uint8), 4
 
-    def __init__(self, root: str | Path, paths: Paths, image_size: int, channels: int = 3, fit: str = "stretch"):
-        self.root, self.paths, self.image_size, self.channels, self.fit = str(root), paths, image_size, channels, fit
+    def __init__(
+        self,
+        root: str | Path,
+        paths: Paths,
+        image_size: int,
+        channels: int = 3,
+        fit: str = "stretch",
+    ):
+        self.root, self.paths, self.image_size, self.channels, self.fit = (
+            str(root),
+            paths,
+            image_size,
+            channels,
+            fit,
+        )
         self.shape = (len(paths), image_size, image_size, channels)
 
     def __len__(self) -> int:
@@ -72,4 +85,6 @@ class Files:
 def need_size(image_size: int) -> None:
     """Raise ``h2t.Error`` where images to be streamed have no size to come to."""
     if image_size < 8:
-        raise Error("loader streamed needs image_size, the side in pixels of the squares that images are cut to, at least 8 (224 on the large sets)")
+        raise Error(
+            "loader streamed needs image_size, the side in pixels of the squares that images are cut to, at least 8 (224 on the large sets)"
+        )

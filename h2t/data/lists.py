@@ -8,7 +8,9 @@ import numpy as np
 
 from h2t.base.errors import Error
 
-BLOCK = 1 << 20  # bytes of a list file at a time: what fits the processor's cache keeps the time linear
+BLOCK = (
+    1 << 20
+)  # bytes of a list file at a time: what fits the processor's cache keeps the time linear
 SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".ppm", ".pgm"}
 
 
@@ -65,7 +67,9 @@ def read_list(file: str | Path) -> tuple[Paths, np.ndarray]:
         if bad.any():
             k = int(np.flatnonzero(bad)[0])
             line = text[begin + line_start[k] : begin + line_end[k]].decode("utf-8", "replace")
-            raise Error(f"{file}, line {lines + k + 1}: {line!r} is not `relative/path label` with a whole number from 0 as label")
+            raise Error(
+                f"{file}, line {lines + k + 1}: {line!r} is not `relative/path label` with a whole number from 0 as label"
+            )
         parts.append((line_start + begin, cut + begin, labels))
         begin, lines = end, lines + len(labels)
     start, cut, labels = map(np.concatenate, zip(*parts, strict=True))
@@ -95,13 +99,19 @@ def _read_lines(raw: np.ndarray) -> tuple[np.ndarray, ...]:
 def _refuse_escapes(file, paths: Paths) -> None:
     for k, path in enumerate(paths):
         if "\0" in path:
-            raise Error(f"{file}, line {k + 1}: the path {path!r} holds a zero byte; save the list as plain text")
+            raise Error(
+                f"{file}, line {k + 1}: the path {path!r} holds a zero byte; save the list as plain text"
+            )
         parts = PurePosixPath(path.replace("\\", "/")).parts
         if ".." in parts or path.startswith(("/", "\\")) or path[1:2] == ":":
-            raise Error(f"{file}, line {k + 1}: the path {path!r} leaves the image root; write it relative to the root, without '..'")
+            raise Error(
+                f"{file}, line {k + 1}: the path {path!r} leaves the image root; write it relative to the root, without '..'"
+            )
 
 
-def list_folder(folder: Path, classes: tuple[str, ...] | None = None) -> tuple[Paths, np.ndarray, tuple[str, ...]]:
+def list_folder(
+    folder: Path, classes: tuple[str, ...] | None = None
+) -> tuple[Paths, np.ndarray, tuple[str, ...]]:
     """Images of ``folder/<class>/**``, classes and images in sorted order; hidden files and folders are passed over.
 
     Arguments: ``classes`` the names that are expected, or None to take those that are there. Returns: paths (N,)
@@ -110,18 +120,26 @@ def list_folder(folder: Path, classes: tuple[str, ...] | None = None) -> tuple[P
     """
     if not folder.is_dir():
         raise Error(f"folder {folder} does not exist; it must hold one folder of images per class")
-    found = tuple(sorted(p.name for p in folder.iterdir() if p.is_dir() and not p.name.startswith(".")))
+    found = tuple(
+        sorted(p.name for p in folder.iterdir() if p.is_dir() and not p.name.startswith("."))
+    )
     if not found:
         raise Error(f"folder {folder} holds no class folders; put the images in {folder}/<class>/")
     if classes is not None and (odd := sorted(set(found) - set(classes))):
         raise Error(f"{folder} has a class {odd[0]!r} that the training part does not have")
     paths, labels = [], []
     for label, name in enumerate(classes or found):
-        inside = (p for p in (folder / name).rglob("*") if p.suffix.lower() in SUFFIXES and p.is_file())
+        inside = (
+            p for p in (folder / name).rglob("*") if p.suffix.lower() in SUFFIXES and p.is_file()
+        )
         relative = (p.relative_to(folder) for p in inside)
-        images = sorted(p.as_posix() for p in relative if not any(part.startswith(".") for part in p.parts))
+        images = sorted(
+            p.as_posix() for p in relative if not any(part.startswith(".") for part in p.parts)
+        )
         if not images and classes is None:
-            raise Error(f"class folder {folder / name} holds no images (known endings: {', '.join(sorted(SUFFIXES))})")
+            raise Error(
+                f"class folder {folder / name} holds no images (known endings: {', '.join(sorted(SUFFIXES))})"
+            )
         paths += images
         labels += [label] * len(images)
     return Paths.of(paths), np.array(labels, dtype=np.int64), classes or found

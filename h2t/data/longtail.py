@@ -16,7 +16,9 @@ from h2t.base.files import write_atomic
 PROFILES = ("exponential", "step", "natural")
 
 
-def class_counts(n_max: int, imbalance_factor: float, num_classes: int, profile: str = "exponential") -> np.ndarray:
+def class_counts(
+    n_max: int, imbalance_factor: float, num_classes: int, profile: str = "exponential"
+) -> np.ndarray:
     """Training images per class, class 0 the head.
 
     Source: Cao et al. 2019 (LDAM) and the H2T reference: exponential, int(n_max * (1 / IF)^(i / (C - 1))), truncated;
@@ -27,7 +29,9 @@ def class_counts(n_max: int, imbalance_factor: float, num_classes: int, profile:
     """
     shares = _shares(imbalance_factor, num_classes, profile)
     if n_max < 1:
-        raise Error(f"n_max is {n_max}; it is the number of images of the largest class and must be at least 1")
+        raise Error(
+            f"n_max is {n_max}; it is the number of images of the largest class and must be at least 1"
+        )
     counts = _scaled(n_max, imbalance_factor, shares)
     if counts.min() < 1:
         raise Error(
@@ -40,13 +44,17 @@ def class_counts(n_max: int, imbalance_factor: float, num_classes: int, profile:
 def _shares(imbalance_factor: float, num_classes: int, profile: str) -> np.ndarray:
     """Each class's share of n_max, (C,) float64, from 1 down to 1 / IF."""
     if not 1 <= imbalance_factor < np.inf:
-        raise Error(f"imbalance_factor is {imbalance_factor}; it is the largest over the smallest class and must be at least 1")
+        raise Error(
+            f"imbalance_factor is {imbalance_factor}; it is the largest over the smallest class and must be at least 1"
+        )
     if profile not in ("exponential", "step"):
         raise Error(f"profile is {profile!r}; choose one of {', '.join(PROFILES)}")
     steps = max(num_classes - 1, 1)
     if profile == "exponential":
         return np.array([(1 / imbalance_factor) ** (i / steps) for i in range(num_classes)])
-    return np.where(np.arange(num_classes) < num_classes - num_classes // 2, 1.0, 1 / imbalance_factor)
+    return np.where(
+        np.arange(num_classes) < num_classes - num_classes // 2, 1.0, 1 / imbalance_factor
+    )
 
 
 def _scaled(n_max: int, imbalance_factor: float, shares: np.ndarray) -> np.ndarray:
@@ -62,7 +70,11 @@ def largest_n_max(available: np.ndarray, imbalance_factor: float, profile: str) 
     shares = _shares(imbalance_factor, len(available), profile)
     while low < high:
         middle = (low + high + 1) // 2
-        low, high = (middle, high) if (_scaled(middle, imbalance_factor, shares) <= available).all() else (low, middle - 1)
+        low, high = (
+            (middle, high)
+            if (_scaled(middle, imbalance_factor, shares) <= available).all()
+            else (low, middle - 1)
+        )
     return low
 
 
@@ -82,7 +94,9 @@ def draw(labels: np.ndarray, counts: np.ndarray, seed: int) -> np.ndarray:
     have = np.bincount(labels, minlength=len(counts))
     if (have < counts).any():
         c = int(np.flatnonzero(have < counts)[0])
-        raise Error(f"class {c} has {have[c]} images, but {counts[c]} are asked for; lower n_max or the imbalance factor")
+        raise Error(
+            f"class {c} has {have[c]} images, but {counts[c]} are asked for; lower n_max or the imbalance factor"
+        )
     generator, order = np.random.RandomState(seed), np.argsort(labels, kind="stable")
     starts, chosen = np.cumsum(have) - have, []
     for c, n in enumerate(counts):
@@ -124,12 +138,20 @@ class Manifest:
         """Write ``indices.npy``, ``labels.npy``, ``val_indices.npy`` if there are any, and then ``split.json``, each atomically."""
         held = {"val_indices": self.val_indices} if len(self.val_indices) else {}
         for name, array in {"indices": self.indices, "labels": self.labels, **held}.items():
-            write_atomic(Path(folder) / f"{name}.npy", lambda f, a=array: np.save(f, a.astype("<i8")))
+            write_atomic(
+                Path(folder) / f"{name}.npy", lambda f, a=array: np.save(f, a.astype("<i8"))
+            )
         record = {
-            "source": self.source, "profile": self.profile, "imbalance_factor": self.imbalance_factor,
-            "n_max": self.n_max, "split_seed": self.split_seed, "images": len(self.indices), "hash": self.hash,
-            "counts": list(map(int, self.counts)), **({"val_images": len(self.val_indices)} if held else {}),
-        }  # fmt: skip
+            "source": self.source,
+            "profile": self.profile,
+            "imbalance_factor": self.imbalance_factor,
+            "n_max": self.n_max,
+            "split_seed": self.split_seed,
+            "images": len(self.indices),
+            "hash": self.hash,
+            "counts": list(map(int, self.counts)),
+            **({"val_images": len(self.val_indices)} if held else {}),
+        }
         write_atomic(Path(folder) / "split.json", (json.dumps(record, indent=1) + "\n").encode())
 
     @classmethod
@@ -138,25 +160,52 @@ class Manifest:
         folder = Path(folder)
         try:
             record = json.loads((folder / "split.json").read_text())
-            indices, labels = (np.load(folder / f"{name}.npy", allow_pickle=False) for name in ("indices", "labels"))
+            indices, labels = (
+                np.load(folder / f"{name}.npy", allow_pickle=False)
+                for name in ("indices", "labels")
+            )
             keys = ("source", "profile", "imbalance_factor", "n_max", "split_seed")
-            held = {"val_indices": np.load(folder / "val_indices.npy", allow_pickle=False)} if record.get("val_images") else {}
-            manifest = cls(**{k: record[k] for k in keys}, indices=indices, labels=labels, counts=tuple(record["counts"]), **held)
-            if manifest.counts != tuple(np.bincount(labels, minlength=len(manifest.counts)).tolist()):
+            held = (
+                {"val_indices": np.load(folder / "val_indices.npy", allow_pickle=False)}
+                if record.get("val_images")
+                else {}
+            )
+            manifest = cls(
+                **{k: record[k] for k in keys},
+                indices=indices,
+                labels=labels,
+                counts=tuple(record["counts"]),
+                **held,
+            )
+            if manifest.counts != tuple(
+                np.bincount(labels, minlength=len(manifest.counts)).tolist()
+            ):
                 raise ValueError("its counts are not those of its labels")
         except FileNotFoundError as e:
-            raise Error(f"{e.filename} does not exist; prepare the data with notebook 01 first") from None
+            raise Error(
+                f"{e.filename} does not exist; prepare the data with notebook 01 first"
+            ) from None
         except (OSError, ValueError, KeyError, TypeError, EOFError) as e:
-            raise Error(f"the manifest in {folder} is damaged ({' '.join(str(e).split())}); prepare the data again") from None
+            raise Error(
+                f"the manifest in {folder} is damaged ({' '.join(str(e).split())}); prepare the data again"
+            ) from None
         if manifest.hash != record.get("hash"):
-            raise Error(f"{folder / 'indices.npy'} does not fit the hash in split.json; prepare the data again")
+            raise Error(
+                f"{folder / 'indices.npy'} does not fit the hash in split.json; prepare the data again"
+            )
         return manifest
 
 
 def build(
-    labels: np.ndarray, *, classes: tuple[str, ...], source: str, profile: str = "exponential",
-    imbalance_factor: float = 100.0, n_max: int = 0, split_seed: int = 0,
-) -> Manifest:  # fmt: skip
+    labels: np.ndarray,
+    *,
+    classes: tuple[str, ...],
+    source: str,
+    profile: str = "exponential",
+    imbalance_factor: float = 100.0,
+    n_max: int = 0,
+    split_seed: int = 0,
+) -> Manifest:
     """Draw a long-tailed subset of a training part and record it.
 
     Arguments: ``labels`` (N,); ``classes`` C names; ``n_max`` 0 takes the largest the set allows; ``profile`` natural
@@ -164,36 +213,67 @@ def build(
     """
     available = np.bincount(labels, minlength=len(classes))
     if (available == 0).any():
-        raise Error(f"class {classes[int(np.flatnonzero(available == 0)[0])]!r} has no training image")
+        raise Error(
+            f"class {classes[int(np.flatnonzero(available == 0)[0])]!r} has no training image"
+        )
     if profile == "natural":
         indices = np.arange(len(labels), dtype=np.int64)
     else:
         if n_max > available.max():
-            raise Error(f"n_max is {n_max}, but the largest class has {available.max()} images; set it to 0 for as many as there are")
-        counts = class_counts(n_max or largest_n_max(available, imbalance_factor, profile), imbalance_factor, len(classes), profile)
+            raise Error(
+                f"n_max is {n_max}, but the largest class has {available.max()} images; set it to 0 for as many as there are"
+            )
+        counts = class_counts(
+            n_max or largest_n_max(available, imbalance_factor, profile),
+            imbalance_factor,
+            len(classes),
+            profile,
+        )
         if (short := np.flatnonzero(available < counts)).size:
             c = int(short[0])
-            raise Error(f"class {classes[c]!r} has {available[c]} images, but {counts[c]} are asked for; lower n_max, or set it to 0 for as many as fit")
+            raise Error(
+                f"class {classes[c]!r} has {available[c]} images, but {counts[c]} are asked for; lower n_max, or set it to 0 for as many as fit"
+            )
         indices = draw(labels, counts, split_seed)
     return _manifest(labels, indices, len(classes), source, profile, imbalance_factor, split_seed)
 
 
 def from_indices(
-    labels: np.ndarray, indices: np.ndarray, *, classes: tuple[str, ...], source: str, profile: str = "exponential",
-    imbalance_factor: float = 100.0, split_seed: int = 0,
-) -> Manifest:  # fmt: skip
+    labels: np.ndarray,
+    indices: np.ndarray,
+    *,
+    classes: tuple[str, ...],
+    source: str,
+    profile: str = "exponential",
+    imbalance_factor: float = 100.0,
+    split_seed: int = 0,
+) -> Manifest:
     """Record a subset drawn elsewhere. ``indices`` (M,) into ``labels`` (N,). Raises ``h2t.Error`` where they do not fit."""
     indices = np.asarray(indices)
     if indices.ndim != 1 or not np.issubdtype(indices.dtype, np.integer) or not len(indices):
-        raise Error(f"indices must be a list of whole numbers, got {indices.dtype} of shape {indices.shape}")
+        raise Error(
+            f"indices must be a list of whole numbers, got {indices.dtype} of shape {indices.shape}"
+        )
     if indices.min() < 0 or indices.max() >= len(labels):
-        raise Error(f"index {int(indices.max() if indices.max() >= len(labels) else indices.min())} is outside the {len(labels)} training images")
+        raise Error(
+            f"index {int(indices.max() if indices.max() >= len(labels) else indices.min())} is outside the {len(labels)} training images"
+        )
     if len(np.unique(indices)) != len(indices):
         raise Error("indices name an image twice")
     counts = np.bincount(labels[indices], minlength=len(classes))
     if (counts == 0).any():
-        raise Error(f"the indices leave class {classes[int(np.flatnonzero(counts == 0)[0])]!r} without an image")
-    return _manifest(labels, indices.astype(np.int64), len(classes), source, profile, imbalance_factor, split_seed)
+        raise Error(
+            f"the indices leave class {classes[int(np.flatnonzero(counts == 0)[0])]!r} without an image"
+        )
+    return _manifest(
+        labels,
+        indices.astype(np.int64),
+        len(classes),
+        source,
+        profile,
+        imbalance_factor,
+        split_seed,
+    )
 
 
 def hold_out(manifest: Manifest, fraction: float, seed: int) -> Manifest:
@@ -206,13 +286,23 @@ def hold_out(manifest: Manifest, fraction: float, seed: int) -> Manifest:
     """
     kept, held = stratified(manifest.labels, len(manifest.counts), fraction, seed)
     if not len(held):
-        raise Error("val_fraction is above 0, but no class has two training images to hold one out; set val_fraction to 0")
+        raise Error(
+            "val_fraction is above 0, but no class has two training images to hold one out; set val_fraction to 0"
+        )
     labels = manifest.labels[kept]
     counts = np.bincount(labels, minlength=len(manifest.counts))
-    return replace(manifest, indices=manifest.indices[kept], labels=labels, counts=tuple(map(int, counts)), val_indices=manifest.indices[held])
+    return replace(
+        manifest,
+        indices=manifest.indices[kept],
+        labels=labels,
+        counts=tuple(map(int, counts)),
+        val_indices=manifest.indices[held],
+    )
 
 
-def stratified(labels: np.ndarray, num_classes: int, fraction: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
+def stratified(
+    labels: np.ndarray, num_classes: int, fraction: float, seed: int
+) -> tuple[np.ndarray, np.ndarray]:
     """Hold out a share of every class: at least one image where it has two, never its last one.
 
     Returns: kept and held-out indices, ascending. No global generator is touched.
@@ -226,9 +316,20 @@ def stratified(labels: np.ndarray, num_classes: int, fraction: float, seed: int)
     return np.setdiff1d(np.arange(len(labels)), test), test
 
 
-def _manifest(labels, indices, num_classes, source, profile, imbalance_factor, split_seed) -> Manifest:
+def _manifest(
+    labels, indices, num_classes, source, profile, imbalance_factor, split_seed
+) -> Manifest:
     counts = np.bincount(labels[indices], minlength=num_classes)
-    return Manifest(source, profile, float(imbalance_factor), int(counts.max()), int(split_seed), indices, labels[indices], tuple(map(int, counts)))
+    return Manifest(
+        source,
+        profile,
+        float(imbalance_factor),
+        int(counts.max()),
+        int(split_seed),
+        indices,
+        labels[indices],
+        tuple(map(int, counts)),
+    )
 
 
 def read_indices(file: str | Path) -> np.ndarray:
@@ -238,7 +339,9 @@ def read_indices(file: str | Path) -> np.ndarray:
     except FileNotFoundError:
         raise Error(f"{file} does not exist") from None
     except (OSError, ValueError, EOFError) as e:
-        raise Error(f"{file} is not a readable .npy file of indices: {' '.join(str(e).split())}") from None
+        raise Error(
+            f"{file} is not a readable .npy file of indices: {' '.join(str(e).split())}"
+        ) from None
 
 
 def export_list(manifest: Manifest, file: str | Path, paths=None) -> None:
@@ -249,10 +352,15 @@ def export_list(manifest: Manifest, file: str | Path, paths=None) -> None:
     Raises: ``h2t.Error`` for a path that holds a line break, which the format cannot say.
     """
     if paths is None:
-        paths = [f"train/{label}/{index}.png" for index, label in zip(manifest.indices, manifest.labels, strict=True)]
+        paths = [
+            f"train/{label}/{index}.png"
+            for index, label in zip(manifest.indices, manifest.labels, strict=True)
+        ]
     lines = [f"{path} {label}\n" for path, label in zip(paths, manifest.labels, strict=True)]
     if broken := next((line for line in lines if "\n" in line[:-1]), None):
-        raise Error(f"the path in {broken!r} holds a line break, which a list file cannot; rename the image")
+        raise Error(
+            f"the path in {broken!r} holds a line break, which a list file cannot; rename the image"
+        )
     write_atomic(file, "".join(lines).encode("utf-8", "surrogateescape"))
 
 

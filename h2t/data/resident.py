@@ -26,15 +26,35 @@ class Loader:
     """
 
     def __init__(
-        self, split: Split, mean, std, device="cpu", padding: int = 0, pad_value: str = "zero", shard: tuple[int, int] = (0, 1),
-        color_jitter: float = 0.0, rotation: float = 0.0,
-    ):  # fmt: skip
-        self.device, self.padding, self.shard, self.color_jitter, self.rotation = torch.device(device), padding, shard, color_jitter, rotation
+        self,
+        split: Split,
+        mean,
+        std,
+        device="cpu",
+        padding: int = 0,
+        pad_value: str = "zero",
+        shard: tuple[int, int] = (0, 1),
+        color_jitter: float = 0.0,
+        rotation: float = 0.0,
+    ):
+        self.device, self.padding, self.shard, self.color_jitter, self.rotation = (
+            torch.device(device),
+            padding,
+            shard,
+            color_jitter,
+            rotation,
+        )
         self.height, self.width = split.images.shape[1:3]
-        self.fill = torch.tensor([round(255 * m) if pad_value == "mean" else 0 for m in mean], dtype=torch.uint8, device=self.device)
+        self.fill = torch.tensor(
+            [round(255 * m) if pad_value == "mean" else 0 for m in mean],
+            dtype=torch.uint8,
+            device=self.device,
+        )
         self.labels = torch.from_numpy(split.labels).to(self.device)
         # (x / 255 - mean) / std as one multiply-add
-        self.mean, self.std = (torch.tensor(t, dtype=torch.float32, device=self.device) for t in (mean, std))
+        self.mean, self.std = (
+            torch.tensor(t, dtype=torch.float32, device=self.device) for t in (mean, std)
+        )
         self.scale, self.shift = 1 / (255 * self.std), -self.mean / self.std
         self.rows = torch.arange(self.height, device=self.device)
         self.columns = torch.arange(self.width, device=self.device)
@@ -48,14 +68,32 @@ class Loader:
         top = torch.randint(offsets, (num,), generator=generator)
         left = torch.randint(offsets, (num,), generator=generator)
         mirror = torch.rand(num, generator=generator) < (0.5 if flip else 0.0)
-        angle = [self.rotation * (2 * torch.rand(num, generator=generator) - 1)] if self.rotation else []
-        return [top, left, mirror, *angle, *(augment.jitter_draws(num, self.color_jitter, generator) if self.color_jitter else ())]
+        angle = (
+            [self.rotation * (2 * torch.rand(num, generator=generator) - 1)]
+            if self.rotation
+            else []
+        )
+        return [
+            top,
+            left,
+            mirror,
+            *angle,
+            *(augment.jitter_draws(num, self.color_jitter, generator) if self.color_jitter else ()),
+        ]
 
     def pad(self, images: torch.Tensor) -> torch.Tensor:
         """Images (N, H, W, C) uint8 with the border around them."""
         return _padded(images, len(images), self.padding, self.fill) if self.padding else images
 
-    def place(self, images: torch.Tensor, index: torch.Tensor, top: torch.Tensor, left: torch.Tensor, flip: torch.Tensor, *more: torch.Tensor) -> torch.Tensor:
+    def place(
+        self,
+        images: torch.Tensor,
+        index: torch.Tensor,
+        top: torch.Tensor,
+        left: torch.Tensor,
+        flip: torch.Tensor,
+        *more: torch.Tensor,
+    ) -> torch.Tensor:
         """Cut, mirror, turn, change colours and normalise.
 
         Arguments: ``images`` (N, H + 2p, W + 2p, C) uint8; the others (B,) on the device: ``index`` int64 into them;
@@ -68,14 +106,27 @@ class Loader:
         if angle:
             places, outside = self._turned(index, top, left, flip, *angle, down, across)
         else:
-            columns = torch.where(flip[:, None], self.width - 1 - self.columns, self.columns) + left[:, None]  # (B, W)
+            columns = (
+                torch.where(flip[:, None], self.width - 1 - self.columns, self.columns)
+                + left[:, None]
+            )  # (B, W)
             rows = self.rows + top[:, None]  # (B, H)
-            places = ((index[:, None] * down + rows) * across)[:, :, None] + columns[:, None, :]  # (B, H, W), of pixels in the whole set
+            places = ((index[:, None] * down + rows) * across)[:, :, None] + columns[
+                :, None, :
+            ]  # (B, H, W), of pixels in the whole set
         # one index a pixel: a third of the time of indexing by image, row and column
-        pixels = images.view(-1, channels).index_select(0, places.flatten()).view(*places.shape, channels)
-        return self.finish(torch.where(outside[..., None], self.fill, pixels) if angle else pixels, *jitter)
+        pixels = (
+            images.view(-1, channels)
+            .index_select(0, places.flatten())
+            .view(*places.shape, channels)
+        )
+        return self.finish(
+            torch.where(outside[..., None], self.fill, pixels) if angle else pixels, *jitter
+        )
 
-    def _turned(self, index, top, left, flip, angle, down: int, across: int) -> tuple[torch.Tensor, torch.Tensor]:
+    def _turned(
+        self, index, top, left, flip, angle, down: int, across: int
+    ) -> tuple[torch.Tensor, torch.Tensor]:
         """Where the pixels of images come from that are turned about their centre, each taking the nearest one, and which lie outside,
         (B, H, W) both: what torchvision's RandomRotation gives after crop and flip."""
         turn = torch.deg2rad(angle)[:, None, None]
@@ -90,7 +141,11 @@ class Loader:
 
     def finish(self, pixels: torch.Tensor, *jitter: torch.Tensor) -> torch.Tensor:
         """Change colours and normalise. ``pixels`` (B, H, W, C) uint8; ``jitter`` and what is returned as of ``place``."""
-        group = max(1, GROUP // (self.height * self.width)) if self.device.type == "cpu" else len(pixels)
+        group = (
+            max(1, GROUP // (self.height * self.width))
+            if self.device.type == "cpu"
+            else len(pixels)
+        )
         if len(pixels) <= group:
             return self._finished(pixels, *jitter)
         out = torch.empty(pixels.shape, device=self.device).permute(0, 3, 1, 2)
@@ -112,18 +167,42 @@ class Resident(Loader):
     Arguments: as of ``Loader``.
     """
 
-    def __init__(self, split: Split, mean, std, device="cpu", padding: int = 0, pad_value: str = "zero", shard: tuple[int, int] = (0, 1), color_jitter: float = 0.0, rotation: float = 0.0):
-        super().__init__(split, mean, std, device, padding, pad_value, shard, color_jitter, rotation)
+    def __init__(
+        self,
+        split: Split,
+        mean,
+        std,
+        device="cpu",
+        padding: int = 0,
+        pad_value: str = "zero",
+        shard: tuple[int, int] = (0, 1),
+        color_jitter: float = 0.0,
+        rotation: float = 0.0,
+    ):
+        super().__init__(
+            split, mean, std, device, padding, pad_value, shard, color_jitter, rotation
+        )
         pixels = split.images
         if isinstance(pixels, np.ndarray) and pixels.flags.writeable:
             self.images = self.pad(torch.from_numpy(pixels).to(self.device)).contiguous()
             return
         self.images = _padded(None, len(split), padding, self.fill, (self.height, self.width))
-        for k in range(0, len(split), ROWS):  # a memory map: never the whole of it in memory besides
+        for k in range(
+            0, len(split), ROWS
+        ):  # a memory map: never the whole of it in memory besides
             part = torch.from_numpy(np.array(pixels[k : k + ROWS])).to(self.device)
-            self.images[k : k + ROWS, padding : padding + self.height, padding : padding + self.width] = part
+            self.images[
+                k : k + ROWS, padding : padding + self.height, padding : padding + self.width
+            ] = part
 
-    def cut(self, index: torch.Tensor, top: torch.Tensor, left: torch.Tensor, flip: torch.Tensor, *more: torch.Tensor) -> torch.Tensor:
+    def cut(
+        self,
+        index: torch.Tensor,
+        top: torch.Tensor,
+        left: torch.Tensor,
+        flip: torch.Tensor,
+        *more: torch.Tensor,
+    ) -> torch.Tensor:
         """Images ``index``, cut, mirrored, turned and normalised: see ``place``."""
         return self.place(self.images, index, top, left, flip, *more)
 
@@ -153,7 +232,13 @@ class Resident(Loader):
             yield self.plain(index), self.labels[index]
 
 
-def _padded(images: torch.Tensor | None, number: int, padding: int, fill: torch.Tensor, size: tuple[int, int] = (0, 0)) -> torch.Tensor:
+def _padded(
+    images: torch.Tensor | None,
+    number: int,
+    padding: int,
+    fill: torch.Tensor,
+    size: tuple[int, int] = (0, 0),
+) -> torch.Tensor:
     """Images (N, H, W, C) with a border of the colour ``fill`` (C,) around them; without images, what is to hold them."""
     height, width = size if images is None else images.shape[1:3]
     out = fill.repeat(number, height + 2 * padding, width + 2 * padding, 1)

@@ -47,7 +47,9 @@ def epoch(kind: str, labels: torch.Tensor, num: int, generator: torch.Generator)
         return torch.cat([torch.randperm(n, generator=generator) for _ in range(rounds)])[:num]
     counts = torch.bincount(labels)
     if (counts == 0).any():
-        raise Error(f"class {int((counts == 0).nonzero()[0])} has no training image, so {kind!r} sampling cannot draw it")
+        raise Error(
+            f"class {int((counts == 0).nonzero()[0])} has no training image, so {kind!r} sampling cannot draw it"
+        )
     by_class, start = labels.argsort(stable=True), counts.cumsum(0) - counts
     if kind == "class_aware":
         return _class_aware(counts, start, by_class, num, generator)
@@ -57,10 +59,14 @@ def epoch(kind: str, labels: torch.Tensor, num: int, generator: torch.Generator)
     return by_class[start[classes] + within]
 
 
-def _class_aware(counts, start, by_class, num, generator, images_per_class: int = 4) -> torch.Tensor:
+def _class_aware(
+    counts, start, by_class, num, generator, images_per_class: int = 4
+) -> torch.Tensor:
     draws = -(-num // images_per_class)
     rounds = -(-draws // len(counts))
-    order = torch.cat([torch.randperm(len(counts), generator=generator) for _ in range(rounds)])[:draws]
+    order = torch.cat([torch.randperm(len(counts), generator=generator) for _ in range(rounds)])[
+        :draws
+    ]
     visits = torch.bincount(order, minlength=len(counts)) * images_per_class
     result = torch.empty(draws * images_per_class, dtype=torch.long)
     classes = order.repeat_interleave(images_per_class)

@@ -24,9 +24,18 @@ STREAM_ABOVE = 4 << 30  # bytes of decoded images that loader auto no longer kee
 
 
 def load(
-    name: str, root: str | Path = "", *, image_size: int = 0, channels: int = 0, test_fraction: float = 0.2,
-    split_seed: int = 0, image_fit: str = "stretch", loader: str = "auto", cache: str | Path | None = None, progress: bool = True,
-) -> Dataset:  # fmt: skip
+    name: str,
+    root: str | Path = "",
+    *,
+    image_size: int = 0,
+    channels: int = 0,
+    test_fraction: float = 0.2,
+    split_seed: int = 0,
+    image_fit: str = "stretch",
+    loader: str = "auto",
+    cache: str | Path | None = None,
+    progress: bool = True,
+) -> Dataset:
     """Load a set of images by the name of its source.
 
     - ``digits``: scikit-learn's 1,797 handwritten digits, 8x8 grey, embedded; no root.
@@ -54,25 +63,40 @@ def load(
         raise Error(f"source {name!r} needs root: {_ROOTS[name]}")
     _check(image_size, channels, test_fraction, split_seed)
     _check_files(name, image_size, image_fit, loader)
-    how = {"image_size": image_size, "channels": channels, "fit": image_fit, "loader": loader, "cache": Path(cache) if cache else None, "progress": progress}
+    how = {
+        "image_size": image_size,
+        "channels": channels,
+        "fit": image_fit,
+        "loader": loader,
+        "cache": Path(cache) if cache else None,
+        "progress": progress,
+    }
     parts = SOURCES[name](root, **how)
     train = parts["train"]
     if "test" not in parts:
         kept, held = stratified(train.labels, len(train.classes), test_fraction, split_seed)
         if not len(held):
-            raise Error(f"{name} has no test part, and no class of {root} has two images to hold one out; add a test part")
+            raise Error(
+                f"{name} has no test part, and no class of {root} has two images to hold one out; add a test part"
+            )
         parts = {**parts, "train": train.take(kept), "test": train.take(held)}
     for part, split in parts.items():
         if min(split.images.shape[1:3]) < 8:
-            raise Error(f"{name} images are {split.images.shape[1]}x{split.images.shape[2]} pixels ({part}); set image_size to at least 8")
+            raise Error(
+                f"{name} images are {split.images.shape[1]}x{split.images.shape[2]} pixels ({part}); set image_size to at least 8"
+            )
         if split.images.shape[1:] != parts["train"].images.shape[1:]:
-            raise Error(f"{part} images are {split.images.shape[1:]}, training images {parts['train'].images.shape[1:]} (H, W, C); set image_size and channels")
+            raise Error(
+                f"{part} images are {split.images.shape[1:]}, training images {parts['train'].images.shape[1:]} (H, W, C); set image_size and channels"
+            )
     return Dataset(name, parts["train"], parts["test"], parts.get("val"))
 
 
 def _check(image_size, channels, test_fraction, split_seed) -> None:
     if not isinstance(image_size, int | np.integer) or image_size < 0:
-        raise Error(f"image_size is {image_size!r}; it must be a whole number of pixels, or 0 to keep the images as they are")
+        raise Error(
+            f"image_size is {image_size!r}; it must be a whole number of pixels, or 0 to keep the images as they are"
+        )
     if channels not in (0, 1, 3):
         raise Error(f"channels is {channels!r}; choose 0 (as they are), 1 (grey) or 3 (RGB)")
     if not 0 < test_fraction < 1:
@@ -87,9 +111,13 @@ def _check_files(name: str, image_size: int, image_fit: str, loader: str) -> Non
             raise Error(f"{what} is {value!r}; choose one of {', '.join(choices)}")
     if name not in FILES and (loader == "streamed" or image_fit != "stretch"):
         what = "loader streamed" if loader == "streamed" else "image_fit crop"
-        raise Error(f"{what} is for image files, which source {name!r} has not; use it with {', '.join(FILES)}")
+        raise Error(
+            f"{what} is for image files, which source {name!r} has not; use it with {', '.join(FILES)}"
+        )
     if image_fit == "crop" and not image_size:
-        raise Error("image_fit crop needs image_size, the side of the square that is cut out; set it to 224, say")
+        raise Error(
+            "image_fit crop needs image_size, the side of the square that is cut out; set it to 224, say"
+        )
     if loader == "streamed":
         need_size(image_size)
 
@@ -126,13 +154,19 @@ def _cifar(name: str) -> Callable[..., dict[str, Split]]:
                     data = kind(root, train=is_train, download=False)
                 except RuntimeError:  # not there, or another process is at it
                     with alone(Path(root) / f".{name}.lock"):
-                        data = kind(root, train=is_train, download=not (Path(root) / kind.base_folder).is_dir())
+                        data = kind(
+                            root,
+                            train=is_train,
+                            download=not (Path(root) / kind.base_folder).is_dir(),
+                        )
             except Exception as e:
                 raise Error(
                     f"{name} could not be had in {root}: {' '.join(str(e).split())}. Put the extracted folder "
                     f"{kind.base_folder!r} there (archive {kind.filename}), or let it be downloaded with a network"
                 ) from None
-            parts[part] = _array_split(data.data, np.array(data.targets), tuple(data.classes), image_size, channels)
+            parts[part] = _array_split(
+                data.data, np.array(data.targets), tuple(data.classes), image_size, channels
+            )
         return parts
 
     return source
@@ -140,7 +174,10 @@ def _cifar(name: str) -> Callable[..., dict[str, Split]]:
 
 def _npz(root, *, image_size, channels, **_) -> dict[str, Split]:
     arrays, classes = npz.read(Path(root))
-    parts = {p: _array_split(images, labels, classes, image_size, channels) for p, (images, labels) in arrays.items()}
+    parts = {
+        p: _array_split(images, labels, classes, image_size, channels)
+        for p, (images, labels) in arrays.items()
+    }
     if extra := npz.further(Path(root), pack.EXTRA):
         train = parts["train"]
         parts["train"] = Split(*pack.unpack(train.images, train.labels, extra, Path(root)), classes)
@@ -150,10 +187,14 @@ def _npz(root, *, image_size, channels, **_) -> dict[str, Split]:
 def _folder(root, **how) -> dict[str, Split]:
     top = Path(root)
     if not top.is_dir():
-        raise Error(f"folder {top} does not exist; it must hold train/<class>/ or one folder of images per class")
+        raise Error(
+            f"folder {top} does not exist; it must hold train/<class>/ or one folder of images per class"
+        )
     there = [p for p in ("train", "val", "test") if (top / p).is_dir()] or [""]
     if there[0] not in ("train", ""):
-        raise Error(f"folder {top} has {there[0]}/ but no train/; put the training images in {top}/train/<class>/")
+        raise Error(
+            f"folder {top} has {there[0]}/ but no train/; put the training images in {top}/train/<class>/"
+        )
     parts, classes = {}, None
     for part in there:
         paths, labels, found = files.list_folder(top / part, classes)
@@ -170,11 +211,15 @@ def _lists(root, **how) -> dict[str, Split]:
     lists, kinds = {}, ("train", "val", "test")
     for path in sorted(folder.glob("*.txt")):
         if len(several := [k for k in kinds if k in path.stem.lower()]) > 1:
-            raise Error(f"list file {path} is named after {' and '.join(several)}; rename it to say which part it is")
+            raise Error(
+                f"list file {path} is named after {' and '.join(several)}; rename it to say which part it is"
+            )
     for part in kinds:
         found = sorted(p for p in folder.glob("*.txt") if part in p.stem.lower())
         if len(found) > 1:
-            raise Error(f"{folder} has several {part} lists ({', '.join(p.name for p in found)}); keep one")
+            raise Error(
+                f"{folder} has several {part} lists ({', '.join(p.name for p in found)}); keep one"
+            )
         if found:
             lists[part] = files.read_list(found[0])
     if "train" not in lists:
@@ -194,10 +239,15 @@ def _decoded(parts, classes, how) -> dict[str, Split]:
     loader, size = how.pop("loader"), how["image_size"]
     taken = sum(len(paths) for _, paths, _ in parts.values()) * size**2 * (how["channels"] or 3)
     streamed = loader == "streamed" or (loader == "auto" and taken > STREAM_ABOVE)
-    return {part: decode(*found, classes, where=part, streamed=streamed, **how) for part, found in parts.items()}
+    return {
+        part: decode(*found, classes, where=part, streamed=streamed, **how)
+        for part, found in parts.items()
+    }
 
 
-def _array_split(images: np.ndarray, labels: np.ndarray, classes: tuple[str, ...], image_size: int, channels: int) -> Split:
+def _array_split(
+    images: np.ndarray, labels: np.ndarray, classes: tuple[str, ...], image_size: int, channels: int
+) -> Split:
     """Resize and convert an array (N, H, W, C) where that is asked for."""
     n, h, w, c = images.shape
     if (image_size and (h, w) != (image_size, image_size)) or (channels and channels != c):
@@ -207,7 +257,9 @@ def _array_split(images: np.ndarray, labels: np.ndarray, classes: tuple[str, ...
         out = np.empty((n, size[1], size[0], channels or c), dtype=np.uint8)
         for k, image in enumerate(images):
             picture = Image.fromarray(image[..., 0] if c == 1 else image).convert(mode)
-            out[k] = np.asarray(picture.resize(size, Image.Resampling.BILINEAR)).reshape(out.shape[1:])
+            out[k] = np.asarray(picture.resize(size, Image.Resampling.BILINEAR)).reshape(
+                out.shape[1:]
+            )
         images = out
     return Split(images, np.asarray(labels, dtype=np.int64), classes)
 
@@ -227,5 +279,8 @@ _ROOTS = {
     "cifar100": "the folder the set is in, or is to be downloaded to",
     "npz": "a file in the MedMNIST layout",
     "folder": "a folder with train/<class>/ or <class>/",
-    **{name: "a folder with list files and images, or LISTS:IMAGES" for name in ("lists", *large.SETS)},
+    **{
+        name: "a folder with list files and images, or LISTS:IMAGES"
+        for name in ("lists", *large.SETS)
+    },
 }

@@ -27,10 +27,30 @@ class Streamed(Loader):
     """
 
     def __init__(
-        self, split: Split, mean, std, device="cpu", padding: int = 0, pad_value: str = "zero", shard: tuple[int, int] = (0, 1),
-        color_jitter: float = 0.0, rotation: float = 0.0, crop: str = "padded", workers: int | None = None,
-    ):  # fmt: skip
-        super().__init__(split, mean, std, device, 0 if crop == "resized" else padding, pad_value, shard, color_jitter, rotation)
+        self,
+        split: Split,
+        mean,
+        std,
+        device="cpu",
+        padding: int = 0,
+        pad_value: str = "zero",
+        shard: tuple[int, int] = (0, 1),
+        color_jitter: float = 0.0,
+        rotation: float = 0.0,
+        crop: str = "padded",
+        workers: int | None = None,
+    ):
+        super().__init__(
+            split,
+            mean,
+            std,
+            device,
+            0 if crop == "resized" else padding,
+            pad_value,
+            shard,
+            color_jitter,
+            rotation,
+        )
         self.files: Files = split.images
         self.crop, self.workers = crop, number_of_workers() if workers is None else workers
         self._idle: list[Workers] = []
@@ -47,14 +67,23 @@ class Streamed(Loader):
             crops = torch.randint(2**62, (len(indices),), generator=generator), draws[2]
         rank, world = self.shard
         own = [batch[rank::world] for batch in torch.arange(len(indices)).split(batch_size)]
-        drawn = zip(*[t.to(self.device).split(batch_size) for t in (indices, *draws)], strict=True)  # moved once
+        drawn = zip(
+            *[t.to(self.device).split(batch_size) for t in (indices, *draws)], strict=True
+        )  # moved once
         for (index, *batch), pixels in zip(drawn, self._pixels(indices, own, crops), strict=True):
             top, left, mirror, *more = (t[rank::world] for t in batch)
             if crops and not self.rotation:  # cut and mirrored by the workers
                 x = self.finish(pixels, *more)
             else:
                 mirror = torch.zeros_like(mirror) if crops else mirror
-                x = self.place(self.pad(pixels), torch.arange(len(top), device=self.device), top, left, mirror, *more)
+                x = self.place(
+                    self.pad(pixels),
+                    torch.arange(len(top), device=self.device),
+                    top,
+                    left,
+                    mirror,
+                    *more,
+                )
             yield x, self.labels[index]
 
     def plain(self, index: torch.Tensor) -> torch.Tensor:
@@ -65,18 +94,32 @@ class Streamed(Loader):
         """All images once, in order, unaugmented, for evaluation; of several processes its share, with its labels."""
         rank, world = self.shard
         own = list(torch.arange(rank, len(self), world).split(batch_size))
-        for index, pixels in zip(own, self._pixels(torch.arange(len(self)), own, None), strict=True):
+        for index, pixels in zip(
+            own, self._pixels(torch.arange(len(self)), own, None), strict=True
+        ):
             yield self.finish(pixels), self.labels[index.to(self.device)]
 
-    def _pixels(self, indices: torch.Tensor, batches: list[torch.Tensor], crops: tuple[torch.Tensor, torch.Tensor] | None) -> Iterator[torch.Tensor]:
+    def _pixels(
+        self,
+        indices: torch.Tensor,
+        batches: list[torch.Tensor],
+        crops: tuple[torch.Tensor, torch.Tensor] | None,
+    ) -> Iterator[torch.Tensor]:
         """Decoded images on the device, (b, H, W, C) uint8 for each of ``batches`` of positions in ``indices``, and in the seeds
         and flips of random ``crops``, if there are any."""
         pinned, most = self.device.type == "cuda", max(map(len, batches), default=0)
         workers = self._take(2 * most)
-        chunks = workers.images(task for batch in batches for task in self._tasks(indices, batch, crops))
+        chunks = workers.images(
+            task for batch in batches for task in self._tasks(indices, batch, crops)
+        )
         try:
             for batch in batches:
-                pixels, done = torch.empty(len(batch), *self.files.shape[1:], dtype=torch.uint8, pin_memory=pinned), 0
+                pixels, done = (
+                    torch.empty(
+                        len(batch), *self.files.shape[1:], dtype=torch.uint8, pin_memory=pinned
+                    ),
+                    0,
+                )
                 while done < len(batch):
                     part: np.ndarray = next(chunks)
                     pixels[done : done + len(part)] = torch.from_numpy(part)
@@ -91,7 +134,12 @@ class Streamed(Loader):
     def _tasks(self, indices: torch.Tensor, batch: torch.Tensor, crops) -> Iterator[Task]:
         for part in batch.split(CHUNK):
             paths = [self.files.path(int(k)) for k in indices[part]]
-            yield paths, None if crops is None else list(zip(*[t[part].tolist() for t in crops], strict=True))
+            yield (
+                paths,
+                None
+                if crops is None
+                else list(zip(*[t[part].tolist() for t in crops], strict=True)),
+            )
 
     def _take(self, ahead: int) -> Workers:
         """Workers that no other epoch of this loader uses now: those of an earlier one, or new ones."""
@@ -100,4 +148,6 @@ class Streamed(Loader):
             if not workers.processes or workers.size * CHUNK >= ahead:
                 return workers
             workers.close()
-        return Workers(self.files.image_size, self.files.channels, self.files.fit, self.workers, ahead)
+        return Workers(
+            self.files.image_size, self.files.channels, self.files.fit, self.workers, ahead
+        )

@@ -24,17 +24,25 @@ from h2t.data.images import read_image
 CHUNK = 16  # images that a worker is given at a time
 AHEAD = 16  # chunks that wait for one worker at most: what a pipe takes without blocking
 
-Task = tuple[list[str], list[tuple[int, bool]] | None]  # paths of at most CHUNK images, and their random crops as of read_image
+Task = tuple[
+    list[str], list[tuple[int, bool]] | None
+]  # paths of at most CHUNK images, and their random crops as of read_image
 
 
 def number_of_workers() -> int:
     """``$H2T_WORKERS``, else as many as there are cores for this process; 0 decodes in the process itself. Raises ``h2t.Error``."""
     if given := os.environ.get("H2T_WORKERS", ""):
         if not given.isdigit():
-            raise Error(f"H2T_WORKERS is {given!r}; it is the number of processes that decode images, 0 or more")
+            raise Error(
+                f"H2T_WORKERS is {given!r}; it is the number of processes that decode images, 0 or more"
+            )
         return int(given)
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    if processes := os.environ.get("LOCAL_WORLD_SIZE"):  # torchrun: the machine's cores are shared by all of them
+    cores = (
+        len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    )
+    if processes := os.environ.get(
+        "LOCAL_WORLD_SIZE"
+    ):  # torchrun: the machine's cores are shared by all of them
         return max(1, cores // int(processes))
     return max(1, min(cores, int(os.environ.get("OMP_NUM_THREADS") or cores)))
 
@@ -59,11 +67,25 @@ class Workers:
         file, path = _memory(int(np.prod(shape)))
         self.slots = np.frombuffer(mmap.mmap(file.fileno(), 0), np.uint8).reshape(shape)
         code = f"import sys; sys.path.insert(0, {str(Path(__file__).parents[2])!r}); from h2t.data.worker import main; main()"
-        alone = {name: "1" for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")}
-        pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "env": {**os.environ, **alone}}
-        self.processes += [subprocess.Popen([sys.executable, "-c", code], **pipes) for _ in range(number)]
+        alone = {
+            name: "1" for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
+        }
+        pipes = {
+            "stdin": subprocess.PIPE,
+            "stdout": subprocess.PIPE,
+            "env": {**os.environ, **alone},
+        }
+        self.processes += [
+            subprocess.Popen([sys.executable, "-c", code], **pipes) for _ in range(number)
+        ]
         self._finalizer = weakref.finalize(self, _end, self.processes)
-        setup = {"memory": path, "shape": shape, "image_size": self.image_size, "channels": self.channels, "fit": self.fit}
+        setup = {
+            "memory": path,
+            "shape": shape,
+            "image_size": self.image_size,
+            "channels": self.channels,
+            "fit": self.fit,
+        }
         for process in self.processes:
             self._tell(process, setup)
         for process in self.processes:
@@ -83,9 +105,19 @@ class Workers:
         tasks = enumerate(tasks)
         if not self.processes:
             for _, (paths, crops) in tasks:
-                yield np.stack([read_image(path, self.image_size, self.channels, self.fit, crop) for path, crop in zip(paths, crops or repeat(None), strict=False)])
+                yield np.stack(
+                    [
+                        read_image(path, self.image_size, self.channels, self.fit, crop)
+                        for path, crop in zip(paths, crops or repeat(None), strict=False)
+                    ]
+                )
             return
-        self.busy, free, waiting, given = True, list(range(self.size)), deque(), [0] * len(self.processes)
+        self.busy, free, waiting, given = (
+            True,
+            list(range(self.size)),
+            deque(),
+            [0] * len(self.processes),
+        )
         task = next(tasks, None)
         while task or waiting:
             # every process has its turn and answers in order, so that the next answer is always of the oldest task
@@ -117,8 +149,14 @@ class Workers:
 
     def _died(self, process: subprocess.Popen) -> None:
         code = process.wait()
-        why = f"was killed by {signal.Signals(-code).name}; out of memory?" if code < 0 else f"ended with status {code}, see above."
-        raise Error(f"a process that decodes images {why} Set H2T_WORKERS to fewer than {len(self.processes)}, or to 0 for none")
+        why = (
+            f"was killed by {signal.Signals(-code).name}; out of memory?"
+            if code < 0
+            else f"ended with status {code}, see above."
+        )
+        raise Error(
+            f"a process that decodes images {why} Set H2T_WORKERS to fewer than {len(self.processes)}, or to 0 for none"
+        )
 
 
 def _memory(size: int):
@@ -135,7 +173,9 @@ def _memory(size: int):
         else:
             file.truncate(size)
     except OSError as e:
-        raise Error(f"there is no room for {size / 1e6:.0f} MB of decoded images ({e.strerror}); set H2T_WORKERS to fewer, or batch_size lower") from None
+        raise Error(
+            f"there is no room for {size / 1e6:.0f} MB of decoded images ({e.strerror}); set H2T_WORKERS to fewer, or batch_size lower"
+        ) from None
     return file, path
 
 

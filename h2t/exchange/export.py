@@ -50,42 +50,94 @@ def export(run: Run | str, step: str = "", out: str | Path = "", *, onnx: bool =
     buffer = io.BytesIO()
     torch.save(tensors, buffer)
     blobs = {"model.safetensors": save(tensors), "model.pt": buffer.getvalue()}
-    read_back = {"model.safetensors": load(blobs["model.safetensors"]), "model.pt": torch.load(io.BytesIO(blobs["model.pt"]), weights_only=True)}
+    read_back = {
+        "model.safetensors": load(blobs["model.safetensors"]),
+        "model.pt": torch.load(io.BytesIO(blobs["model.pt"]), weights_only=True),
+    }
     for file, again in read_back.items():
-        copy = models.build(result["model"], result["num_classes"], head=result["head"], in_channels=result["in_channels"])
+        copy = models.build(
+            result["model"],
+            result["num_classes"],
+            head=result["head"],
+            in_channels=result["in_channels"],
+        )
         copy.load_state_dict({k: again[_plain(k)] for k in copy.state_dict()})
         with torch.inference_mode():
             _same(stepping.to_device(copy, torch.device("cpu")).eval()(images), logits, file)
         write_atomic(folder / file, blobs[file])
-    if result["head"] == "linear" and {k for k in tensors if k.startswith("fc.")} == {"fc.weight", "fc.bias"}:
+    if result["head"] == "linear" and {k for k in tensors if k.startswith("fc.")} == {
+        "fc.weight",
+        "fc.bias",
+    }:
         _write_checkpoint(folder / "model.pth.tar", model, result)
     height, width = data.train.images.shape[1:3]
-    write_json(folder / "model.json", {
-        "model": result["model"], "head": result["head"], "num_classes": result["num_classes"], "classes": list(data.train.classes),
-        "in_channels": result["in_channels"], "height": height, "width": width, "image_fit": run.params.get("image_fit", "stretch"), "mean": mean, "std": std, "parameters": models.num_parameters(model),
-        "scale": getattr(model.head, "scale", None), "run": run.path.name, "step": name, "weights_sha256": result["weights_sha256"], "test_accuracy": result["last"],
-    })  # fmt: skip
+    write_json(
+        folder / "model.json",
+        {
+            "model": result["model"],
+            "head": result["head"],
+            "num_classes": result["num_classes"],
+            "classes": list(data.train.classes),
+            "in_channels": result["in_channels"],
+            "height": height,
+            "width": width,
+            "image_fit": run.params.get("image_fit", "stretch"),
+            "mean": mean,
+            "std": std,
+            "parameters": models.num_parameters(model),
+            "scale": getattr(model.head, "scale", None),
+            "run": run.path.name,
+            "step": name,
+            "weights_sha256": result["weights_sha256"],
+            "test_accuracy": result["last"],
+        },
+    )
     if onnx:
-        _write_onnx(folder / "model.onnx", model, images, torch.tensor(mean), torch.tensor(std), logits)
+        _write_onnx(
+            folder / "model.onnx", model, images, torch.tensor(mean), torch.tensor(std), logits
+        )
     return folder
 
 
 def _plain(name: str) -> str:
     """A tensor's name as torchvision has it: the head is fc, the backbone has no name of its own."""
-    return "fc." + name.removeprefix("head.") if name.startswith("head.") else name.removeprefix("backbone.")
+    return (
+        "fc." + name.removeprefix("head.")
+        if name.startswith("head.")
+        else name.removeprefix("backbone.")
+    )
 
 
 def _write_checkpoint(path: Path, model: nn.Module, result: dict) -> None:
     """Write the reference's layout, with the names of its parallel models, and hold it against the original."""
     parts = {"state_dict_model": "backbone.", "state_dict_classifier": "head."}
-    state = {part: {f"module.{_plain(k)}": v.contiguous() for k, v in model.state_dict().items() if k.startswith(own)} for part, own in parts.items()}
+    state = {
+        part: {
+            f"module.{_plain(k)}": v.contiguous()
+            for k, v in model.state_dict().items()
+            if k.startswith(own)
+        }
+        for part, own in parts.items()
+    }
     buffer = io.BytesIO()
-    torch.save({"epoch": result.get("epochs", 0), **state, "best_acc1": torch.tensor(result["last"]["top1"]), "its_ece": result["last"]["ece"]}, buffer)
+    torch.save(
+        {
+            "epoch": result.get("epochs", 0),
+            **state,
+            "best_acc1": torch.tensor(result["last"]["top1"]),
+            "its_ece": result["last"]["ece"],
+        },
+        buffer,
+    )
     write_atomic(path, buffer.getvalue())
     again = read_checkpoint(path)["weights"]
-    if again.keys() != model.state_dict().keys() or not all(torch.equal(again[k], v) for k, v in model.state_dict().items()):
+    if again.keys() != model.state_dict().keys() or not all(
+        torch.equal(again[k], v) for k, v in model.state_dict().items()
+    ):
         path.unlink()
-        raise Error(f"{path.name} reads back as other weights than the run's; it was not written. This is a mistake of the export: please report it")
+        raise Error(
+            f"{path.name} reads back as other weights than the run's; it was not written. This is a mistake of the export: please report it"
+        )
 
 
 class _Whole(nn.Module):
@@ -107,11 +159,20 @@ def _import_onnx():
         import onnxruntime
         import onnxscript  # noqa: F401
     except ImportError as e:
-        raise Error(f"ONNX needs a package that is not installed ({e}); use `uv run --extra onnx h2t export RUN --onnx`") from None
+        raise Error(
+            f"ONNX needs a package that is not installed ({e}); use `uv run --extra onnx h2t export RUN --onnx`"
+        ) from None
     return onnx, onnxruntime
 
 
-def _write_onnx(path: Path, model: nn.Module, images: torch.Tensor, mean: torch.Tensor, std: torch.Tensor, logits: torch.Tensor) -> None:
+def _write_onnx(
+    path: Path,
+    model: nn.Module,
+    images: torch.Tensor,
+    mean: torch.Tensor,
+    std: torch.Tensor,
+    logits: torch.Tensor,
+) -> None:
     """Write ONNX for any number of images and hold it against the original with another runtime."""
     import contextlib
     import warnings
@@ -122,13 +183,20 @@ def _write_onnx(path: Path, model: nn.Module, images: torch.Tensor, mean: torch.
     with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
         warnings.simplefilter("ignore")
         program = torch.onnx.export(
-            whole, (raw[:2],), dynamo=True, input_names=["images"], output_names=["logits"],
-            dynamic_shapes={"images": {0: torch.export.Dim("n")}}, verbose=False,
-        )  # fmt: skip
+            whole,
+            (raw[:2],),
+            dynamo=True,
+            input_names=["images"],
+            output_names=["logits"],
+            dynamic_shapes={"images": {0: torch.export.Dim("n")}},
+            verbose=False,
+        )
     proto = program.model_proto
     onnx.checker.check_model(proto)
     blob = proto.SerializeToString()
-    found = runtime.InferenceSession(blob, providers=["CPUExecutionProvider"]).run(None, {"images": raw.numpy()})[0]
+    found = runtime.InferenceSession(blob, providers=["CPUExecutionProvider"]).run(
+        None, {"images": raw.numpy()}
+    )[0]
     _same(torch.from_numpy(found), logits, path.name)
     write_atomic(path, blob)
 
@@ -136,7 +204,9 @@ def _write_onnx(path: Path, model: nn.Module, images: torch.Tensor, mean: torch.
 def _same(found: torch.Tensor, wanted: torch.Tensor, file: str) -> None:
     apart = (found - wanted).abs().max().item()
     if not apart <= CLOSE * max(1.0, wanted.abs().max().item()):
-        raise Error(f"{file} gives other logits than the run, by up to {apart:.3g}; it was not written. This is a mistake of the export: please report it")
+        raise Error(
+            f"{file} gives other logits than the run, by up to {apart:.3g}; it was not written. This is a mistake of the export: please report it"
+        )
 
 
 def describe(folder: Path) -> str:

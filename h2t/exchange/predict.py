@@ -22,7 +22,14 @@ from h2t.train.stage1 import load_model
 CHUNK = 512  # images decoded and held at a time
 
 
-def predict(run: Run | str, images: str | Path, step: str = "", *, device: str = "auto", progress: bool = True):
+def predict(
+    run: Run | str,
+    images: str | Path,
+    step: str = "",
+    *,
+    device: str = "auto",
+    progress: bool = True,
+):
     """Classify image files with a finished step of a run, resized and normalised as its training images were,
     in fp32, so that an image gets the same answer on every machine.
 
@@ -34,9 +41,15 @@ def predict(run: Run | str, images: str | Path, step: str = "", *, device: str =
     import pandas as pd
 
     run, device = Run(run, create=False), stepping.pick_device(device)
-    model = load_model(run, step or ("stage2-h2t" if run.step("stage2-h2t").done else "stage1"), str(device))
+    model = load_model(
+        run, step or ("stage2-h2t" if run.step("stage2-h2t").done else "stage1"), str(device)
+    )
     top = resolve(images)
-    paths = [top] if top.is_file() else sorted(p for p in top.rglob("*") if p.suffix.lower() in SUFFIXES)
+    paths = (
+        [top]
+        if top.is_file()
+        else sorted(p for p in top.rglob("*") if p.suffix.lower() in SUFFIXES)
+    )
     if not paths:
         raise Error(f"{top} holds no images" if top.exists() else f"there are no images at {top}")
     train = dataset(run, progress=progress).train
@@ -48,13 +61,18 @@ def predict(run: Run | str, images: str | Path, step: str = "", *, device: str =
         try:
             image = read_image(path, size, shape[2], fit)
             if image.shape != shape:
-                raise Error(f"image {path} is {image.shape[1]}x{image.shape[0]} pixels, the run's are {shape[1]}x{shape[0]}")
+                raise Error(
+                    f"image {path} is {image.shape[1]}x{image.shape[0]} pixels, the run's are {shape[1]}x{shape[0]}"
+                )
             return image
         except Error as e:
             return str(e)
 
     rows = []
-    with ThreadPoolExecutor() as pool, progress_bar(total=len(paths), desc="predicting", unit="image", progress=progress) as bar:
+    with (
+        ThreadPoolExecutor() as pool,
+        progress_bar(total=len(paths), desc="predicting", unit="image", progress=progress) as bar,
+    ):
         for start in range(0, len(paths), CHUNK):
             part = paths[start : start + CHUNK]
             read_in = list(pool.map(read, part))
@@ -62,11 +80,22 @@ def predict(run: Run | str, images: str | Path, step: str = "", *, device: str =
             share = np.zeros((len(part), len(train.classes)))
             if good:
                 pixels = np.stack([read_in[k] for k in good])
-                loader = Resident(Split(pixels, np.zeros(len(good), np.int64), train.classes), mean, std, device)
+                loader = Resident(
+                    Split(pixels, np.zeros(len(good), np.int64), train.classes), mean, std, device
+                )
                 share[good] = metrics.softmax(stepping.predict(model, loader, "fp32").numpy())
             for k, path in enumerate(part):
-                name, error = str(path.relative_to(top)) if path != top else path.name, read_in[k] if k not in good else ""
-                label, confidence = ("", np.nan) if error else (train.classes[share[k].argmax()], round(100 * share[k].max(), 2))
-                rows.append({"path": name, "label": label, "confidence": confidence, "error": error})
+                name, error = (
+                    str(path.relative_to(top)) if path != top else path.name,
+                    read_in[k] if k not in good else "",
+                )
+                label, confidence = (
+                    ("", np.nan)
+                    if error
+                    else (train.classes[share[k].argmax()], round(100 * share[k].max(), 2))
+                )
+                rows.append(
+                    {"path": name, "label": label, "confidence": confidence, "error": error}
+                )
             bar.update(len(part))
     return pd.DataFrame(rows)

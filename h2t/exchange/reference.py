@@ -20,7 +20,14 @@ from h2t.train.prepare import dataset, loaders, val_loader
 from h2t.train.stage1 import load_model
 
 # state_dict_block: on Places-LT the last block of the ResNet-152, the only one that is trained, is kept apart
-KEYS = {"epoch", "state_dict_model", "state_dict_classifier", "state_dict_block", "best_acc1", "its_ece"}
+KEYS = {
+    "epoch",
+    "state_dict_model",
+    "state_dict_classifier",
+    "state_dict_block",
+    "best_acc1",
+    "its_ece",
+}
 
 
 def read_checkpoint(file: str | Path) -> dict[str, Any]:
@@ -37,26 +44,47 @@ def read_checkpoint(file: str | Path) -> dict[str, Any]:
         with torch.serialization.safe_globals(_numpy_scalar()):
             content = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as e:
-        what = re.search(r"Unsupported global: GLOBAL (\S+)|Unsupported (?:class|operand|type)[^\n.]*", str(e))
-        why = f"it holds {what.group(1) or what.group(0)}, which is not allowed" if what else "it is truncated or not a checkpoint"
-        raise Error(f"{path} was refused: {why}; only tensors, numbers and the reference's keys are read") from None
-    if not isinstance(content, dict) or not {"state_dict_model", "state_dict_classifier"} <= set(content):
-        raise Error(f"{path} is not in the reference's layout: it lacks state_dict_model and state_dict_classifier")
+        what = re.search(
+            r"Unsupported global: GLOBAL (\S+)|Unsupported (?:class|operand|type)[^\n.]*", str(e)
+        )
+        why = (
+            f"it holds {what.group(1) or what.group(0)}, which is not allowed"
+            if what
+            else "it is truncated or not a checkpoint"
+        )
+        raise Error(
+            f"{path} was refused: {why}; only tensors, numbers and the reference's keys are read"
+        ) from None
+    if not isinstance(content, dict) or not {"state_dict_model", "state_dict_classifier"} <= set(
+        content
+    ):
+        raise Error(
+            f"{path} is not in the reference's layout: it lacks state_dict_model and state_dict_classifier"
+        )
     if extra := set(map(str, content)) - KEYS:
-        raise Error(f"{path} was refused: it holds {sorted(extra)[0]!r}, which the reference's layout does not have")
+        raise Error(
+            f"{path} was refused: it holds {sorted(extra)[0]!r}, which the reference's layout does not have"
+        )
     for key in ("epoch", "best_acc1", "its_ece"):
         value = content.get(key, 0)
-        if not isinstance(value, int | float | np.number) and not (isinstance(value, torch.Tensor) and value.numel() == 1):
+        if not isinstance(value, int | float | np.number) and not (
+            isinstance(value, torch.Tensor) and value.numel() == 1
+        ):
             raise Error(f"{path} was refused: {key} is {type(value).__name__}, not a number")
     weights = _renamed(path, content["state_dict_model"], "backbone")
     if "state_dict_block" in content:
         weights |= _block(weights, _renamed(path, content["state_dict_block"], "block"))
-    weights |= {k.replace("head.fc.", "head."): v for k, v in _renamed(path, content["state_dict_classifier"], "head").items()}
+    weights |= {
+        k.replace("head.fc.", "head."): v
+        for k, v in _renamed(path, content["state_dict_classifier"], "head").items()
+    }
     return {
-        "weights": weights, **_recognise(path, weights),
+        "weights": weights,
+        **_recognise(path, weights),
         "trainable": "last_block" if "state_dict_block" in content else "all",
-        "epoch": int(content.get("epoch", 0)), "best_acc1": float(content.get("best_acc1", 0)),
-    }  # fmt: skip
+        "epoch": int(content.get("epoch", 0)),
+        "best_acc1": float(content.get("best_acc1", 0)),
+    }
 
 
 def _numpy_scalar() -> list:
@@ -72,10 +100,15 @@ def _renamed(path: Path, state, part: str) -> dict[str, torch.Tensor]:
     return {f"{part}.{k.removeprefix('module.')}": v for k, v in state.items()}
 
 
-def _block(weights: dict[str, torch.Tensor], block: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+def _block(
+    weights: dict[str, torch.Tensor], block: dict[str, torch.Tensor]
+) -> dict[str, torch.Tensor]:
     """The block that is kept apart as the next one of layer 4."""
     there = _blocks(weights, 4)
-    return {f"backbone.layer4.{there}.{re.sub('^block[.](layer5[.])?', '', k)}": v for k, v in block.items()}
+    return {
+        f"backbone.layer4.{there}.{re.sub('^block[.](layer5[.])?', '', k)}": v
+        for k, v in block.items()
+    }
 
 
 def _blocks(weights: dict[str, torch.Tensor], stage: int) -> int:
@@ -108,7 +141,10 @@ def _name(weights: dict[str, torch.Tensor]) -> str:
         block = "Bottleneck" if "backbone.layer1.0.conv3.weight" in weights else "BasicBlock"
         if weights["backbone.layer1.0.conv2.weight"].shape[1] == 4:
             return "resnext50"
-        return next((f"resnet{depth}" for depth, known in STAGES.items() if known == (block, stages)), f"{block} x {stages}")
+        return next(
+            (f"resnet{depth}" for depth, known in STAGES.items() if known == (block, stages)),
+            f"{block} x {stages}",
+        )
     name = f"resnet{6 * _blocks(weights, 1) + 2}"
     last = weights.get("backbone.layer3.0.0.conv1.weight")
     if last is not None:  # a stage for each expert
@@ -117,7 +153,14 @@ def _name(weights: dict[str, torch.Tensor]) -> str:
     return f"reslt_{name}" if "backbone.bn2.weight" in weights else name
 
 
-def import_checkpoint(file: str | Path, run: Run | str, *, again: bool = False, device: str = "auto", precision: str = "auto") -> dict[str, Any]:
+def import_checkpoint(
+    file: str | Path,
+    run: Run | str,
+    *,
+    again: bool = False,
+    device: str = "auto",
+    precision: str = "auto",
+) -> dict[str, Any]:
     """Make a reference checkpoint the finished stage 1 of a run, and evaluate it where the run has data.
 
     Raises: ``h2t.Error`` as ``read_checkpoint`` does, and where its class count or channels differ from the run's data.
@@ -130,17 +173,22 @@ def import_checkpoint(file: str | Path, run: Run | str, *, again: bool = False, 
         _check_fit(content, data, str(file))
     with run.lock():
         if not again and step.done and not step.result.get("imported"):
-            raise Error(f"run {run.path} has a stage 1 of its own; choose another run or give `--again`")
+            raise Error(
+                f"run {run.path} has a stage 1 of its own; choose another run or give `--again`"
+            )
         step.clear()
         step.begin({"model": content["model"], "head": "linear", "trainable": content["trainable"]})
         kind = {k: content[k] for k in ("model", "num_classes", "in_channels")}
         result = {
             "imported": {
-                "file": Path(file).name, "sha256": hashlib.sha256(resolve(file).read_bytes()).hexdigest(),
-                "epoch": content["epoch"], "best_acc1": content["best_acc1"],
+                "file": Path(file).name,
+                "sha256": hashlib.sha256(resolve(file).read_bytes()).hexdigest(),
+                "epoch": content["epoch"],
+                "best_acc1": content["best_acc1"],
             },
-            "head": "linear", **kind,
-        }  # fmt: skip
+            "head": "linear",
+            **kind,
+        }
         result = step.finish(content["weights"], {}, result)
     return result if data is None else evaluate(run, device=device, precision=precision)["stage1"]
 
@@ -150,10 +198,14 @@ def _check_fit(kind: dict[str, Any], data, what: str) -> None:
     if kind["num_classes"] != classes:
         raise Error(f"{what} has {kind['num_classes']} classes, but the run's data have {classes}")
     if kind["in_channels"] != channels:
-        raise Error(f"{what} takes {kind['in_channels']} channels, but the run's images have {channels}; set the parameter channels")
+        raise Error(
+            f"{what} takes {kind['in_channels']} channels, but the run's images have {channels}; set the parameter channels"
+        )
 
 
-def evaluate(run: Run | str, *, device: str = "auto", precision: str = "auto") -> dict[str, dict[str, Any]]:
+def evaluate(
+    run: Run | str, *, device: str = "auto", precision: str = "auto"
+) -> dict[str, dict[str, Any]]:
     """Evaluate every finished step of a run on the test set, from its weights.
 
     Arguments: ``precision`` fp32 or bf16; auto is the one in which a step was measured before, so that the same comes out on
@@ -164,13 +216,17 @@ def evaluate(run: Run | str, *, device: str = "auto", precision: str = "auto") -
     run, device = Run(run, create=False), stepping.pick_device(device)
     steps = run.steps()
     if not steps:
-        raise Error(f"run {run.path} has no finished step; train one with `h2t run RECIPE -p run {run.path}` or import one")
+        raise Error(
+            f"run {run.path} has no finished step; train one with `h2t run RECIPE -p run {run.path}` or import one"
+        )
     data = dataset(run)
     for step in steps:
         _check_fit(step.result, data, f"{step.name} of run {run.path}")
     with run.lock():
         test, val = loaders(run, data, device)[1], val_loader(run, data, device)
-        return {step.name: _evaluate(step, data, test, val, str(device), precision) for step in steps}
+        return {
+            step.name: _evaluate(step, data, test, val, str(device), precision) for step in steps
+        }
 
 
 def _evaluate(step: Step, data, test, val, device: str, precision: str) -> dict[str, Any]:
@@ -180,14 +236,25 @@ def _evaluate(step: Step, data, test, val, device: str, precision: str) -> dict[
     logits, scheme = stepping.predict(model, test, precision), step.run.params["groups"]
     counts, labels = data.train.counts, data.test.labels
     now = {"last": metrics.summary(logits.numpy(), labels, counts, scheme)}
-    now["per_class"] = [None if np.isnan(a) else float(a) for a in metrics.per_class(logits.numpy(), labels)]
+    now["per_class"] = [
+        None if np.isnan(a) else float(a) for a in metrics.per_class(logits.numpy(), labels)
+    ]
     if val is not None:
-        now["val"] = metrics.summary(stepping.predict(model, val, precision).numpy(), data.val.labels, counts, scheme)
+        now["val"] = metrics.summary(
+            stepping.predict(model, val, precision).numpy(), data.val.labels, counts, scheme
+        )
     if "last" in step.result:
         return {**step.result, **now}
     if val is not None:
         now["val_is"] = VAL_SEEN
-    result = {**step.result, **now, "counts": counts.tolist(), "groups": scheme, "device": device, "precision": stepping.precision_of(torch.device(device), precision)}
+    result = {
+        **step.result,
+        **now,
+        "counts": counts.tolist(),
+        "groups": scheme,
+        "device": device,
+        "precision": stepping.precision_of(torch.device(device), precision),
+    }
     outputs = {"logits": logits, "labels": torch.from_numpy(np.asarray(labels))}
     return step.finish(model.state_dict(), outputs, result)
 
@@ -215,7 +282,9 @@ def classifier_of(step: Step) -> tuple[np.ndarray, np.ndarray]:
     weights = step.weights()
     weight = weights["head.weight"]
     bias = weights.get("head.bias", torch.zeros(len(weight)))
-    if models.shares_head(step.result["model"]):  # sum_k (W z_k + b) is one classifier of all features
+    if models.shares_head(
+        step.result["model"]
+    ):  # sum_k (W z_k + b) is one classifier of all features
         k = models.num_experts(step.result["model"])
         weight, bias = weight.repeat(1, k), k * bias
     return weight.numpy(), bias.numpy()

@@ -5,7 +5,10 @@ import torch.nn.functional as F
 
 
 def balanced_softmax(
-    logits: torch.Tensor, labels: torch.Tensor, counts: torch.Tensor, weight: torch.Tensor | None = None
+    logits: torch.Tensor,
+    labels: torch.Tensor,
+    counts: torch.Tensor,
+    weight: torch.Tensor | None = None,
 ) -> torch.Tensor:
     """Cross entropy on logits + log n_c, so that the logits themselves need not carry the classes' frequencies.
 

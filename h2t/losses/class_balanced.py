@@ -18,7 +18,10 @@ def class_weights(counts: torch.Tensor, beta: float = BETA) -> torch.Tensor:
 
 
 def class_balanced(
-    logits: torch.Tensor, labels: torch.Tensor, counts: torch.Tensor, weight: torch.Tensor | None = None
+    logits: torch.Tensor,
+    labels: torch.Tensor,
+    counts: torch.Tensor,
+    weight: torch.Tensor | None = None,
 ) -> torch.Tensor:
     """Cross entropy with ``class_weights``. Arguments and result as ``cross_entropy``."""
     own = class_weights(counts).to(logits.dtype)

@@ -5,7 +5,10 @@ import torch.nn.functional as F
 
 
 def cross_entropy(
-    logits: torch.Tensor, labels: torch.Tensor, counts: torch.Tensor, weight: torch.Tensor | None = None
+    logits: torch.Tensor,
+    labels: torch.Tensor,
+    counts: torch.Tensor,
+    weight: torch.Tensor | None = None,
 ) -> torch.Tensor:
     """Cross entropy, the mean over the batch of -log softmax(logits)[label].
 

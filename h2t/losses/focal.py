@@ -7,7 +7,10 @@ GAMMA = 2.0
 
 
 def focal(
-    logits: torch.Tensor, labels: torch.Tensor, counts: torch.Tensor, weight: torch.Tensor | None = None
+    logits: torch.Tensor,
+    labels: torch.Tensor,
+    counts: torch.Tensor,
+    weight: torch.Tensor | None = None,
 ) -> torch.Tensor:
     """Cross entropy in which an image counts the less the surer the network is of it: -(1 - p)^gamma log p.
 

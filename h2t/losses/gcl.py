@@ -7,9 +7,17 @@ SCALE, DELTA = 30.0, 0.5
 
 
 def gcl(
-    logits: torch.Tensor, labels: torch.Tensor, counts: torch.Tensor, weight: torch.Tensor | None = None,
-    *, generator: torch.Generator | None = None, delta: float = DELTA, scale: float = SCALE, margin: float = 0.0, gamma: float = 0.0,
-) -> torch.Tensor:  # fmt: skip
+    logits: torch.Tensor,
+    labels: torch.Tensor,
+    counts: torch.Tensor,
+    weight: torch.Tensor | None = None,
+    *,
+    generator: torch.Generator | None = None,
+    delta: float = DELTA,
+    scale: float = SCALE,
+    margin: float = 0.0,
+    gamma: float = 0.0,
+) -> torch.Tensor:
     """Cross entropy on cosines that are lowered at random, the more the rarer their class, so that the tail spreads out.
 
     Source: Li et al., "Long-tailed visual recognition via Gaussian clouded logit adjustment", CVPR 2022, equations 5 to 8,
@@ -21,7 +29,9 @@ def gcl(
     the cloud, on the CPU (None: no cloud); ``delta`` its size and ``margin``, both in cosines; ``scale`` of this loss.
     """
     log_n = counts.double().log()
-    rarity = ((log_n.max() - log_n) / (log_n.max() - log_n.min()).clamp_min(1e-12)).to(logits.dtype)  # (C,) 0 head .. 1 tail
+    rarity = ((log_n.max() - log_n) / (log_n.max() - log_n.min()).clamp_min(1e-12)).to(
+        logits.dtype
+    )  # (C,) 0 head .. 1 tail
     lowered = logits / SCALE
     if generator is not None:
         cloud = torch.randn(logits.shape, generator=generator).div_(3).clamp_(-1, 1).abs_()

@@ -20,9 +20,14 @@ def smoothing(counts: torch.Tensor, head: float = HEAD, tail: float = TAIL) -> t
 
 
 def label_aware_smoothing(
-    logits: torch.Tensor, labels: torch.Tensor, counts: torch.Tensor, weight: torch.Tensor | None = None,
-    *, smooth_head: float = HEAD, smooth_tail: float = TAIL,
-) -> torch.Tensor:  # fmt: skip
+    logits: torch.Tensor,
+    labels: torch.Tensor,
+    counts: torch.Tensor,
+    weight: torch.Tensor | None = None,
+    *,
+    smooth_head: float = HEAD,
+    smooth_tail: float = TAIL,
+) -> torch.Tensor:
     """Cross entropy against labels that are softer the larger their class: (1 - e_y) (-log p_y) + e_y mean_c(-log p_c).
 
     Source: Zhong et al. 2021 (MiSLAS), equation 5 as its released code has it: what a label gives away is spread over all

@@ -7,7 +7,10 @@ MAX_MARGIN, SCALE = 0.5, 30.0
 
 
 def ldam(
-    logits: torch.Tensor, labels: torch.Tensor, counts: torch.Tensor, weight: torch.Tensor | None = None
+    logits: torch.Tensor,
+    labels: torch.Tensor,
+    counts: torch.Tensor,
+    weight: torch.Tensor | None = None,
 ) -> torch.Tensor:
     """Cross entropy in which the true class must win by a margin, the larger the rarer it is: m_y ~ n_y^(-1/4).
 

@@ -7,7 +7,10 @@ TAU = 1.0
 
 
 def logit_adjustment(
-    logits: torch.Tensor, labels: torch.Tensor, counts: torch.Tensor, weight: torch.Tensor | None = None
+    logits: torch.Tensor,
+    labels: torch.Tensor,
+    counts: torch.Tensor,
+    weight: torch.Tensor | None = None,
 ) -> torch.Tensor:
     """Cross entropy on logits + tau log(n_c / N).
 

@@ -11,14 +11,23 @@ BETA, FROM = 0.995, (0.35, 0.7)
 def members(counts: torch.Tensor, shares: Sequence[float] = FROM) -> torch.Tensor:
     """Which classes each branch is trained on: the first on all, the others on those from each of the ``shares`` of the classes
     on, by size: all but the largest 35 %, the smallest 30 %. Returns: (1 + len(shares), C) bool."""
-    rank = torch.empty_like(counts).scatter_(0, counts.argsort(descending=True, stable=True), torch.arange(len(counts), device=counts.device))
+    rank = torch.empty_like(counts).scatter_(
+        0,
+        counts.argsort(descending=True, stable=True),
+        torch.arange(len(counts), device=counts.device),
+    )
     return torch.stack([rank >= round(share * len(counts), 6) for share in (0.0, *shares)])
 
 
 def reslt(
-    logits: torch.Tensor, labels: torch.Tensor, counts: torch.Tensor, weight: torch.Tensor | None = None,
-    *, reslt_beta: float = BETA, reslt_from: Sequence[float] = FROM,
-) -> torch.Tensor:  # fmt: skip
+    logits: torch.Tensor,
+    labels: torch.Tensor,
+    counts: torch.Tensor,
+    weight: torch.Tensor | None = None,
+    *,
+    reslt_beta: float = BETA,
+    reslt_from: Sequence[float] = FROM,
+) -> torch.Tensor:
     """beta times the branches' cross entropy, each on the images of its classes, and (1 - beta) times that of their sum.
 
     Source: Cui et al. 2022 (ResLT), equations 2 to 4, with its released settings on CIFAR-100: branches on all classes, those from
@@ -31,8 +40,13 @@ def reslt(
     """
     branches = logits if logits.dim() == 3 else logits[None]
     k, b, c = branches.shape
-    image = torch.ones_like(branches[0, :, 0]) if weight is None else weight.to(branches.dtype)[labels]  # (B,)
+    image = (
+        torch.ones_like(branches[0, :, 0]) if weight is None else weight.to(branches.dtype)[labels]
+    )  # (B,)
     count = members(counts, reslt_from)[:k, labels] * image  # (K, B)
     each = F.cross_entropy(branches.reshape(-1, c), labels.repeat(k), reduction="none").view(k, b)
     whole = F.cross_entropy(branches.sum(0), labels, reduction="none")
-    return reslt_beta * (count * each).sum() / count.sum() + (1 - reslt_beta) * (image * whole).sum() / image.sum()
+    return (
+        reslt_beta * (count * each).sum() / count.sum()
+        + (1 - reslt_beta) * (image * whole).sum() / image.sum()
+    )

@@ -16,9 +16,13 @@ def temperatures(counts: torch.Tensor, factor: float = TEMPERED) -> torch.Tensor
 
 
 def ride(
-    logits: torch.Tensor, labels: torch.Tensor, counts: torch.Tensor, weight: torch.Tensor | None = None,
-    *, ride_diversity: float = DIVERSITY,
-) -> torch.Tensor:  # fmt: skip
+    logits: torch.Tensor,
+    labels: torch.Tensor,
+    counts: torch.Tensor,
+    weight: torch.Tensor | None = None,
+    *,
+    ride_diversity: float = DIVERSITY,
+) -> torch.Tensor:
     """Every expert's LDAM loss, and what makes experts differ: diversity * T^2 KL(mean of experts || expert), added up.
 
     Source: Wang et al. 2021 (RIDE), equations 2 and 3, with its released settings: the mean's distribution is a constant;
@@ -33,5 +37,7 @@ def ride(
     loss = experts.new_zeros(())
     for own in experts:  # (B, C)
         divergence = F.kl_div(F.log_softmax(own / t, 1), mean, reduction="batchmean")
-        loss = loss + ldam(own, labels, counts, weight) + ride_diversity * t.mean() ** 2 * divergence
+        loss = (
+            loss + ldam(own, labels, counts, weight) + ride_diversity * t.mean() ** 2 * divergence
+        )
     return loss

@@ -15,17 +15,37 @@ from h2t.models.heads import HEADS, SharedHead
 from h2t.models.imagenet_resnet import STAGES, ImageNetResNet
 from h2t.models.weights import load_pretrained
 
-__all__ = ["BACKBONES", "Classifier", "build", "freeze", "initialise", "load_pretrained", "num_experts", "num_parameters", "shares_head"]
+__all__ = [
+    "BACKBONES",
+    "Classifier",
+    "build",
+    "freeze",
+    "initialise",
+    "load_pretrained",
+    "num_experts",
+    "num_parameters",
+    "shares_head",
+]
 
 # A name says everything: the depth, and for experts the method, their number and width.
 BACKBONES = {
-    **{f"resnet{depth}": functools.partial(CifarResNet, depth) for depth in (20, 32, 44, 56, 110)},  # for small images
-    **{f"resnet{depth}": functools.partial(ImageNetResNet, depth) for depth in STAGES},  # for large ones
+    **{
+        f"resnet{depth}": functools.partial(CifarResNet, depth) for depth in (20, 32, 44, 56, 110)
+    },  # for small images
+    **{
+        f"resnet{depth}": functools.partial(ImageNetResNet, depth) for depth in STAGES
+    },  # for large ones
     "resnext50": functools.partial(ImageNetResNet, 50, 32, 4),
-    **{f"ride{k}_resnet{depth}{'' if width == 'full' else '_narrow'}": functools.partial(RideResNet, depth, k, width)
-       for depth in (20, 32) for k in (2, 3, 4) for width in ("full", "narrow")},
+    **{
+        f"ride{k}_resnet{depth}{'' if width == 'full' else '_narrow'}": functools.partial(
+            RideResNet, depth, k, width
+        )
+        for depth in (20, 32)
+        for k in (2, 3, 4)
+        for width in ("full", "narrow")
+    },
     **{f"reslt_resnet{depth}": functools.partial(ResltResNet, depth) for depth in (20, 32)},
-}  # fmt: skip
+}
 
 
 class Classifier(nn.Module):
@@ -49,7 +69,9 @@ class Classifier(nn.Module):
         return self.head(self.backbone(x))  # (B, classes)
 
 
-def build(model: str, num_classes: int, *, head: str = "linear", in_channels: int = 3, generator=None) -> Classifier:
+def build(
+    model: str, num_classes: int, *, head: str = "linear", in_channels: int = 3, generator=None
+) -> Classifier:
     """Build a model by name, initialised as the field does: those for small images kaiming-normal on convolutions and linear
     heads, as the reference; those for large ones as torchvision, kaiming-normal by fan out on convolutions, uniform on linear heads.
 
@@ -62,7 +84,9 @@ def build(model: str, num_classes: int, *, head: str = "linear", in_channels: in
     if head not in HEADS:
         raise Error(f"head is {head!r}; choose one of {', '.join(HEADS)}")
     generator = generator or torch.Generator().manual_seed(0)
-    with torch.random.fork_rng(devices=[]):  # torch initialises on construction, from the global generator
+    with torch.random.fork_rng(
+        devices=[]
+    ):  # torch initialises on construction, from the global generator
         backbone = BACKBONES[model](in_channels=in_channels)
         network = Classifier(backbone, _head(model, head, backbone, num_classes))
     initialise(network, generator, torchvision=isinstance(backbone, ImageNetResNet))
@@ -72,7 +96,9 @@ def build(model: str, num_classes: int, *, head: str = "linear", in_channels: in
 def _head(model: str, head: str, backbone: nn.Module, num_classes: int) -> nn.Module:
     if shares_head(model):
         if head != "linear":
-            raise Error(f"model {model} has one linear classifier for all branches; use it with head linear, not {head}")
+            raise Error(
+                f"model {model} has one linear classifier for all branches; use it with head linear, not {head}"
+            )
         return SharedHead(backbone.num_features, num_classes, backbone.num_experts)
     more = {"num_experts": backbone.num_experts} if head == "cosine" else {}
     return HEADS[head](backbone.num_features, num_classes, **more)
@@ -98,7 +124,12 @@ def initialise(network: nn.Module, generator: torch.Generator, torchvision: bool
             if torchvision and isinstance(module, nn.Linear):
                 nn.init.uniform_(module.weight, -bound, bound, generator=generator)
             else:
-                nn.init.kaiming_normal_(module.weight, mode="fan_out" if torchvision else "fan_in", generator=generator, nonlinearity="relu" if torchvision else "leaky_relu")
+                nn.init.kaiming_normal_(
+                    module.weight,
+                    mode="fan_out" if torchvision else "fan_in",
+                    generator=generator,
+                    nonlinearity="relu" if torchvision else "leaky_relu",
+                )
             if module.bias is not None:
                 nn.init.uniform_(module.bias, -bound, bound, generator=generator)
         elif hasattr(module, "reset"):

@@ -19,7 +19,9 @@ def fold(network: nn.Module) -> nn.Module:
     for module in folded.modules():
         for name, child in list(module.named_children()):
             conv = str(int(name) - 1) if name.isdigit() else name.replace("bn", "conv")
-            if isinstance(child, nn.BatchNorm2d) and isinstance(getattr(module, conv, None), nn.Conv2d):
+            if isinstance(child, nn.BatchNorm2d) and isinstance(
+                getattr(module, conv, None), nn.Conv2d
+            ):
                 setattr(module, conv, fuse_conv_bn_eval(getattr(module, conv), child))
                 setattr(module, name, nn.Identity())
     return folded.to(memory_format=torch.channels_last)

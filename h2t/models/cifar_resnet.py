@@ -50,7 +50,10 @@ class CifarResNet(Backbone):
     @staticmethod
     def _stage(in_planes: int, planes: int, blocks: int, stride: int) -> nn.Sequential:
         return nn.Sequential(
-            *[BasicBlock(in_planes if i == 0 else planes, planes, stride if i == 0 else 1) for i in range(blocks)]
+            *[
+                BasicBlock(in_planes if i == 0 else planes, planes, stride if i == 0 else 1)
+                for i in range(blocks)
+            ]
         )
 
     def maps(self, x: torch.Tensor) -> torch.Tensor:

@@ -28,12 +28,18 @@ class RideResNet(nn.Module):
         self.conv1 = nn.Conv2d(in_channels, 16, 3, 1, 1, bias=False)
         self.bn1 = nn.BatchNorm2d(16)
         self.layer1 = CifarResNet._stage(16, 16, blocks, 1)
-        self.layer2 = nn.ModuleList(CifarResNet._stage(16, middle, blocks, 2) for _ in range(num_experts))
-        self.layer3 = nn.ModuleList(CifarResNet._stage(middle, last, blocks, 2) for _ in range(num_experts))
+        self.layer2 = nn.ModuleList(
+            CifarResNet._stage(16, middle, blocks, 2) for _ in range(num_experts)
+        )
+        self.layer3 = nn.ModuleList(
+            CifarResNet._stage(middle, last, blocks, 2) for _ in range(num_experts)
+        )
 
     def maps(self, x: torch.Tensor) -> torch.Tensor:
         x = self.layer1(F.relu(self.bn1(self.conv1(x)), inplace=True))  # (B, 16, H, W)
-        return torch.cat([last(middle(x)) for middle, last in zip(self.layer2, self.layer3, strict=True)], 1)  # (B, K D, H/4, W/4)
+        return torch.cat(
+            [last(middle(x)) for middle, last in zip(self.layer2, self.layer3, strict=True)], 1
+        )  # (B, K D, H/4, W/4)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return self.maps(x).mean((2, 3))  # (B, K D)

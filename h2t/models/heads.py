@@ -15,7 +15,9 @@ class CosineHead(nn.Module):
     Arguments: ``num_features`` of all experts, ``num_classes``, ``scale`` the logit range, ``num_experts`` K.
     """
 
-    def __init__(self, num_features: int, num_classes: int, scale: float = 30.0, num_experts: int = 1):
+    def __init__(
+        self, num_features: int, num_classes: int, scale: float = 30.0, num_experts: int = 1
+    ):
         super().__init__()
         self.weight = nn.Parameter(torch.empty(num_classes, num_features))
         self.scale, self.num_experts = scale, num_experts
@@ -26,11 +28,17 @@ class CosineHead(nn.Module):
             self.weight.copy_(unit(self.weight, self.num_experts))
 
     def forward(self, z: torch.Tensor) -> torch.Tensor:
-        return self.scale / self.num_experts * F.linear(unit(z, self.num_experts), unit(self.weight, self.num_experts))
+        return (
+            self.scale
+            / self.num_experts
+            * F.linear(unit(z, self.num_experts), unit(self.weight, self.num_experts))
+        )
 
     def each(self, z: torch.Tensor) -> torch.Tensor:
         """Logits of every expert, (K, B, classes); their mean is what ``forward`` returns."""
-        blocks = (unit(t, self.num_experts).unflatten(1, (self.num_experts, -1)) for t in (z, self.weight))
+        blocks = (
+            unit(t, self.num_experts).unflatten(1, (self.num_experts, -1)) for t in (z, self.weight)
+        )
         return self.scale * torch.einsum("bkd,ckd->kbc", *blocks)
 
 
@@ -54,11 +62,15 @@ class SharedHead(nn.Linear):
         self.num_experts = num_experts
 
     def forward(self, z: torch.Tensor) -> torch.Tensor:
-        return F.linear(z.unflatten(1, (self.num_experts, -1)).sum(1), self.weight, self.num_experts * self.bias)
+        return F.linear(
+            z.unflatten(1, (self.num_experts, -1)).sum(1), self.weight, self.num_experts * self.bias
+        )
 
     def each(self, z: torch.Tensor) -> torch.Tensor:
         """Logits of every expert, (K, B, classes); their sum is what ``forward`` returns."""
-        return F.linear(z.unflatten(1, (self.num_experts, -1)), self.weight, self.bias).movedim(1, 0)
+        return F.linear(z.unflatten(1, (self.num_experts, -1)), self.weight, self.bias).movedim(
+            1, 0
+        )
 
 
 class ScaledHead(nn.Module):

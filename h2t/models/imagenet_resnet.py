@@ -9,9 +9,13 @@ from h2t.models.backbone import Backbone
 
 # depth to block and number of them in each of the four stages; 10 is the field's own (Liu et al. 2019), the others He et al. 2016
 STAGES = {
-    10: ("BasicBlock", (1, 1, 1, 1)), 18: ("BasicBlock", (2, 2, 2, 2)), 34: ("BasicBlock", (3, 4, 6, 3)),
-    50: ("Bottleneck", (3, 4, 6, 3)), 101: ("Bottleneck", (3, 4, 23, 3)), 152: ("Bottleneck", (3, 8, 36, 3)),
-}  # fmt: skip
+    10: ("BasicBlock", (1, 1, 1, 1)),
+    18: ("BasicBlock", (2, 2, 2, 2)),
+    34: ("BasicBlock", (3, 4, 6, 3)),
+    50: ("Bottleneck", (3, 4, 6, 3)),
+    101: ("Bottleneck", (3, 4, 23, 3)),
+    152: ("Bottleneck", (3, 8, 36, 3)),
+}
 
 
 class ImageNetResNet(Backbone):
@@ -32,7 +36,13 @@ class ImageNetResNet(Backbone):
 
         super().__init__()
         block, stages = STAGES[depth]
-        whole = resnet.ResNet(getattr(resnet, block), list(stages), num_classes=1, groups=groups, width_per_group=width)
+        whole = resnet.ResNet(
+            getattr(resnet, block),
+            list(stages),
+            num_classes=1,
+            groups=groups,
+            width_per_group=width,
+        )
         self.num_features = whole.fc.in_features
         for name, part in whole.named_children():
             if name not in ("avgpool", "fc"):

@@ -20,7 +20,9 @@ class SyncBatchNorm2d(nn.BatchNorm2d):
         own = x.to(torch.promote_types(x.dtype, torch.float32))  # (b, C, H, W)
         n = own[:, 0].numel()
         mean = own.sum((0, 2, 3)) / max(n, 1)
-        square = (own - mean[:, None, None]).square().sum((0, 2, 3))  # about the mean, and so without cancellation
+        square = (
+            (own - mean[:, None, None]).square().sum((0, 2, 3))
+        )  # about the mean, and so without cancellation
         every = _Gathered.apply(torch.cat([mean, square, own.new_tensor([n])]))  # (world, 2 C + 1)
         means, squares, ns = every.tensor_split([len(mean), 2 * len(mean)], 1)
         n = ns.sum()
@@ -28,11 +30,15 @@ class SyncBatchNorm2d(nn.BatchNorm2d):
         var = (squares + ns * (means - mean).square()).sum(0) / n
         with torch.no_grad():
             self.num_batches_tracked.add_(1)
-            share = 1 / float(self.num_batches_tracked) if self.momentum is None else self.momentum  # None: the mean of all batches
+            share = (
+                1 / float(self.num_batches_tracked) if self.momentum is None else self.momentum
+            )  # None: the mean of all batches
             self.running_mean.lerp_(mean, share)
             self.running_var.lerp_(var * (n / (n - 1)), share)
         scale = (var + self.eps).rsqrt() * self.weight
-        return ((own - mean[:, None, None]) * scale[:, None, None] + self.bias[:, None, None]).to(x.dtype)
+        return ((own - mean[:, None, None]) * scale[:, None, None] + self.bias[:, None, None]).to(
+            x.dtype
+        )
 
 
 class _Gathered(torch.autograd.Function):

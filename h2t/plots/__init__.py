@@ -15,8 +15,27 @@ from h2t.plots.compare import plot_cost, plot_curves, plot_means, plot_ratio_cur
 from h2t.plots.control import plot_control, plot_effects
 from h2t.plots.data import plot_counts, plot_strip
 from h2t.plots.space import SETS, plot_boundary, plot_embedding, plot_mask
-from h2t.plots.style import AFTER, BEFORE, COLOURS, FUSED, METHODS, STEPS, STYLE, TEXT, figure_of, place, save, short
-from h2t.plots.training import plot_agreement, plot_group_bars, plot_learning_curves, plot_ratio_curve, published_curve
+from h2t.plots.style import (
+    AFTER,
+    BEFORE,
+    COLOURS,
+    FUSED,
+    METHODS,
+    STEPS,
+    STYLE,
+    TEXT,
+    figure_of,
+    place,
+    save,
+    short,
+)
+from h2t.plots.training import (
+    plot_agreement,
+    plot_group_bars,
+    plot_learning_curves,
+    plot_ratio_curve,
+    published_curve,
+)
 
 __all__ = [
     "AFTER",

@@ -16,7 +16,9 @@ from h2t.plots.style import STYLE
 class Canvas:
     """A figure whose axes and fixed artists are painted once, and whose ``moving`` artists are painted on each call."""
 
-    def __init__(self, width: float, height: float, rows: int = 1, columns: int = 1, style: dict = STYLE):
+    def __init__(
+        self, width: float, height: float, rows: int = 1, columns: int = 1, style: dict = STYLE
+    ):
         self.style = style
         with mpl.rc_context(style):
             self.canvas = FigureCanvasAgg(Figure(figsize=(width, height), dpi=100))
@@ -45,7 +47,9 @@ class Canvas:
             for artist in self.moving:
                 artist.draw(renderer)
         buffer = io.BytesIO()
-        image = Image.frombuffer("RGBA", self.canvas.get_width_height(), self.canvas.buffer_rgba(), "raw", "RGBA", 0, 1)
+        image = Image.frombuffer(
+            "RGBA", self.canvas.get_width_height(), self.canvas.buffer_rgba(), "raw", "RGBA", 0, 1
+        )
         image.convert("RGB").save(buffer, "png", compress_level=1)
         return buffer.getvalue()
 

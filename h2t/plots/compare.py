@@ -23,8 +23,19 @@ from h2t.plots.style import (
 
 MOST = 12  # groups that a figure tells apart
 _LINES = ("-", "--", ":")
-_STEP_LINES = (0, 1, 1, 2, 0)  # of the steps of ``place``: whole for stage 1 and H2T, dotted for the control
-_IN_ORDER = ("#56B4E9", "#0072B2", "#5D3A9B", "#000000")  # light to dark, for values that have an order
+_STEP_LINES = (
+    0,
+    1,
+    1,
+    2,
+    0,
+)  # of the steps of ``place``: whole for stage 1 and H2T, dotted for the control
+_IN_ORDER = (
+    "#56B4E9",
+    "#0072B2",
+    "#5D3A9B",
+    "#000000",
+)  # light to dark, for values that have an order
 
 
 def looks(groups) -> dict[str, dict]:
@@ -35,11 +46,16 @@ def looks(groups) -> dict[str, dict]:
     """
     groups = list(dict.fromkeys(groups))
     if len(groups) > MOST:
-        raise Error(f"{len(groups)} groups cannot be told apart in one figure; choose at most {MOST}, by methods or a narrower choose")
+        raise Error(
+            f"{len(groups)} groups cannot be told apart in one figure; choose at most {MOST}, by methods or a narrower choose"
+        )
     of = {g: g.split(", p = ")[0] for g in groups}
     methods, found = list(dict.fromkeys(of.values())), {}
     colours = dict(zip(methods, method_colours(methods), strict=True))
-    first, line = {method: k for k, method in enumerate(methods)}, dict.fromkeys(methods, 0)  # marker and line of a method's first group
+    first, line = (
+        {method: k for k, method in enumerate(methods)},
+        dict.fromkeys(methods, 0),
+    )  # marker and line of a method's first group
     if len(methods) > len(METHODS):
         kinds = list(dict.fromkeys(place(m)[0] for m in methods))
         colours = {m: KINDS[kinds.index(place(m)[0]) % len(KINDS)] for m in methods}
@@ -49,7 +65,11 @@ def looks(groups) -> dict[str, dict]:
         own = [g for g in groups if of[g] == method]
         for k, g in enumerate(own):
             shade = _shaded(colour, k / (len(own) - 1)) if len(own) > 1 else colour
-            found[g] = {"color": shade, "marker": MARKERS[(k + first[method]) % len(MARKERS)], "ls": _LINES[(k + line[method]) % len(_LINES)]}
+            found[g] = {
+                "color": shade,
+                "marker": MARKERS[(k + first[method]) % len(MARKERS)],
+                "ls": _LINES[(k + line[method]) % len(_LINES)],
+            }
     found = {g: found[g] for g in groups}
     return found
 
@@ -81,7 +101,15 @@ def plot_means(summary, rows=None, measures=("many", "medium", "few", "all"), ax
     if not measures:
         raise Error("there is nothing to show: no group has any of these measures")
     given = axes
-    axes = np.ravel(new_axes(axes, 1, len(measures), (3.4 + 2.7 * len(measures), 2.3 + 0.55 * len(groups)), sharey=True))
+    axes = np.ravel(
+        new_axes(
+            axes,
+            1,
+            len(measures),
+            (3.4 + 2.7 * len(measures), 2.3 + 0.55 * len(groups)),
+            sharey=True,
+        )
+    )
     for ax, measure in zip(axes, measures, strict=True):
         part = summary[summary["measure"] == measure].set_index("group")
         for y, g in enumerate(groups):
@@ -89,23 +117,58 @@ def plot_means(summary, rows=None, measures=("many", "medium", "few", "all"), ax
             if np.isnan(of["mean"]):
                 continue
             if rows is not None and of["n"] > 1:
-                ax.scatter(rows[rows["group"] == g][measure], np.full((rows["group"] == g).sum(), y + 0.24), s=14, color=look[g]["color"], alpha=0.6, lw=0)
+                ax.scatter(
+                    rows[rows["group"] == g][measure],
+                    np.full((rows["group"] == g).sum(), y + 0.24),
+                    s=14,
+                    color=look[g]["color"],
+                    alpha=0.6,
+                    lw=0,
+                )
             if of["n"] > 1:
-                ax.plot([of["low"], of["high"]], [y, y], color=look[g]["color"], lw=3.2, alpha=0.75, solid_capstyle="butt")
-            ax.plot(of["mean"], y, look[g]["marker"], color=look[g]["color"], ms=9, mec="white", zorder=4)
+                ax.plot(
+                    [of["low"], of["high"]],
+                    [y, y],
+                    color=look[g]["color"],
+                    lw=3.2,
+                    alpha=0.75,
+                    solid_capstyle="butt",
+                )
+            ax.plot(
+                of["mean"],
+                y,
+                look[g]["marker"],
+                color=look[g]["color"],
+                ms=9,
+                mec="white",
+                zorder=4,
+            )
         best = part["mean"].idxmin() if measure == "ECE" else part["mean"].idxmax()
         ax.axvline(part.loc[best, "mean"], color="#BBBBBB", lw=1.2, zorder=0)
-        ax.set_title(f"{measure}: {part.loc[best, 'mean']:.1f}" + (f"\n{short(best, 22)}" if len(groups) > 1 else ""), color=TEXT.get(measure, "#222222"))
-        ax.set(xlabel=f"{measure}, %" + (" (low is good)" if measure == "ECE" else ""), ylim=(len(groups) - 0.4, -0.6))
+        ax.set_title(
+            f"{measure}: {part.loc[best, 'mean']:.1f}"
+            + (f"\n{short(best, 22)}" if len(groups) > 1 else ""),
+            color=TEXT.get(measure, "#222222"),
+        )
+        ax.set(
+            xlabel=f"{measure}, %" + (" (low is good)" if measure == "ECE" else ""),
+            ylim=(len(groups) - 0.4, -0.6),
+        )
         ax.margins(x=0.08)
         low, high = ax.get_xlim()
-        ax.set_xlim(max(low, -3), min(high, 103))  # the interval of two runs may go far beyond what there is
+        ax.set_xlim(
+            max(low, -3), min(high, 103)
+        )  # the interval of two runs may go far beyond what there is
         ax.locator_params(axis="x", nbins=4)
         ax.grid(axis="y", visible=False)
     n = summary.groupby("group")["n"].max()
     axes[0].set_yticks(range(len(groups)), [f"{g}  (n = {n[g]})" for g in groups])
     if given is None and n.max() > 1:
-        figure_of(axes).supxlabel("large: mean; bar: its 95 % confidence interval; small dots: single runs; title: the best mean", fontsize=11, color="#555555")
+        figure_of(axes).supxlabel(
+            "large: mean; bar: its 95 % confidence interval; small dots: single runs; title: the best mean",
+            fontsize=11,
+            color="#555555",
+        )
     return axes
 
 
@@ -120,7 +183,9 @@ def plot_curves(histories, measure: str = "all", axes=None):
 
     seen = histories.dropna(subset=[measure]) if measure in histories else histories.iloc[:0]
     if seen.empty:
-        raise Error(f"no learning curve has {measure}; imported steps have none, and an evaluation must be due at least once")
+        raise Error(
+            f"no learning curve has {measure}; imported steps have none, and an evaluation must be due at least once"
+        )
     stages, look = sorted(seen["stage"].unique()), looks(histories["group"])
     axes = np.ravel(new_axes(axes, 1, len(stages), (1 + 5.4 * len(stages), 4.2 + 0.27 * len(look))))
     for ax, stage in zip(axes, stages, strict=True):
@@ -128,14 +193,38 @@ def plot_curves(histories, measure: str = "all", axes=None):
         for g, part in seen[seen["stage"] == stage].groupby("group", sort=False):
             by = part.groupby("epoch")[measure]
             mean, style = by.mean(), look[g]
-            ax.fill_between(mean.index, by.min(), by.max(), color=style["color"], alpha=0.18 if len(look) <= 4 else 0.09, lw=0)
+            ax.fill_between(
+                mean.index,
+                by.min(),
+                by.max(),
+                color=style["color"],
+                alpha=0.18 if len(look) <= 4 else 0.09,
+                lw=0,
+            )
             runs = part.groupby(["run", "step"]).ngroups
-            ax.plot(mean.index, mean, color=style["color"], ls=style["ls"], lw=2.2, marker=style["marker"], ms=5, mec="white", label=f"{g} (n = {runs})",
-                    markevery=max(1, len(mean) // 12))  # fmt: skip
+            ax.plot(
+                mean.index,
+                mean,
+                color=style["color"],
+                ls=style["ls"],
+                lw=2.2,
+                marker=style["marker"],
+                ms=5,
+                mec="white",
+                label=f"{g} (n = {runs})",
+                markevery=max(1, len(mean) // 12),
+            )
             ends.append((mean.iloc[-1], g))
         best = max(ends) if measure != "ECE" else min(ends)
-        ax.set(xlabel="epoch", ylabel=f"test {'ECE' if measure == 'ECE' else 'accuracy'}{'' if measure in ('all', 'ECE') else ', ' + measure}, %")
-        ax.set_title(f"Stage {stage}: {best[1]} ends {'highest' if len(ends) > 1 and measure != 'ECE' else 'lowest' if len(ends) > 1 else 'alone'},\nat {best[0]:.1f} %" if len(ends) > 1 else f"Stage {stage}: ends at {best[0]:.1f} %")
+        ax.set(
+            xlabel="epoch",
+            ylabel=f"test {'ECE' if measure == 'ECE' else 'accuracy'}{'' if measure in ('all', 'ECE') else ', ' + measure}, %",
+        )
+        ax.set_title(
+            f"Stage {stage}: {best[1]} ends {'highest' if len(ends) > 1 and measure != 'ECE' else 'lowest' if len(ends) > 1 else 'alone'},\nat {best[0]:.1f} %"
+            if len(ends) > 1
+            else f"Stage {stage}: ends at {best[0]:.1f} %"
+        )
         ax.xaxis.set_major_locator(MaxNLocator(8, integer=True))
         legend_below(ax, ncols=1)
     return axes
@@ -151,16 +240,31 @@ def plot_ratio_curves(table, measure: str = "all", ax=None):
     """
     settings = list(dict.fromkeys(table["setting"]))
     if not settings:
-        raise Error("there is no ratio curve: no setting has stage 2s of two fusion ratios with BN statistics of both streams")
+        raise Error(
+            "there is no ratio curve: no setting has stage 2s of two fusion ratios with BN statistics of both streams"
+        )
     if len(settings) > MOST:
         raise Error(f"{len(settings)} ratio curves cannot be told apart; choose at most {MOST}")
-    colours = [COLOURS["all"]] if len(settings) == 1 else [_IN_ORDER[round(k * 3 / (len(settings) - 1))] for k in range(len(settings))]
+    colours = (
+        [COLOURS["all"]]
+        if len(settings) == 1
+        else [_IN_ORDER[round(k * 3 / (len(settings) - 1))] for k in range(len(settings))]
+    )
     ax, ends, best = new_axes(ax, size=(9.5, 5)), [], []
     for k, (setting, colour) in enumerate(zip(settings, colours, strict=True)):
         by = table[table["setting"] == setting].groupby("ratio")[measure]
         mean, std = by.mean(), by.std().fillna(0)
         ax.fill_between(mean.index, mean - std, mean + std, color=colour, alpha=0.18, lw=0)
-        ax.plot(mean.index, mean, color=colour, lw=2.4, marker=MARKERS[k % len(MARKERS)], ms=6, mec="white", ls=_LINES[k % 3])
+        ax.plot(
+            mean.index,
+            mean,
+            color=colour,
+            lw=2.4,
+            marker=MARKERS[k % len(MARKERS)],
+            ms=6,
+            mec="white",
+            ls=_LINES[k % 3],
+        )
         top = mean.idxmin() if measure == "ECE" else mean.idxmax()
         ax.plot(top, mean[top], "o", ms=15, mfc="none", mec=colour, mew=2)
         ends.append((mean.iloc[-1], setting, colour, mean.index[-1]))
@@ -171,11 +275,25 @@ def plot_ratio_curves(table, measure: str = "all", ax=None):
     for y, setting, colour, x in sorted(ends):  # name the curves at their right end, kept apart
         placed = max(y, placed + 0.06 * (high - low))
         if setting:
-            ax.annotate(setting, (x, placed), xytext=(10, 0), textcoords="offset points", color=colour, va="center", weight="bold", annotation_clip=False)
+            ax.annotate(
+                setting,
+                (x, placed),
+                xytext=(10, 0),
+                textcoords="offset points",
+                color=colour,
+                va="center",
+                weight="bold",
+                annotation_clip=False,
+            )
     n = int(table.groupby(["setting", "ratio"]).size().min())
     what = "lowest" if measure == "ECE" else "highest"
-    ax.set(xlabel="fusion ratio p (share of channels swapped)", ylabel=f"test {'' if measure == 'ECE' else 'accuracy, '}{measure}, %")
-    ax.set_title(f"Rings, {what}: {'; '.join(best[:3])}{' …' if len(best) > 3 else ''}\n({n if n > 1 else 'one'} run{'s' * (n > 1)} a point{', band: ± 1 std' if n > 1 else ''})")
+    ax.set(
+        xlabel="fusion ratio p (share of channels swapped)",
+        ylabel=f"test {'' if measure == 'ECE' else 'accuracy, '}{measure}, %",
+    )
+    ax.set_title(
+        f"Rings, {what}: {'; '.join(best[:3])}{' …' if len(best) > 3 else ''}\n({n if n > 1 else 'one'} run{'s' * (n > 1)} a point{', band: ± 1 std' if n > 1 else ''})"
+    )
     return ax
 
 
@@ -193,24 +311,63 @@ def plot_cost(rows, measure: str = "all", ax=None):
     if rows.empty:
         raise Error("no run has a cost: imported and cached steps have no training time")
     ax, look, means = new_axes(ax, size=(9.5, 5.4)), looks(rows["group"]), []
-    sizes = rows.groupby("group")["parameters"].mean() if "parameters" in rows and rows["parameters"].nunique() > 1 else {}
+    sizes = (
+        rows.groupby("group")["parameters"].mean()
+        if "parameters" in rows and rows["parameters"].nunique() > 1
+        else {}
+    )
     for g, part in rows.groupby("group", sort=False):
         style = look[g]
-        ax.scatter(part["total_seconds"], part[measure], s=18, color=style["color"], marker=style["marker"], alpha=0.45, lw=0)
+        ax.scatter(
+            part["total_seconds"],
+            part[measure],
+            s=18,
+            color=style["color"],
+            marker=style["marker"],
+            alpha=0.45,
+            lw=0,
+        )
         x, y = part["total_seconds"].mean(), part[measure].mean()
-        ax.plot(x, y, style["marker"], color=style["color"], ms=12, mec="white", zorder=4, label=f"{g} (n = {len(part)}" + (f", {sizes[g] / 1e6:.2f} M)" if len(sizes) else ")"))
+        ax.plot(
+            x,
+            y,
+            style["marker"],
+            color=style["color"],
+            ms=12,
+            mec="white",
+            zorder=4,
+            label=f"{g} (n = {len(part)}" + (f", {sizes[g] / 1e6:.2f} M)" if len(sizes) else ")"),
+        )
         means.append((x, y if measure != "ECE" else -y, g))
-    front = [m for m in means if not any(o[0] <= m[0] and o[1] >= m[1] and o[:2] != m[:2] for o in means)]
+    front = [
+        m for m in means if not any(o[0] <= m[0] and o[1] >= m[1] and o[:2] != m[:2] for o in means)
+    ]
     front = sorted(front)
-    ax.plot([m[0] for m in front], [abs(m[1]) if measure == "ECE" else m[1] for m in front], color="#777777", lw=1.6, ls="--", zorder=3)
+    ax.plot(
+        [m[0] for m in front],
+        [abs(m[1]) if measure == "ECE" else m[1] for m in front],
+        color="#777777",
+        lw=1.6,
+        ls="--",
+        zorder=3,
+    )
     low, high = rows["total_seconds"].min() / 1.15, rows["total_seconds"].max() * 1.15
     if high / low > 8:
         ax.set(xscale="log", xlim=(low, high))
         plain_log(ax.xaxis, low, high)
     devices = rows["device_name"].fillna("unknown").nunique()
-    title = f"{front[0][2]} is cheapest, {front[-1][2]} best" + (f",\nfor {front[-1][0] / front[0][0]:.1f} times the seconds" if len(front) > 1 else " as well")
-    ax.set_title(title + (f"  ({devices} devices: seconds are not comparable)" if devices > 1 else ""))
-    ax.set(xlabel="training, seconds, stage 1 included", ylabel=f"test {'' if measure == 'ECE' else 'accuracy, '}{measure}, %")
+    title = f"{front[0][2]} is cheapest, {front[-1][2]} best" + (
+        f",\nfor {front[-1][0] / front[0][0]:.1f} times the seconds"
+        if len(front) > 1
+        else " as well"
+    )
+    ax.set_title(
+        title + (f"  ({devices} devices: seconds are not comparable)" if devices > 1 else "")
+    )
+    ax.set(
+        xlabel="training, seconds, stage 1 included",
+        ylabel=f"test {'' if measure == 'ECE' else 'accuracy, '}{measure}, %",
+    )
     ax.margins(y=0.12)
     legend_below(ax, ncols=1 if max(map(len, look)) > (40 if len(sizes) == 0 else 32) else 2)
     return ax

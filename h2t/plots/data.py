@@ -26,22 +26,48 @@ def plot_counts(counts: np.ndarray, groups: dict[str, np.ndarray], ax=None):
     of = _group_of(len(counts), groups)[order]
     for g, classes in groups.items():
         where = np.flatnonzero(of == g)
-        label = f"{g}: {len(classes)} class{'es' * (len(classes) > 1)}, {100 * counts[classes].sum() / counts.sum():.0f} % of the images" if len(classes) else f"{g}: empty"
-        ax.bar(where, counts[order][where], width=1 if len(counts) > 30 else 0.85, color=COLOURS[g], label=label)
-    ax.set(yscale="log", ylabel="training images", xlabel="class, by size", ylim=(0.8, counts.max() * 1.6), xlim=(-0.7, len(counts) - 0.3))
+        label = (
+            f"{g}: {len(classes)} class{'es' * (len(classes) > 1)}, {100 * counts[classes].sum() / counts.sum():.0f} % of the images"
+            if len(classes)
+            else f"{g}: empty"
+        )
+        ax.bar(
+            where,
+            counts[order][where],
+            width=1 if len(counts) > 30 else 0.85,
+            color=COLOURS[g],
+            label=label,
+        )
+    ax.set(
+        yscale="log",
+        ylabel="training images",
+        xlabel="class, by size",
+        ylim=(0.8, counts.max() * 1.6),
+        xlim=(-0.7, len(counts) - 0.3),
+    )
     plain_log(ax.yaxis, 0.8, counts.max() * 1.6)
     if len(counts) <= 12:
         ax.set_xticks(range(len(counts)), [str(c) for c in order])
     ax.grid(axis="x", visible=False)
     head = int(np.ceil(len(counts) / 5))
     share = 100 * counts[order][:head].sum() / counts.sum()
-    ax.set_title(f"The {head} largest of {len(counts)} classes own {share:.0f} % of {counts.sum():,} training images")
+    ax.set_title(
+        f"The {head} largest of {len(counts)} classes own {share:.0f} % of {counts.sum():,} training images"
+    )
     legend_below(ax, ncols=1)
     return ax
 
 
 @styled
-def plot_strip(images: np.ndarray, labels: np.ndarray, counts: np.ndarray, groups: dict, classes: tuple[str, ...], columns: int = 10, axes=None):
+def plot_strip(
+    images: np.ndarray,
+    labels: np.ndarray,
+    counts: np.ndarray,
+    groups: dict,
+    classes: tuple[str, ...],
+    columns: int = 10,
+    axes=None,
+):
     """What the groups look like: a strip of images per group, from the first, middle and last of its classes.
 
     Arguments: ``images`` (N, H, W, C) uint8, grey or RGB; ``labels`` (N,); ``counts`` (C,); ``classes`` names.
@@ -53,7 +79,9 @@ def plot_strip(images: np.ndarray, labels: np.ndarray, counts: np.ndarray, group
         picks = sorted({0, len(by_size) // 2, len(by_size) - 1}) if len(by_size) else []
         chosen += [(g, int(by_size[k])) for k in picks] or [(g, None)]
     heights = [1 if k is not None else 0.35 for _, k in chosen]
-    axes = np.atleast_1d(new_axes(axes, len(chosen), 1, (9, 0.95 * sum(heights) + 0.6), height_ratios=heights))
+    axes = np.atleast_1d(
+        new_axes(axes, len(chosen), 1, (9, 0.95 * sum(heights) + 0.6), height_ratios=heights)
+    )
     h, w, c = images.shape[1:]
     gap, named = max(1, w // 16), set()
     for ax, (g, k) in zip(axes, chosen, strict=True):
@@ -61,13 +89,24 @@ def plot_strip(images: np.ndarray, labels: np.ndarray, counts: np.ndarray, group
         ax.grid(False)
         ax.spines[:].set_visible(False)
         if g not in named:
-            ax.set_title(g if k is not None else f"{g}: empty", color=TEXT[g], fontsize=13, weight="bold")
+            ax.set_title(
+                g if k is not None else f"{g}: empty", color=TEXT[g], fontsize=13, weight="bold"
+            )
         named.add(g)
         if k is None:
             continue
         strip = np.full((h, columns * (w + gap) - gap, 3), 255, np.uint8)
         for j, i in enumerate(np.flatnonzero(labels == k)[:columns]):
-            strip[:, j * (w + gap) : j * (w + gap) + w] = images[i] if c == 3 else images[i].repeat(3, axis=2)
+            strip[:, j * (w + gap) : j * (w + gap) + w] = (
+                images[i] if c == 3 else images[i].repeat(3, axis=2)
+            )
         ax.imshow(strip, interpolation="nearest")
-        ax.set_ylabel(f"{short(classes[k])}\nn = {counts[k]}", rotation=0, ha="right", va="center", color=TEXT[g], fontsize=12)
+        ax.set_ylabel(
+            f"{short(classes[k])}\nn = {counts[k]}",
+            rotation=0,
+            ha="right",
+            va="center",
+            color=TEXT[g],
+            fontsize=12,
+        )
     return axes

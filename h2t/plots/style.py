@@ -13,27 +13,64 @@ from h2t.base.errors import Error
 from h2t.base.files import write_atomic
 
 COLOURS = {"many": "#0072B2", "medium": "#E69F00", "few": "#D55E00", "all": "#333333"}
-TEXT = {**COLOURS, "medium": "#8F6300", "few": "#B34F00"}  # the same hues, dark enough to be read as letters on white
+TEXT = {
+    **COLOURS,
+    "medium": "#8F6300",
+    "few": "#B34F00",
+}  # the same hues, dark enough to be read as letters on white
 METHODS = ("#8C8C8C", "#56B4E9", "#009E73", "#CC79A7", "#5D3A9B")
 # the steps of a run: their names in figures, and one colour each everywhere
-KINDS = ("#009E73", "#0072B2", "#D55E00", "#CC79A7", "#5D3A9B", "#E69F00", "#56B4E9", "#8C8C8C", "#222222")  # of methods, where there are many
+KINDS = (
+    "#009E73",
+    "#0072B2",
+    "#D55E00",
+    "#CC79A7",
+    "#5D3A9B",
+    "#E69F00",
+    "#56B4E9",
+    "#8C8C8C",
+    "#222222",
+)  # of methods, where there are many
 STEPS = {
-    "stage1": "stage 1", "stage2-dr": "DR", "stage2-dr-both": "DR, BN sees both", "stage2-h2t-balanced": "DR + H2T, BN sees balanced",
+    "stage1": "stage 1",
+    "stage2-dr": "DR",
+    "stage2-dr-both": "DR, BN sees both",
+    "stage2-h2t-balanced": "DR + H2T, BN sees balanced",
     "stage2-h2t": "DR + H2T",
-}  # fmt: skip
-_STEP_COLOURS = {"stage 1": METHODS[0], "DR": METHODS[1], "DR + H2T": METHODS[2], "DR, BN sees both": METHODS[3], "DR + H2T, BN sees balanced": METHODS[4]}
+}
+_STEP_COLOURS = {
+    "stage 1": METHODS[0],
+    "DR": METHODS[1],
+    "DR + H2T": METHODS[2],
+    "DR, BN sees both": METHODS[3],
+    "DR + H2T, BN sees balanced": METHODS[4],
+}
 MARKERS = ("o", "s", "D", "^", "v")
 BEFORE, AFTER, FUSED = "#8C8C8C", "#009E73", "#222222"
 STYLE = {
-    "font.size": 12, "axes.titlesize": 13, "axes.labelsize": 12, "legend.fontsize": 10.5, "axes.spines.top": False,
-    "axes.spines.right": False, "axes.grid": True, "grid.color": "#E5E5E5", "axes.axisbelow": True, "legend.frameon": False,
-    "axes.titlelocation": "left", "savefig.dpi": 110, "figure.dpi": 100,
-}  # fmt: skip
+    "font.size": 12,
+    "axes.titlesize": 13,
+    "axes.labelsize": 12,
+    "legend.fontsize": 10.5,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "grid.color": "#E5E5E5",
+    "axes.axisbelow": True,
+    "legend.frameon": False,
+    "axes.titlelocation": "left",
+    "savefig.dpi": 110,
+    "figure.dpi": 100,
+}
 # for the figures of this module, which fit their margins to the letters: larger, for the projector
 _LARGE = {
-    "font.size": 13, "axes.titlesize": 14, "axes.labelsize": 13, "legend.fontsize": 12,
-    "figure.constrained_layout.h_pad": 0.08, "figure.constrained_layout.w_pad": 0.1,
-}  # fmt: skip
+    "font.size": 13,
+    "axes.titlesize": 14,
+    "axes.labelsize": 13,
+    "legend.fontsize": 12,
+    "figure.constrained_layout.h_pad": 0.08,
+    "figure.constrained_layout.w_pad": 0.1,
+}
 
 
 def styled(plot: Callable) -> Callable:
@@ -47,7 +84,9 @@ def styled(plot: Callable) -> Callable:
         with matplotlib.style.context(["default", STYLE, _LARGE]):
             axes = plot(*args, **kwargs)
             shown = matplotlib.is_interactive()
-        matplotlib.interactive(shown)  # Jupyter turns it on with the first figure; leaving the style must not turn it off
+        matplotlib.interactive(
+            shown
+        )  # Jupyter turns it on with the first figure; leaving the style must not turn it off
         return axes
 
     return drawn
@@ -68,15 +107,26 @@ def method_colours(methods) -> list[str]:
     methods = list(methods)
     left = [c for c in METHODS if c not in {_STEP_COLOURS.get(m) for m in methods}] or list(METHODS)
     others = [m for m in methods if m not in _STEP_COLOURS]
-    return [_STEP_COLOURS[m] if m in _STEP_COLOURS else left[others.index(m) % len(left)] for m in methods]
+    return [
+        _STEP_COLOURS[m] if m in _STEP_COLOURS else left[others.index(m) % len(left)]
+        for m in methods
+    ]
 
 
-_AFTER = (", stage 1", "", " + DR", ", BN sees both", " + H2T")  # what a name may end with, in the order of a run's steps
+_AFTER = (
+    ", stage 1",
+    "",
+    " + DR",
+    ", BN sees both",
+    " + H2T",
+)  # what a name may end with, in the order of a run's steps
 
 
 def place(method: str) -> tuple[str, int, str]:
     """Where the name of a step (``h2t.recipes.names.whole``) stands among others: the kind that its steps have in common, which step of it, and the name."""
-    step = next((k for k, end in enumerate(_AFTER) if end and method.endswith(end)), _AFTER.index(""))
+    step = next(
+        (k for k, end in enumerate(_AFTER) if end and method.endswith(end)), _AFTER.index("")
+    )
     kind = method.removesuffix(_AFTER[step]).removesuffix(" + DR")
     return kind, step, method
 
@@ -92,7 +142,14 @@ def legend_below(ax, points: float = 46, **how) -> None:
     from matplotlib.transforms import ScaledTranslation
 
     under = ax.transAxes + ScaledTranslation(0, -points / 72, figure_of(ax).dpi_scale_trans)
-    ax.legend(loc="upper center", bbox_to_anchor=(0.5, 0), bbox_transform=under, columnspacing=1.4, borderaxespad=0, **how)
+    ax.legend(
+        loc="upper center",
+        bbox_to_anchor=(0.5, 0),
+        bbox_transform=under,
+        columnspacing=1.4,
+        borderaxespad=0,
+        **how,
+    )
 
 
 def plain_log(axis, low: float, high: float) -> None:
@@ -123,9 +180,17 @@ def save(axes, path: str | Path) -> list[Path]:
     path.parent.mkdir(parents=True, exist_ok=True)
     if (layout := figure.get_layout_engine()) is not None:
         layout.execute(figure)
-        with matplotlib.rc_context({"figure.autolayout": False, "figure.constrained_layout.use": False}):
-            figure.set_layout_engine(None)  # fitting the margins costs as much as drawing: once is enough for every format
-    files = [path.with_name(f"{path.name}.{kind}") for kind in os.environ.get("H2T_FIGURES", "png,pdf").split(",") if kind]
+        with matplotlib.rc_context(
+            {"figure.autolayout": False, "figure.constrained_layout.use": False}
+        ):
+            figure.set_layout_engine(
+                None
+            )  # fitting the margins costs as much as drawing: once is enough for every format
+    files = [
+        path.with_name(f"{path.name}.{kind}")
+        for kind in os.environ.get("H2T_FIGURES", "png,pdf").split(",")
+        if kind
+    ]
     for file in files:
         write_atomic(file, lambda f, kind=file.suffix[1:]: figure.savefig(f, format=kind, dpi=150))
     return files

@@ -4,7 +4,16 @@ from __future__ import annotations
 
 import numpy as np
 
-from h2t.plots.style import COLOURS, STEPS, TEXT, empties, legend_below, method_colours, new_axes, styled
+from h2t.plots.style import (
+    COLOURS,
+    STEPS,
+    TEXT,
+    empties,
+    legend_below,
+    method_colours,
+    new_axes,
+    styled,
+)
 
 
 @styled
@@ -21,15 +30,37 @@ def plot_learning_curves(table, axes=None):
     for column, g in (("many", "many"), ("medium", "medium"), ("few", "few"), ("top1", "all")):
         values = seen[column].astype(float) if column in seen else seen["epoch"] * np.nan
         if values.notna().any():
-            left.plot(seen["epoch"], values, color=COLOURS[g], marker=marker, ms=4, lw=2, ls="--" if g == "all" else "-", label=f"{g} {values.iloc[-1]:.1f} %")
+            left.plot(
+                seen["epoch"],
+                values,
+                color=COLOURS[g],
+                marker=marker,
+                ms=4,
+                lw=2,
+                ls="--" if g == "all" else "-",
+                label=f"{g} {values.iloc[-1]:.1f} %",
+            )
         else:
             empty[g] = ()
-    left.set(xlabel="epoch", ylabel="test accuracy, %", ylim=(0, 103), title="Accuracy by group" if len(seen) else "Accuracy by group: none yet")
+    left.set(
+        xlabel="epoch",
+        ylabel="test accuracy, %",
+        ylim=(0, 103),
+        title="Accuracy by group" if len(seen) else "Accuracy by group: none yet",
+    )
     if len(seen):
-        left.set_title(f"Accuracy at epoch {seen['epoch'].iloc[-1]:.0f}: {seen['top1'].iloc[-1]:.1f} % over all" + (f"\n{empties(empty).strip()}" if empty else ""))
+        left.set_title(
+            f"Accuracy at epoch {seen['epoch'].iloc[-1]:.0f}: {seen['top1'].iloc[-1]:.1f} % over all"
+            + (f"\n{empties(empty).strip()}" if empty else "")
+        )
         legend_below(left, ncols=2)
     right.plot(table["epoch"], table["loss"], color=COLOURS["all"], lw=2)
-    right.set(xlabel="epoch", ylabel="training loss", title="Loss (line) and learning rate (grey steps)", ylim=(0, None))
+    right.set(
+        xlabel="epoch",
+        ylabel="training loss",
+        title="Loss (line) and learning rate (grey steps)",
+        ylim=(0, None),
+    )
     rate = right.twinx()
     rate.step(table["epoch"], table["lr"], where="mid", color="#999999", lw=1.8)
     rate.set(yscale="log", ylabel="learning rate")
@@ -53,28 +84,55 @@ def plot_group_bars(table, spread=None, ax=None):
     values = table.astype(float)
     ax = new_axes(ax, size=(10, 5))
     width = 0.84 / len(values)
-    spread = None if spread is None else spread.astype(float).reindex(index=values.index, columns=values.columns)
+    spread = (
+        None
+        if spread is None
+        else spread.astype(float).reindex(index=values.index, columns=values.columns)
+    )
     named = [STEPS.get(str(method), str(method)) for method in values.index]
     colours = method_colours(named)
     for m, (method, row) in enumerate(values.iterrows()):
         x = np.arange(len(row)) + (m - (len(values) - 1) / 2) * width
-        error = np.zeros(len(row)) if spread is None else np.nan_to_num(spread.loc[method].to_numpy())
+        error = (
+            np.zeros(len(row)) if spread is None else np.nan_to_num(spread.loc[method].to_numpy())
+        )
         there = row.notna().to_numpy()
         ax.bar(x[there], row[there], width * 0.94, color=colours[m], label=named[m])
         if spread is not None:
-            ax.errorbar(x[there], row[there], error[there], fmt="none", ecolor="#222222", capsize=3, lw=1.4)
+            ax.errorbar(
+                x[there], row[there], error[there], fmt="none", ecolor="#222222", capsize=3, lw=1.4
+            )
         for k in range(len(row)):
             if not there[k]:
                 if m == 0 and values.iloc[:, k].isna().all():
-                    ax.text(k, 1, "empty", ha="center", va="bottom", color="#555555", style="italic")
+                    ax.text(
+                        k, 1, "empty", ha="center", va="bottom", color="#555555", style="italic"
+                    )
                 continue
-            ax.text(x[k], row.iloc[k] + error[k] + 1, f"{row.iloc[k]:.1f}", ha="center", va="bottom",
-                    fontsize=11 if len(values) <= 3 else 9.5, rotation=90 if len(values) > 5 else 0)  # fmt: skip
+            ax.text(
+                x[k],
+                row.iloc[k] + error[k] + 1,
+                f"{row.iloc[k]:.1f}",
+                ha="center",
+                va="bottom",
+                fontsize=11 if len(values) <= 3 else 9.5,
+                rotation=90 if len(values) > 5 else 0,
+            )
     ax.set_xticks(range(values.shape[1]), values.columns)
-    highest = float(np.nanmax(values.to_numpy() + (0 if spread is None else np.nan_to_num(spread.to_numpy()))))
-    ax.set(xlabel="classes, by training images", ylabel="test accuracy, %", xlim=(-0.55, values.shape[1] - 0.45), ylim=(0, max(100, highest + (14 if len(values) > 5 else 8))))
+    highest = float(
+        np.nanmax(values.to_numpy() + (0 if spread is None else np.nan_to_num(spread.to_numpy())))
+    )
+    ax.set(
+        xlabel="classes, by training images",
+        ylabel="test accuracy, %",
+        xlim=(-0.55, values.shape[1] - 0.45),
+        ylim=(0, max(100, highest + (14 if len(values) > 5 else 8))),
+    )
     if len(values) > 1:
-        moved = ", ".join(f"{g} {change:+.1f}" for g, change in (values.iloc[-1] - values.iloc[0]).dropna().items())
+        moved = ", ".join(
+            f"{g} {change:+.1f}"
+            for g, change in (values.iloc[-1] - values.iloc[0]).dropna().items()
+        )
         ax.set_title(f"From {named[0]} to {named[-1]}: {moved} points")
     else:
         ax.set_title(f"Accuracy by group: {named[0]}")
@@ -102,7 +160,13 @@ def published_curve(counts: np.ndarray | None = None):
 
     if counts is not None and (len(counts) != 100 or sum(counts) != 10_847 or max(counts) != 500):
         return None
-    return pd.DataFrame([{"ratio": k / 10, "group": g, "accuracy": a} for g, row in _SLIDE_10.items() for k, a in enumerate(row)])
+    return pd.DataFrame(
+        [
+            {"ratio": k / 10, "group": g, "accuracy": a}
+            for g, row in _SLIDE_10.items()
+            for k, a in enumerate(row)
+        ]
+    )
 
 
 @styled
@@ -128,8 +192,20 @@ def plot_ratio_curve(table, published=None, current: float | None = None, ax=Non
         ends.append((mean.iloc[-1], g))
         if published is not None:
             dots = published[published["group"].replace(field) == g]
-            ax.plot(dots["ratio"], dots["accuracy"], color=COLOURS[g], marker="o", mfc="white", ms=6, lw=0, clip_on=False, zorder=5)
-    ax.margins(y=0.1)  # not set_ylim: drawn again into the same axes, the limits follow the new curve
+            ax.plot(
+                dots["ratio"],
+                dots["accuracy"],
+                color=COLOURS[g],
+                marker="o",
+                mfc="white",
+                ms=6,
+                lw=0,
+                clip_on=False,
+                zorder=5,
+            )
+    ax.margins(
+        y=0.1
+    )  # not set_ylim: drawn again into the same axes, the limits follow the new curve
     low, high = ax.get_ylim()
     placed = -np.inf
     for y, g in sorted(ends):  # name the lines at their right end, kept apart
@@ -137,12 +213,27 @@ def plot_ratio_curve(table, published=None, current: float | None = None, ax=Non
         ax.text(1.015, placed, g, color=TEXT[g], va="center", weight="bold", fontsize=12)
     if current is not None:
         ax.axvline(current, color="#333333", lw=1.8, ls=":")
-        ax.text(current, 1.0, f" p = {current:.2f} " , transform=ax.get_xaxis_transform(), ha="left" if current < 0.85 else "right", va="top")
+        ax.text(
+            current,
+            1.0,
+            f" p = {current:.2f} ",
+            transform=ax.get_xaxis_transform(),
+            ha="left" if current < 0.85 else "right",
+            va="top",
+        )
     seeds = table["seed"].nunique()
-    note = (f"{seeds} seeds, band: ± 1 std" if seeds > 1 else "1 seed") + ("; circles: published" if published is not None else "")
+    note = (f"{seeds} seeds, band: ± 1 std" if seeds > 1 else "1 seed") + (
+        "; circles: published" if published is not None else ""
+    )
     overall = table[table["group"] == "all"].groupby("ratio")["accuracy"].mean().dropna()
-    best = f"Best overall at p = {overall.idxmax():g}: {overall.max():.1f} %" if len(overall) else "Accuracy against the fusion ratio"
-    ax.set(xlabel="fusion ratio p (share of channels swapped)", ylabel="test accuracy, %", xlim=(0, 1))
+    best = (
+        f"Best overall at p = {overall.idxmax():g}: {overall.max():.1f} %"
+        if len(overall)
+        else "Accuracy against the fusion ratio"
+    )
+    ax.set(
+        xlabel="fusion ratio p (share of channels swapped)", ylabel="test accuracy, %", xlim=(0, 1)
+    )
     ax.set_title(f"{best}  ({note}){empties(empty)}")
     return ax
 
@@ -162,7 +253,19 @@ def plot_agreement(table, axes=None):
     for ax, g in zip(axes, shown, strict=True):
         for shift, kind, marker in ((-0.1, "exact", "o"), (0.1, "cached", "s")):
             filled = COLOURS[g] if kind == "exact" else "white"
-            ax.errorbar(np.arange(len(ratios)) + shift, mean.loc[kind, g], std.loc[kind, g], color=COLOURS[g], marker=marker, mfc=filled, ms=9, lw=0, elinewidth=2, capsize=4, label=kind)
+            ax.errorbar(
+                np.arange(len(ratios)) + shift,
+                mean.loc[kind, g],
+                std.loc[kind, g],
+                color=COLOURS[g],
+                marker=marker,
+                mfc=filled,
+                ms=9,
+                lw=0,
+                elinewidth=2,
+                capsize=4,
+                label=kind,
+            )
         off = (mean.loc["cached", g] - mean.loc["exact", g]).abs().max()
         ax.set_title(f"{g}: within {off:.1f} points", color=TEXT[g])
         ax.set(xlabel="fusion ratio p", xlim=(-0.5, len(ratios) - 0.5))

@@ -17,7 +17,9 @@ def limited(default, *, low=None, high=None, choices=None, above=None):
     """A dataclass field with a default and limits: at least ``low``, at most ``high``, greater than ``above``, one of ``choices``."""
     if isinstance(default, list):
         default = tuple(default)
-    return field(default=default, metadata={"low": low, "high": high, "choices": choices, "above": above})
+    return field(
+        default=default, metadata={"low": low, "high": high, "choices": choices, "above": above}
+    )
 
 
 _hints = functools.cache(typing.get_type_hints)
@@ -46,7 +48,9 @@ class Config:
 
 def _typed(name: str, value, hint):
     def wrong() -> Error:
-        return Error(f"{name} is {value!r} ({type(value).__name__}); it must be {_hint_name(hint)}{_hint_mend(value, hint)}")
+        return Error(
+            f"{name} is {value!r} ({type(value).__name__}); it must be {_hint_name(hint)}{_hint_mend(value, hint)}"
+        )
 
     if typing.get_origin(hint) is tuple:
         if not isinstance(value, list | tuple):
@@ -67,7 +71,12 @@ def _typed(name: str, value, hint):
 def _hint_name(hint) -> str:
     if typing.get_origin(hint) is tuple:
         return f"a list of {_hint_name(typing.get_args(hint)[0])[2:]}s"
-    return {int: "a whole number", float: "a number", str: "a text", bool: "a boolean (true or false)"}[hint]
+    return {
+        int: "a whole number",
+        float: "a number",
+        str: "a text",
+        bool: "a boolean (true or false)",
+    }[hint]
 
 
 def _hint_mend(value, hint) -> str:

@@ -17,7 +17,13 @@ def merge(recipe: dict[str, Any], overrides: dict[str, Any]) -> dict[str, Any]:
     """A recipe with some parameters replaced; what is replaced depends on nothing any more (``settle``)."""
     merged = {**recipe, **overrides}
     if "by" in recipe and "by" not in overrides:
-        merged["by"] = {k: {v: {n: x for n, x in case.items() if n not in overrides} for v, case in cases.items()} for k, cases in _by(recipe).items()}
+        merged["by"] = {
+            k: {
+                v: {n: x for n, x in case.items() if n not in overrides}
+                for v, case in cases.items()
+            }
+            for k, cases in _by(recipe).items()
+        }
     return merged
 
 
@@ -49,8 +55,12 @@ def settle(recipe: dict[str, Any], declared) -> dict[str, Any]:
 
 def _by(recipe: dict[str, Any]) -> dict[str, dict[Any, dict[str, Any]]]:
     by = recipe.get("by") or {}
-    if not isinstance(by, dict) or not all(isinstance(c, dict) and all(isinstance(s, dict) for s in c.values()) for c in by.values()):
-        raise Error("by must say, for values of a parameter, what others are: `by: {imbalance_factor: {50: {stage2_weight_decay: 2.0e-4}}}`")
+    if not isinstance(by, dict) or not all(
+        isinstance(c, dict) and all(isinstance(s, dict) for s in c.values()) for c in by.values()
+    ):
+        raise Error(
+            "by must say, for values of a parameter, what others are: `by: {imbalance_factor: {50: {stage2_weight_decay: 2.0e-4}}}`"
+        )
     return by
 
 
@@ -58,7 +68,9 @@ def _set_by(by) -> list[str]:
     return [name for cases in by.values() for case in cases.values() for name in case]
 
 
-def expand(recipe: dict[str, Any], declared: dict[str, tuple[Any, str]]) -> dict[str, dict[str, Any]]:
+def expand(
+    recipe: dict[str, Any], declared: dict[str, tuple[Any, str]]
+) -> dict[str, dict[str, Any]]:
     """The points of a grid: name to parameters.
 
     A parameter that is declared as one value is an axis of the grid where the recipe gives it a list, or a range
@@ -77,31 +89,53 @@ def expand(recipe: dict[str, Any], declared: dict[str, tuple[Any, str]]) -> dict
     if isinstance(mode, list):
         mode, table = "product", _table(mode)
     elif mode not in MODES:
-        raise Error(f"sweep is {mode!r}; write product, zip, or a list of mappings, one for each run")
+        raise Error(
+            f"sweep is {mode!r}; write product, zip, or a list of mappings, one for each run"
+        )
     axes = {k: _axis(k, v) for k, v in fixed.items() if _is_axis(v, declared.get(k, (None, ""))[1])}
     for name in axes:
         del fixed[name]
     tabled = list(dict.fromkeys(k for row in table for k in row))
     if both := [k for k in (*axes, *tabled) if k in _set_by(by)]:
-        raise Error(f"{both[0]} is an axis of the grid and is set by another parameter under by; keep one of them, such as with `-p {both[0]} VALUE`")
+        raise Error(
+            f"{both[0]} is an axis of the grid and is set by another parameter under by; keep one of them, such as with `-p {both[0]} VALUE`"
+        )
     if both := [k for k in tabled if k in axes]:
-        raise Error(f"{both[0]} is an axis of the grid and a column of the table under sweep; keep one of them")
+        raise Error(
+            f"{both[0]} is an axis of the grid and a column of the table under sweep; keep one of them"
+        )
     if not axes and not tabled:
-        raise Error("the recipe has one point only: give a parameter a list of values, such as `seed: [0, 1, 2]`, or use `h2t run`")
+        raise Error(
+            "the recipe has one point only: give a parameter a list of values, such as `seed: [0, 1, 2]`, or use `h2t run`"
+        )
     if mode == "zip" and len({len(v) for v in axes.values()}) > 1:
         lengths = ", ".join(f"{k} has {len(v)}" for k, v in axes.items())
-        raise Error(f"sweep: zip goes through the lists side by side, so they must be of one length; {lengths}")
+        raise Error(
+            f"sweep: zip goes through the lists side by side, so they must be of one length; {lengths}"
+        )
     combine = zip if mode == "zip" else itertools.product
-    rows = [dict(zip(axes, values, strict=True)) for values in combine(*axes.values())] if axes else [{}]
+    rows = (
+        [dict(zip(axes, values, strict=True)) for values in combine(*axes.values())]
+        if axes
+        else [{}]
+    )
     points: dict[str, dict[str, Any]] = {}
     for row in table:
         for values in rows:
             chosen = {**row, **values}
             given = settle({**fixed, **chosen, "by": by}, declared)
-            name = _name({k: given[k] for k in (*tabled, *axes) if k in given})  # a row may leave a column to its default
+            name = _name(
+                {k: given[k] for k in (*tabled, *axes) if k in given}
+            )  # a row may leave a column to its default
             if name in points:
-                raise Error(f"two points of the grid would share the run {name!r}" + (
-                    "; one row or value is there twice" if points[name] == given else "; their values differ only in what a folder's name cannot hold"))  # fmt: skip
+                raise Error(
+                    f"two points of the grid would share the run {name!r}"
+                    + (
+                        "; one row or value is there twice"
+                        if points[name] == given
+                        else "; their values differ only in what a folder's name cannot hold"
+                    )
+                )
             points[name] = given
     return points
 
@@ -125,7 +159,11 @@ def _axis(name: str, value: Any) -> list[Any]:
 def _range(name: str, value: dict[str, Any]) -> list[Any]:
     """Both ends included, as far as the step reaches. Whole numbers stay whole; others are rounded to what one writes."""
     say = f"{name} is {value}; a range is {{from: A, to: B}} or {{from: A, to: B, step: C}} of numbers, A <= B, C > 0"
-    numbers = {k: v for k, v in value.items() if isinstance(v, int | float) and not isinstance(v, bool) and math.isfinite(v)}
+    numbers = {
+        k: v
+        for k, v in value.items()
+        if isinstance(v, int | float) and not isinstance(v, bool) and math.isfinite(v)
+    }
     if not {"from", "to"} <= set(numbers) <= {"from", "to", "step"} or len(numbers) != len(value):
         raise Error(say)
     low, high, step = numbers["from"], numbers["to"], numbers.get("step", 1)
@@ -134,18 +172,37 @@ def _range(name: str, value: dict[str, Any]) -> list[Any]:
     count = math.floor((high - low) / step + 1e-9) + 1
     if count > 100_000:
         raise Error(f"{name} has {count:,} values; that is more runs than one can want")
-    return [low + k * step if isinstance(low, int) and isinstance(step, int) else round(low + k * step, 10) for k in range(count)]
+    return [
+        low + k * step
+        if isinstance(low, int) and isinstance(step, int)
+        else round(low + k * step, 10)
+        for k in range(count)
+    ]
 
 
 def _table(rows: list[Any]) -> list[dict[str, Any]]:
-    if not rows or not all(isinstance(r, dict) and r and all(isinstance(k, str) for k in r) for r in rows):
-        raise Error("sweep is a list, so each of its entries must be a mapping such as {model: resnet20, seed: 3}")
+    if not rows or not all(
+        isinstance(r, dict) and r and all(isinstance(k, str) for k in r) for r in rows
+    ):
+        raise Error(
+            "sweep is a list, so each of its entries must be a mapping such as {model: resnet20, seed: 3}"
+        )
     return rows
 
 
 def _name(values: dict[str, Any]) -> str:
     def text(v: Any) -> str:
-        return "-".join(map(text, v)) if isinstance(v, list) else f"{v:.10g}" if isinstance(v, float) else str(v)
+        return (
+            "-".join(map(text, v))
+            if isinstance(v, list)
+            else f"{v:.10g}"
+            if isinstance(v, float)
+            else str(v)
+        )
 
     name = "_".join(f"{k}-{re.sub('[^A-Za-z0-9.+-]+', '.', text(v))}" for k, v in values.items())
-    return name if len(name) <= 200 else f"{name[:180]}.{hashlib.sha256(name.encode()).hexdigest()[:12]}"
+    return (
+        name
+        if len(name) <= 200
+        else f"{name[:180]}.{hashlib.sha256(name.encode()).hexdigest()[:12]}"
+    )

@@ -6,8 +6,17 @@ from collections.abc import Mapping
 from typing import Any
 
 LOSSES = {
-    "ce": "CE", "focal": "Focal", "cb": "CB", "bsce": "BSCE", "la": "LA", "las": "LAS", "ldam": "LDAM", "gcl": "GCL", "ride": "RIDE", "reslt": "ResLT",
-}  # fmt: skip
+    "ce": "CE",
+    "focal": "Focal",
+    "cb": "CB",
+    "bsce": "BSCE",
+    "la": "LA",
+    "las": "LAS",
+    "ldam": "LDAM",
+    "gcl": "GCL",
+    "ride": "RIDE",
+    "reslt": "ResLT",
+}
 
 
 def first_stage(params: Mapping[str, Any]) -> str:
@@ -15,7 +24,10 @@ def first_stage(params: Mapping[str, Any]) -> str:
 
     Arguments: ``params`` of the step; of an imported one there are none.
     """
-    loss, drw = params.get("loss", "ce"), params.get("drw_from", 1.0) < 1 and params.get("loss") != "ride"  # RIDE has it within
+    loss, drw = (
+        params.get("loss", "ce"),
+        params.get("drw_from", 1.0) < 1 and params.get("loss") != "ride",
+    )  # RIDE has it within
     cmo = bool(params.get("cmo_probability"))
     if loss == "ce" and not drw and not cmo:
         return ""

@@ -16,16 +16,37 @@ from h2t.base.errors import Error
 from h2t.losses import EXPERT_LOSSES, LOSSES
 from h2t.recipes.fields import Config, limited
 
-ROOTED = ("npz", "folder", "lists", "imagenet_lt", "places_lt", "inaturalist2018")  # whose root must be there
+ROOTED = (
+    "npz",
+    "folder",
+    "lists",
+    "imagenet_lt",
+    "places_lt",
+    "inaturalist2018",
+)  # whose root must be there
 SOURCES = ("digits", "cifar10", "cifar100", *ROOTED)
 RESNETS = ("resnet20", "resnet32", "resnet44", "resnet56", "resnet110")
-IMAGENET_RESNETS = ("resnet10", "resnet18", "resnet34", "resnet50", "resnet101", "resnet152", "resnext50")
-RIDES = tuple(f"ride{k}_resnet{depth}{width}" for depth in (20, 32) for k in (2, 3, 4) for width in ("", "_narrow"))
+IMAGENET_RESNETS = (
+    "resnet10",
+    "resnet18",
+    "resnet34",
+    "resnet50",
+    "resnet101",
+    "resnet152",
+    "resnext50",
+)
+RIDES = tuple(
+    f"ride{k}_resnet{depth}{width}"
+    for depth in (20, 32)
+    for k in (2, 3, 4)
+    for width in ("", "_narrow")
+)
 MODELS = (*RESNETS, *IMAGENET_RESNETS, *RIDES, "reslt_resnet20", "reslt_resnet32")
 METHODS = ("crt", "lws", "tau", "mislas", "gcl")
 LEARNED_SCALE = ("lws", "mislas")  # methods of stage 2 with a learned factor per class
 COSINE_LOSSES = ("ldam", "gcl", "ride")
 BRANCHES = ("instance", "balanced", "class_aware", "reversed", "effective_number", "square_root")
+
 
 @dataclass(frozen=True)
 class Data(Config):
@@ -54,7 +75,9 @@ class Data(Config):
     test_fraction: float = limited(0.2, low=0.01, high=0.9)
     val_fraction: float = limited(0.0, low=0, high=0.9)
     val_seed: int = limited(0, low=0, high=2**32 - 1)
-    normalise: str = limited("auto", choices=("auto", "cifar", "imagenet", "inaturalist", "train", "none"))
+    normalise: str = limited(
+        "auto", choices=("auto", "cifar", "imagenet", "inaturalist", "train", "none")
+    )
     groups: str = limited("field", choices=("field", "reference"))
     loader: str = limited("auto", choices=("auto", "resident", "streamed"))
     image_fit: str = limited("stretch", choices=("stretch", "crop"))
@@ -127,23 +150,37 @@ class Stage1(_Training):
 
     def __post_init__(self):
         super().__post_init__()
-        if len(self.decay_at) != len(self.lr_factors) or list(self.decay_at) != sorted(self.decay_at):
+        if len(self.decay_at) != len(self.lr_factors) or list(self.decay_at) != sorted(
+            self.decay_at
+        ):
             raise Error("decay_at and lr_factors must be lists of one length, decay_at ascending")
         if self.loss in COSINE_LOSSES and self.head != "cosine":
             raise Error(f"loss {self.loss} sets margins between cosines; use it with head cosine")
         if self.loss in EXPERT_LOSSES and not self.model.startswith(self.loss):
             like = next(m for m in MODELS if m.startswith(self.loss) and m.endswith("resnet32"))
-            raise Error(f"loss {self.loss} is of several experts, which model {self.model} has not; use it with a model such as {like}")
+            raise Error(
+                f"loss {self.loss} is of several experts, which model {self.model} has not; use it with a model such as {like}"
+            )
         if self.model.startswith("reslt") and self.head != "linear":
-            raise Error(f"model {self.model} has one linear classifier for all branches; use it with head linear, not {self.head}")
+            raise Error(
+                f"model {self.model} has one linear classifier for all branches; use it with head linear, not {self.head}"
+            )
         if self.cmo_probability and self.mixup_alpha:
-            raise Error("CMO and mixup both mix every image; set mixup_alpha to 0, or cmo_probability to 0")
+            raise Error(
+                "CMO and mixup both mix every image; set mixup_alpha to 0, or cmo_probability to 0"
+            )
         if len(self.reslt_from) != 2 or list(self.reslt_from) != sorted(self.reslt_from):
-            raise Error(f"reslt_from is {list(self.reslt_from)}; it must be two shares of the classes, ascending, for the second and the third branch")
+            raise Error(
+                f"reslt_from is {list(self.reslt_from)}; it must be two shares of the classes, ascending, for the second and the third branch"
+            )
         if self.trainable != "all" and not self.pretrained:
-            raise Error(f"trainable {self.trainable} leaves most of the backbone as it begins; name weights to begin with as pretrained, or set trainable to all")
+            raise Error(
+                f"trainable {self.trainable} leaves most of the backbone as it begins; name weights to begin with as pretrained, or set trainable to all"
+            )
         if self.trainable != "all" and self.model not in (*RESNETS, *IMAGENET_RESNETS):
-            raise Error(f"trainable {self.trainable} is for backbones with one last block, which {self.model} has not; set trainable to all")
+            raise Error(
+                f"trainable {self.trainable} is for backbones with one last block, which {self.model} has not; set trainable to all"
+            )
         if self.nesterov and not self.momentum:
             raise Error("nesterov needs a momentum above 0")
 
@@ -189,15 +226,25 @@ class Stage2(_Training):
     def __post_init__(self):
         super().__post_init__()
         if len(self.head_ratios) > self.heads:
-            raise Error(f"head_ratios names {len(self.head_ratios)} ratios, one for each head, but heads is {self.heads}; set heads to {len(self.head_ratios)} or more")
+            raise Error(
+                f"head_ratios names {len(self.head_ratios)} ratios, one for each head, but heads is {self.heads}; set heads to {len(self.head_ratios)} or more"
+            )
         if self.head_ratios and not self.fusion_ratio:
-            raise Error("head_ratios are fusion ratios, but fusion_ratio is 0; leave head_ratios empty, or set fusion_ratio to their mean")
+            raise Error(
+                "head_ratios are fusion ratios, but fusion_ratio is 0; leave head_ratios empty, or set fusion_ratio to their mean"
+            )
         if self.stage2_method == "tau" and self.heads > 1:
-            raise Error("method tau trains nothing, so that there are no heads to average; set heads to 1")
+            raise Error(
+                "method tau trains nothing, so that there are no heads to average; set heads to 1"
+            )
         if self.stage2_method == "tau" and self.fusion_ratio:
-            raise Error(f"method tau trains nothing, so there is nothing to fuse at ratio {self.fusion_ratio:g}; set fusion_ratio to 0")
+            raise Error(
+                f"method tau trains nothing, so there is nothing to fuse at ratio {self.fusion_ratio:g}; set fusion_ratio to 0"
+            )
         if self.stage2_method in ("tau", "lws") and self.reinitialise_head:
-            raise Error(f"method {self.stage2_method} keeps the classifier of stage 1; set reinitialise_head to false, or stage2_method to crt")
+            raise Error(
+                f"method {self.stage2_method} keeps the classifier of stage 1; set reinitialise_head to false, or stage2_method to crt"
+            )
 
 
 @dataclass(frozen=True)
@@ -212,7 +259,9 @@ class Cached(Config):
     def __post_init__(self):
         super().__post_init__()
         if self.compare_seeds and not self.compare_ratios:
-            raise Error("compare_ratios is empty; name at least one ratio, or set compare_seeds to 0")
+            raise Error(
+                "compare_ratios is empty; name at least one ratio, or set compare_seeds to 0"
+            )
 
 
 @dataclass(frozen=True)
@@ -242,7 +291,8 @@ def check(parameters: dict[str, Any], also: typing.Collection[str] = ()) -> None
         if name not in known:
             near = difflib.get_close_matches(name, known, 1)
             raise Error(
-                f"unknown parameter {name!r}" + (f"; did you mean {near[0]!r}?" if near else "")
+                f"unknown parameter {name!r}"
+                + (f"; did you mean {near[0]!r}?" if near else "")
                 + f" Declared are: {', '.join(sorted(known))}"
             )
     for step in STEPS:
@@ -256,15 +306,21 @@ def _check_together(parameters: dict[str, Any]) -> None:
         check_method(parameters.get("stage2_method", "crt"), parameters["head"])
         check_heads(parameters.get("heads", 1), parameters["head"])
     if parameters.get("crop") == "resized" and parameters.get("loader") == "resident":
-        raise Error("crop resized cuts from the image files, which loader resident decodes beforehand; set loader to streamed, or crop to padded")
+        raise Error(
+            "crop resized cuts from the image files, which loader resident decodes beforehand; set loader to streamed, or crop to padded"
+        )
     if parameters.get("control") and parameters.get("bn_statistics") == "none":
-        raise Error("control compares BN statistics of the balanced stream and of both, but bn_statistics is none; set control to false, or bn_statistics to both")
+        raise Error(
+            "control compares BN statistics of the balanced stream and of both, but bn_statistics is none; set control to false, or bn_statistics to both"
+        )
 
 
 def check_heads(heads: int, head: str) -> None:
     """Refuse to average heads that are no averages of anything. Raises ``h2t.Error``."""
     if heads > 1 and head == "cosine":
-        raise Error("heads are averaged by their weights, which for a cosine head is no average of their answers; set heads to 1, or use a stage 1 with head linear")
+        raise Error(
+            "heads are averaged by their weights, which for a cosine head is no average of their answers; set heads to 1, or use a stage 1 with head linear"
+        )
 
 
 def check_method(method: str, head: str) -> None:
@@ -305,5 +361,9 @@ def check_notebook(namespace: dict[str, Any], own: typing.Collection[str]) -> No
     are the notebook's own and belong to no step.
     """
     plain = (bool, int, float, str, list, tuple, dict, type(None))
-    given = {k: v for k, v in namespace.items() if not k.startswith("_") and isinstance(v, plain) and k not in ("In", "Out")}
+    given = {
+        k: v
+        for k, v in namespace.items()
+        if not k.startswith("_") and isinstance(v, plain) and k not in ("In", "Out")
+    }
     check(given, also=own)

@@ -40,12 +40,23 @@ NUMBERS: dict[int, dict[tuple[str, str], dict[int, float]]] = {
         ("mislas_cifar10", "stage 2"): {100: 82.1, 50: 85.7, 10: 90.0},
     },
 }
-MODELS = tuple(dict.fromkeys(METHODS[m].at(METHODS[m].factors[0])[0].model for numbers in NUMBERS.values() for m, _ in numbers))
+MODELS = tuple(
+    dict.fromkeys(
+        METHODS[m].at(METHODS[m].factors[0])[0].model
+        for numbers in NUMBERS.values()
+        for m, _ in numbers
+    )
+)
 
 _FREE = {"seed", "eval_every", "precision"}  # which number they are of does not depend on these
 _SHARED = {f.name for f in dataclasses.fields(_Training)}
 _RATIOS = (0.25, 0.3)  # H2T's released settings, and its paper's
-_RECOMMENDED = {"dr": 5e-4, "ce": 5e-4, "mislas": 5e-4, "mislas_cifar10": 5e-4}  # weight decay of stage 1, beside the released one
+_RECOMMENDED = {
+    "dr": 5e-4,
+    "ce": 5e-4,
+    "mislas": 5e-4,
+    "mislas_cifar10": 5e-4,
+}  # weight decay of stage 1, beside the released one
 
 
 def published(step: Mapping[str, Any]) -> float | None:
@@ -58,7 +69,12 @@ def published(step: Mapping[str, Any]) -> float | None:
     Arguments: ``step`` a row of ``h2t.study.compare.table.table``, with its num_classes, profile, imbalance_factor, stage, cached.
     """
     factor, classes = step.get("imbalance_factor"), step.get("num_classes")
-    if step.get("profile") != "exponential" or step.get("cached") or factor is None or factor != round(factor):
+    if (
+        step.get("profile") != "exponential"
+        or step.get("cached")
+        or factor is None
+        or factor != round(factor)
+    ):
         return None
     for (method, what), by_factor in NUMBERS.get(classes, {}).items():
         if by_factor.get(round(factor)) is not None and _follows(step, method, what, round(factor)):
@@ -71,24 +87,46 @@ def _follows(step: Mapping[str, Any], method: str, what: str, factor: int) -> bo
         return False
     stage1, stage2 = METHODS[method].at(factor)
     decays = {stage1.stage1_weight_decay, _RECOMMENDED.get(method, stage1.stage1_weight_decay)}
-    if not all(_same(step, f"stage1_{f.name}" if f.name in _SHARED else f.name, f.name, stage1, {"stage1_weight_decay": decays}) for f in dataclasses.fields(Stage1)):
+    if not all(
+        _same(
+            step,
+            f"stage1_{f.name}" if f.name in _SHARED else f.name,
+            f.name,
+            stage1,
+            {"stage1_weight_decay": decays},
+        )
+        for f in dataclasses.fields(Stage1)
+    ):
         return False
     if what == "stage 1":
         return True
     if what == "H2T":
         allowed = {"fusion_ratio": set(_RATIOS)}
     else:  # without fusion BN sees the balanced stream, or nothing where the backbone is in eval mode
-        allowed = {"fusion_ratio": {0.0}, "bn_statistics": {"none" if stage2.bn_statistics == "none" else "balanced"}}
+        allowed = {
+            "fusion_ratio": {0.0},
+            "bn_statistics": {"none" if stage2.bn_statistics == "none" else "balanced"},
+        }
     return all(_same(step, f.name, f.name, stage2, allowed) for f in dataclasses.fields(Stage2))
 
 
-def _same(step: Mapping[str, Any], column: str, name: str, recipe: Stage1 | Stage2, allowed: Mapping[str, set]) -> bool:
+def _same(
+    step: Mapping[str, Any],
+    column: str,
+    name: str,
+    recipe: Stage1 | Stage2,
+    allowed: Mapping[str, set],
+) -> bool:
     """Whether a step's value of a parameter is the recipe's. Steps older than a parameter have its default; an imported stage 1 has none."""
     if name in _FREE:
         return True
     value, want = step.get(column), recipe.to_dict()[name]
     if value is None or value != value:  # NaN: other rows have it
-        value = type(recipe)().to_dict()[name] if step.get("loss") == step.get("loss") and step.get("loss") is not None else None
+        value = (
+            type(recipe)().to_dict()[name]
+            if step.get("loss") == step.get("loss") and step.get("loss") is not None
+            else None
+        )
     if isinstance(value, str) and isinstance(want, list):
         value = json.loads(value)
     return value in allowed[name] if name in allowed else value == want

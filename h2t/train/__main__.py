@@ -16,7 +16,13 @@ from h2t.train.processes.job import job
 @cli.PARAMETERS
 @click.option("--again", is_flag=True, help="Discard what the run directory holds and start over.")
 @cli.DEVICE
-@click.option("--timeout", type=click.FloatRange(min=0, min_open=True), default=30.0, show_default=True, help="Minutes that a process waits for the others.")
+@click.option(
+    "--timeout",
+    type=click.FloatRange(min=0, min_open=True),
+    default=30.0,
+    show_default=True,
+    help="Minutes that a process waits for the others.",
+)
 def main(recipe, pairs, again, device, timeout):
     """Train both stages of a recipe, in as many processes as torchrun starts. Parameter batch_size is that of all together."""
     with job(device, timeout) as own:

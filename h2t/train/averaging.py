@@ -23,13 +23,26 @@ from h2t.train.stage1 import load_model
 def members(config: Stage2) -> list[Stage2]:
     """The recipe of each head: the first has the seed of ``config``, each a ratio of ``head_ratios`` in turn, if there are any."""
     ratios = config.head_ratios or (config.fusion_ratio,)
-    seeds = [config.seed, *(rng.derive(config.seed, "stage2/head", k) for k in range(1, config.heads))]
+    seeds = [
+        config.seed,
+        *(rng.derive(config.seed, "stage2/head", k) for k in range(1, config.heads)),
+    ]
     one = {"heads": 1, "head_ratios": ()}
-    return [dataclasses.replace(config, **one, fusion_ratio=ratios[k % len(ratios)], seed=seed) for k, seed in enumerate(seeds)]
+    return [
+        dataclasses.replace(config, **one, fusion_ratio=ratios[k % len(ratios)], seed=seed)
+        for k, seed in enumerate(seeds)
+    ]
 
 
 def train_averaged(
-    run: Run, config: Stage2, variant: str, train_one: Callable[..., Any], *, device: torch.device, again: bool, progress: bool
+    run: Run,
+    config: Stage2,
+    variant: str,
+    train_one: Callable[..., Any],
+    *,
+    device: torch.device,
+    again: bool,
+    progress: bool,
 ) -> dict[str, Any]:
     """Train the heads of a stage 2 one after another and keep their mean, as one network of the same architecture.
 
@@ -55,22 +68,39 @@ def train_averaged(
         if (done := ranks.first(step.begin, params, again, Stage2().to_dict())) is not None:
             return done
     names = [f"{heads}/{k}" for k in range(config.heads)]
-    results = [train_one(name, dataclasses.replace(member, bn_reestimate="none")) for name, member in zip(names, members(config), strict=True)]
+    results = [
+        train_one(name, dataclasses.replace(member, bn_reestimate="none"))
+        for name, member in zip(names, members(config), strict=True)
+    ]
     with ranks.alone(run.lock()):
         data = dataset(run, progress=progress)
         train, test = loaders(run, data, device, config, ranks)
         model = ranks.prepare(load_model(run, names[0], str(device), ranks), config.sync_bn, device)
         several = ranks.first(lambda: [run.step(name).weights() for name in names])
-        model.load_state_dict({name: _mean([weights[name] for weights in several]) for name in several[0]})
+        model.load_state_dict(
+            {name: _mean([weights[name] for weights in several]) for name in several[0]}
+        )
         with stepping.threads_for(train, config.batch_size):
             reestimate(model.backbone, train, torch.from_numpy(data.train.labels), config)
-            report = Report(step, data, run.params["groups"], config.stage2_epochs, config.eval_every, None)
-            known = {"variant": variant, "seconds": round(sum(r["seconds"] for r in results), 3), "update": results[0]["update"]}
-            result = report.finish(model, test, config, device, **known, **{k: before[k] for k in ("model", "head")})
+            report = Report(
+                step, data, run.params["groups"], config.stage2_epochs, config.eval_every, None
+            )
+            known = {
+                "variant": variant,
+                "seconds": round(sum(r["seconds"] for r in results), 3),
+                "update": results[0]["update"],
+            }
+            result = report.finish(
+                model, test, config, device, **known, **{k: before[k] for k in ("model", "head")}
+            )
     ranks.first(forget)
     return result
 
 
 def _mean(tensors: list[torch.Tensor]) -> torch.Tensor:
     first = tensors[0]  # what was not trained stays as it is, to the last bit
-    return first if all(t.equal(first) for t in tensors) or not first.is_floating_point() else torch.stack(tensors).mean(0)
+    return (
+        first
+        if all(t.equal(first) for t in tensors) or not first.is_floating_point()
+        else torch.stack(tensors).mean(0)
+    )

@@ -13,7 +13,9 @@ from h2t.recipes.parameters import Stage2
 from h2t.train import device as stepping
 from h2t.train.processes.ranks import ranks
 
-BN_BATCHES = 43  # batches of each branch over which statistics are averaged: half an epoch of CIFAR-100-LT
+BN_BATCHES = (
+    43  # batches of each branch over which statistics are averaged: half an epoch of CIFAR-100-LT
+)
 
 Moments = list[tuple[torch.Tensor, torch.Tensor]]  # mean and variance (channels,) of each BN
 
@@ -22,13 +24,24 @@ def norms(backbone: nn.Module) -> list[nn.Module]:
     """Its batch normalisations that training changes, in order; those of a frozen part keep their statistics."""
     before = backbone.training
     backbone.train()
-    found = [m for m in backbone.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm) and m.training]
+    found = [
+        m
+        for m in backbone.modules()
+        if isinstance(m, nn.modules.batchnorm._BatchNorm) and m.training
+    ]
     backbone.train(before)
     return found
 
 
 @torch.no_grad()
-def estimate(backbone: nn.Module, train, labels: torch.Tensor, config: Stage2, branch: str, on_batch: Callable[[], object] = lambda: None) -> Moments:
+def estimate(
+    backbone: nn.Module,
+    train,
+    labels: torch.Tensor,
+    config: Stage2,
+    branch: str,
+    on_batch: Callable[[], object] = lambda: None,
+) -> Moments:
     """The mean over ``BN_BATCHES`` augmented batches of what each batch is normalised by.
 
     The running statistics that training leaves behind follow the last twenty batches or so; these follow all alike.
@@ -41,7 +54,12 @@ def estimate(backbone: nn.Module, train, labels: torch.Tensor, config: Stage2, b
         m.reset_running_stats()
         m.momentum = None  # cumulative mean
     backbone.train()
-    order = samplers.epoch(sampler, labels, BN_BATCHES * config.batch_size, rng.torch_generator(config.seed, f"bank/bn-{branch}"))
+    order = samplers.epoch(
+        sampler,
+        labels,
+        BN_BATCHES * config.batch_size,
+        rng.torch_generator(config.seed, f"bank/bn-{branch}"),
+    )
     draws = rng.torch_generator(config.seed, f"bank/bn-{branch}-augment")
     for x, _ in train.epoch(order, config.batch_size, draws, config.flip):
         with stepping.autocast(train.device, config.precision):
@@ -64,10 +82,21 @@ def install(backbone: nn.Module, *streams: Moments) -> None:
 
 def streams_of(statistics: str) -> tuple[str, ...]:
     """The branches that a value of ``bn_statistics`` or ``bn_reestimate`` names."""
-    return {"none": (), "balanced": ("fused",), "instance": ("fusing",), "both": ("fusing", "fused")}[statistics]
+    return {
+        "none": (),
+        "balanced": ("fused",),
+        "instance": ("fusing",),
+        "both": ("fusing", "fused"),
+    }[statistics]
 
 
 def reestimate(backbone: nn.Module, train, labels: torch.Tensor, config: Stage2) -> None:
     """Set the statistics that the test set is normalised by as ``config.bn_reestimate`` says; none leaves them as they are."""
     if config.bn_reestimate != "none":
-        install(backbone, *(estimate(backbone, train, labels, config, branch) for branch in streams_of(config.bn_reestimate)))
+        install(
+            backbone,
+            *(
+                estimate(backbone, train, labels, config, branch)
+                for branch in streams_of(config.bn_reestimate)
+            ),
+        )

@@ -45,11 +45,16 @@ def native_bf16(device: torch.device) -> bool:
     """Whether the device computes bf16 natively; on other processors bf16 is emulated and slower than fp32."""
     if device.type == "cuda":
         return torch.cuda.is_bf16_supported(including_emulation=False)
-    checks = (getattr(torch.cpu, name, None) for name in ("_is_avx512_bf16_supported", "_is_amx_tile_supported"))
+    checks = (
+        getattr(torch.cpu, name, None)
+        for name in ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
+    )
     return any(check() for check in checks if check)
 
 
-PIXELS_PER_THREAD = 4096  # of a batch: a 2-core machine trains 64 images of 8 x 8 as fast on one thread as on two
+PIXELS_PER_THREAD = (
+    4096  # of a batch: a 2-core machine trains 64 images of 8 x 8 as fast on one thread as on two
+)
 
 PIXELS_AT_ONCE = 8_000_000  # of a batch whose network only answers: 159 images of 224 x 224
 
@@ -98,7 +103,8 @@ class SGD(torch.optim.SGD):
 
     step = torch.no_grad()(inspect.unwrap(torch.optim.SGD.step))
     zero_grad, state_dict, load_state_dict, add_param_group = (
-        inspect.unwrap(getattr(torch.optim.SGD, name)) for name in ("zero_grad", "state_dict", "load_state_dict", "add_param_group")
+        inspect.unwrap(getattr(torch.optim.SGD, name))
+        for name in ("zero_grad", "state_dict", "load_state_dict", "add_param_group")
     )
 
 
@@ -117,7 +123,9 @@ def set_lr(optimizer: torch.optim.Optimizer, *rates: float) -> None:
             group["lr"] = rate
 
 
-def check_finite(losses: torch.Tensor, epoch: int, first_step: int, step_name: str, parameter: str) -> None:
+def check_finite(
+    losses: torch.Tensor, epoch: int, first_step: int, step_name: str, parameter: str
+) -> None:
     """Raise ``h2t.Error`` at the first loss of an epoch (steps,) that is not finite."""
     bad = (~losses.isfinite()).nonzero()
     if len(bad):
@@ -129,7 +137,9 @@ def check_finite(losses: torch.Tensor, epoch: int, first_step: int, step_name: s
 
 
 @torch.inference_mode()
-def predict(model: nn.Module, loader, precision: str = "auto", batch_size: int = 500) -> torch.Tensor:
+def predict(
+    model: nn.Module, loader, precision: str = "auto", batch_size: int = 500
+) -> torch.Tensor:
     """Logits of a whole split in order, in eval mode, each process's share gathered; of large images fewer at a time. Returns: (N, C) float32 on the CPU."""
     network = fold(model)
     batch_size = min(batch_size, max(1, PIXELS_AT_ONCE // (loader.height * loader.width)))

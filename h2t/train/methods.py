@@ -41,16 +41,25 @@ def begin(model: nn.Module, config: Stage2) -> tuple[list[dict], list[float]]:
     if config.stage2_method == "lws":
         linear.requires_grad_(False)
         return [{"params": [model.head.scale]}], [config.scale_lr]
-    return [{"params": list(linear.parameters())}, {"params": [model.head.scale]}], [config.stage2_lr, config.scale_lr]
+    return [{"params": list(linear.parameters())}, {"params": [model.head.scale]}], [
+        config.stage2_lr,
+        config.scale_lr,
+    ]
 
 
-def loss_of(config: Stage2, counts: torch.Tensor, generator: torch.Generator) -> Callable[[torch.Tensor, torch.Tensor], torch.Tensor]:
+def loss_of(
+    config: Stage2, counts: torch.Tensor, generator: torch.Generator
+) -> Callable[[torch.Tensor, torch.Tensor], torch.Tensor]:
     """The loss of a method as a function of logits (B, C) and labels (B,).
 
     Arguments: ``counts`` (C,) training images per class; ``generator`` of what the loss draws, on the CPU.
     """
-    if config.stage2_method == "gcl":  # the head's own scale stays 30, which moves confidences but no decision
-        return lambda logits, labels: gcl(logits, labels, counts, generator=generator, scale=20.0, margin=0.1, gamma=1.0)
+    if (
+        config.stage2_method == "gcl"
+    ):  # the head's own scale stays 30, which moves confidences but no decision
+        return lambda logits, labels: gcl(
+            logits, labels, counts, generator=generator, scale=20.0, margin=0.1, gamma=1.0
+        )
     if config.stage2_method != "mislas":
         return F.cross_entropy
     soft = {"smooth_head": config.smooth_head, "smooth_tail": config.smooth_tail}

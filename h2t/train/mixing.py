@@ -11,7 +11,10 @@ from h2t.data import augment, samplers
 from h2t.recipes.parameters import Stage1
 from h2t.train.processes.ranks import Ranks
 
-CMO_FIRST, CMO_REST = 5, 3  # CMO begins with this epoch, counted from 1, and leaves this many plain ones at the end
+CMO_FIRST, CMO_REST = (
+    5,
+    3,
+)  # CMO begins with this epoch, counted from 1, and leaves this many plain ones at the end
 
 Mixed = Iterator[tuple[torch.Tensor, torch.Tensor, torch.Tensor | None, torch.Tensor | None]]
 
@@ -28,7 +31,9 @@ def mixup(batches, steps: int, alpha: float, seed: int, stage: str, epoch: int, 
     Arguments: ``batches`` of images and labels, ``steps`` of them; ``alpha`` of Beta(alpha, alpha); ``seed``, ``stage`` and
     ``epoch`` name the random streams; ``train`` the loader of the batches. Yields: images, labels, the partners' labels (B,) and lambda, a scalar tensor.
     """
-    lams = torch.from_numpy(augment.mixup_draws(steps, alpha, rng.numpy_generator(seed, f"{stage}/mixup", epoch))).to(train.device)
+    lams = torch.from_numpy(
+        augment.mixup_draws(steps, alpha, rng.numpy_generator(seed, f"{stage}/mixup", epoch))
+    ).to(train.device)
     ranks = Ranks(*train.shard)
     partners = rng.torch_generator(seed, f"{stage}/partners", epoch)
     for i, (x, y) in enumerate(batches):
@@ -48,10 +53,26 @@ def cmo(batches, steps: int, train, labels: torch.Tensor, config: Stage1, epoch:
     Arguments: ``batches``, ``steps``, ``epoch`` as in ``mixup``; ``train`` loader and ``labels`` (N,) of the patches.
     Yields: as ``mixup``; where a batch is not mixed, None in place of the other labels and the share.
     """
-    mixed, boxes, kept = augment.cutmix_draws(steps, train.height, train.width, config.cmo_probability, rng.numpy_generator(config.seed, "stage1/cmo", epoch))
+    mixed, boxes, kept = augment.cutmix_draws(
+        steps,
+        train.height,
+        train.width,
+        config.cmo_probability,
+        rng.numpy_generator(config.seed, "stage1/cmo", epoch),
+    )
     boxes, kept = torch.from_numpy(boxes).to(train.device), torch.from_numpy(kept).to(train.device)
-    order = samplers.epoch(config.cmo_branch, labels, len(labels), rng.torch_generator(config.seed, "stage1/patches", epoch))
-    patches = train.epoch(order, config.batch_size, rng.torch_generator(config.seed, "stage1/patches-augment", epoch), config.flip)
+    order = samplers.epoch(
+        config.cmo_branch,
+        labels,
+        len(labels),
+        rng.torch_generator(config.seed, "stage1/patches", epoch),
+    )
+    patches = train.epoch(
+        order,
+        config.batch_size,
+        rng.torch_generator(config.seed, "stage1/patches-augment", epoch),
+        config.flip,
+    )
     for i, ((x, y), (patch, other)) in enumerate(zip(batches, patches, strict=True)):
         if mixed[i]:
             yield augment.paste(x, patch, boxes[i]), y, other, kept[i]

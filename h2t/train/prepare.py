@@ -22,12 +22,19 @@ from h2t.runs import Run, environment, resolve, write_json, write_yaml
 STATISTICS = {
     "cifar": ((0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010)),
     "imagenet": ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
-    "inaturalist": ((0.466, 0.471, 0.380), (0.195, 0.194, 0.192)),  # Kang et al. 2020 and who follows them
+    "inaturalist": (
+        (0.466, 0.471, 0.380),
+        (0.195, 0.194, 0.192),
+    ),  # Kang et al. 2020 and who follows them
 }
-SAMPLE = 4096  # images of a streamed set, evenly spread, whose colours its statistics are taken from
+SAMPLE = (
+    4096  # images of a streamed set, evenly spread, whose colours its statistics are taken from
+)
 
 
-def prepare(run: Run | str, config: Data, *, indices: np.ndarray | None = None, progress: bool = True) -> Dataset:
+def prepare(
+    run: Run | str, config: Data, *, indices: np.ndarray | None = None, progress: bool = True
+) -> Dataset:
     """Build a run's long-tailed set and record it: params.yaml, split.json, indices.npy, environment.json.
 
     Arguments: ``run`` directory; ``config``; ``indices`` (M,) into the source's training part, to use a subset drawn
@@ -47,7 +54,9 @@ def prepare(run: Run | str, config: Data, *, indices: np.ndarray | None = None, 
         if (run.path / "split.json").exists():
             _refuse_change(run, before, record, manifest)
         else:
-            write_yaml(run.path / "params.yaml", {**before, **record, "mean": list(mean), "std": list(std)})
+            write_yaml(
+                run.path / "params.yaml", {**before, **record, "mean": list(mean), "std": list(std)}
+            )
             write_json(run.path / "environment.json", environment())
             manifest.save(run.path)
     return Dataset(full.name, train, full.test, _val(full, manifest))
@@ -56,11 +65,20 @@ def prepare(run: Run | str, config: Data, *, indices: np.ndarray | None = None, 
 def _draw(full: Dataset, config: Data, indices: np.ndarray | None = None) -> longtail.Manifest:
     """The long tail that a config describes, or the one of ``indices``."""
     if len(full.train.classes) < 2:
-        raise Error(f"{config.source} at {config.root!r} has one class; a classifier needs at least two")
+        raise Error(
+            f"{config.source} at {config.root!r} has one class; a classifier needs at least two"
+        )
     metrics.groups(full.train.counts, config.groups)
-    common = dict(source=config.source, profile=config.profile, imbalance_factor=config.imbalance_factor, split_seed=config.split_seed)
+    common = dict(
+        source=config.source,
+        profile=config.profile,
+        imbalance_factor=config.imbalance_factor,
+        split_seed=config.split_seed,
+    )
     if indices is None:
-        return longtail.build(full.train.labels, classes=full.train.classes, n_max=config.n_max, **common)
+        return longtail.build(
+            full.train.labels, classes=full.train.classes, n_max=config.n_max, **common
+        )
     return longtail.from_indices(full.train.labels, indices, classes=full.train.classes, **common)
 
 
@@ -75,7 +93,9 @@ def _held_out(manifest: longtail.Manifest, config: Data, full: Dataset) -> longt
     if not config.val_fraction:
         return manifest
     if full.val is not None:
-        raise Error(f"{config.source} at {config.root!r} has a validation part of its own; set val_fraction to 0 to use that")
+        raise Error(
+            f"{config.source} at {config.root!r} has a validation part of its own; set val_fraction to 0 to use that"
+        )
     return longtail.hold_out(manifest, config.val_fraction, config.val_seed)
 
 
@@ -85,14 +105,19 @@ def _val(full: Dataset, manifest: longtail.Manifest) -> Split | None:
 
 
 def _refuse_change(run: Run, before: dict, record: dict, manifest: longtail.Manifest) -> None:
-    before = {**Data().to_dict(), **before}  # a parameter that it was made without, by an earlier version, had its default
+    before = {
+        **Data().to_dict(),
+        **before,
+    }  # a parameter that it was made without, by an earlier version, had its default
     for key, value in record.items():
         if key != "root" and before.get(key) != value:
             raise Error(
                 f"run {run.path} already holds a set with {key} = {before.get(key)!r}, not {value!r}; choose another run"
             )
     if longtail.Manifest.load(run.path).hash != manifest.hash:
-        raise Error(f"run {run.path} already holds another subset of the same source; choose another run")
+        raise Error(
+            f"run {run.path} already holds another subset of the same source; choose another run"
+        )
 
 
 def dataset(run: Run | str, *, progress: bool = True) -> Dataset:
@@ -102,15 +127,23 @@ def dataset(run: Run | str, *, progress: bool = True) -> Dataset:
     """
     run = Run(run, create=False)
     if not (run.path / "split.json").exists():
-        raise Error(f"run {run.path} has no data yet; prepare it with notebook 01 or `h2t run RECIPE -p run {run.path}`")
+        raise Error(
+            f"run {run.path} has no data yet; prepare it with notebook 01 or `h2t run RECIPE -p run {run.path}`"
+        )
     manifest = longtail.Manifest.load(run.path)
     config = Data.of(run.params)
     full = _load(config, progress)
     if len(manifest.indices) and manifest.indices.max() >= len(full.train):
-        raise Error(f"{config.source} at {config.root!r} has {len(full.train)} training images, fewer than run {run.path} refers to")
+        raise Error(
+            f"{config.source} at {config.root!r} has {len(full.train)} training images, fewer than run {run.path} refers to"
+        )
     train = full.train.take(manifest.indices)
-    if not np.array_equal(train.labels, manifest.labels) or _pixels(train) != run.params.get("pixels_sha256"):
-        raise Error(f"{config.source} at {config.root!r} no longer holds the images that run {run.path} was made from")
+    if not np.array_equal(train.labels, manifest.labels) or _pixels(train) != run.params.get(
+        "pixels_sha256"
+    ):
+        raise Error(
+            f"{config.source} at {config.root!r} no longer holds the images that run {run.path} was made from"
+        )
     return Dataset(full.name, train, full.test, _val(full, manifest))
 
 
@@ -125,23 +158,46 @@ def statistics(run: Run) -> tuple[list[float], list[float]]:
     return params["mean"], params["std"]
 
 
-def loaders(run: Run, data: Dataset, device, config: _Training | None = None, shard: tuple[int, int] = (0, 1)) -> tuple[Loader, Loader]:
+def loaders(
+    run: Run,
+    data: Dataset,
+    device,
+    config: _Training | None = None,
+    shard: tuple[int, int] = (0, 1),
+) -> tuple[Loader, Loader]:
     """The loaders of the training and the test part.
 
     Arguments: ``config`` of the stage that augments the training part, None for images as they are; ``shard`` (rank, world) of a
     process among several.
     """
-    return loader_of(run, data.train, device, config, shard), loader_of(run, data.test, device, None, shard)
+    return loader_of(run, data.train, device, config, shard), loader_of(
+        run, data.test, device, None, shard
+    )
 
 
-def loader_of(run: Run, split: Split, device, config: _Training | None = None, shard: tuple[int, int] = (0, 1)) -> Loader:
+def loader_of(
+    run: Run, split: Split, device, config: _Training | None = None, shard: tuple[int, int] = (0, 1)
+) -> Loader:
     """The loader of one part: Streamed where its images are files, else Resident. Raises ``h2t.Error`` for a crop it cannot do."""
     mean, std = statistics(run)
-    how = {"padding": config.crop_padding, "pad_value": config.pad_value, "color_jitter": config.color_jitter, "rotation": getattr(config, "rotation", 0.0)} if config else {}
+    how = (
+        {
+            "padding": config.crop_padding,
+            "pad_value": config.pad_value,
+            "color_jitter": config.color_jitter,
+            "rotation": getattr(config, "rotation", 0.0),
+        }
+        if config
+        else {}
+    )
     if isinstance(split.images, Files):
-        return Streamed(split, mean, std, device, shard=shard, crop=config.crop if config else "padded", **how)
+        return Streamed(
+            split, mean, std, device, shard=shard, crop=config.crop if config else "padded", **how
+        )
     if config and config.crop == "resized":
-        raise Error(f"crop resized cuts from the image files, but run {run.path} holds them decoded; prepare one with loader streamed, or set crop to padded")
+        raise Error(
+            f"crop resized cuts from the image files, but run {run.path} holds them decoded; prepare one with loader streamed, or set crop to padded"
+        )
     return Resident(split, mean, std, device, shard=shard, **how)
 
 
@@ -153,9 +209,16 @@ def val_loader(run: Run, data: Dataset, device, shard: tuple[int, int] = (0, 1))
 def _load(config: Data, progress: bool) -> Dataset:
     root = str(resolve(config.root)) if config.root and ":" not in config.root else config.root
     return load(
-        config.source, root, image_size=config.image_size, channels=config.channels,
-        test_fraction=config.test_fraction, split_seed=config.split_seed, image_fit=config.image_fit, loader=config.loader, progress=progress,
-    )  # fmt: skip
+        config.source,
+        root,
+        image_size=config.image_size,
+        channels=config.channels,
+        test_fraction=config.test_fraction,
+        split_seed=config.split_seed,
+        image_fit=config.image_fit,
+        loader=config.loader,
+        progress=progress,
+    )
 
 
 def _statistics(config: Data, train: Split) -> tuple[list[float], list[float]]:
@@ -165,7 +228,9 @@ def _statistics(config: Data, train: Split) -> tuple[list[float], list[float]]:
         kind = "cifar" if config.source.startswith("cifar") else "train"
     if kind in STATISTICS:
         if channels != 3:
-            raise Error(f"normalise is {kind!r}, which has three channels, but the images have {channels}; use train")
+            raise Error(
+                f"normalise is {kind!r}, which has three channels, but the images have {channels}; use train"
+            )
         mean, std = STATISTICS[kind]
         return list(mean), list(std)
     if kind == "none":
@@ -176,7 +241,11 @@ def _statistics(config: Data, train: Split) -> tuple[list[float], list[float]]:
         images = images.take(np.linspace(0, len(images) - 1, SAMPLE).astype(np.int64))
     for start in range(0, len(images), 1024):  # in parts: a large set is not in memory
         part = images[start : start + 1024].reshape(-1, channels).astype(np.float32) / 255
-        total, squares, pixels = total + part.sum(0, dtype=np.float64), squares + (part**2).sum(0, dtype=np.float64), pixels + len(part)
+        total, squares, pixels = (
+            total + part.sum(0, dtype=np.float64),
+            squares + (part**2).sum(0, dtype=np.float64),
+            pixels + len(part),
+        )
     mean = total / pixels
     std = np.sqrt(np.maximum(squares / pixels - mean**2, 1e-6))
     return [round(float(m), 6) for m in mean], [round(float(s), 6) for s in std]

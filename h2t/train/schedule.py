@@ -31,4 +31,8 @@ def stage2_lr(epoch: int, config: Stage2, peak: float | None = None) -> float:
 
     Arguments: ``peak`` the full rate, by default ``stage2_lr``.
     """
-    return (config.stage2_lr if peak is None else peak) * 0.5 * (1 + math.cos(math.pi * (epoch - 1) / config.stage2_epochs))
+    return (
+        (config.stage2_lr if peak is None else peak)
+        * 0.5
+        * (1 + math.cos(math.pi * (epoch - 1) / config.stage2_epochs))
+    )

@@ -33,14 +33,34 @@ class Update:
     ``ranks`` whose gradients are added up, where each process has those of its share of the batch.
     """
 
-    def __init__(self, loss_of: Callable, model: nn.Module, optimizer: torch.optim.Optimizer, device: torch.device, *, capturable: bool = True, capture: Callable | None = None, ranks: Ranks = ALONE):
-        if capture is None and device.type == "cuda" and os.environ.get("H2T_EAGER", "0") in ("", "0"):
+    def __init__(
+        self,
+        loss_of: Callable,
+        model: nn.Module,
+        optimizer: torch.optim.Optimizer,
+        device: torch.device,
+        *,
+        capturable: bool = True,
+        capture: Callable | None = None,
+        ranks: Ranks = ALONE,
+    ):
+        if (
+            capture is None
+            and device.type == "cuda"
+            and os.environ.get("H2T_EAGER", "0") in ("", "0")
+        ):
             capture = cuda_graph()
         self.loss_of, self.model, self.optimizer, self.ranks = loss_of, model, optimizer, ranks
         self.capture = capture if capturable else None
         self.graphs: dict[tuple, tuple] = {}  # signature: (static inputs, static loss, replay)
-        for group in optimizer.param_groups:  # a rate that is a number would be captured as a constant
-            group["lr"] = torch.tensor(float(group["lr"]), device=device) if self.capture else float(group["lr"])
+        for (
+            group
+        ) in optimizer.param_groups:  # a rate that is a number would be captured as a constant
+            group["lr"] = (
+                torch.tensor(float(group["lr"]), device=device)
+                if self.capture
+                else float(group["lr"])
+            )
 
     @property
     def kind(self) -> str:
@@ -55,7 +75,10 @@ class Update:
             try:
                 self.graphs[signature] = self._captured(inputs)
             except RuntimeError as e:
-                warnings.warn(f"the update cannot be captured as a CUDA graph, training goes on without: {e}", stacklevel=2)
+                warnings.warn(
+                    f"the update cannot be captured as a CUDA graph, training goes on without: {e}",
+                    stacklevel=2,
+                )
                 self.capture = None
                 return self._once(inputs)
         static, loss, replay = self.graphs[signature]
@@ -78,7 +101,9 @@ class Update:
         with _unchanged(self.model, self.optimizer), _side_stream(self.model):
             for _ in range(WARM_UP):
                 self._once(static)
-            self.optimizer.zero_grad(set_to_none=True)  # gradients then live in the graph's own memory
+            self.optimizer.zero_grad(
+                set_to_none=True
+            )  # gradients then live in the graph's own memory
         loss, replay = self.capture(lambda: self._once(static))
         return static, loss, replay
 
@@ -87,7 +112,11 @@ class Update:
 def _unchanged(model: nn.Module, optimizer: torch.optim.Optimizer):
     """Put weights, statistics and momenta back afterwards; a momentum that did not exist before becomes zero, which is the same."""
     tensors = [*model.parameters(), *model.buffers()]
-    momenta = {p: state["momentum_buffer"].clone() for p, state in optimizer.state.items() if state.get("momentum_buffer") is not None}
+    momenta = {
+        p: state["momentum_buffer"].clone()
+        for p, state in optimizer.state.items()
+        if state.get("momentum_buffer") is not None
+    }
     kept = [t.detach().clone() for t in tensors]
     try:
         yield

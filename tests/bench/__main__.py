@@ -8,12 +8,31 @@ DEVICE = click.option("--device", default="auto", show_default=True, help="auto,
 
 
 @click.command()
-@click.argument("what", type=click.Choice(["steps", "gpu", "loader", "explorer", "sweep", "table"]), default="steps")
+@click.argument(
+    "what",
+    type=click.Choice(["steps", "gpu", "loader", "explorer", "sweep", "table"]),
+    default="steps",
+)
 @click.option("--check", is_flag=True, help="Exit 1 where a stated target is missed.")
-@click.option("--out", type=click.Path(), help="Where the rows are saved.  [default: runs/bench_WHAT.csv]")
-@click.option("--run", "run_", type=click.Path(), default="runs/digits", show_default=True, help="explorer: the run to open.")
-@click.option("--root", default="", help="gpu: a file of CIFAR-100's images for the whole run.  [default: random pixels]")
-@click.option("--steps", default=4, show_default=True, help="steps: timed steps of each loop a turn.")
+@click.option(
+    "--out", type=click.Path(), help="Where the rows are saved.  [default: runs/bench_WHAT.csv]"
+)
+@click.option(
+    "--run",
+    "run_",
+    type=click.Path(),
+    default="runs/digits",
+    show_default=True,
+    help="explorer: the run to open.",
+)
+@click.option(
+    "--root",
+    default="",
+    help="gpu: a file of CIFAR-100's images for the whole run.  [default: random pixels]",
+)
+@click.option(
+    "--steps", default=4, show_default=True, help="steps: timed steps of each loop a turn."
+)
 @DEVICE
 def bench(what, check, out, run_, root, steps, device):
     """Time training steps beside a plain loop of the kind the field publishes, everything on a GPU, the loader of image files beside

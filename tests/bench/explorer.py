@@ -12,11 +12,14 @@ import numpy as np
 
 MOVES = 30  # of the slider
 TARGETS = {  # seconds (the bank's size: MB), for CIFAR-100-LT at IF = 100 on two CPU cores
-    "slider to figures 1, 2, 3, 6, median": 0.4, "slider to figures 1, 2, 3, 6, 95th percentile": 0.8,
-    "slider to figures 4 and 5, 95th percentile": 1.5, "ratio curve, 11 ratios x 5 seeds": 4.0,
+    "slider to figures 1, 2, 3, 6, median": 0.4,
+    "slider to figures 1, 2, 3, 6, 95th percentile": 0.8,
+    "slider to figures 4 and 5, 95th percentile": 1.5,
+    "ratio curve, 11 ratios x 5 seeds": 4.0,
     "drag of 100 values, from the last one to rest": 2.3,  # one quick update, and the slower figures once
-    "bank of 4 views": 30.0, "bank of 4 views, MB": 100.0,
-}  # fmt: skip
+    "bank of 4 views": 30.0,
+    "bank of 4 views, MB": 100.0,
+}
 
 
 def bench_explorer(run: str | Path, out: str | Path) -> bool:
@@ -37,19 +40,36 @@ def bench_explorer(run: str | Path, out: str | Path) -> bool:
     recipe = recipe_of(run)
     with tempfile.TemporaryDirectory(prefix="h2t-bench-") as folder:
         copy = Path(folder) / "run"
-        shutil.copytree(run.path, copy, ignore=shutil.ignore_patterns("bank-*", "notebooks", "figures", "explorer", "stage2-*", ".lock*"))
+        shutil.copytree(
+            run.path,
+            copy,
+            ignore=shutil.ignore_patterns(
+                "bank-*", "notebooks", "figures", "explorer", "stage2-*", ".lock*"
+            ),
+        )
         values = _measure(copy, recipe)
     rows = []
     for name, target in TARGETS.items():
         applies = name != "bank of 4 views" or stepping.native_bf16(device)
         met = "met" if values[name] <= target else "missed"
-        rows.append({"what": name, "value": round(values[name], 3), "target": target, "": met if applies else "target holds with native bf16"})
+        rows.append(
+            {
+                "what": name,
+                "value": round(values[name], 3),
+                "target": target,
+                "": met if applies else "target holds with native bf16",
+            }
+        )
     table = pd.DataFrame(rows)
     env = environment(str(device))
     path = resolve(out)
     path.parent.mkdir(parents=True, exist_ok=True)
-    table.assign(cpu=env["cpu"], cores=env["cores"], device=env.get("device"), torch=env["packages"]["torch"]).to_csv(path, index=False)
-    click.echo(f"{run.path}, {env['cpu']}, {env['cores']} cores, torch {env['packages']['torch']}, {device}; seconds")
+    table.assign(
+        cpu=env["cpu"], cores=env["cores"], device=env.get("device"), torch=env["packages"]["torch"]
+    ).to_csv(path, index=False)
+    click.echo(
+        f"{run.path}, {env['cpu']}, {env['cores']} cores, torch {env['packages']['torch']}, {device}; seconds"
+    )
     click.echo(table.to_string(index=False))
     click.echo(f"rows saved to {path}")
     return "missed" not in set(table[""])
@@ -84,6 +104,18 @@ def _measure(run: Path, recipe) -> dict[str, float]:
         panel.controls["fusion_ratio"].value = float(ratio)
         time.sleep(0.01)
     rest = timed(panel.settle)
-    return dict(zip(TARGETS, (
-        float(np.median(quick)), float(np.quantile(quick, 0.95)), float(np.quantile(slow, 0.95)), curve, rest, building, megabytes,
-    ), strict=True))  # fmt: skip
+    return dict(
+        zip(
+            TARGETS,
+            (
+                float(np.median(quick)),
+                float(np.quantile(quick, 0.95)),
+                float(np.quantile(slow, 0.95)),
+                curve,
+                rest,
+                building,
+                megabytes,
+            ),
+            strict=True,
+        )
+    )

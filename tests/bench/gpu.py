@@ -17,10 +17,19 @@ import numpy as np
 from h2t.base.errors import Error
 from tests.bench.steps import BATCH, CLASSES, N, an_epoch, plain_loop, random_images
 
-STEPS, ROUNDS = 85, 5  # an epoch of CIFAR-100-LT at an imbalance factor of 100, and how often it is timed
+STEPS, ROUNDS = (
+    85,
+    5,
+)  # an epoch of CIFAR-100-LT at an imbalance factor of 100, and how often it is timed
 # ms a step: ResNet-32 at batch 128 on an H200, by arithmetic alone and by memory traffic (1.1 s and 3 to 7 s for 17,000 steps)
 FLOOR = (0.065, 0.18, 0.41)
-TARGETS = {"stage 1 step, ms": 1.2, "both stages with evaluation, s": 25.0, "GPU memory of one run, GB": 2.0, "times the plain loop": 50.0, "times the throughput of one run": 3.0}
+TARGETS = {
+    "stage 1 step, ms": 1.2,
+    "both stages with evaluation, s": 25.0,
+    "GPU memory of one run, GB": 2.0,
+    "times the plain loop": 50.0,
+    "times the throughput of one run": 3.0,
+}
 
 
 def bench_gpu(out: str | Path, *, root: str = "", device: str = "cuda") -> bool:
@@ -39,43 +48,111 @@ def bench_gpu(out: str | Path, *, root: str = "", device: str = "cuda") -> bool:
     if chosen.type != "cuda":
         raise Error("`python -m tests.bench gpu` needs a CUDA GPU; on a CPU use `h2t bench steps`")
     env = environment(str(chosen))
-    click.echo(f"{env['device']}, torch {env['packages']['torch']}, CUDA {torch.version.cuda}, cuDNN {torch.backends.cudnn.version()}; ResNet-32, batch {BATCH}")
+    click.echo(
+        f"{env['device']}, torch {env['packages']['torch']}, CUDA {torch.version.cuda}, cuDNN {torch.backends.cudnn.version()}; ResNet-32, batch {BATCH}"
+    )
     rows = steps_table(chosen)
-    best = min(r["ms"] for r in rows if r["stage"] == 1 and r["precision"] == "bf16" and r["how"] != "plain loop, one worker" and "compile" not in r["how"])
+    best = min(
+        r["ms"]
+        for r in rows
+        if r["stage"] == 1
+        and r["precision"] == "bf16"
+        and r["how"] != "plain loop, one worker"
+        and "compile" not in r["how"]
+    )
     plain = next(r["ms"] for r in rows if r["stage"] == 1 and r["how"].startswith("plain"))
     click.echo(pd.DataFrame(rows).to_string(index=False))
     shared = sharing(chosen)
     click.echo(pd.DataFrame(shared).to_string(index=False))
     whole = whole_run(root, str(chosen))
-    click.echo(f"one run of 200 + 10 epochs with evaluation: stage 1 {whole['stage1']:.1f} s, H2T {whole['stage2']:.1f} s, {whole['gigabytes']:.2f} GB of GPU memory")
+    click.echo(
+        f"one run of 200 + 10 epochs with evaluation: stage 1 {whole['stage1']:.1f} s, H2T {whole['stage2']:.1f} s, {whole['gigabytes']:.2f} GB of GPU memory"
+    )
     click.echo(f"cached stage 2, 11 ratios x 5 seeds: {cached(chosen):.2f} s")
-    click.echo(f"a step of stage 1 takes {best:.2f} ms; its floor is {FLOOR[0]} ms by arithmetic, {FLOOR[1]} to {FLOOR[2]} ms by memory traffic")
-    found = dict(zip(TARGETS, (best, whole["stage1"] + whole["stage2"], whole["gigabytes"], plain / best, max(r["throughput"] for r in shared)), strict=True))
+    click.echo(
+        f"a step of stage 1 takes {best:.2f} ms; its floor is {FLOOR[0]} ms by arithmetic, {FLOOR[1]} to {FLOOR[2]} ms by memory traffic"
+    )
+    found = dict(
+        zip(
+            TARGETS,
+            (
+                best,
+                whole["stage1"] + whole["stage2"],
+                whole["gigabytes"],
+                plain / best,
+                max(r["throughput"] for r in shared),
+            ),
+            strict=True,
+        )
+    )
     verdict = []
     for k, (name, target) in enumerate(TARGETS.items()):
         met = found[name] <= target if k < 3 else found[name] >= target
-        verdict.append({"what": name, "value": round(found[name], 3), "target": ("at most " if k < 3 else "at least ") + f"{target:g}", "": "met" if met else "missed"})
+        verdict.append(
+            {
+                "what": name,
+                "value": round(found[name], 3),
+                "target": ("at most " if k < 3 else "at least ") + f"{target:g}",
+                "": "met" if met else "missed",
+            }
+        )
     click.echo(pd.DataFrame(verdict).to_string(index=False))
     path = resolve(out)
     path.parent.mkdir(parents=True, exist_ok=True)
-    pd.concat([pd.DataFrame(rows), pd.DataFrame(shared), pd.DataFrame(verdict)]).assign(device=env["device"], torch=env["packages"]["torch"]).to_csv(path, index=False)
+    pd.concat([pd.DataFrame(rows), pd.DataFrame(shared), pd.DataFrame(verdict)]).assign(
+        device=env["device"], torch=env["packages"]["torch"]
+    ).to_csv(path, index=False)
     click.echo(f"rows saved to {path}")
     return all(v[""] == "met" for v in verdict)
 
 
-def steps_table(device, steps: int = STEPS, rounds: int = ROUNDS, compiled: bool = True, precisions=("fp32", "tf32", "bf16")) -> list[dict]:
+def steps_table(
+    device,
+    steps: int = STEPS,
+    rounds: int = ROUNDS,
+    compiled: bool = True,
+    precisions=("fp32", "tf32", "bf16"),
+) -> list[dict]:
     """Rows of ms a step (median over rounds, and spread), kernels a step and the share of time in which the GPU is busy."""
     rows = []
     for stage in (1, 2):
         for precision in precisions:
             for layout in ("channels_last", "contiguous"):
-                for how in ("eager", "graph", *(("compile", "compile and graph") if compiled and (stage, layout) == (1, "channels_last") else ())):
+                for how in (
+                    "eager",
+                    "graph",
+                    *(
+                        ("compile", "compile and graph")
+                        if compiled and (stage, layout) == (1, "channels_last")
+                        else ()
+                    ),
+                ):
                     with _precision(precision):
-                        epoch, *_ = an_epoch(stage, device, how, "bf16" if precision == "bf16" else "fp32", layout)
-                        rows.append({"stage": stage, "how": how, "precision": precision, "layout": layout, **_timed(epoch, device, steps, rounds), **_kernels(epoch, device)})
+                        epoch, *_ = an_epoch(
+                            stage, device, how, "bf16" if precision == "bf16" else "fp32", layout
+                        )
+                        rows.append(
+                            {
+                                "stage": stage,
+                                "how": how,
+                                "precision": precision,
+                                "layout": layout,
+                                **_timed(epoch, device, steps, rounds),
+                                **_kernels(epoch, device),
+                            }
+                        )
         loop = plain_loop(stage, str(device), workers=1)["step"]
         times = [loop(min(20, steps)) / min(20, steps) for _ in range(min(3, rounds))]
-        rows.append({"stage": stage, "how": "plain loop, one worker", "precision": "fp32", "layout": "contiguous", "ms": round(1e3 * statistics.median(times), 3), "spread": round(1e3 * (max(times) - min(times)), 3)})
+        rows.append(
+            {
+                "stage": stage,
+                "how": "plain loop, one worker",
+                "precision": "fp32",
+                "layout": "contiguous",
+                "ms": round(1e3 * statistics.median(times), 3),
+                "spread": round(1e3 * (max(times) - min(times)), 3),
+            }
+        )
     return rows
 
 
@@ -86,7 +163,9 @@ def _precision(name: str):
 
     before = torch.backends.cuda.matmul.allow_tf32
     torch.backends.cuda.matmul.allow_tf32 = name != "fp32"
-    with torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=False, allow_tf32=name != "fp32"):
+    with torch.backends.cudnn.flags(
+        enabled=True, benchmark=False, deterministic=False, allow_tf32=name != "fp32"
+    ):
         yield
     torch.backends.cuda.matmul.allow_tf32 = before
 
@@ -107,7 +186,10 @@ def _timed(epoch, device, steps: int, rounds: int) -> dict[str, float]:
         epoch(steps)
         _wait(device)
         times.append((time.perf_counter() - start) / steps)
-    return {"ms": round(1e3 * statistics.median(times), 3), "spread": round(1e3 * (max(times) - min(times)), 3)}
+    return {
+        "ms": round(1e3 * statistics.median(times), 3),
+        "spread": round(1e3 * (max(times) - min(times)), 3),
+    }
 
 
 def _kernels(epoch, device, steps: int = 10) -> dict[str, float]:
@@ -119,14 +201,21 @@ def _kernels(epoch, device, steps: int = 10) -> dict[str, float]:
     with profile(activities=[ProfilerActivity.CUDA]) as profiled:
         epoch(steps)
         _wait(device)
-    spans = sorted((e.time_range.start, e.time_range.end) for e in profiled.events() if "cuda" in str(e.device_type).lower())
+    spans = sorted(
+        (e.time_range.start, e.time_range.end)
+        for e in profiled.events()
+        if "cuda" in str(e.device_type).lower()
+    )
     if not spans:
         return {"kernels": float("nan"), "busy_percent": float("nan")}
     busy, until = 0.0, spans[0][0]
     for start, end in spans:
         busy += max(0.0, end - max(start, until))
         until = max(until, end)
-    return {"kernels": round(len(spans) / steps), "busy_percent": round(100 * busy / (until - spans[0][0]))}
+    return {
+        "kernels": round(len(spans) / steps),
+        "busy_percent": round(100 * busy / (until - spans[0][0])),
+    }
 
 
 def sharing(device, counts=(1, 2, 4, 8), steps: int = STEPS) -> list[dict]:
@@ -137,12 +226,25 @@ def sharing(device, counts=(1, 2, 4, 8), steps: int = STEPS) -> list[dict]:
 
     rows = []
     for count in counts:
-        epochs = [an_epoch(1, device, "graph" if device.type == "cuda" else "eager", "bf16" if device.type == "cuda" else "fp32", seed=k)[0] for k in range(count)]
+        epochs = [
+            an_epoch(
+                1,
+                device,
+                "graph" if device.type == "cuda" else "eager",
+                "bf16" if device.type == "cuda" else "fp32",
+                seed=k,
+            )[0]
+            for k in range(count)
+        ]
         for epoch in epochs:
             epoch(2)  # capture one after the other
 
         def alone(epoch) -> None:
-            with torch.cuda.stream(torch.cuda.Stream(device)) if device.type == "cuda" else contextlib.nullcontext():
+            with (
+                torch.cuda.stream(torch.cuda.Stream(device))
+                if device.type == "cuda"
+                else contextlib.nullcontext()
+            ):
                 epoch(steps)
 
         _wait(device)
@@ -154,11 +256,21 @@ def sharing(device, counts=(1, 2, 4, 8), steps: int = STEPS) -> list[dict]:
             t.join()
         _wait(device)
         per_second = count * steps / (time.perf_counter() - start)
-        rows.append({"runs at once": count, "steps_per_second": round(per_second, 1), "throughput": round(per_second / (rows[0]["steps_per_second"] if rows else per_second), 2)})
+        rows.append(
+            {
+                "runs at once": count,
+                "steps_per_second": round(per_second, 1),
+                "throughput": round(
+                    per_second / (rows[0]["steps_per_second"] if rows else per_second), 2
+                ),
+            }
+        )
     return rows
 
 
-def whole_run(root: str, device: str, epochs: tuple[int, int] = (200, 10), **data) -> dict[str, float]:
+def whole_run(
+    root: str, device: str, epochs: tuple[int, int] = (200, 10), **data
+) -> dict[str, float]:
     """Seconds of both stages of one run by their published recipes, evaluation and files included, and the GPU memory they take.
     ``data`` are parameters of its set other than those of CIFAR-100-LT."""
     import torch
@@ -171,21 +283,55 @@ def whole_run(root: str, device: str, epochs: tuple[int, int] = (200, 10), **dat
     with tempfile.TemporaryDirectory() as folder:
         if not root:
             r = np.random.default_rng(0)
-            train, test = (r.integers(0, 256, (n, 32, 32, 3), dtype=np.uint8) for n in (50_000, 10_000))
+            train, test = (
+                r.integers(0, 256, (n, 32, 32, 3), dtype=np.uint8) for n in (50_000, 10_000)
+            )
             labels = [np.arange(n) % CLASSES for n in (50_000, 10_000)]
             root = f"{folder}/random.npz"
-            np.savez(root, train_images=train, train_labels=labels[0], test_images=test, test_labels=labels[1])
+            np.savez(
+                root,
+                train_images=train,
+                train_labels=labels[0],
+                test_images=test,
+                test_labels=labels[1],
+            )
         run = f"{folder}/run"
-        prepare(run, Data(**{"source": "npz", "root": root, "normalise": "cifar", "groups": "reference", **data}), progress=False)
+        prepare(
+            run,
+            Data(
+                **{
+                    "source": "npz",
+                    "root": root,
+                    "normalise": "cifar",
+                    "groups": "reference",
+                    **data,
+                }
+            ),
+            progress=False,
+        )
         if torch.cuda.is_available():
             torch.cuda.reset_peak_memory_stats()
         seconds = {}
-        for name, work in (("stage1", lambda: train_stage1(run, Stage1(stage1_epochs=epochs[0]), device=device, progress=False)),
-                           ("stage2", lambda: train_stage2(run, Stage2(stage2_epochs=epochs[1]), device=device, progress=False))):  # fmt: skip
+        for name, work in (
+            (
+                "stage1",
+                lambda: train_stage1(
+                    run, Stage1(stage1_epochs=epochs[0]), device=device, progress=False
+                ),
+            ),
+            (
+                "stage2",
+                lambda: train_stage2(
+                    run, Stage2(stage2_epochs=epochs[1]), device=device, progress=False
+                ),
+            ),
+        ):
             start = time.perf_counter()
             work()
             seconds[name] = time.perf_counter() - start
-        memory = torch.cuda.max_memory_reserved() / 1e9 if torch.cuda.is_available() else float("nan")
+        memory = (
+            torch.cuda.max_memory_reserved() / 1e9 if torch.cuda.is_available() else float("nan")
+        )
     return {**seconds, "gigabytes": memory}
 
 
@@ -200,9 +346,21 @@ def cached(device, ratios: int = 11, seeds: int = 5) -> float:
     _, labels = random_images()
     train, lent = (torch.rand(4, N, 64, generator=g) for _ in range(2))
     bank = Bank(
-        train=train, lent=lent, labels=torch.from_numpy(labels), test=torch.rand(100, 64, generator=g), test_labels=torch.arange(100),
-        counts=np.bincount(labels, minlength=CLASSES), weight=torch.randn(CLASSES, 64, generator=g), bias=torch.zeros(CLASSES),
-        classes=tuple(map(str, range(CLASSES))), scheme="field", scale=None, key="", bn_statistics="both",
-    )  # fmt: skip
+        train=train,
+        lent=lent,
+        labels=torch.from_numpy(labels),
+        test=torch.rand(100, 64, generator=g),
+        test_labels=torch.arange(100),
+        counts=np.bincount(labels, minlength=CLASSES),
+        weight=torch.randn(CLASSES, 64, generator=g),
+        bias=torch.zeros(CLASSES),
+        classes=tuple(map(str, range(CLASSES))),
+        scheme="field",
+        scale=None,
+        key="",
+        bn_statistics="both",
+    )
     fit(bank, [0.5], [0], Stage2(), device=str(device))
-    return fit(bank, list(np.linspace(0, 1, ratios)), range(seeds), Stage2(), device=str(device)).seconds
+    return fit(
+        bank, list(np.linspace(0, 1, ratios)), range(seeds), Stage2(), device=str(device)
+    ).seconds

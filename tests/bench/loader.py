@@ -16,7 +16,11 @@ import numpy as np
 from h2t.base.progress import bar
 
 IMAGES, CLASSES, BATCH, ROUNDS = 768, 8, 128, 5
-SIZES = {"500x375": (500, 375), "800x600": (800, 600), "2000x1500": (2000, 1500)}  # of ImageNet and iNaturalist on average, and of a camera
+SIZES = {
+    "500x375": (500, 375),
+    "800x600": (800, 600),
+    "2000x1500": (2000, 1500),
+}  # of ImageNet and iNaturalist on average, and of a camera
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 TARGET = 1.0
 
@@ -40,22 +44,34 @@ def bench_loader(out: str | Path, *, device: str = "auto", workers: int | None =
     rows = []
     kinds = ("training", "training, no jitter", "test")
     progress = bar(total=len(SIZES) * len(kinds) * 2 * (ROUNDS + 1), desc="loaders", unit="epoch")
-    with tempfile.TemporaryDirectory(prefix="h2t-bench-") as folder, stepping.threads(), progress:  # the workers have the cores
+    with (
+        tempfile.TemporaryDirectory(prefix="h2t-bench-") as folder,
+        stepping.threads(),
+        progress,
+    ):  # the workers have the cores
         for name, size in SIZES.items():
             root = Path(folder) / name
             write_photographs(root, size, IMAGES // (4 if max(size) > 1000 else 1))
             for what in kinds:
                 rows += _turns(root, name, what, chosen, workers, progress.update)
     table, env = pd.DataFrame(rows), environment(str(chosen))
-    table["workers"], table["device"], table["torch"] = workers, env.get("device"), env["packages"]["torch"]
+    table["workers"], table["device"], table["torch"] = (
+        workers,
+        env.get("device"),
+        env["packages"]["torch"],
+    )
     path = resolve(out)
     path.parent.mkdir(parents=True, exist_ok=True)
     table.to_csv(path, index=False)
-    click.echo(f"batch {BATCH}, {workers} workers, {env['cpu']}, {env['cores']} cores, torch {torch.__version__}, {chosen}")
+    click.echo(
+        f"batch {BATCH}, {workers} workers, {env['cpu']}, {env['cores']} cores, torch {torch.__version__}, {chosen}"
+    )
     click.echo(table.drop(columns=["workers", "device", "torch"]).to_string(index=False))
     ratios = table.loc[table.loader == "h2t", "ratio"]
     met = bool((ratios >= TARGET).all())
-    click.echo(f"h2t against ImageFolder: {ratios.min():.2f} to {ratios.max():.2f} times as fast; target {TARGET:.1f} in every row: {'met' if met else 'missed'}")
+    click.echo(
+        f"h2t against ImageFolder: {ratios.min():.2f} to {ratios.max():.2f} times as fast; target {TARGET:.1f} in every row: {'met' if met else 'missed'}"
+    )
     click.echo(f"rows saved to {path}")
     return met
 
@@ -65,12 +81,17 @@ def write_photographs(root: Path, size: tuple[int, int], number: int) -> None:
     from PIL import Image
     from sklearn.datasets import load_sample_images
 
-    photographs, r = [Image.fromarray(p) for p in load_sample_images().images], np.random.default_rng(0)
+    photographs, r = (
+        [Image.fromarray(p) for p in load_sample_images().images],
+        np.random.default_rng(0),
+    )
     for k in range(number):
         width = int(r.integers(320, 640))
         height = width * size[1] // size[0]
         left, top = int(r.integers(0, 641 - width)), int(r.integers(0, max(1, 428 - height)))
-        picture = photographs[k % 2].resize(size, Image.Resampling.BICUBIC, (left, top, left + width, min(427, top + height)))
+        picture = photographs[k % 2].resize(
+            size, Image.Resampling.BICUBIC, (left, top, left + width, min(427, top + height))
+        )
         buffer = io.BytesIO()
         picture.save(buffer, "JPEG", quality=int(r.integers(80, 96)))
         file = root / f"class{k % CLASSES}" / f"{k:05}.jpg"
@@ -78,9 +99,14 @@ def write_photographs(root: Path, size: tuple[int, int], number: int) -> None:
         file.write_bytes(buffer.getvalue())
 
 
-def _turns(root: Path, name: str, what: str, device, workers: int, advance: Callable[[], object]) -> list[dict]:
+def _turns(
+    root: Path, name: str, what: str, device, workers: int, advance: Callable[[], object]
+) -> list[dict]:
     """Rows of both loaders for one size of image and one kind of transform."""
-    loaders = {"ImageFolder": _image_folder(root, what, device, workers), "h2t": _streamed(root, what, device, workers)}
+    loaders = {
+        "ImageFolder": _image_folder(root, what, device, workers),
+        "h2t": _streamed(root, what, device, workers),
+    }
     times: dict[str, list[tuple[float, float]]] = {loader: [] for loader in loaders}
     for turn in range(ROUNDS + 1):
         for loader, (epoch, processes) in loaders.items():
@@ -91,17 +117,26 @@ def _turns(root: Path, name: str, what: str, device, workers: int, advance: Call
 
                 torch.cuda.synchronize()
             if turn:  # the first starts the workers and fills the file cache
-                times[loader].append(((time.perf_counter() - start) / images, (_cpu(processes()) - before) / images))
+                times[loader].append(
+                    ((time.perf_counter() - start) / images, (_cpu(processes()) - before) / images)
+                )
             advance()
     pairs = list(zip(times["ImageFolder"], times["h2t"], strict=True))
     ratio, cpu_ratio = (statistics.median(p[i] / t[i] for p, t in pairs) for i in (0, 1))
     rows = []
     for loader, turns in times.items():
         wall, cpu = (statistics.median(t[i] for t in turns) for i in (0, 1))
-        rows.append({
-            "images": name, "transforms": what, "loader": loader, "images_per_s": round(1 / wall), "cpu_ms_per_image": round(1e3 * cpu, 2),
-            "ratio": round(ratio, 2) if loader == "h2t" else 1.0, "cpu_ratio": round(cpu_ratio, 2) if loader == "h2t" else 1.0,
-        })  # fmt: skip
+        rows.append(
+            {
+                "images": name,
+                "transforms": what,
+                "loader": loader,
+                "images_per_s": round(1 / wall),
+                "cpu_ms_per_image": round(1e3 * cpu, 2),
+                "ratio": round(ratio, 2) if loader == "h2t" else 1.0,
+                "cpu_ratio": round(cpu_ratio, 2) if loader == "h2t" else 1.0,
+            }
+        )
     loaders.clear()
     return rows
 
@@ -125,12 +160,24 @@ def _image_folder(root: Path, what: str, device, workers: int) -> tuple[Callable
     from torchvision import datasets, transforms
 
     jitter = [transforms.ColorJitter(0.4, 0.4, 0.4, 0)] if what == "training" else []
-    cut = [transforms.Resize(256), transforms.CenterCrop(224)] if what == "test" else [transforms.RandomResizedCrop(224), transforms.RandomHorizontalFlip(), *jitter]
-    data = datasets.ImageFolder(str(root), transforms.Compose([*cut, transforms.ToTensor(), transforms.Normalize(MEAN, STD)]))
+    cut = (
+        [transforms.Resize(256), transforms.CenterCrop(224)]
+        if what == "test"
+        else [transforms.RandomResizedCrop(224), transforms.RandomHorizontalFlip(), *jitter]
+    )
+    data = datasets.ImageFolder(
+        str(root),
+        transforms.Compose([*cut, transforms.ToTensor(), transforms.Normalize(MEAN, STD)]),
+    )
     loader = DataLoader(
-        data, BATCH, shuffle=what != "test", num_workers=workers, pin_memory=device.type == "cuda", persistent_workers=True,
+        data,
+        BATCH,
+        shuffle=what != "test",
+        num_workers=workers,
+        pin_memory=device.type == "cuda",
+        persistent_workers=True,
         generator=torch.Generator().manual_seed(0),
-    )  # fmt: skip
+    )
 
     def epoch():
         for x, y in loader:
@@ -150,7 +197,15 @@ def _streamed(root: Path, what: str, device, workers: int) -> tuple[Callable, Ca
 
     paths, labels, classes = list_folder(root)
     split = Split(Files(root, paths, 224, 3, "crop"), labels, classes, paths)
-    loader = Streamed(split, MEAN, STD, device, crop="resized", color_jitter=0.4 if what == "training" else 0.0, workers=workers)
+    loader = Streamed(
+        split,
+        MEAN,
+        STD,
+        device,
+        crop="resized",
+        color_jitter=0.4 if what == "training" else 0.0,
+        workers=workers,
+    )
     draws = torch.Generator().manual_seed(0)
 
     def epoch():

@@ -37,15 +37,23 @@ def bench_steps(out: str | Path, *, steps: int = 4, device: str = "auto") -> boo
         rows += _compare(stage, str(chosen), steps)
     table = pd.DataFrame(rows)
     env = environment(str(chosen))
-    table["device"], table["torch"], table["threads"] = env.get("device"), env["packages"]["torch"], env.get("threads")
+    table["device"], table["torch"], table["threads"] = (
+        env.get("device"),
+        env["packages"]["torch"],
+        env.get("threads"),
+    )
     path = resolve(out)
     path.parent.mkdir(parents=True, exist_ok=True)
     table.to_csv(path, index=False)
-    click.echo(f"ResNet-32, batch {BATCH}, {env['cpu']}, {env['cores']} cores, torch {env['packages']['torch']}, {chosen}")
+    click.echo(
+        f"ResNet-32, batch {BATCH}, {env['cpu']}, {env['cores']} cores, torch {env['packages']['torch']}, {chosen}"
+    )
     click.echo(table.drop(columns=["device", "torch", "threads"]).to_string(index=False))
     ratio = table.loc[(table.stage == "stage 1") & (table.loop == "h2t"), "ratio"].item()
     target = 2.0 if bf16 else 1.3
-    click.echo(f"stage 1: {ratio:.2f}x the plain loop; target {target:.1f}x {'with' if bf16 else 'without'} native bf16: {'met' if ratio >= target else 'missed'}")
+    click.echo(
+        f"stage 1: {ratio:.2f}x the plain loop; target {target:.1f}x {'with' if bf16 else 'without'} native bf16: {'met' if ratio >= target else 'missed'}"
+    )
     click.echo(f"rows saved to {path}")
     return ratio >= target
 
@@ -65,7 +73,9 @@ def _compare(stage: int, device: str, steps: int) -> list[dict]:
     for _ in range(ROUNDS):
         for name, what in (("plain", "step"), ("h2t", "step"), ("h2t", "network")):
             here = loops[name][0]
-            time.sleep(0.5)  # let the other loop's decoding workers fill their queues and come to rest
+            time.sleep(
+                0.5
+            )  # let the other loop's decoding workers fill their queues and come to rest
             here.send((what, steps))
             times["network" if what == "network" else name].append(here.recv())
     precision = {}
@@ -75,16 +85,30 @@ def _compare(stage: int, device: str, steps: int) -> list[dict]:
         here.send(None)
         process.join()
     # the ratio of each turn, so that a machine that slows down between turns does not count for or against a loop
-    ratio = {name: statistics.median(p / t for p, t in zip(times["plain"], times[name], strict=True)) for name in loops}
+    ratio = {
+        name: statistics.median(p / t for p, t in zip(times["plain"], times[name], strict=True))
+        for name in loops
+    }
     rows = []
     for name in ("plain", "h2t"):
         ms = statistics.median(times[name])
-        share = f"{100 * min(1.0, statistics.median(times['network']) / ms):.0f} %" if name == "h2t" else ""
-        rows.append({
-            "stage": f"stage {stage}", "loop": name, "precision": precision[name], "ms_per_step": round(1e3 * ms, 1),
-            "spread_ms": round(1e3 * (max(times[name]) - min(times[name])), 1),
-            "images_per_s": round(BATCH / ms), "ratio": round(ratio[name], 2), "network_share": share,
-        })  # fmt: skip
+        share = (
+            f"{100 * min(1.0, statistics.median(times['network']) / ms):.0f} %"
+            if name == "h2t"
+            else ""
+        )
+        rows.append(
+            {
+                "stage": f"stage {stage}",
+                "loop": name,
+                "precision": precision[name],
+                "ms_per_step": round(1e3 * ms, 1),
+                "spread_ms": round(1e3 * (max(times[name]) - min(times[name])), 1),
+                "images_per_s": round(BATCH / ms),
+                "ratio": round(ratio[name], 2),
+                "network_share": share,
+            }
+        )
     return rows
 
 
@@ -149,16 +173,26 @@ def plain_loop(stage: int, device: str, workers: int = 2) -> dict:
     from h2t import models
 
     images, labels = random_images()
-    transform = transforms.Compose([
-        transforms.RandomCrop(32, padding=4), transforms.RandomHorizontalFlip(), transforms.ToTensor(),
-        transforms.Normalize((0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010)),
-    ])  # fmt: skip
+    transform = transforms.Compose(
+        [
+            transforms.RandomCrop(32, padding=4),
+            transforms.RandomHorizontalFlip(),
+            transforms.ToTensor(),
+            transforms.Normalize((0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010)),
+        ]
+    )
 
     balanced = WeightedRandomSampler(1 / np.bincount(labels)[labels], N)
 
     def forever(**how):
         while True:
-            yield from DataLoader(_Pictures(images, labels, transform), BATCH, num_workers=workers, pin_memory=device != "cpu", **how)
+            yield from DataLoader(
+                _Pictures(images, labels, transform),
+                BATCH,
+                num_workers=workers,
+                pin_memory=device != "cpu",
+                **how,
+            )
 
     model = _as_published(models.build("resnet32", CLASSES)).to(device)
     first = forever(shuffle=True) if stage == 1 else forever(sampler=balanced)
@@ -175,7 +209,9 @@ def plain_loop(stage: int, device: str, workers: int = 2) -> dict:
             if stage == 1:
                 lam, partner = np.random.beta(1, 1), torch.randperm(len(y), device=device)
                 logits = model(lam * x + (1 - lam) * x[partner])
-                loss = lam * F.cross_entropy(logits, y) + (1 - lam) * F.cross_entropy(logits, y[partner])
+                loss = lam * F.cross_entropy(logits, y) + (1 - lam) * F.cross_entropy(
+                    logits, y[partner]
+                )
             else:
                 with torch.no_grad():
                     maps, other = model.maps(x), model.maps(next(second)[0].to(device))
@@ -184,7 +220,9 @@ def plain_loop(stage: int, device: str, workers: int = 2) -> dict:
                 logits = model.head(maps.mean((2, 3)))
                 loss = F.cross_entropy(logits, y)
             top5 = logits.topk(5, 1).indices.eq(y[:, None])
-            meter.append((loss.item(), top5[:, 0].float().mean().item(), top5.any(1).float().mean().item()))
+            meter.append(
+                (loss.item(), top5[:, 0].float().mean().item(), top5.any(1).float().mean().item())
+            )
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
@@ -193,7 +231,14 @@ def plain_loop(stage: int, device: str, workers: int = 2) -> dict:
     return {"step": step, "precision": "fp32"}
 
 
-def an_epoch(stage: int, device, how: str = "eager", precision: str = "auto", layout: str = "channels_last", seed: int = 0):
+def an_epoch(
+    stage: int,
+    device,
+    how: str = "eager",
+    precision: str = "auto",
+    layout: str = "channels_last",
+    seed: int = 0,
+):
     """A function of a number of steps that trains ResNet-32 for so many, by the training loops themselves, its update and its loader.
 
     Arguments: ``stage`` 1 or 2; ``how`` names eager, graph, compile, or two of them; ``precision`` fp32 or bf16; ``layout`` of
@@ -210,19 +255,37 @@ def an_epoch(stage: int, device, how: str = "eager", precision: str = "auto", la
     from h2t.train.update import Update, cuda_graph
 
     images, labels = random_images()
-    data = Resident(Split(images, labels, tuple(map(str, range(CLASSES))), None), (0.5,) * 3, (0.2,) * 3, device, 4)
+    data = Resident(
+        Split(images, labels, tuple(map(str, range(CLASSES))), None),
+        (0.5,) * 3,
+        (0.2,) * 3,
+        device,
+        4,
+    )
     if layout == "contiguous":
         cut = data.cut
         data.cut = lambda *draws: cut(*draws).contiguous()
-    model = models.build("resnet32", CLASSES, generator=torch.Generator().manual_seed(seed)).to(device)
+    model = models.build("resnet32", CLASSES, generator=torch.Generator().manual_seed(seed)).to(
+        device
+    )
     model = stepping.to_device(model, device) if layout == "channels_last" else model
-    counts, labels, draws = torch.bincount(data.labels, minlength=CLASSES), data.labels.cpu(), torch.Generator()
+    counts, labels, draws = (
+        torch.bincount(data.labels, minlength=CLASSES),
+        data.labels.cpu(),
+        torch.Generator(),
+    )
     config = (Stage1 if stage == 1 else Stage2)(precision=precision, seed=seed, batch_size=BATCH)
     if stage == 2:
         model.backbone.requires_grad_(False)
-    optimizer = stepping.sgd(model.parameters() if stage == 1 else model.head.parameters(), 0.01, 0.9, 5e-4)
+    optimizer = stepping.sgd(
+        model.parameters() if stage == 1 else model.head.parameters(), 0.01, 0.9, 5e-4
+    )
     network = torch.compile(model) if "compile" in how else model
-    objective = stage1.objective(network, counts, config, draws, device) if stage == 1 else stage2.objective(network, counts, None, config, draws, device)
+    objective = (
+        stage1.objective(network, counts, config, draws, device)
+        if stage == 1
+        else stage2.objective(network, counts, None, config, draws, device)
+    )
     capture = cuda_graph() if "graph" in how else None
     update = Update(objective, model, optimizer, device, capturable="graph" in how, capture=capture)
     epoch = iter(range(1, 10**9))
@@ -231,7 +294,13 @@ def an_epoch(stage: int, device, how: str = "eager", precision: str = "auto", la
         if stage == 1:
             stage1._epoch(update, data, labels[: steps * BATCH], counts, config, next(epoch))
         else:
-            order = torch.randperm(len(labels), generator=torch.Generator().manual_seed(0))[: steps * BATCH].sort().values
+            order = (
+                torch.randperm(len(labels), generator=torch.Generator().manual_seed(0))[
+                    : steps * BATCH
+                ]
+                .sort()
+                .values
+            )
             subset = torch.unique_consecutive(labels[order], return_inverse=True)[1]
             stage2._epoch(update, data, subset, config, next(epoch))
 
@@ -273,4 +342,8 @@ def _ours(stage: int, device: str) -> dict:
 
         return timed
 
-    return {"step": synced(train), "network": synced(network), "precision": stepping.precision_of(chosen, "auto")}
+    return {
+        "step": synced(train),
+        "network": synced(network),
+        "precision": stepping.precision_of(chosen, "auto"),
+    }

@@ -29,7 +29,11 @@ def bench_sweep(out: str | Path, *, runs: int = 20, jobs: int = 0, books: str = 
 
     recipe = resolve("notebooks/recipes/digits.yaml")
     with tempfile.TemporaryDirectory() as folder:
-        planned = sweeping.plan(recipe, {"run": f"{folder}/sweep", "seed": list(range(runs))}, books=sweeping.choose_books(books))
+        planned = sweeping.plan(
+            recipe,
+            {"run": f"{folder}/sweep", "seed": list(range(runs))},
+            books=sweeping.choose_books(books),
+        )
         pool = Pool(jobs)
         alone = [_alone(planned, pool, f"{folder}/before")]
         start = time.perf_counter()
@@ -37,13 +41,22 @@ def bench_sweep(out: str | Path, *, runs: int = 20, jobs: int = 0, books: str = 
         wall = time.perf_counter() - start
         alone.append(_alone(planned, pool, f"{folder}/after"))
     training = sum(alone) / 2 * runs / pool.slots
-    row = {"runs": len(outcome.done), "jobs": pool.slots, "notebooks": books, "seconds": round(wall, 1),
-           "one_run_alone": round(sum(alone) / 2, 2), "training_seconds": round(training, 1), "ratio": round(wall / training, 3)}  # fmt: skip
+    row = {
+        "runs": len(outcome.done),
+        "jobs": pool.slots,
+        "notebooks": books,
+        "seconds": round(wall, 1),
+        "one_run_alone": round(sum(alone) / 2, 2),
+        "training_seconds": round(training, 1),
+        "ratio": round(wall / training, 3),
+    }
     env = environment()
     click.echo(f"{env['cpu']}, {env['cores']} cores, torch {env['packages']['torch']}")
     click.echo(pd.DataFrame([row]).to_string(index=False))
     met = len(outcome.done) == runs and wall / training <= TARGET
-    click.echo(f"the sweep takes {wall / training:.2f} times its training steps alone; target at most {TARGET}: {'met' if met else 'missed'}")
+    click.echo(
+        f"the sweep takes {wall / training:.2f} times its training steps alone; target at most {TARGET}: {'met' if met else 'missed'}"
+    )
     path = resolve(out)
     path.parent.mkdir(parents=True, exist_ok=True)
     pd.DataFrame([row]).to_csv(path, index=False)

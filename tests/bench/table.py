@@ -41,16 +41,28 @@ def bench_table(out: str | Path, runs: int = RUNS) -> bool:
             start = time.perf_counter()
             rows = table(folder)
             seconds.append(time.perf_counter() - start)
-        size = {kind: (Path(folder) / f"table.{kind}").stat().st_size / 1e6 for kind in ("parquet", "csv")}
+        size = {
+            kind: (Path(folder) / f"table.{kind}").stat().st_size / 1e6
+            for kind in ("parquet", "csv")
+        }
     result = {
-        "runs": runs, "rows": len(rows), "seconds": round(float(np.median(seconds)), 2), "slowest": round(max(seconds), 2),
-        "target": TARGET, "parquet_MB": round(size["parquet"], 1), "csv_MB": round(size["csv"], 1), "cpu": env["cpu"], "cores": env["cores"],
-    }  # fmt: skip
+        "runs": runs,
+        "rows": len(rows),
+        "seconds": round(float(np.median(seconds)), 2),
+        "slowest": round(max(seconds), 2),
+        "target": TARGET,
+        "parquet_MB": round(size["parquet"], 1),
+        "csv_MB": round(size["csv"], 1),
+        "cpu": env["cpu"],
+        "cores": env["cores"],
+    }
     path = resolve(out)
     path.parent.mkdir(parents=True, exist_ok=True)
     pd.DataFrame([result]).to_csv(path, index=False)
-    click.echo(f"{runs:,} runs written in {made:.0f} s; the table of {len(rows):,} steps takes {result['seconds']:.1f} s (median of 3, slowest "
-               f"{result['slowest']:.1f}), Parquet {size['parquet']:.1f} MB and CSV {size['csv']:.1f} MB included; {env['cpu']}, {env['cores']} cores")  # fmt: skip
+    click.echo(
+        f"{runs:,} runs written in {made:.0f} s; the table of {len(rows):,} steps takes {result['seconds']:.1f} s (median of 3, slowest "
+        f"{result['slowest']:.1f}), Parquet {size['parquet']:.1f} MB and CSV {size['csv']:.1f} MB included; {env['cpu']}, {env['cores']} cores"
+    )
     click.echo(f"row saved to {path}")
     return result["seconds"] <= TARGET
 
@@ -61,21 +73,55 @@ def _write(folder: Path, k: int, env: dict) -> None:
     data = Data(imbalance_factor=float(r.choice([10, 50, 100])), split_seed=k)
     first, second = Stage1(seed=k), Stage2(seed=k, fusion_ratio=float(r.integers(1, 10) / 10))
     mark = hashlib.sha256(str(k).encode()).hexdigest()
-    steps = {"stage1": first, **{f"stage2-{name}": config for name, config in variants(second).items()}}
+    steps = {
+        "stage1": first,
+        **{f"stage2-{name}": config for name, config in variants(second).items()},
+    }
     folder.mkdir(parents=True)
-    (folder / "params.yaml").write_text(yaml.dump({**data.to_dict(), "pixels_sha256": mark, "mean": [0.5] * 3, "std": [0.2] * 3}, Dumper=getattr(yaml, "CSafeDumper", yaml.SafeDumper)))
-    (folder / "split.json").write_text(json.dumps({"imbalance_factor": data.imbalance_factor, "hash": mark, "counts": list(range(100))}))
-    header = json.dumps({"head.weight": {"dtype": "F32", "shape": [100, 64], "data_offsets": [0, 0]}}).encode()
+    (folder / "params.yaml").write_text(
+        yaml.dump(
+            {**data.to_dict(), "pixels_sha256": mark, "mean": [0.5] * 3, "std": [0.2] * 3},
+            Dumper=getattr(yaml, "CSafeDumper", yaml.SafeDumper),
+        )
+    )
+    (folder / "split.json").write_text(
+        json.dumps(
+            {"imbalance_factor": data.imbalance_factor, "hash": mark, "counts": list(range(100))}
+        )
+    )
+    header = json.dumps(
+        {"head.weight": {"dtype": "F32", "shape": [100, 64], "data_offsets": [0, 0]}}
+    ).encode()
     for name, config in steps.items():
         (folder / name).mkdir()
         accuracy = r.uniform(0, 100, 100)
-        measures = dict.fromkeys(("top1", "top5", "balanced", "many", "medium", "few", "ece"), float(accuracy.mean()))
+        measures = dict.fromkeys(
+            ("top1", "top5", "balanced", "many", "medium", "few", "ece"), float(accuracy.mean())
+        )
         result = {
-            "step": name, "params": config.to_dict(), "epochs": 200, "last": measures, "best": {"epoch": 200, **measures}, "groups": "field",
-            "per_class": accuracy.tolist(), "counts": list(range(100)), "seconds": 100.0, "device": "cpu", "precision": "fp32", "num_classes": 100,
-            "in_channels": 3, "model": first.model, "head": first.head, "weights_sha256": hashlib.sha256(f"{k}{name}".encode()).hexdigest(), "environment": env,
-        }  # fmt: skip
+            "step": name,
+            "params": config.to_dict(),
+            "epochs": 200,
+            "last": measures,
+            "best": {"epoch": 200, **measures},
+            "groups": "field",
+            "per_class": accuracy.tolist(),
+            "counts": list(range(100)),
+            "seconds": 100.0,
+            "device": "cpu",
+            "precision": "fp32",
+            "num_classes": 100,
+            "in_channels": 3,
+            "model": first.model,
+            "head": first.head,
+            "weights_sha256": hashlib.sha256(f"{k}{name}".encode()).hexdigest(),
+            "environment": env,
+        }
         (folder / name / "result.json").write_text(json.dumps(result, indent=1))
         lines = {f.name: getattr(config, f.name) for f in dataclasses.fields(config)}
-        (folder / name / "params.yaml").write_text("".join(f"{a}: {b}\n" for a, b in lines.items()) + f"stage1_weights: {mark}\n")
-        (folder / name / "weights.safetensors").write_bytes(len(header).to_bytes(8, "little") + header)
+        (folder / name / "params.yaml").write_text(
+            "".join(f"{a}: {b}\n" for a, b in lines.items()) + f"stage1_weights: {mark}\n"
+        )
+        (folder / name / "weights.safetensors").write_bytes(
+            len(header).to_bytes(8, "little") + header
+        )

@@ -59,7 +59,7 @@ def test_the_file_is_also_an_ordinary_one(files):
         lambda a: a.update(source_labels=a["source_labels"][::-1]), lambda a: a.update(source_indices=a["source_indices"][:-1]),
         lambda a: a.update(source_indices=a["source_indices"] + 200), lambda a: a.update(source_indices=a["source_indices"] * 1.0),
     ],
-)  # fmt: skip
+)
 def test_a_file_that_does_not_fit_itself_is_refused(files, tmp_path, change):
     with np.load(files[1]) as archive:
         arrays = dict(archive)

@@ -36,18 +36,37 @@ def test_files_get_the_labels_that_the_test_images_got(trained, tmp_path):
 def test_a_broken_image_is_named_and_the_others_are_labelled(trained, tmp_path):
     run, data = trained
     (tmp_path / "images").mkdir()
-    Image.fromarray(np.zeros((20, 30, 3), np.uint8)).save(tmp_path / "images" / "large.jpg")  # another size and colour
+    Image.fromarray(np.zeros((20, 30, 3), np.uint8)).save(
+        tmp_path / "images" / "large.jpg"
+    )  # another size and colour
     (tmp_path / "images" / "broken.png").write_bytes(b"\x89PNG nothing")
-    out = CliRunner().invoke(main, ["predict", str(run), str(tmp_path / "images"), "--out", str(tmp_path / "p.csv")], catch_exceptions=False)
-    assert out.exit_code == 0 and "1 images labelled" in out.output and "1 could not be read" in out.output
+    out = CliRunner().invoke(
+        main,
+        ["predict", str(run), str(tmp_path / "images"), "--out", str(tmp_path / "p.csv")],
+        catch_exceptions=False,
+    )
+    assert (
+        out.exit_code == 0
+        and "1 images labelled" in out.output
+        and "1 could not be read" in out.output
+    )
     table = pd.read_csv(tmp_path / "p.csv", dtype=str).set_index("path")
-    assert "broken.png cannot be decoded" in table.loc["broken.png", "error"] and table.loc["large.jpg", "label"] in data.train.classes
-    assert predict(run, tmp_path / "images" / "large.jpg", progress=False)["path"].tolist() == ["large.jpg"]
+    assert (
+        "broken.png cannot be decoded" in table.loc["broken.png", "error"]
+        and table.loc["large.jpg", "label"] in data.train.classes
+    )
+    assert predict(run, tmp_path / "images" / "large.jpg", progress=False)["path"].tolist() == [
+        "large.jpg"
+    ]
 
 
 def test_what_cannot_be_predicted_is_said(trained, tmp_path):
     run, _ = trained
     (tmp_path / "empty").mkdir()
-    for images, step, message in ((tmp_path / "empty", "", "holds no images"), (tmp_path / "none", "", "there are no images at"), (tmp_path, "stage2-x", "is not finished")):
+    for images, step, message in (
+        (tmp_path / "empty", "", "holds no images"),
+        (tmp_path / "none", "", "there are no images at"),
+        (tmp_path, "stage2-x", "is not finished"),
+    ):
         with pytest.raises(Error, match=message):
             predict(run, images, step, progress=False)

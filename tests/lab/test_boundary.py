@@ -9,7 +9,12 @@ from h2t.lab.explorer.boundary import pair, pair_table, plane, tail_side
 
 def make(seed, d=9, c=5, n=60):
     r = np.random.default_rng(seed)
-    return (r.normal(size=(c, d)), r.normal(size=c)), (r.normal(size=(c, d)), r.normal(size=c)), r.normal(size=(n, d)), r.integers(0, c, n)
+    return (
+        (r.normal(size=(c, d)), r.normal(size=c)),
+        (r.normal(size=(c, d)), r.normal(size=c)),
+        r.normal(size=(n, d)),
+        r.integers(0, c, n),
+    )
 
 
 def decision(classifier, z, head, tail, scale):
@@ -42,21 +47,28 @@ def test_the_plane_is_orthonormal_and_keeps_distances_to_the_boundary(seed):
     assert np.allclose(drawn.basis @ drawn.basis.T, np.eye(2), atol=1e-9)
     for classifier, (a, b) in ((before, drawn.before), (after, drawn.after)):
         d, bias = pair(*classifier, 0, 2)
-        assert np.allclose((drawn.project(z) @ a + b) / np.linalg.norm(a), (z @ d + bias) / np.linalg.norm(d))
+        assert np.allclose(
+            (drawn.project(z) @ a + b) / np.linalg.norm(a), (z @ d + bias) / np.linalg.norm(d)
+        )
 
 
 def test_a_classifier_that_did_not_move_still_has_a_plane():
     before, _, z, _ = make(0)
     drawn = plane(before, before, 0, 1)
     assert np.allclose(drawn.basis @ drawn.basis.T, np.eye(2))
-    assert np.array_equal(tail_side(drawn.project(z), drawn.before), tail_side(drawn.project(z), drawn.after))
+    assert np.array_equal(
+        tail_side(drawn.project(z), drawn.before), tail_side(drawn.project(z), drawn.after)
+    )
 
 
 def test_the_pair_table_measures_a_known_shift():
     """Two classes at 0 and 1 on a line, the boundary moved from 0.75 to 0.5: a quarter of the way."""
     z = np.array([[-0.1], [0.1], [0.6], [1.4]])
     labels = np.array([0, 0, 1, 1])
-    before, after = (np.array([[0.0], [1.0]]), np.array([0.0, -0.75])), (np.array([[0.0], [1.0]]), np.array([0.0, -0.5]))
+    before, after = (
+        (np.array([[0.0], [1.0]]), np.array([0.0, -0.75])),
+        (np.array([[0.0], [1.0]]), np.array([0.0, -0.5])),
+    )
     row = pair_table(before, after, z, labels, [0], [1]).iloc[0]
     assert row.moved == pytest.approx(0.25)
     assert (row.tail_before, row.tail_after, row.tail_gain) == (50, 100, 50)
@@ -69,11 +81,22 @@ def test_the_pair_table_has_all_pairs_and_counts_what_the_classifiers_decide():
     assert set(zip(table["head"], table["tail"], strict=True)) == {(0, 3), (0, 4), (1, 3), (1, 4)}
     for row in table.itertuples():
         h, t = int(row.head), int(row.tail)
-        assert row.tail_after == pytest.approx(100 * decision(after, z[labels == t], h, t, None).mean())
-        assert row.head_before == pytest.approx(100 * (~decision(before, z[labels == h], h, t, None)).mean())
+        assert row.tail_after == pytest.approx(
+            100 * decision(after, z[labels == t], h, t, None).mean()
+        )
+        assert row.head_before == pytest.approx(
+            100 * (~decision(before, z[labels == h], h, t, None)).mean()
+        )
 
 
-@pytest.mark.parametrize(("head", "tail", "message"), [(0, 0, "choose two different"), (9, 1, "head class is 9; .* 0 to 4"), (1, -1, "tail class is -1")])
+@pytest.mark.parametrize(
+    ("head", "tail", "message"),
+    [
+        (0, 0, "choose two different"),
+        (9, 1, "head class is 9; .* 0 to 4"),
+        (1, -1, "tail class is -1"),
+    ],
+)
 def test_bad_pairs_are_refused(head, tail, message):
     before, after, *_ = make(0)
     with pytest.raises(Error, match=message):
@@ -89,9 +112,13 @@ def test_a_map_keeps_its_points_when_others_are_placed():
     kept = np.array(fitted)
     placed = place(fitted, z[:5] + 0.01)
     assert np.array_equal(np.array(fitted), kept) and placed.shape == (5, 2)
-    assert np.median(np.linalg.norm(place(fitted, z) - kept, axis=1)) < 0.3  # a point's copy is placed on the point
+    assert (
+        np.median(np.linalg.norm(place(fitted, z) - kept, axis=1)) < 0.3
+    )  # a point's copy is placed on the point
     gap = np.linalg.norm(kept[:40].mean(0) - kept[40:].mean(0))
-    assert (np.linalg.norm(placed - kept[:40].mean(0), axis=1) < gap / 2).all()  # placed in their own cluster
+    assert (
+        np.linalg.norm(placed - kept[:40].mean(0), axis=1) < gap / 2
+    ).all()  # placed in their own cluster
     assert np.array_equal(kept, np.array(fit_map(z)))
     with pytest.raises(Error, match="at least 10 points"):
         fit_map(z[:5])

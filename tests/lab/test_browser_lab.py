@@ -65,7 +65,9 @@ def test_slider_by_keyboard_by_mouse_and_by_typing(notebook):
     b.wait_until_still(page)
     assert b.slider_value(page) == pytest.approx(0.8, abs=0.02)
     after = own_row(page)
-    assert after[0] > before[0] and after[1] < before[1], "the tail's region must grow and the head pay"
+    assert after[0] > before[0] and after[1] < before[1], (
+        "the tail's region must grow and the head pay"
+    )
     assert (b.picture(page) != pixels).any(-1).mean() > 0.05
     assert f"p = {b.slider_value(page):.2f}" in b.text_of(page, NUMBERS_00)
 
@@ -79,7 +81,9 @@ def test_slider_by_keyboard_by_mouse_and_by_typing(notebook):
     b.drag(page, 0.0)
     b.wait_until_still(page)
     assert b.slider_value(page) == 0.0
-    assert own_row(page) == [float(v) for v in b.text_of(page, NUMBERS_00).splitlines()[-2].split(")")[-1].split()], "p = 0 is DR"
+    assert own_row(page) == [
+        float(v) for v in b.text_of(page, NUMBERS_00).splitlines()[-2].split(")")[-1].split()
+    ], "p = 0 is DR"
     assert b.errors(page) == []
 
 
@@ -100,12 +104,17 @@ def test_the_newest_value_wins_without_a_backlog_and_nothing_jumps(notebook):
     for share in (0.9, 0.1, 0.9, 0.4):
         b.drag(page, share, steps=50)
     expected = f"p = {b.slider_value(page):.2f}"
-    page.wait_for_function(f"() => document.querySelector('{NUMBERS_00}').innerText.includes('{expected}')", timeout=20_000)
+    page.wait_for_function(
+        f"() => document.querySelector('{NUMBERS_00}').innerText.includes('{expected}')",
+        timeout=20_000,
+    )
     b.wait_until_still(page)
     heights = page.evaluate("window.seen")
     assert 0 < len(heights) < 150, "pictures of values long passed were drawn"
     assert expected in b.text_of(page, NUMBERS_00)
-    assert np.ptp(heights) < 1 and page.locator("img.widget-image").bounding_box() == top, "the picture jumps"
+    assert np.ptp(heights) < 1 and page.locator("img.widget-image").bounding_box() == top, (
+        "the picture jumps"
+    )
     assert b.errors(page) == []
 
 
@@ -126,7 +135,10 @@ def test_it_fits_the_window_and_solutions_open(notebook, tmp_path):
         for k in range(5):
             pictures.nth(k).scroll_into_view_if_needed()
             box = pictures.nth(k).bounding_box()
-            assert box["x"] >= panel["x"] and box["x"] + box["width"] <= panel["x"] + panel["width"] + 1, f"picture {k} is cut off"
+            assert (
+                box["x"] >= panel["x"]
+                and box["x"] + box["width"] <= panel["x"] + panel["width"] + 1
+            ), f"picture {k} is cut off"
             b.screenshot(page, f"{folder}/00_{width}_picture{k}.png")
         for k in range(3):
             solutions.nth(k).scroll_into_view_if_needed()
@@ -151,7 +163,9 @@ def trained(tmp_path_factory):
 @pytest.fixture
 def explorer(chromium, lab, trained):
     with b.window(chromium, lab) as page:
-        b.open_notebook(page, lab, "05_fusion_explorer.ipynb", {"run": repr(str(trained)), "views": "2"})
+        b.open_notebook(
+            page, lab, "05_fusion_explorer.ipynb", {"run": repr(str(trained)), "views": "2"}
+        )
         b.run_all(page, 240)
         page.wait_for_selector(".h2t-explorer .widget-slider")
         page.wait_for_selector(".h2t-explorer img")
@@ -182,10 +196,15 @@ def test_the_explorer_by_keyboard_and_mouse(explorer, trained, lab):
 
     page.get_by_label("stage-2 epochs").fill("0")
     page.get_by_label("stage-2 epochs").press("Enter")
-    page.wait_for_function(f"() => document.querySelector('{STATUS}')?.textContent.includes('stage2_epochs is 0')")
+    page.wait_for_function(
+        f"() => document.querySelector('{STATUS}')?.textContent.includes('stage2_epochs is 0')"
+    )
     page.get_by_label("tail class").select_option(index=5)
     page.get_by_role("button", name="Save figures").click()
-    page.wait_for_function(f"() => document.querySelector('{STATUS}')?.textContent.includes('six figures saved')", timeout=60_000)
+    page.wait_for_function(
+        f"() => document.querySelector('{STATUS}')?.textContent.includes('six figures saved')",
+        timeout=60_000,
+    )
     assert len(list((trained / "explorer" / "explored").glob("*.png"))) == 6
 
     page.get_by_role("button", name="Reset to the recipe").click()
@@ -200,8 +219,19 @@ def test_the_explorer_by_keyboard_and_mouse(explorer, trained, lab):
 def test_the_page_needs_its_token_and_follows_the_slider(chromium, trained):
     """``h2t explore`` in Chromium: refused without the token; with it the figures, no code, and the slider at work."""
     pytest.importorskip("voila", reason="voila is not installed: uv sync --group dev")
-    command = [sys.executable, "-m", "h2t.cli", "explore", str(trained), "--views", "2", "--no-browser"]
-    server = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, cwd=ROOT)
+    command = [
+        sys.executable,
+        "-m",
+        "h2t.cli",
+        "explore",
+        str(trained),
+        "--views",
+        "2",
+        "--no-browser",
+    ]
+    server = subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, cwd=ROOT
+    )
     context = chromium.new_context(viewport={"width": 1280, "height": 900})
     try:
         url = next(line.strip() for line in server.stdout if "http://" in line)
@@ -212,15 +242,27 @@ def test_the_page_needs_its_token_and_follows_the_slider(chromium, trained):
         page.on("pageerror", lambda error: problems.append(str(error)))
         wait_for_port(url)
         page.goto(url.split("?")[0])
-        assert page.locator(".h2t-explorer").count() == 0 and page.get_by_label("Password or token").or_(page.locator("input[type=password]")).count()
+        assert (
+            page.locator(".h2t-explorer").count() == 0
+            and page.get_by_label("Password or token")
+            .or_(page.locator("input[type=password]"))
+            .count()
+        )
         page.goto(url)
         page.wait_for_selector(".h2t-explorer img")
         b.wait_until_still(page, 1500)
-        assert page.locator(".h2t-explorer img").count() == 6 and not page.get_by_text("check_notebook").count()  # no code
+        assert (
+            page.locator(".h2t-explorer img").count() == 6
+            and not page.get_by_text("check_notebook").count()
+        )  # no code
         start, old = current(page), b.picture(page, 0)
         b.press(page, "ArrowRight", 20)
         b.wait_until_still(page, 2000)
-        assert b.slider_value(page) == pytest.approx(0.45, abs=0.011) and current(page) != start and (b.picture(page, 0) != old).any()
+        assert (
+            b.slider_value(page) == pytest.approx(0.45, abs=0.011)
+            and current(page) != start
+            and (b.picture(page, 0) != old).any()
+        )
         page.reload()
         page.wait_for_selector(".h2t-explorer img")
         b.wait_until_still(page, 1500)

@@ -26,7 +26,9 @@ FAST = {"seeds": 2, "ratios": [0.3, 0.5], "num_features": 16}
 
 
 def data(seed=0, n_head=60, n_tail=5, num_features=2, separation=3.0):
-    return toy.two_classes(n_head, n_tail, num_features, separation, rng.torch_generator(seed, "test"))
+    return toy.two_classes(
+        n_head, n_tail, num_features, separation, rng.torch_generator(seed, "test")
+    )
 
 
 def test_classes_have_unit_variance_and_the_asked_separation():
@@ -39,14 +41,19 @@ def test_classes_have_unit_variance_and_the_asked_separation():
 
 
 @settings(max_examples=15, deadline=None)
-@given(st.integers(0, 10**6), st.integers(1, 6), st.sampled_from([1e-3, 1e-2, 1.0]), st.integers(1, 8))
+@given(
+    st.integers(0, 10**6), st.integers(1, 6), st.sampled_from([1e-3, 1e-2, 1.0]), st.integers(1, 8)
+)
 def test_train_finds_the_optimum_that_scipy_finds(seed, num_features, weight_decay, n_tail):
     points, labels = data(seed, 40, n_tail, num_features)
     weight, bias = toy.train(points, labels, weight_decay)
     x, sign = points.numpy(), 2 * labels.numpy() - 1
 
     def loss(t):
-        return np.logaddexp(0, -sign * (x @ t[:-1] + t[-1])).mean() + weight_decay / 2 * (t[:-1] ** 2).sum()
+        return (
+            np.logaddexp(0, -sign * (x @ t[:-1] + t[-1])).mean()
+            + weight_decay / 2 * (t[:-1] ** 2).sum()
+        )
 
     reference = minimize(loss, np.zeros(num_features + 1), method="BFGS", options={"gtol": 1e-7})
     found = np.append(weight.numpy(), bias.item())
@@ -59,11 +66,15 @@ def test_a_draw_is_its_own_point_but_for_one_mask_a_batch(ratio):
     """Every number names the point and the coordinate that it comes from, so a loop can trace each draw."""
     labels = torch.cat([torch.zeros(30), torch.ones(4)]).double()
     points = torch.arange(34).double()[:, None] * 100 + torch.arange(8)
-    x, y = toy.fused_draws(points, labels, ratio, rng.torch_generator(0, "draws"), batches=10, batch_size=20)
+    x, y = toy.fused_draws(
+        points, labels, ratio, rng.torch_generator(0, "draws"), batches=10, batch_size=20
+    )
     masks = set()
     for start in range(0, 200, 20):
         foreign = set()
-        for row, label in zip(x[start : start + 20].tolist(), y[start : start + 20].tolist(), strict=True):
+        for row, label in zip(
+            x[start : start + 20].tolist(), y[start : start + 20].tolist(), strict=True
+        ):
             origin = [int(v // 100) for v in row]
             assert [int(v % 100) for v in row] == list(range(8))
             own = max(set(origin), key=origin.count)
@@ -82,9 +93,14 @@ def test_the_mean_share_of_swapped_coordinates_is_the_ratio(num_features, ratio)
     labels = torch.cat([torch.zeros(100000), torch.ones(1)]).double()
     points = labels[:, None].repeat(1, num_features)
     x, y = toy.fused_draws(points, labels, ratio, rng.torch_generator(0, "draws"))
-    assert 1 - x[y == 1].mean().item() == pytest.approx(ratio, abs=0.03 if num_features < 4 else 0.005)
+    assert 1 - x[y == 1].mean().item() == pytest.approx(
+        ratio, abs=0.03 if num_features < 4 else 0.005
+    )
     swapped = (x[y == 1] < 0.5).sum(1)
-    assert set(swapped.tolist()) <= {int(np.floor(ratio * num_features + 1e-9)), int(np.ceil(ratio * num_features - 1e-9))}
+    assert set(swapped.tolist()) <= {
+        int(np.floor(ratio * num_features + 1e-9)),
+        int(np.ceil(ratio * num_features - 1e-9)),
+    }
 
 
 def test_draws_of_a_smaller_ratio_are_nested_in_those_of_a_larger():
@@ -97,10 +113,19 @@ def test_draws_of_a_smaller_ratio_are_nested_in_those_of_a_larger():
     assert changed.any() and torch.equal(many[changed], few[changed])
 
 
-@pytest.mark.parametrize(("branch", "tail_share"), [("instance", 5 / 105), ("balanced", 0.5), ("reversed", 100 / 105)])
+@pytest.mark.parametrize(
+    ("branch", "tail_share"), [("instance", 5 / 105), ("balanced", 0.5), ("reversed", 100 / 105)]
+)
 def test_the_fusing_branch_lends_from_the_class_it_says(branch, tail_share):
     labels = torch.cat([torch.zeros(100), torch.ones(5)]).double()
-    x, _ = toy.fused_draws(labels[:, None], labels, 1.0, rng.torch_generator(0, "draws"), fusing_branch=branch, batches=200)
+    x, _ = toy.fused_draws(
+        labels[:, None],
+        labels,
+        1.0,
+        rng.torch_generator(0, "draws"),
+        fusing_branch=branch,
+        batches=200,
+    )
     assert x.mean().item() == pytest.approx(tail_share, abs=0.02)
 
 
@@ -125,8 +150,12 @@ def test_forces_at_many_positions_are_those_at_each():
     pull, push = toy.forces(weight, at, points, labels)
     for k, bias in enumerate(at):
         p = [1 / (1 + np.exp(-(x @ weight.numpy() + bias.item()))) for x in points.numpy()]
-        assert pull[k].item() == pytest.approx(sum(1 - q for q, y in zip(p, labels, strict=True) if y == 1) / len(p))
-        assert push[k].item() == pytest.approx(sum(q for q, y in zip(p, labels, strict=True) if y == 0) / len(p))
+        assert pull[k].item() == pytest.approx(
+            sum(1 - q for q, y in zip(p, labels, strict=True) if y == 1) / len(p)
+        )
+        assert push[k].item() == pytest.approx(
+            sum(q for q, y in zip(p, labels, strict=True) if y == 0) / len(p)
+        )
 
 
 def test_position_and_regions_of_a_known_boundary():
@@ -146,11 +175,18 @@ def test_the_curve_shows_what_the_notebook_claims():
     short = toy.ratio_curve([0.5], 3, n_tail=5, num_features=64, **common)
     assert set(short["fusion_ratio"]) == {0.0, 0.5} and len(short) == 6
     mean = short.groupby("fusion_ratio").mean()
-    assert mean.loc[0.5, "tail_region"] > mean.loc[0.0, "tail_region"] + 15 and mean.loc[0.5, "gain"] > 10
+    assert (
+        mean.loc[0.5, "tail_region"] > mean.loc[0.0, "tail_region"] + 15
+        and mean.loc[0.5, "gain"] > 10
+    )
     for seed, rows in short.groupby("seed"):
         dr, h2t = rows.sort_values("fusion_ratio")["balanced"]
         assert rows["gain"].tolist() == [0.0, h2t - dr], seed
-    even = toy.ratio_curve([0.6], 3, n_tail=500, num_features=64, **common).groupby("fusion_ratio").mean()
+    even = (
+        toy.ratio_curve([0.6], 3, n_tail=500, num_features=64, **common)
+        .groupby("fusion_ratio")
+        .mean()
+    )
     assert abs(even.loc[0.6, "tail_region"] - 50) < 2 and even.loc[0.6, "gain"] < 0
     assert torch.get_num_threads() == THREADS
 
@@ -165,12 +201,28 @@ THREADS = torch.get_num_threads()
         (lambda: data(num_features=0), "num_features is 0"),
         (lambda: data(separation=0.0), "separation is 0.0"),
         (lambda: data(separation=float("nan")), "separation is nan"),
-        (lambda: toy.fused_draws(*data(), 1.1, rng.torch_generator(0, "t")), r"fusion_ratio is 1.1; .*\[0, 1\]"),
-        (lambda: toy.fused_draws(*data(), 0.1, rng.torch_generator(0, "t"), fusing_branch="head"), "fusing_branch is 'head'; choose"),
+        (
+            lambda: toy.fused_draws(*data(), 1.1, rng.torch_generator(0, "t")),
+            r"fusion_ratio is 1.1; .*\[0, 1\]",
+        ),
+        (
+            lambda: toy.fused_draws(
+                *data(), 0.1, rng.torch_generator(0, "t"), fusing_branch="head"
+            ),
+            "fusing_branch is 'head'; choose",
+        ),
         (lambda: toy.train(*data(), 0.0), "weight_decay is 0.0"),
         (lambda: toy.train(data()[0], torch.zeros(65).double(), 0.1), "both classes"),
-        (lambda: toy.ratio_curve([0.1], 1, n_head=5, n_tail=5, num_features=2, separation=1.0, weight_decay=0.1), "seeds is 1"),
-        (lambda: toy_figure.plane_figure(*data(num_features=3), *data(num_features=3), 0.1), "2 dimensions; these have 3"),
+        (
+            lambda: toy.ratio_curve(
+                [0.1], 1, n_head=5, n_tail=5, num_features=2, separation=1.0, weight_decay=0.1
+            ),
+            "seeds is 1",
+        ),
+        (
+            lambda: toy_figure.plane_figure(*data(num_features=3), *data(num_features=3), 0.1),
+            "2 dimensions; these have 3",
+        ),
     ],
 )
 def test_bad_input_ends_in_one_message(call, message):
@@ -188,10 +240,15 @@ def test_the_figure_depends_on_the_ratio_alone_and_fills_both_sides_as_the_class
     first, table = redraw(0.2)
     redraw(0.8)
     again, _ = redraw(0.2)
-    assert np.array_equal(pixels(first), pixels(again)), "something of p = 0.8 was left in the picture"
+    assert np.array_equal(pixels(first), pixels(again)), (
+        "something of p = 0.8 was left in the picture"
+    )
     other, more = redraw(0.6)
     assert (pixels(other) != pixels(first)).mean() > 0.02
-    assert more.loc["DR (p = 0)"].equals(table.loc["DR (p = 0)"]) and more["tail_region"].iloc[2] > table["tail_region"].iloc[2]
+    assert (
+        more.loc["DR (p = 0)"].equals(table.loc["DR (p = 0)"])
+        and more["tail_region"].iloc[2] > table["tail_region"].iloc[2]
+    )
     draws = toy.fused_draws(*train_set, 0.2, rng.torch_generator(0, "toy/draws"))
     assert table.iloc[2].to_dict() == toy.regions(*toy.train(*draws, 1e-3), *test_set)
     fresh, _ = toy_figure.plane_figure(*train_set, *test_set, 1e-3)(0.2)
@@ -199,10 +256,17 @@ def test_the_figure_depends_on_the_ratio_alone_and_fills_both_sides_as_the_class
 
 
 def test_every_drawn_half_plane_and_line_lies_where_the_classifier_decides():
-    weight, bias = torch.tensor([1.5, -0.4], dtype=torch.float64), torch.tensor(0.8, dtype=torch.float64)
-    assert torch.allclose(toy_figure._line(weight, bias) @ weight + bias, torch.zeros(2).double(), atol=1e-9)
+    weight, bias = (
+        torch.tensor([1.5, -0.4], dtype=torch.float64),
+        torch.tensor(0.8, dtype=torch.float64),
+    )
+    assert torch.allclose(
+        toy_figure._line(weight, bias) @ weight + bias, torch.zeros(2).double(), atol=1e-9
+    )
     corners = toy_figure._half_plane(weight, bias) @ weight + bias
-    assert torch.allclose(corners[:2], torch.zeros(2).double(), atol=1e-9) and (corners[2:] > 0).all()
+    assert (
+        torch.allclose(corners[:2], torch.zeros(2).double(), atol=1e-9) and (corners[2:] > 0).all()
+    )
 
 
 def test_the_slider_moves_picture_and_numbers_and_keeps_its_range():
@@ -217,7 +281,11 @@ def test_the_slider_moves_picture_and_numbers_and_keeps_its_range():
 
 def figures(notebook) -> dict[str, list[bytes]]:
     return {
-        cell["id"]: [base64.b64decode(o["data"]["image/png"]) for o in cell["outputs"] if "image/png" in o.get("data", {})]
+        cell["id"]: [
+            base64.b64decode(o["data"]["image/png"])
+            for o in cell["outputs"]
+            if "image/png" in o.get("data", {})
+        ]
         for cell in notebook["cells"]
         if cell["cell_type"] == "code"
     }
@@ -225,17 +293,35 @@ def figures(notebook) -> dict[str, list[bytes]]:
 
 def run(tmp_path: Path, source: Path = NOTEBOOK, **parameters):
     out = tmp_path / "out.ipynb"
-    pm.execute_notebook(source, out, {**FAST, **parameters}, progress_bar=False, cwd=str(tmp_path), kernel_name="python3")
+    pm.execute_notebook(
+        source,
+        out,
+        {**FAST, **parameters},
+        progress_bar=False,
+        cwd=str(tmp_path),
+        kernel_name="python3",
+    )
     return json.loads(out.read_text())
 
 
 def test_the_notebook_and_its_solutions_run_without_a_browser(tmp_path):
     """Fast parameters, every figure there, no error; each solution, run at the end, holds what it asserts."""
     source = json.loads(NOTEBOOK.read_text())
-    solutions = [s for c in source["cells"] for s in re.findall(r"```python\n(.*?)```", "".join(c["source"]), re.DOTALL)]
+    solutions = [
+        s
+        for c in source["cells"]
+        for s in re.findall(r"```python\n(.*?)```", "".join(c["source"]), re.DOTALL)
+    ]
     assert len(solutions) == 3
     for k, solution in enumerate(solutions):
-        cell = {"cell_type": "code", "id": f"s-{k}", "metadata": {}, "source": solution, "outputs": [], "execution_count": None}
+        cell = {
+            "cell_type": "code",
+            "id": f"s-{k}",
+            "metadata": {},
+            "source": solution,
+            "outputs": [],
+            "execution_count": None,
+        }
         source["cells"].append(cell)
     (tmp_path / "with_solutions.ipynb").write_text(json.dumps(source))
     # solutions 2 and 3 are about many dimensions, as the notebook's own default is
@@ -263,10 +349,14 @@ def test_the_notebook_keeps_to_the_contract():
     first = "".join(cells[0]["source"])
     assert "?" in first.splitlines()[0] and "**Cost:**" in first and "**Series:**" in first
     code = [c for c in cells if c["cell_type"] == "code"]
-    assert [c["metadata"].get("tags") for c in code].count(["parameters"]) == 1 and code[0]["metadata"]["tags"] == ["parameters"]
+    assert [c["metadata"].get("tags") for c in code].count(["parameters"]) == 1 and code[0][
+        "metadata"
+    ]["tags"] == ["parameters"]
     for line in code[0]["source"]:
         assert re.match(r"\w+: (int|float|list) = .+  # .+", line), line
     for cell in code:
-        assert len(cell["source"]) <= 15 and not re.search(r"^\s*class ", "".join(cell["source"]), re.M), cell["id"]
+        assert len(cell["source"]) <= 15 and not re.search(
+            r"^\s*class ", "".join(cell["source"]), re.M
+        ), cell["id"]
     assert "assert " in code[-1]["source"][-1]
     assert sum("<details>" in "".join(c["source"]) for c in cells) == 3

@@ -67,12 +67,22 @@ def mean_by_hand(name, logits, labels, counts, weight=None):
     return sum(v * t[0] for v, t in zip(w, terms, strict=True)) / sum(w)
 
 
-batches = st.lists(st.tuples(st.lists(st.floats(-40, 40), min_size=5, max_size=5), st.integers(0, 4)), min_size=1, max_size=3)
+batches = st.lists(
+    st.tuples(st.lists(st.floats(-40, 40), min_size=5, max_size=5), st.integers(0, 4)),
+    min_size=1,
+    max_size=3,
+)
 
 
 def slope(f, rows, i, c, h=1e-5):
     """d f / d rows[i][c], by a central difference."""
-    moved = lambda s: [[v + s * h * (k == i and j == c) for j, v in enumerate(row)] for k, row in enumerate(rows)]  # noqa: E731
+
+    def moved(s):
+        return [
+            [v + s * h * (k == i and j == c) for j, v in enumerate(row)]
+            for k, row in enumerate(rows)
+        ]
+
     return (f(moved(1)) - f(moved(-1))) / (2 * h)
 
 
@@ -83,7 +93,12 @@ def test_value_and_gradient_of_every_loss_are_those_of_a_slow_loop(dtype, batch,
     labels, tolerance = [b[1] for b in batch], 1e-4 if dtype == torch.float32 else 1e-9
     for name in LOSSES:
         z = torch.tensor([b[0] for b in batch], dtype=dtype, requires_grad=True)
-        value = loss_of(name)(z, torch.tensor(labels), torch.tensor(COUNTS), weight and torch.tensor(weight, dtype=dtype))
+        value = loss_of(name)(
+            z,
+            torch.tensor(labels),
+            torch.tensor(COUNTS),
+            weight and torch.tensor(weight, dtype=dtype),
+        )
         rows = z.detach().double().tolist()
         slow = lambda rows, name=name: mean_by_hand(name, rows, labels, COUNTS, weight)  # noqa: E731
         assert value.item() == pytest.approx(slow(rows), rel=tolerance, abs=tolerance), name
@@ -91,19 +106,30 @@ def test_value_and_gradient_of_every_loss_are_those_of_a_slow_loop(dtype, batch,
         assert z.grad.isfinite().all() and z.grad.dtype == dtype
         for i in range(len(rows)):
             for c in range(5):
-                assert z.grad[i, c].item() == pytest.approx(slope(slow, rows, i, c), rel=1e-3, abs=1e-5), (name, i, c)
+                assert z.grad[i, c].item() == pytest.approx(
+                    slope(slow, rows, i, c), rel=1e-3, abs=1e-5
+                ), (name, i, c)
 
 
 anything = st.floats(-(2.0**100), 2.0**100, width=32) | st.floats(-100, 100, width=32)
 
 
 @settings(max_examples=40)
-@given(st.lists(st.lists(anything, min_size=5, max_size=5), min_size=2, max_size=2), st.integers(0, 4), st.sampled_from([None, [1e-3, 2.0, 1.0, 3.0, 0.1]]))
+@given(
+    st.lists(st.lists(anything, min_size=5, max_size=5), min_size=2, max_size=2),
+    st.integers(0, 4),
+    st.sampled_from([None, [1e-3, 2.0, 1.0, 3.0, 0.1]]),
+)
 def test_no_logits_make_any_loss_nan(rows, label, weight):
     """Of images of any class, on counts from 1 to 100,000."""
     for name in LOSSES:
         z = torch.tensor(rows, requires_grad=True)
-        loss = loss_of(name)(z, torch.tensor([label, 4 - label]), torch.tensor(COUNTS), weight and torch.tensor(weight))
+        loss = loss_of(name)(
+            z,
+            torch.tensor([label, 4 - label]),
+            torch.tensor(COUNTS),
+            weight and torch.tensor(weight),
+        )
         loss.backward()
         assert loss.isfinite() and z.grad.isfinite().all(), name
 
@@ -115,7 +141,14 @@ def test_the_slow_loop_tells_the_losses_apart():
     same = {}
     for name, value in values.items():
         same.setdefault(value, []).append(name)
-    assert sorted(map(sorted, same.values())) == [["bsce", "la"], ["cb"], ["ce", "gcl", "reslt"], ["focal"], ["las"], ["ldam", "ride"]]
+    assert sorted(map(sorted, same.values())) == [
+        ["bsce", "la"],
+        ["cb"],
+        ["ce", "gcl", "reslt"],
+        ["focal"],
+        ["las"],
+        ["ldam", "ride"],
+    ]
 
 
 @given(st.lists(st.integers(1, 10**6), min_size=2, max_size=30))
@@ -127,7 +160,11 @@ def test_class_balanced_weights_sum_to_the_number_of_classes_and_favour_the_rare
 
 
 def test_balanced_softmax_is_logit_adjustment_at_tau_1():
-    z, y, n = torch.randn(8, 5, generator=torch.Generator().manual_seed(0)).double(), torch.arange(8) % 5, torch.tensor(COUNTS)
+    z, y, n = (
+        torch.randn(8, 5, generator=torch.Generator().manual_seed(0)).double(),
+        torch.arange(8) % 5,
+        torch.tensor(COUNTS),
+    )
     assert loss_of("bsce")(z, y, n).item() == pytest.approx(loss_of("la")(z, y, n).item())
 
 
@@ -144,8 +181,13 @@ def test_re_weighting_begins_after_its_share_of_the_epochs():
     from h2t.train import stage1
 
     labels = np.repeat(np.arange(3), [8, 3, 1])
-    data = Resident(Split(np.zeros((12, 8, 8, 1), np.uint8), labels, tuple("abc"), None), [0.5], [0.2])
-    counts, config = torch.tensor([8, 3, 1]), Stage1(stage1_epochs=4, drw_from=0.5, mixup_alpha=0.0, batch_size=4, crop_padding=0)
+    data = Resident(
+        Split(np.zeros((12, 8, 8, 1), np.uint8), labels, tuple("abc"), None), [0.5], [0.2]
+    )
+    counts, config = (
+        torch.tensor([8, 3, 1]),
+        Stage1(stage1_epochs=4, drw_from=0.5, mixup_alpha=0.0, batch_size=4, crop_padding=0),
+    )
 
     class Recorder:
         """In place of an update: notes the weights that it is given."""
@@ -162,7 +204,11 @@ def test_re_weighting_begins_after_its_share_of_the_epochs():
         stage1._epoch(update, data, torch.from_numpy(labels), counts, config, epoch)
         assert len(update.seen) == 3
         for w in update.seen:
-            assert w is None if epoch <= 2 else torch.allclose(w.double(), class_weights(counts), rtol=1e-5)
+            assert (
+                w is None
+                if epoch <= 2
+                else torch.allclose(w.double(), class_weights(counts), rtol=1e-5)
+            )
 
 
 def test_the_readmes_new_loss_trains(tmp_path):
@@ -175,12 +221,36 @@ def test_the_readmes_new_loss_trains(tmp_path):
     command = re.search(r"```sh\nuv run (h2t .*?)\n```", section, re.S)[1]
     assert len(code.splitlines()) < 30
     shutil.copytree(ROOT / "h2t", tmp_path / "h2t", ignore=shutil.ignore_patterns("__pycache__"))
-    shutil.copytree(ROOT / "notebooks", tmp_path / "notebooks", ignore=shutil.ignore_patterns("runs", ".ipynb_checkpoints"))
+    shutil.copytree(
+        ROOT / "notebooks",
+        tmp_path / "notebooks",
+        ignore=shutil.ignore_patterns("runs", ".ipynb_checkpoints"),
+    )
     (tmp_path / file).write_text(code)
     registry = tmp_path / "h2t" / "losses" / "__init__.py"
     registry.write_text(registry.read_text().replace('    "ce"', f'    {entry}\n    "ce"'))
-    short = ["--plain", "-p", "stage1_epochs", "1", "-p", "stage2_epochs", "1", "-p", "bn_statistics", "none", "-p", "run", str(tmp_path / "run")]
-    done = subprocess.run([sys.executable, "-m", "h2t.cli", *command.split()[1:], *short], capture_output=True, text=True, cwd=tmp_path, env={**__import__("os").environ, "PYTHONPATH": str(tmp_path)})
+    short = [
+        "--plain",
+        "-p",
+        "stage1_epochs",
+        "1",
+        "-p",
+        "stage2_epochs",
+        "1",
+        "-p",
+        "bn_statistics",
+        "none",
+        "-p",
+        "run",
+        str(tmp_path / "run"),
+    ]
+    done = subprocess.run(
+        [sys.executable, "-m", "h2t.cli", *command.split()[1:], *short],
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+        env={**__import__("os").environ, "PYTHONPATH": str(tmp_path)},
+    )
     assert done.returncode == 0, done.stderr[-2000:]
     name = entry.split('"')[1]
     assert f"loss: {name}" in (tmp_path / "run" / "stage1" / "params.yaml").read_text()
@@ -192,7 +262,11 @@ def test_label_aware_smoothing_takes_most_from_the_largest_class_and_bears_equal
     e = smoothing(torch.tensor([100, 50, 1]), 0.4, 0.1)
     assert e.tolist() == pytest.approx([0.4, 0.1 + 0.3 * math.sin(math.pi / 2 * 49 / 99), 0.1])
     assert smoothing(torch.tensor([7, 7]), 0.4, 0.1).tolist() == pytest.approx([0.1, 0.1])
-    z, y, n = torch.randn(6, 5, generator=torch.Generator().manual_seed(1)), torch.arange(6) % 5, torch.tensor(COUNTS)
+    z, y, n = (
+        torch.randn(6, 5, generator=torch.Generator().manual_seed(1)),
+        torch.arange(6) % 5,
+        torch.tensor(COUNTS),
+    )
     plain = loss_of("las")(z, y, n, smooth_head=0.0, smooth_tail=0.0)
     assert plain.item() == pytest.approx(loss_of("ce")(z, y, n).item(), rel=1e-6)
 
@@ -203,39 +277,71 @@ def test_label_aware_smoothing_takes_most_from_the_largest_class_and_bears_equal
 def test_the_clouded_loss_is_that_of_a_slow_loop(dtype, batch, seed):
     """With its cloud, in the settings of both its stages; the focal factor of the second is a constant to the gradient."""
     labels, tolerance = [b[1] for b in batch], 1e-4 if dtype == torch.float32 else 1e-6
-    cloud = torch.randn(len(batch), 5, generator=torch.Generator().manual_seed(seed)).double().tolist()
+    cloud = (
+        torch.randn(len(batch), 5, generator=torch.Generator().manual_seed(seed)).double().tolist()
+    )
     for scale, margin, gamma in ((30.0, 0.0, 0.0), (20.0, 0.1, 1.0)):
 
         def log_p_of(row, noise, y, scale=scale, margin=margin):
             lowered = []
             for j, v in enumerate(row):
                 e = abs(max(-1.0, min(1.0, noise[j] / 3)))
-                rarity = (math.log(max(COUNTS)) - math.log(COUNTS[j])) / (math.log(max(COUNTS)) - math.log(min(COUNTS)))
+                rarity = (math.log(max(COUNTS)) - math.log(COUNTS[j])) / (
+                    math.log(max(COUNTS)) - math.log(min(COUNTS))
+                )
                 lowered.append(scale * (v / 30 - 0.5 * e * rarity - margin * (j == y)))
-            return lowered[y] - max(lowered) - math.log(sum(math.exp(v - max(lowered)) for v in lowered))
+            return (
+                lowered[y]
+                - max(lowered)
+                - math.log(sum(math.exp(v - max(lowered)) for v in lowered))
+            )
 
         z = torch.tensor([b[0] for b in batch], dtype=dtype, requires_grad=True)
         rows = z.detach().double().tolist()
-        factors = [(-math.expm1(log_p_of(row, noise, y))) ** gamma for row, noise, y in zip(rows, cloud, labels, strict=True)]
+        factors = [
+            (-math.expm1(log_p_of(row, noise, y))) ** gamma
+            for row, noise, y in zip(rows, cloud, labels, strict=True)
+        ]
 
         def slow(rows, factors=factors, log_p_of=log_p_of):
-            return sum(f * -log_p_of(row, noise, y) for f, row, noise, y in zip(factors, rows, cloud, labels, strict=True)) / len(rows)
+            return sum(
+                f * -log_p_of(row, noise, y)
+                for f, row, noise, y in zip(factors, rows, cloud, labels, strict=True)
+            ) / len(rows)
 
-        value = loss_of("gcl")(z, torch.tensor(labels), torch.tensor(COUNTS), generator=torch.Generator().manual_seed(seed), scale=scale, margin=margin, gamma=gamma)
+        value = loss_of("gcl")(
+            z,
+            torch.tensor(labels),
+            torch.tensor(COUNTS),
+            generator=torch.Generator().manual_seed(seed),
+            scale=scale,
+            margin=margin,
+            gamma=gamma,
+        )
         assert value.item() == pytest.approx(slow(rows), rel=tolerance, abs=tolerance)
         value.backward()
         assert z.grad.dtype == dtype
         for i in range(len(rows)):
             for c in range(5):
-                assert z.grad[i, c].item() == pytest.approx(slope(slow, rows, i, c), rel=1e-3, abs=1e-5), (scale, i, c)
+                assert z.grad[i, c].item() == pytest.approx(
+                    slope(slow, rows, i, c), rel=1e-3, abs=1e-5
+                ), (scale, i, c)
 
 
 def test_the_cloud_lowers_the_tail_alone_and_survives_anything():
     loss, n, y = loss_of("gcl"), torch.tensor(COUNTS), torch.tensor([0])
     gen = lambda s: torch.Generator().manual_seed(s)  # noqa: E731
     z = torch.zeros(1, 5, requires_grad=True)
-    assert loss(z, y, n, generator=gen(0)) < loss(z, y, n) < loss(z, torch.tensor([4]), n, generator=gen(0))
-    assert loss(z, y, n, generator=gen(0)) == loss(z, y, n, generator=gen(0)) != loss(z, y, n, generator=gen(1))
+    assert (
+        loss(z, y, n, generator=gen(0))
+        < loss(z, y, n)
+        < loss(z, torch.tensor([4]), n, generator=gen(0))
+    )
+    assert (
+        loss(z, y, n, generator=gen(0))
+        == loss(z, y, n, generator=gen(0))
+        != loss(z, y, n, generator=gen(1))
+    )
     equal = torch.full((5,), 9)
     assert loss(z, y, equal, generator=gen(0)) == loss(z, y, equal)  # no class is rarer
     for value in (0.0, 1e4, -1e4):
@@ -253,8 +359,14 @@ def test_a_loss_that_draws_gets_a_generator_of_its_own_for_every_epoch(tmp_path)
 
     runs = [digits_run(tmp_path / name)[0] for name in "abc"]
     for run, seed in zip(runs, (0, 0, 1), strict=True):
-        train_stage1(run, stage1_config(loss="gcl", head="cosine", stage1_epochs=2, seed=seed), progress=False)
+        train_stage1(
+            run,
+            stage1_config(loss="gcl", head="cosine", stage1_epochs=2, seed=seed),
+            progress=False,
+        )
     a, b, c = (Run(run).step("stage1") for run in runs)
     assert same_weights(a, b) and not same_weights(a, c)
-    with pytest.raises(Error, match="loss gcl sets margins between cosines; use it with head cosine"):
+    with pytest.raises(
+        Error, match="loss gcl sets margins between cosines; use it with head cosine"
+    ):
         Stage1(loss="gcl")

@@ -26,7 +26,10 @@ from h2t.train.stage1 import load_model
 from tests.helpers import digits_run, same_weights, stage1_config, stage2_config, stop_after
 
 COUNTS = torch.tensor([100_000, 5_000, 120, 7, 1])
-KINDS = {"ride": dict(model="ride2_resnet20_narrow", loss="ride", head="cosine"), "reslt": dict(model="reslt_resnet20", loss="reslt")}
+KINDS = {
+    "ride": dict(model="ride2_resnet20_narrow", loss="ride", head="cosine"),
+    "reslt": dict(model="reslt_resnet20", loss="reslt"),
+}
 
 
 def gen(seed=0):
@@ -35,11 +38,20 @@ def gen(seed=0):
 
 @pytest.mark.parametrize(
     ("name", "head", "total"),
-    [("ride3_resnet32", "cosine", 1_362_064), ("ride3_resnet32_narrow", "cosine", 783_856), ("reslt_resnet32", "linear", 470_388)],
+    [
+        ("ride3_resnet32", "cosine", 1_362_064),
+        ("ride3_resnet32_narrow", "cosine", 783_856),
+        ("reslt_resnet32", "linear", 470_388),
+    ],
 )
 def test_parameter_counts(name, head, total):
     def stage(before, width):
-        return 9 * before * width + 9 * width * width + 4 * width + 4 * (18 * width * width + 4 * width)
+        return (
+            9 * before * width
+            + 9 * width * width
+            + 4 * width
+            + 4 * (18 * width * width + 4 * width)
+        )
 
     middle, last = (24, 48) if "narrow" in name else (32, 64)
     by_hand = 27 * 16 + 32 + stage(16, 16)
@@ -70,7 +82,11 @@ def test_features_are_the_experts_side_by_side(name):
             model.backbone.bn2.running_mean.copy_(torch.rand(3 * d, generator=gen(6)))
         norm = model.backbone.bn2
         for c in (0, d, 2 * d + 3):
-            want = (trunk[:, c % d] - norm.running_mean[c]) / (norm.running_var[c] + norm.eps).sqrt() * norm.weight[c]
+            want = (
+                (trunk[:, c % d] - norm.running_mean[c])
+                / (norm.running_var[c] + norm.eps).sqrt()
+                * norm.weight[c]
+            )
             assert torch.allclose(model.maps(x)[:, c], want, atol=1e-5)
     folded = banking.fold(model.backbone)
     assert torch.allclose(folded(x), model.features(x), rtol=1e-3, atol=1e-4)
@@ -85,7 +101,9 @@ def test_heads_answer_for_all_experts():
     cosine.requires_grad_(False), shared.requires_grad_(False)
     for b in range(4):
         for c in range(5):
-            parts = [(z[b, 4 * k : 4 * k + 4], cosine.weight[c, 4 * k : 4 * k + 4]) for k in range(3)]
+            parts = [
+                (z[b, 4 * k : 4 * k + 4], cosine.weight[c, 4 * k : 4 * k + 4]) for k in range(3)
+            ]
             want = [30 * float(u @ w) / float(u.norm() * w.norm()) for u, w in parts]
             assert cosine.each(z)[:, b, c].tolist() == pytest.approx(want, abs=1e-4)
             assert cosine(z)[b, c].item() == pytest.approx(np.mean(want), abs=1e-4)
@@ -97,7 +115,9 @@ def test_heads_answer_for_all_experts():
 def test_every_expert_has_a_permutation_of_its_own():
     mask, g = channel_mask(30, 0.5, gen(3), 3), gen(3)
     for k in range(3):
-        assert set(mask[10 * k : 10 * k + 10].nonzero().flatten().tolist()) == set(torch.randperm(10, generator=g)[:5].tolist())
+        assert set(mask[10 * k : 10 * k + 10].nonzero().flatten().tolist()) == set(
+            torch.randperm(10, generator=g)[:5].tolist()
+        )
     assert len({tuple(row.tolist()) for row in mask.view(3, 10)}) == 3
 
 
@@ -116,7 +136,9 @@ def slow_ride(logits, labels, weight, diversity):
             share = 1.0 if weight is None else weight[y]
             terms, w = terms - share * lowered.log_softmax(0)[y], w + share
             p, log_q = (centre / t).softmax(0), (row / t).log_softmax(0)
-            divergence = divergence + sum(p[c] * (p[c].log() - log_q[c]) for c in range(5) if p[c] > 0)
+            divergence = divergence + sum(
+                p[c] * (p[c].log() - log_q[c]) for c in range(5) if p[c] > 0
+            )
         total = total + terms / w + diversity * t.mean() ** 2 * divergence / len(labels)
     assert k == len(logits)
     return total
@@ -135,10 +157,17 @@ def slow_reslt(logits, labels, weight, beta):
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 @pytest.mark.parametrize("weighted", [False, True])
-@pytest.mark.parametrize(("name", "slow", "extra"), [("ride", slow_ride, {"ride_diversity": -0.45}), ("reslt", slow_reslt, {"reslt_beta": 0.9})])
+@pytest.mark.parametrize(
+    ("name", "slow", "extra"),
+    [("ride", slow_ride, {"ride_diversity": -0.45}), ("reslt", slow_reslt, {"reslt_beta": 0.9})],
+)
 def test_losses_of_experts_are_those_of_a_slow_loop(name, slow, extra, weighted, dtype):
     for seed in range(3):
-        z = (5 * torch.randn(3, 6, 5, generator=gen(seed), dtype=torch.float64)).to(dtype).requires_grad_()
+        z = (
+            (5 * torch.randn(3, 6, 5, generator=gen(seed), dtype=torch.float64))
+            .to(dtype)
+            .requires_grad_()
+        )
         labels = torch.randint(5, (6,), generator=gen(seed))
         weight = torch.tensor([0.5, 2.0, 1.0, 3.0, 0.1], dtype=dtype) if weighted else None
         value = loss_of(name)(z, labels, COUNTS, weight, **extra)
@@ -148,12 +177,17 @@ def test_losses_of_experts_are_those_of_a_slow_loop(name, slow, extra, weighted,
         assert value.item() == pytest.approx(want.item(), rel=tolerance, abs=tolerance)
         value.backward()
         want.backward()
-        assert z.grad.dtype == dtype and torch.allclose(z.grad.double(), double.grad, atol=10 * tolerance)
+        assert z.grad.dtype == dtype and torch.allclose(
+            z.grad.double(), double.grad, atol=10 * tolerance
+        )
 
 
 def test_branches_are_of_the_classes_that_the_released_code_names():
     hundred, ten = torch.arange(500, 0, -5), torch.arange(100, 0, -10)
-    for counts, shares, first in ((hundred, (0.35, 0.7), (0, 35, 70)), (ten, (0.2, 0.4), (0, 2, 4))):
+    for counts, shares, first in (
+        (hundred, (0.35, 0.7), (0, 35, 70)),
+        (ten, (0.2, 0.4), (0, 2, 4)),
+    ):
         for row, k in zip(members(counts, shares), first, strict=True):
             assert row.nonzero().flatten().tolist() == list(range(k, len(counts)))
     shuffled = torch.randperm(100, generator=gen())  # by size, wherever the classes stand
@@ -164,11 +198,17 @@ anything = st.floats(-(2.0**100), 2.0**100, width=32) | st.floats(-100, 100, wid
 
 
 @settings(max_examples=40)
-@given(st.lists(anything, min_size=30, max_size=30), st.integers(0, 4), st.sampled_from([None, [1e-3, 2.0, 1.0, 3.0, 0.1]]))
+@given(
+    st.lists(anything, min_size=30, max_size=30),
+    st.integers(0, 4),
+    st.sampled_from([None, [1e-3, 2.0, 1.0, 3.0, 0.1]]),
+)
 def test_no_logits_of_experts_make_a_nan(values, label, weight):
     for name in ("ride", "reslt"):
         z = torch.tensor(values).view(3, 2, 5).requires_grad_()
-        loss = loss_of(name)(z, torch.tensor([label, 4 - label]), COUNTS, weight and torch.tensor(weight))
+        loss = loss_of(name)(
+            z, torch.tensor([label, 4 - label]), COUNTS, weight and torch.tensor(weight)
+        )
         loss.backward()
         assert loss.isfinite() and z.grad.isfinite().all(), name
 
@@ -176,7 +216,11 @@ def test_no_logits_of_experts_make_a_nan(values, label, weight):
 @pytest.fixture(scope="module", params=sorted(KINDS))
 def trained(request, tmp_path_factory):
     run, _ = digits_run(tmp_path_factory.mktemp("experts") / request.param)
-    train_stage1(run, stage1_config(mixup_alpha=0.0, drw_from=0.5, stage1_epochs=2, **KINDS[request.param]), progress=False)
+    train_stage1(
+        run,
+        stage1_config(mixup_alpha=0.0, drw_from=0.5, stage1_epochs=2, **KINDS[request.param]),
+        progress=False,
+    )
     return run
 
 
@@ -192,7 +236,11 @@ def test_stage1_stage2_and_their_model_fit_together(trained, tmp_path):
     x = torch.randn(3, 1, 8, 8, generator=gen())
     weight, bias = map(torch.from_numpy, classifier_of(Run(run).step("stage2-h2t")))
     scale = 30.0 if isinstance(model.head, CosineHead) else None
-    assert torch.allclose(banking.classify(model.features(x), weight, bias, scale, model.backbone.num_experts), model(x), atol=1e-4)
+    assert torch.allclose(
+        banking.classify(model.features(x), weight, bias, scale, model.backbone.num_experts),
+        model(x),
+        atol=1e-4,
+    )
 
 
 def test_the_bank_and_the_cached_stage2_equal_autograd(trained, tmp_path):
@@ -203,25 +251,37 @@ def test_the_bank_and_the_cached_stage2_equal_autograd(trained, tmp_path):
     assert (k, d) == ((2, 48) if bank.scale else (3, 64))
     fits = banking.fit(bank, (0.0, 0.4), (0, 7), config)
     head = load_model(run, "stage1", "cpu").head
-    optimizer = torch.optim.SGD(head.parameters(), 0.1, momentum=0.9, weight_decay=config.stage2_weight_decay)
+    optimizer = torch.optim.SGD(
+        head.parameters(), 0.1, momentum=0.9, weight_decay=config.stage2_weight_decay
+    )
     for epoch in (1, 2):
         optimizer.param_groups[0]["lr"] = stage2_lr(epoch, config)
         ib, vb, ii, vi, rank = fitting._draws(bank, config, 7, epoch, bank.labels)
-        assert all(sorted(block.tolist()) == list(range(d)) for row in rank for block in row.view(k, d))
+        assert all(
+            sorted(block.tolist()) == list(range(d)) for row in rank for block in row.view(k, d)
+        )
         for step, first in enumerate(range(0, len(bank.labels), 64)):
             rows = slice(first, first + 64)
-            z = torch.where(rank[step] < int(0.4 * d), bank.lent[vi[rows], ii[rows]], bank.train[vb[rows], ib[rows]])
+            z = torch.where(
+                rank[step] < int(0.4 * d),
+                bank.lent[vi[rows], ii[rows]],
+                bank.train[vb[rows], ib[rows]],
+            )
             optimizer.zero_grad()
             F.cross_entropy(head(z), bank.labels[ib[rows]]).backward()
             optimizer.step()
     assert torch.allclose(fits.logits(1, 1), head(bank.test).detach(), atol=2e-3)
     save_variant(run, bank, (fits.weight[1, 1], fits.bias[1, 1]), config, "cached")
-    assert torch.allclose(load_model(run, "stage2-cached", "cpu").head(bank.test), fits.logits(1, 1), atol=1e-4)
+    assert torch.allclose(
+        load_model(run, "stage2-cached", "cpu").head(bank.test), fits.logits(1, 1), atol=1e-4
+    )
 
 
 def test_boundaries_of_the_explorer_are_where_the_model_decides(trained, tmp_path):
     run = shutil.copytree(trained, tmp_path / "run")
-    engine = Explorer(run, stage2_config(stage2_epochs=2, bn_statistics="none"), views=1, progress=False)
+    engine = Explorer(
+        run, stage2_config(stage2_epochs=2, bn_statistics="none"), views=1, progress=False
+    )
     state, bank = engine.start, engine.bank
     drawn, points = engine.boundary(state)
     logits = engine.logits(engine.fit(state.recipe))
@@ -231,19 +291,39 @@ def test_boundaries_of_the_explorer_are_where_the_model_decides(trained, tmp_pat
         a, b = drawn.after
         sure = np.abs(rows[:, state.tail] - rows[:, state.head]) > 1e-3
         assert np.array_equal((points[name] @ a + b > 0)[sure], decided[sure])
-    table = pair_table(engine.stage1, engine.fit(state.recipe), bank.test.numpy(), engine.labels, [state.head], [state.tail], bank.scale, bank.num_experts)
+    table = pair_table(
+        engine.stage1,
+        engine.fit(state.recipe),
+        bank.test.numpy(),
+        engine.labels,
+        [state.head],
+        [state.tail],
+        bank.scale,
+        bank.num_experts,
+    )
     rows = logits[engine.labels == state.tail]
-    assert table["tail_after"][0] == pytest.approx(100 * (rows[:, state.tail] > rows[:, state.head]).mean(), abs=1)
-    assert plane(engine.stage1, engine.stage1, state.head, state.tail, bank.scale, bank.num_experts).basis.shape == (2, bank.num_features)
+    assert table["tail_after"][0] == pytest.approx(
+        100 * (rows[:, state.tail] > rows[:, state.head]).mean(), abs=1
+    )
+    assert plane(
+        engine.stage1, engine.stage1, state.head, state.tail, bank.scale, bank.num_experts
+    ).basis.shape == (2, bank.num_features)
 
 
 def test_methods_of_stage2_on_a_shared_head(tmp_path):
     run, _ = digits_run(tmp_path / "run")
-    train_stage1(run, stage1_config(mixup_alpha=0.0, stage1_epochs=1, **KINDS["reslt"]), progress=False)
+    train_stage1(
+        run, stage1_config(mixup_alpha=0.0, stage1_epochs=1, **KINDS["reslt"]), progress=False
+    )
     for method in ("lws", "mislas", "tau"):
-        config = stage2_config(stage2_method=method, fusion_ratio=0.0, stage2_epochs=1, bn_statistics="none", tau=0.5)
+        config = stage2_config(
+            stage2_method=method, fusion_ratio=0.0, stage2_epochs=1, bn_statistics="none", tau=0.5
+        )
         result = train_stage2(run, config, method, progress=False)
-        assert load_model(run, f"stage2-{method}", "cpu").head.weight.shape == (10, 64) and np.isfinite(result["last"]["top1"])
+        assert load_model(run, f"stage2-{method}", "cpu").head.weight.shape == (
+            10,
+            64,
+        ) and np.isfinite(result["last"]["top1"])
     bank = banking.build_bank(run, config, 1, progress=False)
     fits = banking.fit(bank, [0.0], [0], Stage2(stage2_method="tau", tau=0.5, fusion_ratio=0.0))
     exact = load_model(run, "stage2-tau", "cpu").head(bank.test)
@@ -255,7 +335,10 @@ def test_a_checkpoint_of_experts_is_recognised(tmp_path):
 
     for name, channels in (("ride3_resnet32_narrow", 3), ("ride2_resnet20", 1), ("resnet32", 3)):
         model = models.build(name, 10, in_channels=channels)
-        parts = {"state_dict_model": model.backbone.state_dict(), "state_dict_classifier": model.head.state_dict()}
+        parts = {
+            "state_dict_model": model.backbone.state_dict(),
+            "state_dict_classifier": model.head.state_dict(),
+        }
         torch.save(parts, tmp_path / "c.pth.tar")
         assert read_checkpoint(tmp_path / "c.pth.tar")["model"] == name
 
@@ -263,10 +346,19 @@ def test_a_checkpoint_of_experts_is_recognised(tmp_path):
 @pytest.mark.parametrize(
     ("parameters", "message"),
     [
-        ({"loss": "ride", "head": "cosine"}, "loss ride is of several experts, which model resnet32 has not; use it with a model such as ride2_resnet32"),
-        ({"loss": "reslt", "model": "ride3_resnet32"}, "use it with a model such as reslt_resnet32"),
+        (
+            {"loss": "ride", "head": "cosine"},
+            "loss ride is of several experts, which model resnet32 has not; use it with a model such as ride2_resnet32",
+        ),
+        (
+            {"loss": "reslt", "model": "ride3_resnet32"},
+            "use it with a model such as reslt_resnet32",
+        ),
         ({"loss": "ride", "model": "ride3_resnet32"}, "use it with head cosine"),
-        ({"head": "cosine", "model": "reslt_resnet32"}, "one linear classifier for all branches; use it with head linear"),
+        (
+            {"head": "cosine", "model": "reslt_resnet32"},
+            "one linear classifier for all branches; use it with head linear",
+        ),
         ({"ride_diversity": 0.1}, "ride_diversity"),
         ({"reslt_from": [0.7, 0.35]}, "two shares of the classes, ascending"),
         ({"reslt_from": [0.35]}, "two shares of the classes, ascending"),

@@ -20,17 +20,29 @@ def gen(seed=0):
 
 @pytest.mark.parametrize(
     ("name", "features", "total"),
-    [("resnet10", 512, 5_418_792), ("resnet18", 512, 11_689_512), ("resnet34", 512, 21_797_672), ("resnet50", 2048, 25_557_032),
-     ("resnet101", 2048, 44_549_160), ("resnet152", 2048, 60_192_808), ("resnext50", 2048, 25_028_904)],
-)  # fmt: skip
+    [
+        ("resnet10", 512, 5_418_792),
+        ("resnet18", 512, 11_689_512),
+        ("resnet34", 512, 21_797_672),
+        ("resnet50", 2048, 25_557_032),
+        ("resnet101", 2048, 44_549_160),
+        ("resnet152", 2048, 60_192_808),
+        ("resnext50", 2048, 25_028_904),
+    ],
+)
 def test_parameter_counts_are_those_of_torchvision(name, features, total):
     with torch.device("meta"):
-        model = models.Classifier(backbone := models.BACKBONES[name](), nn.Linear(backbone.num_features, 1000))
+        model = models.Classifier(
+            backbone := models.BACKBONES[name](), nn.Linear(backbone.num_features, 1000)
+        )
         if name == "resnet10":  # torchvision's class, by the field's own depths
             theirs = torchvision.models.ResNet(torchvision.models.resnet.BasicBlock, [1, 1, 1, 1])
         else:
             theirs = torchvision.models.get_model({"resnext50": "resnext50_32x4d"}.get(name, name))
-    assert backbone.num_features == features and models.num_parameters(model) == models.num_parameters(theirs) == total
+    assert (
+        backbone.num_features == features
+        and models.num_parameters(model) == models.num_parameters(theirs) == total
+    )
     shapes = {k: v.shape for k, v in theirs.state_dict().items() if not k.startswith("fc.")}
     assert {k: v.shape for k, v in backbone.state_dict().items()} == shapes
     assert name in IMAGENET_RESNETS and models.num_experts(name) == 1
@@ -39,7 +51,10 @@ def test_parameter_counts_are_those_of_torchvision(name, features, total):
 def test_it_computes_what_torchvision_computes():
     model = models.build("resnet18", 7, generator=gen(1)).eval()
     theirs = torchvision.models.resnet18(num_classes=7).eval()
-    state = {k.replace("head.", "fc.").removeprefix("backbone."): v for k, v in model.state_dict().items()}
+    state = {
+        k.replace("head.", "fc.").removeprefix("backbone."): v
+        for k, v in model.state_dict().items()
+    }
     theirs.load_state_dict(state)
     x = torch.rand(3, 3, 64, 72, generator=gen(2))
     with torch.no_grad():
@@ -47,7 +62,9 @@ def test_it_computes_what_torchvision_computes():
         maps = model.maps(x)
         assert maps.shape == (3, 512, 2, 3) and torch.allclose(maps.mean((2, 3)), model.features(x))
         assert torch.allclose(fold(model)(x), theirs(x), atol=1e-4)
-        assert not [m for m in fold(model).modules() if isinstance(m, nn.BatchNorm2d)]  # those of the shortcuts too
+        assert not [
+            m for m in fold(model).modules() if isinstance(m, nn.BatchNorm2d)
+        ]  # those of the shortcuts too
 
 
 @pytest.mark.parametrize("channels", [1, 3])
@@ -79,11 +96,19 @@ def test_only_the_last_block_trains_and_the_rest_stays_in_eval_mode(name):
     before = {k: v.clone() for k, v in model.state_dict().items()}
     model.train()
     model(x).sum().backward()
-    assert {k for k, p in model.backbone.named_parameters() if p.grad is not None} == {k for k, _ in model.backbone.named_parameters() if k.startswith(last)}
+    assert {k for k, p in model.backbone.named_parameters() if p.grad is not None} == {
+        k for k, _ in model.backbone.named_parameters() if k.startswith(last)
+    }
     followed = {k for k, v in model.state_dict().items() if not torch.equal(v, before[k])}
-    assert followed == {f"backbone.{k}" for k, _ in model.backbone.named_buffers() if k.startswith(last)}  # running statistics
+    assert followed == {
+        f"backbone.{k}" for k, _ in model.backbone.named_buffers() if k.startswith(last)
+    }  # running statistics
     twin = copy.deepcopy(model)
-    assert not twin.train().backbone.bn1.training and twin.head.training and not twin.eval().head.training
+    assert (
+        not twin.train().backbone.bn1.training
+        and twin.head.training
+        and not twin.eval().head.training
+    )
     assert torch.allclose(fold(model)(x), model.eval()(x), atol=1e-4)
     models.freeze(twin.backbone, "all")
     assert not twin.train().backbone.bn1.training  # nothing is thawed
@@ -91,7 +116,10 @@ def test_only_the_last_block_trains_and_the_rest_stays_in_eval_mode(name):
 
 def weights(name="resnet10", classes=9, seed=3):
     model = models.build(name, classes, generator=gen(seed))
-    return {k.replace("head.", "fc.").removeprefix("backbone."): v for k, v in model.state_dict().items()}
+    return {
+        k.replace("head.", "fc.").removeprefix("backbone."): v
+        for k, v in model.state_dict().items()
+    }
 
 
 @pytest.mark.parametrize("how", ["pth", "module", "nested", "safetensors", "old"])
@@ -116,7 +144,9 @@ def test_a_new_last_block_keeps_its_initialisation(tmp_path):
     torch.save(weights(), tmp_path / "w.pth")
     model, fresh = (models.build("resnet10", 5, generator=gen(1)) for _ in range(2))
     models.load_pretrained(model.backbone, "resnet10", str(tmp_path / "w.pth"), "new_last_block")
-    for (k, a), b in zip(model.backbone.named_parameters(), fresh.backbone.parameters(), strict=True):
+    for (k, a), b in zip(
+        model.backbone.named_parameters(), fresh.backbone.parameters(), strict=True
+    ):
         assert a.dim() == 1 or torch.equal(a, b) == k.startswith("layer4.0."), k
 
 
@@ -128,18 +158,29 @@ class Evil:
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ({**weights(), "conv1.weight": Evil()}, "was refused: it holds .*print, which is not allowed; only tensors are read"),
+        (
+            {**weights(), "conv1.weight": Evil()},
+            "was refused: it holds .*print, which is not allowed; only tensors are read",
+        ),
         ({"a": 3}, "is not a dictionary of tensors"),
         ([1], "is not a dictionary of tensors"),
         (weights("resnet18"), "is of another network: resnet10 has no layer1.1"),
-        (weights("resnet20"), r"is of another network: conv1.weight is \(16, 3, 3, 3\) where resnet10 has \(64, 3, 7, 7\)"),
-        ({k: v for k, v in weights().items() if k != "layer2.0.bn1.bias"}, "layer2.0.bn1.bias is missing"),
+        (
+            weights("resnet20"),
+            r"is of another network: conv1.weight is \(16, 3, 3, 3\) where resnet10 has \(64, 3, 7, 7\)",
+        ),
+        (
+            {k: v for k, v in weights().items() if k != "layer2.0.bn1.bias"},
+            "layer2.0.bn1.bias is missing",
+        ),
     ],
 )
 def test_other_files_are_refused(tmp_path, content, message):
     torch.save(content, tmp_path / "w.pth")
     with pytest.raises(Error, match=message):
-        models.load_pretrained(models.build("resnet10", 5).backbone, "resnet10", str(tmp_path / "w.pth"))
+        models.load_pretrained(
+            models.build("resnet10", 5).backbone, "resnet10", str(tmp_path / "w.pth")
+        )
 
 
 def test_missing_and_damaged_files_and_unknown_names_are_refused(tmp_path):
@@ -147,14 +188,20 @@ def test_missing_and_damaged_files_and_unknown_names_are_refused(tmp_path):
     (tmp_path / "w.pth").write_bytes(b"PK\x03\x04 nothing")
     (tmp_path / "w.safetensors").write_bytes(b"nothing")
     for given, message in (
-        (tmp_path / "none.pth", "none.pth does not exist; name a file of weights, or torchvision's"),
+        (
+            tmp_path / "none.pth",
+            "none.pth does not exist; name a file of weights, or torchvision's",
+        ),
         (tmp_path / "w.pth", "was refused: it is damaged or not a file of weights"),
         (tmp_path / "w.safetensors", "was refused: it is damaged"),
         ("IMAGENET1K_V1", "torchvision has no weights for resnet10, or name a file"),
     ):
         with pytest.raises(Error, match=message):
             models.load_pretrained(backbone, "resnet10", str(given))
-    with pytest.raises(Error, match="pretrained is 'IMAGENET1K_V9'; torchvision has IMAGENET1K_V1, IMAGENET1K_V2 for resnet152"):
+    with pytest.raises(
+        Error,
+        match="pretrained is 'IMAGENET1K_V9'; torchvision has IMAGENET1K_V1, IMAGENET1K_V2 for resnet152",
+    ):
         pretrained._download("resnet152", "IMAGENET1K_V9")
 
 
@@ -172,12 +219,26 @@ def test_torchvisions_weights_come_by_name_or_say_where_they_belong(monkeypatch)
         raise OSError("no route to host")
 
     monkeypatch.setattr(ResNet18_Weights, "get_state_dict", unreachable)
-    with pytest.raises(Error, match=r"could not be downloaded \(no route to host\); get the file resnet18-\w+.pth elsewhere and set pretrained to its path"):
+    with pytest.raises(
+        Error,
+        match=r"could not be downloaded \(no route to host\); get the file resnet18-\w+.pth elsewhere and set pretrained to its path",
+    ):
         models.load_pretrained(model.backbone, "resnet18", "IMAGENET1K_V1")
 
 
 def test_what_does_not_go_together_is_refused():
-    with pytest.raises(Error, match="trainable last_block leaves most of the backbone as it begins; name weights"):
+    with pytest.raises(
+        Error, match="trainable last_block leaves most of the backbone as it begins; name weights"
+    ):
         Stage1(model="resnet50", trainable="last_block")
-    with pytest.raises(Error, match="trainable last_block is for backbones with one last block, which ride3_resnet32 has not"):
-        Stage1(model="ride3_resnet32", loss="ride", head="cosine", trainable="last_block", pretrained="x.pth")
+    with pytest.raises(
+        Error,
+        match="trainable last_block is for backbones with one last block, which ride3_resnet32 has not",
+    ):
+        Stage1(
+            model="ride3_resnet32",
+            loss="ride",
+            head="cosine",
+            trainable="last_block",
+            pretrained="x.pth",
+        )

@@ -8,9 +8,14 @@ from h2t.models.heads import CosineHead
 
 @pytest.mark.parametrize(
     ("name", "backbone", "total"),
-    [("resnet20", 269_072, 275_572), ("resnet32", 463_504, 470_004), ("resnet44", 657_936, 664_436),
-     ("resnet56", 852_368, 858_868), ("resnet110", 1_727_312, 1_733_812)],
-)  # fmt: skip
+    [
+        ("resnet20", 269_072, 275_572),
+        ("resnet32", 463_504, 470_004),
+        ("resnet44", 657_936, 664_436),
+        ("resnet56", 852_368, 858_868),
+        ("resnet110", 1_727_312, 1_733_812),
+    ],
+)
 def test_parameter_counts(name, backbone, total):
     blocks = (int(name[6:]) - 2) // 6
     by_hand = 3 * 16 * 9 + 2 * 16  # stem
@@ -56,7 +61,9 @@ def test_option_a_shortcut_subsamples_and_pads_with_zeros():
 
 def test_initialisation_is_kaiming_normal_and_depends_on_the_generator_alone():
     state = torch.random.get_rng_state()
-    a, b, c = (models.build("resnet32", 100, generator=torch.Generator().manual_seed(s)) for s in (1, 1, 2))
+    a, b, c = (
+        models.build("resnet32", 100, generator=torch.Generator().manual_seed(s)) for s in (1, 1, 2)
+    )
     assert torch.equal(state, torch.random.get_rng_state())
     for (name, p), q, r in zip(a.named_parameters(), b.parameters(), c.parameters(), strict=True):
         assert torch.equal(p, q)
@@ -77,7 +84,9 @@ def test_cosine_head_is_scaled_cosine():
 def test_rows_of_a_cosine_head_begin_at_length_1_in_every_expert(experts):
     head = CosineHead(12, 50, num_experts=experts)
     head.reset(torch.Generator().manual_seed(0))
-    assert torch.allclose(head.weight.view(50, experts, -1).norm(dim=2), torch.ones(50, experts), atol=1e-6)
+    assert torch.allclose(
+        head.weight.view(50, experts, -1).norm(dim=2), torch.ones(50, experts), atol=1e-6
+    )
     assert head.weight.abs().min() < 0.05 and (head.weight.mean().abs() < 0.05)
 
 

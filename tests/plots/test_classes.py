@@ -15,7 +15,11 @@ def test_class_accuracy():
     assert np.allclose(dots, table[["count", "accuracy"]].to_numpy())
     means = {round(float(np.asarray(line.get_ydata())[0]), 6) for line in ax.lines}
     groups = metrics.groups(tail(100))
-    want = {round(float(rows["accuracy"].to_numpy()[g].mean()), 6) for _, rows in table.groupby("method") for g in groups.values()}
+    want = {
+        round(float(rows["accuracy"].to_numpy()[g].mean()), 6)
+        for _, rows in table.groupby("method")
+        for g in groups.values()
+    }
     assert want <= means
 
 
@@ -39,11 +43,15 @@ def test_reliability_and_norms_and_strip_and_map(tmp_path):
     images, classes = R.integers(0, 255, (60, 8, 8, 3), dtype=np.uint8), tuple("abcdefghij")
     strips = plots.plot_strip(images, np.arange(60) % 10, counts, metrics.groups(counts), classes)
     assert all(ax.get_ylabel() for ax in strips)
-    ax = plots.plot_embedding(R.normal(size=(30, 2)), np.arange(30) % 2, {0: "a", 1: "b"}, R.normal(size=(4, 2)))
+    ax = plots.plot_embedding(
+        R.normal(size=(30, 2)), np.arange(30) % 2, {0: "a", 1: "b"}, R.normal(size=(4, 2))
+    )
     assert [t.get_text() for t in ax.get_legend().get_texts()] == ["a (15)", "b (15)", "fused (4)"]
     plots.plot_confusion(R.integers(0, 9, (10, 10)), classes)
     files = plots.save(ax, tmp_path / "figures" / "map")
-    assert [f.name for f in files] == ["map.png", "map.pdf"] and all(f.stat().st_size > 1000 for f in files)
+    assert [f.name for f in files] == ["map.png", "map.pdf"] and all(
+        f.stat().st_size > 1000 for f in files
+    )
 
 
 @pytest.mark.parametrize("c", SIZES)
@@ -54,17 +62,26 @@ def test_class_accuracy_is_the_dots_and_the_group_means_the_bars(c):
     for (_, rows), dots in zip(table.groupby("method", sort=False), ax.collections, strict=False):
         found = np.ma.compress_rows(np.ma.masked_invalid(dots.get_offsets()))
         assert np.array_equal(found, rows[["count", "accuracy"]].dropna().to_numpy(float))
-    means = [np.nanmean(rows["accuracy"].to_numpy()[k]) for _, rows in table.groupby("method", sort=False) for k in groups.values()]
+    means = [
+        np.nanmean(rows["accuracy"].to_numpy()[k])
+        for _, rows in table.groupby("method", sort=False)
+        for k in groups.values()
+    ]
     assert [line.get_ydata()[0] for line in ax.lines] == pytest.approx(means)
     spans = sorted({tuple(line.get_xdata()) for line in ax.lines})
-    assert len(spans) == 3 and all(a[1] <= b[0] for a, b in zip(spans, spans[1:], strict=False))  # groups do not overlap
+    assert len(spans) == 3 and all(
+        a[1] <= b[0] for a, b in zip(spans, spans[1:], strict=False)
+    )  # groups do not overlap
     assert ax.get_xscale() == "log"
 
 
 def test_class_accuracy_names_an_empty_group():
     groups = {"many": np.array([], int), "medium": np.arange(7), "few": np.arange(7, 10)}
     ax = plots.plot_class_accuracy(class_table(10), groups)
-    assert "(many: empty)" in ax.get_title(loc="left") and [t.get_text() for t in ax.texts] == ["medium", "few"]
+    assert "(many: empty)" in ax.get_title(loc="left") and [t.get_text() for t in ax.texts] == [
+        "medium",
+        "few",
+    ]
 
 
 def test_confusion_by_group_is_what_a_loop_sums():
@@ -80,7 +97,10 @@ def test_confusion_by_group_is_what_a_loop_sums():
     assert ax.texts[2 * 3].get_text() == f"{share[2, 0]:.1f} %"
     right = 100 * (confusion[3, 3] + confusion[4, 4]) / (confusion[3].sum() + confusion[4].sum())
     assert ax.texts[8].get_text() == f"{share[2, 2]:.1f} %\n{right:.1f} % right"
-    assert ax.figure.get_suptitle() == f"Few taken for many: {share[2, 0]:.0f} % of the few-class test images"
+    assert (
+        ax.figure.get_suptitle()
+        == f"Few taken for many: {share[2, 0]:.0f} % of the few-class test images"
+    )
 
 
 def test_confusion_of_an_empty_group_says_so():
@@ -95,7 +115,11 @@ def test_confusion_is_percent_of_the_row_and_blank_without_test_images():
     ax = plots.plot_confusion(confusion, ("a", "b", "c"))
     cells = np.ma.filled(ax.collections[0].get_array(), np.nan).reshape(3, 3)
     assert np.array_equal(cells, [[75, 25, 0], [np.nan] * 3, [25, 25, 50]], equal_nan=True)
-    assert [t.get_text() for t in ax.get_xticklabels()] == ["a", "b", "c"] and "62.5 %" in ax.get_title(loc="left")
+    assert [t.get_text() for t in ax.get_xticklabels()] == [
+        "a",
+        "b",
+        "c",
+    ] and "62.5 %" in ax.get_title(loc="left")
 
 
 def test_confusion_of_many_classes_is_drawn_in_blocks():
@@ -119,7 +143,9 @@ def test_weight_norms_are_the_dots_by_size(c):
     ax = plots.plot_weight_norms(norms, counts)
     dots = [line.get_ydata() for line in ax.lines if len(line.get_ydata()) == c]
     for values, expected in zip(dots, norms.values(), strict=True):
-        assert values.tolist() == [expected[k] for k in sorted(range(c), key=lambda k: (-counts[k], k))]
+        assert values.tolist() == [
+            expected[k] for k in sorted(range(c), key=lambda k: (-counts[k], k))
+        ]
 
 
 def test_weight_norms_name_the_slope_per_tenfold_images_and_ignore_classes_without_any():
@@ -135,13 +161,25 @@ def test_reliability_bars_are_the_table_and_the_title_its_error():
     (ax,) = plots.plot_reliability({"DR": table})
     accuracy, share = ax.containers
     assert [b.get_height() for b in accuracy] == full["accuracy"].tolist()
-    assert [b.get_x() + b.get_width() / 2 for b in accuracy] == pytest.approx(((full["lower"] + full["upper"]) / 2).tolist())
-    assert [b.get_height() for b in share] == pytest.approx((100 * full["count"] / len(labels)).tolist())
+    assert [b.get_x() + b.get_width() / 2 for b in accuracy] == pytest.approx(
+        ((full["lower"] + full["upper"]) / 2).tolist()
+    )
+    assert [b.get_height() for b in share] == pytest.approx(
+        (100 * full["count"] / len(labels)).tolist()
+    )
     assert ax.get_title(loc="left").startswith(f"DR: ECE {metrics.ece(logits, labels):.1f} %")
 
 
 @pytest.mark.parametrize("sign, tendency", [(1, "over-confident"), (-1, "under-confident")])
 def test_reliability_says_on_which_side_the_error_is(sign, tendency):
-    table = pd.DataFrame({"lower": [0.0, 50.0], "upper": [50.0, 100.0], "count": [0, 9], "confidence": [np.nan, 75], "accuracy": [np.nan, 75 - 10 * sign]})
+    table = pd.DataFrame(
+        {
+            "lower": [0.0, 50.0],
+            "upper": [50.0, 100.0],
+            "count": [0, 9],
+            "confidence": [np.nan, 75],
+            "accuracy": [np.nan, 75 - 10 * sign],
+        }
+    )
     (ax,) = plots.plot_reliability(table)
     assert ax.get_title(loc="left") == f"ECE 10.0 %,\n{tendency}"

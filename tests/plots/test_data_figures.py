@@ -21,7 +21,11 @@ def test_an_empty_group_is_said_to_be_empty():
     counts = np.array([500, 400])
     ax = plots.plot_counts(counts, metrics.groups(counts))
     assert "few: empty" in [t.get_text() for t in ax.get_legend().get_texts()]
-    bars = plots.plot_group_bars(pd.DataFrame({"many": [80.0], "medium": [np.nan], "few": [np.nan], "all": [80.0]}, index=["stage1"]))
+    bars = plots.plot_group_bars(
+        pd.DataFrame(
+            {"many": [80.0], "medium": [np.nan], "few": [np.nan], "all": [80.0]}, index=["stage1"]
+        )
+    )
     assert [t.get_text() for t in bars.texts] == ["80.0", "empty", "empty", "80.0"]
 
 
@@ -36,13 +40,19 @@ def test_counts_are_the_bars_by_size_in_their_groups_colours(c):
         assert colour_of(bar) == plots.COLOURS["many" if n > 100 else "few" if n < 20 else "medium"]
     assert ax.get_yscale() == "log"
     if c == 10:  # the ticks name the classes themselves
-        assert [counts[int(t.get_text())] for t in ax.get_xticklabels()] == sorted(counts, reverse=True)
+        assert [counts[int(t.get_text())] for t in ax.get_xticklabels()] == sorted(
+            counts, reverse=True
+        )
 
 
 def test_counts_name_the_shares_and_the_empty_group():
     counts = np.array([90, 30, 10, 10])
     ax = plots.plot_counts(counts, metrics.groups(counts))
-    assert legend_texts(ax) == ["many: empty", "medium: 2 classes, 86 % of the images", "few: 2 classes, 14 % of the images"]
+    assert legend_texts(ax) == [
+        "many: empty",
+        "medium: 2 classes, 86 % of the images",
+        "few: 2 classes, 14 % of the images",
+    ]
     assert ax.get_title(loc="left") == "The 1 largest of 4 classes own 64 % of 140 training images"
 
 
@@ -51,17 +61,25 @@ def test_strip_shows_the_classes_images_in_order(channels):
     counts = np.array([500, 400, 300, 200, 50, 5])
     labels = np.tile(np.arange(6), 3)
     images = np.random.default_rng(0).integers(0, 256, (18, 8, 8, channels), dtype=np.uint8)
-    axes = plots.plot_strip(images, labels, counts, metrics.groups(counts), tuple("abcdef"), columns=2)
-    assert [ax.get_ylabel() for ax in axes] == [f"{n}\nn = {counts['abcdef'.index(n)]}" for n in "acdef"]
+    axes = plots.plot_strip(
+        images, labels, counts, metrics.groups(counts), tuple("abcdef"), columns=2
+    )
+    assert [ax.get_ylabel() for ax in axes] == [
+        f"{n}\nn = {counts['abcdef'.index(n)]}" for n in "acdef"
+    ]
     assert [ax.get_title(loc="left") for ax in axes] == ["many", "", "", "medium", "few"]
     for ax, k in zip(axes, (0, 2, 3, 4, 5), strict=True):
         strip = np.asarray(ax.images[0].get_array())
-        first, second = (images[i].repeat(3 // channels, axis=2) for i in np.flatnonzero(labels == k)[:2])
+        first, second = (
+            images[i].repeat(3 // channels, axis=2) for i in np.flatnonzero(labels == k)[:2]
+        )
         assert (strip[:, :8] == first).all() and (strip[:, -8:] == second).all()
 
 
 def test_strip_says_that_a_group_is_empty():
     counts = np.array([50, 5])
-    axes = plots.plot_strip(np.zeros((2, 8, 8, 3), np.uint8), np.arange(2), counts, metrics.groups(counts), ("a", "b"))
+    axes = plots.plot_strip(
+        np.zeros((2, 8, 8, 3), np.uint8), np.arange(2), counts, metrics.groups(counts), ("a", "b")
+    )
     assert [ax.get_title(loc="left") for ax in axes] == ["many: empty", "medium", "few"]
     assert not axes[0].images

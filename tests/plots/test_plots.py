@@ -33,16 +33,29 @@ def test_texts_are_inside_the_figure_large_enough_and_apart(name, c):
     page = figure.bbox.padded(1)
     for ax in figure.axes:
         inside = ax.get_tightbbox(renderer)
-        assert page.x0 <= inside.x0 and page.y0 <= inside.y0 and inside.x1 <= page.x1 and inside.y1 <= page.y1, ax.get_title()
+        assert (
+            page.x0 <= inside.x0
+            and page.y0 <= inside.y0
+            and inside.x1 <= page.x1
+            and inside.y1 <= page.y1
+        ), ax.get_title()
         for axis in (ax.xaxis, ax.yaxis):
             low, high = sorted(axis.get_view_interval())
-            shown = [t.label1 for t in axis.get_major_ticks() if t.label1.get_text() and low <= t.get_loc() <= high and t.label1.get_visible()]
+            shown = [
+                t.label1
+                for t in axis.get_major_ticks()
+                if t.label1.get_text() and low <= t.get_loc() <= high and t.label1.get_visible()
+            ]
             assert all(t.get_fontsize() >= 9 for t in shown)
             boxes = [t.get_window_extent(renderer) for t in shown]
-            assert not any(a.overlaps(b) for i, a in enumerate(boxes) for b in boxes[i + 1 :]), [t.get_text() for t in shown]
+            assert not any(a.overlaps(b) for i, a in enumerate(boxes) for b in boxes[i + 1 :]), [
+                t.get_text() for t in shown
+            ]
         if legend := ax.get_legend():
             box = legend.get_window_extent(renderer)
-            assert not box.overlaps(ax.get_window_extent(renderer)) and not box.overlaps(ax.xaxis.label.get_window_extent(renderer))
+            assert not box.overlaps(ax.get_window_extent(renderer)) and not box.overlaps(
+                ax.xaxis.label.get_window_extent(renderer)
+            )
         written = [t.get_window_extent(renderer) for t in ax.texts if t.get_text().strip()]
         assert not any(a.overlaps(b) for i, a in enumerate(written) for b in written[i + 1 :])
 
@@ -84,12 +97,26 @@ def test_importing_changes_no_setting_and_loads_no_matplotlib():
 
 
 def test_nothing_is_shown(monkeypatch):
-    monkeypatch.setattr("matplotlib.pyplot.show", lambda *a, **k: pytest.fail("plt.show was called"))
+    monkeypatch.setattr(
+        "matplotlib.pyplot.show", lambda *a, **k: pytest.fail("plt.show was called")
+    )
     for make in every_figure(10).values():
         make()
 
 
-@pytest.mark.parametrize("name", ["counts", "class_accuracy", "confusion", "weight_norms", "group_bars", "ratio_curve", "boundary", "embedding"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "counts",
+        "class_accuracy",
+        "confusion",
+        "weight_norms",
+        "group_bars",
+        "ratio_curve",
+        "boundary",
+        "embedding",
+    ],
+)
 def test_a_figure_is_drawn_into_the_given_axes(name):
     _, (ax, other) = pyplot().subplots(1, 2)
     counts, groups, c = tail(10), metrics.groups(tail(10)), 10
@@ -114,7 +141,9 @@ def test_panels_must_fit_the_axes_given():
 
 def test_group_colours_are_nobody_elses():
     groups = {plots.COLOURS[g] for g in ("many", "medium", "few")}
-    assert not groups & {*plots.METHODS, plots.BEFORE, plots.AFTER, plots.FUSED} and len(groups) == 3
+    assert (
+        not groups & {*plots.METHODS, plots.BEFORE, plots.AFTER, plots.FUSED} and len(groups) == 3
+    )
     sets = {name: colour for name, (colour, *_) in plots.SETS.items()}
     assert len(set(sets.values())) == 5 and plots.COLOURS["medium"] not in sets.values()
     assert (sets["train head"], sets["train tail"]) == (plots.COLOURS["many"], plots.COLOURS["few"])
@@ -122,5 +151,11 @@ def test_group_colours_are_nobody_elses():
 
 def test_save_writes_both_files_and_leaves_no_other(tmp_path):
     files = plots.save(plots.plot_group_bars(group_table()), tmp_path / "new" / "04.groups")
-    assert [f.name for f in files] == ["04.groups.png", "04.groups.pdf"] == sorted((f.name for f in (tmp_path / "new").iterdir()), reverse=True)
-    assert files[0].read_bytes().startswith(b"\x89PNG") and files[1].read_bytes().startswith(b"%PDF")
+    assert (
+        [f.name for f in files]
+        == ["04.groups.png", "04.groups.pdf"]
+        == sorted((f.name for f in (tmp_path / "new").iterdir()), reverse=True)
+    )
+    assert files[0].read_bytes().startswith(b"\x89PNG") and files[1].read_bytes().startswith(
+        b"%PDF"
+    )

@@ -13,15 +13,23 @@ def test_the_mask_figure_shows_which_branch_each_channel_comes_from():
     a, b, mask = R.random(64), R.random(64), R.random(64) < 0.3
     axes = plots.plot_mask(a, b, mask)
     heights = np.array([bar.get_height() for bar in axes[2].patches])
-    assert np.allclose(heights, np.where(mask, b, a)) and str(mask.sum()) in axes[2].get_title(loc="left")
+    assert np.allclose(heights, np.where(mask, b, a)) and str(mask.sum()) in axes[2].get_title(
+        loc="left"
+    )
 
 
 def test_the_boundary_figure_counts_sides():
-    points = {"train tail": np.array([[1.0, 0], [-1, 0], [2, 1], [3, 1]]), "test head": np.array([[-2.0, 0], [-3, 1]])}
+    points = {
+        "train tail": np.array([[1.0, 0], [-1, 0], [2, 1], [3, 1]]),
+        "test head": np.array([[-2.0, 0], [-3, 1]]),
+    }
     lines = {"stage 1": (np.array([1.0, 0]), -1.5), "H2T": (np.array([1.0, 0.1]), 0.0)}
     ax = plots.plot_boundary(points, lines, ("cat", "dog"))
     texts = [t.get_text() for t in ax.get_legend().get_texts()]
-    assert "train tail: 50 → 75 % on the tail's side" in texts and "test head: 0 → 0 % on the tail's side" in texts
+    assert (
+        "train tail: 50 → 75 % on the tail's side" in texts
+        and "test head: 0 → 0 % on the tail's side" in texts
+    )
 
 
 def test_mask_takes_the_fusing_branch_where_it_is_true():
@@ -32,7 +40,10 @@ def test_mask_takes_the_fusing_branch_where_it_is_true():
     assert [p.get_height() for p in middle.patches] == fusing.tolist()
     for k, patch in enumerate(bottom.patches):
         origin, values = (middle, fusing) if mask[k] else (top, fused)
-        assert patch.get_height() == values[k] and patch.get_facecolor() == origin.patches[k].get_facecolor()
+        assert (
+            patch.get_height() == values[k]
+            and patch.get_facecolor() == origin.patches[k].get_facecolor()
+        )
     assert f"{mask.sum()} of 64 channels" in bottom.get_title(loc="left")
     with pytest.raises(Error, match=r"must all be \(D,\); got \(64,\), \(64,\) and \(3,\)"):
         plots.plot_mask(fused, fusing, mask[:3])
@@ -45,7 +56,9 @@ def test_boundary_draws_the_points_the_lines_and_the_shares():
     for name, xy in points.items():
         scatter = next(s for s in ax.collections if s.get_label().startswith(f"{name}:"))
         assert np.array_equal(scatter.get_offsets(), xy)
-        before, after = (100 * sum(float(p @ a) + b > 0 for p in xy) / len(xy) for a, b in lines.values())
+        before, after = (
+            100 * sum(float(p @ a) + b > 0 for p in xy) / len(xy) for a, b in lines.values()
+        )
         assert f"{name}: {before:.0f} → {after:.0f} % on the tail's side" in labels
     for line, (a, b) in zip(ax.lines, lines.values(), strict=True):
         for p in (line.get_xy1(), line.get_xy2()):
@@ -61,13 +74,22 @@ def test_boundary_shades_the_tails_side_exactly():
     a, b = lines["now"]
     (x0, x1), (y0, y1) = ax.get_xlim(), ax.get_ylim()
     everything = np.random.default_rng(1).uniform((x0, y0), (x1, y1), (500, 2))
-    assert shade.get_paths()[0].contains_points(everything).tolist() == (everything @ a + b > 0).tolist()
+    assert (
+        shade.get_paths()[0].contains_points(everything).tolist()
+        == (everything @ a + b > 0).tolist()
+    )
 
 
 def test_boundary_with_one_line_empty_sets_and_nothing_on_the_tails_side():
     points = {"train head": np.array([[0.0, 0.0], [1.0, 1.0]]), "train tail": np.zeros((0, 2))}
-    ax = plots.plot_boundary(points, {"DR": (np.array([1.0, 0.0]), -50.0)}, limits=((-2, 2), (-3, 3)))
-    assert legend_texts(ax) == ["boundary, DR", "train head: 0 % on the tail's side", "train tail: none"]
+    ax = plots.plot_boundary(
+        points, {"DR": (np.array([1.0, 0.0]), -50.0)}, limits=((-2, 2), (-3, 3))
+    )
+    assert legend_texts(ax) == [
+        "boundary, DR",
+        "train head: 0 % on the tail's side",
+        "train tail: none",
+    ]
     assert (ax.get_xlim(), ax.get_ylim()) == ((-2, 2), (-3, 3))
     assert not [c for c in ax.collections if isinstance(c, mpl.contour.ContourSet)]
 
@@ -75,7 +97,11 @@ def test_boundary_with_one_line_empty_sets_and_nothing_on_the_tails_side():
 @pytest.mark.parametrize(
     "points, lines, message",
     [
-        ({"others": np.zeros((1, 2))}, planar()[1], r"no style for the points \['others'\]; choose from train head"),
+        (
+            {"others": np.zeros((1, 2))},
+            planar()[1],
+            r"no style for the points \['others'\]; choose from train head",
+        ),
         ({"fused": np.zeros((0, 2))}, planar()[1], "at least one line and one point"),
         (planar()[0], {}, "at least one line and one point"),
     ],
@@ -97,7 +123,9 @@ def test_embedding_draws_each_class_once_and_the_fused_do_not_move_the_view():
     assert len(looks) == 9  # no two classes look alike
     fused = np.concatenate([xy[:4], [[99.0, 0.0], [0.0, -99.0], [-99.0, 99.0]]])
     ax = plots.plot_embedding(xy, labels, {k: n for k, n in enumerate(CIFAR10[:9])}, fused)
-    assert (ax.get_xlim(), ax.get_ylim()) == view and np.array_equal(ax.collections[-1].get_offsets(), fused)
+    assert (ax.get_xlim(), ax.get_ylim()) == view and np.array_equal(
+        ax.collections[-1].get_offsets(), fused
+    )
     assert legend_texts(ax)[0] == "airplane (10)" and legend_texts(ax)[-1] == "fused (7)"
     assert ax.get_title(loc="left").endswith("(3 outside)")
 
@@ -105,10 +133,15 @@ def test_embedding_draws_each_class_once_and_the_fused_do_not_move_the_view():
 def test_embedding_of_two_classes_is_seen_as_head_and_tail_and_framed_by_them():
     xy, labels = np.array([[0.0, 0.0], [1.0, 1.0], [100.0, 100.0]]), np.array([3, 7, 9])
     ax = plots.plot_embedding(xy, labels, {3: "cat", 7: "horse"})
-    assert [colour_of_dots(s).upper() for s in ax.collections] == [plots.COLOURS["many"], plots.COLOURS["few"]]
+    assert [colour_of_dots(s).upper() for s in ax.collections] == [
+        plots.COLOURS["many"],
+        plots.COLOURS["few"],
+    ]
     assert ax.get_xlim()[1] < 2  # class 9 is not drawn
 
 
 def test_embedding_of_more_classes_than_looks_is_an_error():
-    with pytest.raises(Error, match="100 classes cannot be told apart on one map; choose at most 30"):
+    with pytest.raises(
+        Error, match="100 classes cannot be told apart on one map; choose at most 30"
+    ):
         plots.plot_embedding(np.zeros((100, 2)), np.arange(100), tuple(map(str, range(100))))

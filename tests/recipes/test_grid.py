@@ -10,37 +10,72 @@ from h2t import Error
 from h2t.recipes.grid import expand
 
 DECLARED = {
-    "seed": (0, "int"), "fusion_ratio": (0.3, "float"), "model": ("resnet20", "str"), "decay_at": ([0.8, 0.9], "list[float]"),
+    "seed": (0, "int"),
+    "fusion_ratio": (0.3, "float"),
+    "model": ("resnet20", "str"),
+    "decay_at": ([0.8, 0.9], "list[float]"),
     "flip": (False, "bool"),
-}  # fmt: skip
+}
 
 
 def test_lists_and_ranges_make_a_product_and_what_is_a_list_by_nature_stays_one():
-    points = expand({"seed": [0, 1], "fusion_ratio": {"from": 0, "to": 0.3, "step": 0.1}, "decay_at": [0.5, 0.7], "model": "resnet32"}, DECLARED)
-    assert [(p["seed"], p["fusion_ratio"]) for p in points.values()] == [(s, r) for s in (0, 1) for r in (0, 0.1, 0.2, 0.3)]
+    points = expand(
+        {
+            "seed": [0, 1],
+            "fusion_ratio": {"from": 0, "to": 0.3, "step": 0.1},
+            "decay_at": [0.5, 0.7],
+            "model": "resnet32",
+        },
+        DECLARED,
+    )
+    assert [(p["seed"], p["fusion_ratio"]) for p in points.values()] == [
+        (s, r) for s in (0, 1) for r in (0, 0.1, 0.2, 0.3)
+    ]
     assert all(p["decay_at"] == [0.5, 0.7] and p["model"] == "resnet32" for p in points.values())
     assert list(points)[5] == "seed-1_fusion_ratio-0.1"
-    assert [p["decay_at"] for p in expand({"decay_at": [[0.8, 0.9], [0.5, 0.6]]}, DECLARED).values()] == [[0.8, 0.9], [0.5, 0.6]]
+    assert [
+        p["decay_at"] for p in expand({"decay_at": [[0.8, 0.9], [0.5, 0.6]]}, DECLARED).values()
+    ] == [[0.8, 0.9], [0.5, 0.6]]
 
 
 def test_a_row_of_a_table_is_named_by_what_it_sets():
-    assert list(expand({"seed": 0, "sweep": [{"model": "resnet32"}, {"flip": True}]}, DECLARED)) == ["model-resnet32", "flip-True"]
+    assert list(
+        expand({"seed": 0, "sweep": [{"model": "resnet32"}, {"flip": True}]}, DECLARED)
+    ) == ["model-resnet32", "flip-True"]
 
 
 def test_zip_goes_side_by_side_and_a_table_is_taken_as_it_is():
     zipped = expand({"seed": [0, 1], "model": ["resnet20", "resnet32"], "sweep": "zip"}, DECLARED)
-    assert list(zipped) == ["seed-0_model-resnet20", "seed-1_model-resnet32"] and "sweep" not in zipped[next(iter(zipped))]
-    table = expand({"seed": [0, 1], "flip": True, "sweep": [{"model": "resnet20"}, {"model": "resnet32", "flip": False}]}, DECLARED)
+    assert (
+        list(zipped) == ["seed-0_model-resnet20", "seed-1_model-resnet32"]
+        and "sweep" not in zipped[next(iter(zipped))]
+    )
+    table = expand(
+        {
+            "seed": [0, 1],
+            "flip": True,
+            "sweep": [{"model": "resnet20"}, {"model": "resnet32", "flip": False}],
+        },
+        DECLARED,
+    )
     assert [(p["model"], p["flip"], p["seed"]) for p in table.values()] == [
-        ("resnet20", True, 0), ("resnet20", True, 1), ("resnet32", False, 0), ("resnet32", False, 1)
-    ]  # fmt: skip
+        ("resnet20", True, 0),
+        ("resnet20", True, 1),
+        ("resnet32", False, 0),
+        ("resnet32", False, 1),
+    ]
 
 
-@given(st.lists(st.integers(0, 50), min_size=1, max_size=6, unique=True), st.lists(st.integers(0, 100), min_size=1, max_size=6, unique=True))
+@given(
+    st.lists(st.integers(0, 50), min_size=1, max_size=6, unique=True),
+    st.lists(st.integers(0, 100), min_size=1, max_size=6, unique=True),
+)
 def test_a_product_has_every_pair_once(seeds, hundredths):
     ratios = [h / 100 for h in hundredths]
     points = expand({"seed": seeds, "fusion_ratio": ratios}, DECLARED)
-    assert [(p["seed"], p["fusion_ratio"]) for p in points.values()] == list(itertools.product(seeds, ratios))
+    assert [(p["seed"], p["fusion_ratio"]) for p in points.values()] == list(
+        itertools.product(seeds, ratios)
+    )
     assert len(set(points)) == len(points)
 
 
@@ -59,7 +94,10 @@ def test_a_range_of_whole_numbers_is_pythons_with_its_end(low, more, step):
         ({"seed": [0, 1], "sweep": "grid"}, "sweep is 'grid'; write product, zip"),
         ({"seed": [0, 1], "sweep": [3]}, "each of its entries must be a mapping"),
         ({"seed": [0, 1], "sweep": []}, "each of its entries must be a mapping"),
-        ({"seed": [0, 1], "sweep": [{"seed": 3}]}, "seed is an axis of the grid and a column of the table"),
+        (
+            {"seed": [0, 1], "sweep": [{"seed": 3}]},
+            "seed is an axis of the grid and a column of the table",
+        ),
         ({"seed": [0, 1, 0]}, "'seed-0'; one row or value is there twice"),
         ({"model": ["a b", "a?b"]}, "differ only in what a folder's name cannot hold"),
         ({"seed": {"from": 3, "to": 1}}, "a range is"),

@@ -26,7 +26,10 @@ PUBLISHED = {  # method: stage 1, stage 2 without fusion, with it
 def test_the_steps_of_a_method_have_the_names_of_the_published_table(method):
     stage1, stage2 = (s.to_dict() for s in recipes.METHODS[method].at(100))
     plain = {**stage2, "fusion_ratio": 0.0, "bn_statistics": "balanced"}
-    names = [whole(method_of(stage, params), stage, stage1) for stage, params in ((1, stage1), (2, plain), (2, stage2))]
+    names = [
+        whole(method_of(stage, params), stage, stage1)
+        for stage, params in ((1, stage1), (2, plain), (2, stage2))
+    ]
     assert tuple(names) == PUBLISHED[method]
 
 
@@ -34,16 +37,38 @@ def test_other_mixtures_are_named_after_both_stages_and_a_new_loss_after_itself(
     ride = recipes.RIDE.to_dict()
     assert whole(method_of(2, {"bn_statistics": "both"}), 2, ride) == "RIDE + DR, BN sees both"
     assert whole(method_of(2, {"fusion_ratio": 0.3, "fusion": "noise"}), 2, ride) == "RIDE + noise"
-    assert whole(method_of(2, {"stage2_method": "mislas", "fusion_ratio": 0.3}), 2, {"loss": "bsce"}) == "BSCE + MiSLAS + H2T"
+    assert (
+        whole(method_of(2, {"stage2_method": "mislas", "fusion_ratio": 0.3}), 2, {"loss": "bsce"})
+        == "BSCE + MiSLAS + H2T"
+    )
     assert whole(method_of(2, {"stage2_method": "gcl"}), 2, {"loss": "ldam"}) == "LDAM + GCL"
-    assert first_stage({"loss": "sqrt", "drw_from": 0.8, "cmo_probability": 0.5}) == "sqrt-DRW + CMO"
+    assert (
+        first_stage({"loss": "sqrt", "drw_from": 0.8, "cmo_probability": 0.5}) == "sqrt-DRW + CMO"
+    )
     assert first_stage({}) == ""  # imported
 
 
 def test_steps_of_a_kind_stand_together_in_the_order_of_a_run():
     right = [
-        "stage 1", "DR", "DR, BN sees both", "DR + H2T", "BSCE + CMO", "BSCE + CMO + DR", "BSCE + CMO + DR, BN sees both", "BSCE + CMO + H2T",
-        "GCL, stage 1", "GCL", "GCL + H2T", "MiSLAS", "MiSLAS, BN sees both", "MiSLAS + H2T", "RIDE", "RIDE + DR", "RIDE + H2T",
-    ]  # fmt: skip
+        "stage 1",
+        "DR",
+        "DR, BN sees both",
+        "DR + H2T",
+        "BSCE + CMO",
+        "BSCE + CMO + DR",
+        "BSCE + CMO + DR, BN sees both",
+        "BSCE + CMO + H2T",
+        "GCL, stage 1",
+        "GCL",
+        "GCL + H2T",
+        "MiSLAS",
+        "MiSLAS, BN sees both",
+        "MiSLAS + H2T",
+        "RIDE",
+        "RIDE + DR",
+        "RIDE + H2T",
+    ]
     assert sorted(reversed(right), key=step_order) == right
-    assert {place(m)[0] for m in right[8:11]} == {"GCL"} and place("RIDE + DR, BN sees both")[0] == "RIDE"
+    assert {place(m)[0] for m in right[8:11]} == {"GCL"} and place("RIDE + DR, BN sees both")[
+        0
+    ] == "RIDE"

@@ -24,7 +24,11 @@ from h2t.train.schedule import stage1_lr, stage2_lr
         (Stage2, {"fusion_ratio": "0.3"}, r"fusion_ratio is '0.3' \(str\); it must be a number"),
         (Stage2, {"fusion_ratio": float("nan")}, "fusion_ratio is nan; it must be finite"),
         (Stage2, {"fusion_ratio": True}, "fusion_ratio"),
-        (Stage2, {"bn_statistics": "tail"}, "bn_statistics is 'tail'; choose one of balanced, both, none"),
+        (
+            Stage2,
+            {"bn_statistics": "tail"},
+            "bn_statistics is 'tail'; choose one of balanced, both, none",
+        ),
         (Stage1, {"stage1_lr": "1e-3"}, "YAML reads 1e-3 as text, write 0.001"),
         (Stage1, {"stage1_epochs": 1.5}, "stage1_epochs is 1.5 .float.; it must be a whole number"),
         (Stage1, {"stage1_epochs": 0}, "at least 1"),
@@ -43,7 +47,9 @@ def test_bad_values_are_refused_with_the_name_and_the_mend(step, parameters, mes
 
 
 def test_an_unknown_parameter_is_refused_with_the_nearest_name():
-    with pytest.raises(Error, match="unknown parameter 'fusion_ration'; did you mean 'fusion_ratio'?"):
+    with pytest.raises(
+        Error, match="unknown parameter 'fusion_ration'; did you mean 'fusion_ratio'?"
+    ):
         config.check({"fusion_ration": 0.3})
     config.check({"fusion_ratio": 0.3, "run": "x"}, also=["run"])
 
@@ -58,7 +64,9 @@ def test_a_parameter_has_one_meaning():
 
 
 def test_choices_are_what_exists():
-    limits = {f.name: f.metadata.get("choices") for step in config.STEPS for f in dataclasses.fields(step)}
+    limits = {
+        f.name: f.metadata.get("choices") for step in config.STEPS for f in dataclasses.fields(step)
+    }
     assert set(limits["model"]) == set(BACKBONES) and set(limits["head"]) == set(HEADS)
     assert set(limits["fusing_branch"]) == set(SAMPLERS) and set(limits["loss"]) == set(LOSSES)
     assert limits["fusion"] == FUSIONS and set(limits["source"]) == set(SOURCES)
@@ -81,13 +89,20 @@ def test_published_stage1_schedule():
 def test_published_stage2_schedule_is_a_cosine_by_epoch():
     c = Stage2()
     rates = [stage2_lr(e, c) for e in range(1, 11)]
-    assert rates[0] == 0.02 and rates[5] == pytest.approx(0.01) and rates == sorted(rates, reverse=True)
+    assert (
+        rates[0] == 0.02
+        and rates[5] == pytest.approx(0.01)
+        and rates == sorted(rates, reverse=True)
+    )
     assert 0 < rates[-1] < 0.001
 
 
 def test_variants_separate_fusion_from_statistics():
     v = config.variants(Stage2(fusion_ratio=0.3))
     assert [(k, s.fusion_ratio, s.bn_statistics) for k, s in v.items()] == [
-        ("dr", 0.0, "balanced"), ("dr-both", 0.0, "both"), ("h2t", 0.3, "both")]  # fmt: skip
+        ("dr", 0.0, "balanced"),
+        ("dr-both", 0.0, "both"),
+        ("h2t", 0.3, "both"),
+    ]
     assert list(config.variants(Stage2(bn_statistics="none"))) == ["dr", "h2t"]
     assert config.variants(Stage2(bn_statistics="none"))["dr"].bn_statistics == "none"

@@ -10,7 +10,12 @@ from h2t.recipes.parameters import Stage1, Stage2, _Training
 from h2t.recipes.published import MODELS, NUMBERS, published
 
 SHARED = [f.name for f in dataclasses.fields(_Training)]
-ALL = [(c, m, what, f) for c, numbers in NUMBERS.items() for (m, what), by in numbers.items() for f in by]
+ALL = [
+    (c, m, what, f)
+    for c, numbers in NUMBERS.items()
+    for (m, what), by in numbers.items()
+    for f in by
+]
 
 
 def row(classes, method, what, factor, first=None, second=None):
@@ -19,11 +24,26 @@ def row(classes, method, what, factor, first=None, second=None):
     stage1 = dataclasses.replace(stage1, seed=3, eval_every=1, **(first or {})).to_dict()
     second = {"fusion_ratio": 0.3, **(second or {})}
     if what == "stage 2":
-        second = {"fusion_ratio": 0.0, "bn_statistics": "none" if stage2.bn_statistics == "none" else "balanced", **{k: v for k, v in second.items() if k != "fusion_ratio"}}
+        second = {
+            "fusion_ratio": 0.0,
+            "bn_statistics": "none" if stage2.bn_statistics == "none" else "balanced",
+            **{k: v for k, v in second.items() if k != "fusion_ratio"},
+        }
     stage2 = dataclasses.replace(stage2, seed=4, **second).to_dict()
-    values = {**stage1, **({} if what == "stage 1" else stage2), **{f"stage1_{k}": stage1[k] for k in SHARED}}
+    values = {
+        **stage1,
+        **({} if what == "stage 1" else stage2),
+        **{f"stage1_{k}": stage1[k] for k in SHARED},
+    }
     values = {k: json.dumps(v) if isinstance(v, list) else v for k, v in values.items()}
-    return {**values, "num_classes": classes, "profile": "exponential", "imbalance_factor": float(factor), "stage": 1 if what == "stage 1" else 2, "cached": False}
+    return {
+        **values,
+        "num_classes": classes,
+        "profile": "exponential",
+        "imbalance_factor": float(factor),
+        "stage": 1 if what == "stage 1" else 2,
+        "cached": False,
+    }
 
 
 @pytest.mark.parametrize(("classes", "method", "what", "factor"), ALL)
@@ -33,42 +53,99 @@ def test_a_step_of_a_protocol_finds_its_number(classes, method, what, factor):
 
 def test_numbers_are_those_of_the_papers():
     got = {(m, what): [by.get(k) for k in (200, 100, 50)] for (m, what), by in NUMBERS[100].items()}
-    assert got["dr", "H2T"] == [43.95, 47.73, 52.95] and got["mislas", "H2T"] == [43.84, 47.62, 52.73] and got["gcl", "H2T"] == [45.24, 48.88, 53.76]
-    assert got["ride", "H2T"] == [46.64, 51.38, 55.54] and got["reslt", "H2T"] == [46.18, 49.60, 54.39] and got["bsce_cmo", "stage 1"] == [None, 46.60, 51.40]
-    assert got["ride", "stage 1"] == [45.84, 50.37, 54.99] and got["ldam_drw", "stage 1"] == [38.91, 42.04, 47.62]
+    assert (
+        got["dr", "H2T"] == [43.95, 47.73, 52.95]
+        and got["mislas", "H2T"] == [43.84, 47.62, 52.73]
+        and got["gcl", "H2T"] == [45.24, 48.88, 53.76]
+    )
+    assert (
+        got["ride", "H2T"] == [46.64, 51.38, 55.54]
+        and got["reslt", "H2T"] == [46.18, 49.60, 54.39]
+        and got["bsce_cmo", "stage 1"] == [None, 46.60, 51.40]
+    )
+    assert got["ride", "stage 1"] == [45.84, 50.37, 54.99] and got["ldam_drw", "stage 1"] == [
+        38.91,
+        42.04,
+        47.62,
+    ]
     for (method, what), by in NUMBERS[100].items():  # H2T gains wherever both are published
         before = NUMBERS[100].get((method, "stage 2")) or NUMBERS[100].get((method, "stage 1"))
         assert what != "H2T" or all(by[k] > before[k] for k in by), method
     assert set(MODELS) == {"resnet32", "ride3_resnet32", "reslt_resnet32"}
 
 
-@pytest.mark.parametrize("change", [
-    {"stage1_epochs": 100}, {"stage1_lr": 0.05}, {"batch_size": 256}, {"loss": "focal"}, {"mixup_alpha": 0.2}, {"lr_factors": (0.2, 0.02)}, {"drw_from": 0.5},
-    {"rotation": 15.0}, {"flip": False}, {"pad_value": "mean"}, {"stage1_weight_decay": 1e-4}, {"nesterov": True}, {"model": "resnet44"}, {"head": "cosine"},
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"stage1_epochs": 100},
+        {"stage1_lr": 0.05},
+        {"batch_size": 256},
+        {"loss": "focal"},
+        {"mixup_alpha": 0.2},
+        {"lr_factors": (0.2, 0.02)},
+        {"drw_from": 0.5},
+        {"rotation": 15.0},
+        {"flip": False},
+        {"pad_value": "mean"},
+        {"stage1_weight_decay": 1e-4},
+        {"nesterov": True},
+        {"model": "resnet44"},
+        {"head": "cosine"},
+    ],
+)
 @pytest.mark.parametrize("what", ["stage 1", "H2T"])
 def test_another_stage1_has_no_number(change, what):
     assert published(row(100, "dr", what, 100)) is not None
     assert published(row(100, "dr", what, 100, change)) is None
 
 
-@pytest.mark.parametrize("change", [
-    {"fusion_ratio": 0.4}, {"fusion": "noise"}, {"fused_branch": "class_aware"}, {"fusing_branch": "balanced"}, {"bn_statistics": "balanced"}, {"stage2_epochs": 20},
-    {"stage2_lr": 0.1}, {"stage2_weight_decay": 2e-4}, {"reinitialise_head": True}, {"stage2_mixup_alpha": 1.0}, {"stage2_method": "lws"}, {"batch_size": 64},
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"fusion_ratio": 0.4},
+        {"fusion": "noise"},
+        {"fused_branch": "class_aware"},
+        {"fusing_branch": "balanced"},
+        {"bn_statistics": "balanced"},
+        {"stage2_epochs": 20},
+        {"stage2_lr": 0.1},
+        {"stage2_weight_decay": 2e-4},
+        {"reinitialise_head": True},
+        {"stage2_mixup_alpha": 1.0},
+        {"stage2_method": "lws"},
+        {"batch_size": 64},
+    ],
+)
 def test_another_stage2_has_no_number(change):
     assert published(row(100, "dr", "H2T", 100, second=change)) is None
 
 
 def test_what_is_free_and_what_is_not():
-    assert published(row(100, "dr", "H2T", 100, {"stage1_weight_decay": 5e-4}, {"fusion_ratio": 0.25})) == 47.73  # as recommended, as released
+    assert (
+        published(row(100, "dr", "H2T", 100, {"stage1_weight_decay": 5e-4}, {"fusion_ratio": 0.25}))
+        == 47.73
+    )  # as recommended, as released
     assert published(row(100, "ldam_drw", "stage 1", 100, {"stage1_weight_decay": 5e-4})) is None
     control = row(100, "dr", "stage 2", 100, second={"bn_statistics": "both"})
     assert published(control) is None  # nobody published it
-    for change in ({"profile": "step"}, {"cached": True}, {"imbalance_factor": 150.0}, {"imbalance_factor": 100.5}, {"num_classes": 365}, {"imbalance_factor": None}):
+    for change in (
+        {"profile": "step"},
+        {"cached": True},
+        {"imbalance_factor": 150.0},
+        {"imbalance_factor": 100.5},
+        {"num_classes": 365},
+        {"imbalance_factor": None},
+    ):
         assert published({**row(100, "dr", "H2T", 100), **change}) is None, change
     older = row(100, "dr", "H2T", 100)
-    for name in ("rotation", "reslt_from", "stage2_mixup_alpha"):  # parameters that a run may be older than
+    for name in (
+        "rotation",
+        "reslt_from",
+        "stage2_mixup_alpha",
+    ):  # parameters that a run may be older than
         assert published({k: v for k, v in older.items() if k != name}) == 47.73
-    imported = {k: None if k in Stage1().to_dict() and k not in Stage2().to_dict() else v for k, v in older.items()}
+    imported = {
+        k: None if k in Stage1().to_dict() and k not in Stage2().to_dict() else v
+        for k, v in older.items()
+    }
     assert published(imported) is None  # how its stage 1 was trained is not known

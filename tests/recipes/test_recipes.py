@@ -15,12 +15,39 @@ from h2t.study.sweep import plan as sweep
 from tests.helpers import ROOT
 
 CIFAR = ROOT / "notebooks" / "recipes" / "cifar100.yaml"
-BASE = dict(model="resnet32", head="linear", loss="ce", batch_size=128, stage1_weight_decay=2e-4, nesterov=False, rotation=0.0, drw_from=1.0,
-            lr_factors=[0.1, 0.01], cmo_probability=0.0, fusion="swap", fusing_branch="instance", fusion_ratio=0.25)  # fmt: skip
+BASE = dict(
+    model="resnet32",
+    head="linear",
+    loss="ce",
+    batch_size=128,
+    stage1_weight_decay=2e-4,
+    nesterov=False,
+    rotation=0.0,
+    drw_from=1.0,
+    lr_factors=[0.1, 0.01],
+    cmo_probability=0.0,
+    fusion="swap",
+    fusing_branch="instance",
+    fusion_ratio=0.25,
+)
 LATE = dict(drw_from=0.8, lr_factors=[0.01, 0.0001], mixup_alpha=0.0)
-DR = dict(stage2_method="crt", fused_branch="balanced", bn_statistics="both", stage2_epochs=10, stage2_lr=0.02, stage2_mixup_alpha=0.0)
+DR = dict(
+    stage2_method="crt",
+    fused_branch="balanced",
+    bn_statistics="both",
+    stage2_epochs=10,
+    stage2_lr=0.02,
+    stage2_mixup_alpha=0.0,
+)
 EXPERTS = dict(head="cosine", loss="ride", nesterov=True, stage1_weight_decay=5e-4, rotation=15.0)
-MISLAS = dict(mixup_alpha=1.0, stage2_method="mislas", fused_branch="class_aware", scale_lr=0.1, stage2_epochs=10, stage2_weight_decay=2e-4)
+MISLAS = dict(
+    mixup_alpha=1.0,
+    stage2_method="mislas",
+    fused_branch="class_aware",
+    scale_lr=0.1,
+    stage2_epochs=10,
+    stage2_weight_decay=2e-4,
+)
 # typed off the papers and the projects' settings files, not off recipes.py
 PUBLISHED = [
     ("dr", 200, dict(mixup_alpha=1.0, stage2_weight_decay=2e-4, **DR)),
@@ -28,24 +55,118 @@ PUBLISHED = [
     ("dr", 50, dict(mixup_alpha=1.0, stage2_weight_decay=2e-4, **DR)),
     ("bsce", 100, dict(loss="bsce", mixup_alpha=0.0, **DR)),
     ("ldam_drw", 100, dict(loss="ldam", head="cosine", **LATE, **DR)),
-    ("ce_cmo", 50, dict(loss="ce", cmo_probability=0.5, cmo_branch="balanced", mixup_alpha=0.0, lr_factors=[0.01, 0.0001])),
-    ("bsce_cmo", 100, dict(loss="bsce", cmo_probability=0.5, cmo_branch="balanced", mixup_alpha=0.0, lr_factors=[0.01, 0.0001])),
-    ("mislas", 100, dict(**MISLAS, smooth_head=0.4, smooth_tail=0.1, stage2_lr=0.02, bn_statistics="both")),
-    ("mislas", 200, dict(**MISLAS, smooth_head=0.4, smooth_tail=0.1, stage2_lr=0.02, bn_statistics="both")),
-    ("mislas", 50, dict(**MISLAS, smooth_head=0.3, smooth_tail=0.0, stage2_lr=0.01, bn_statistics="both")),
-    ("mislas", 10, dict(**MISLAS, smooth_head=0.2, smooth_tail=0.0, stage2_lr=0.01, bn_statistics="both")),
-    ("mislas_cifar10", 100, dict(**MISLAS, smooth_head=0.3, smooth_tail=0.0, stage2_lr=0.05, bn_statistics="none")),
-    ("mislas_cifar10", 50, dict(**MISLAS, smooth_head=0.2, smooth_tail=0.0, stage2_lr=0.02, bn_statistics="none")),
-    ("mislas_cifar10", 10, dict(**MISLAS, smooth_head=0.1, smooth_tail=0.0, stage2_lr=0.02, bn_statistics="none")),
-    ("gcl", 100, dict(loss="gcl", head="cosine", batch_size=64, mixup_alpha=1.0, stage2_method="gcl", bn_statistics="none", stage2_mixup_alpha=1.0,
-                      stage2_epochs=30, stage2_lr=0.002, stage2_weight_decay=2e-4, fused_branch="effective_number")),
+    (
+        "ce_cmo",
+        50,
+        dict(
+            loss="ce",
+            cmo_probability=0.5,
+            cmo_branch="balanced",
+            mixup_alpha=0.0,
+            lr_factors=[0.01, 0.0001],
+        ),
+    ),
+    (
+        "bsce_cmo",
+        100,
+        dict(
+            loss="bsce",
+            cmo_probability=0.5,
+            cmo_branch="balanced",
+            mixup_alpha=0.0,
+            lr_factors=[0.01, 0.0001],
+        ),
+    ),
+    (
+        "mislas",
+        100,
+        dict(**MISLAS, smooth_head=0.4, smooth_tail=0.1, stage2_lr=0.02, bn_statistics="both"),
+    ),
+    (
+        "mislas",
+        200,
+        dict(**MISLAS, smooth_head=0.4, smooth_tail=0.1, stage2_lr=0.02, bn_statistics="both"),
+    ),
+    (
+        "mislas",
+        50,
+        dict(**MISLAS, smooth_head=0.3, smooth_tail=0.0, stage2_lr=0.01, bn_statistics="both"),
+    ),
+    (
+        "mislas",
+        10,
+        dict(**MISLAS, smooth_head=0.2, smooth_tail=0.0, stage2_lr=0.01, bn_statistics="both"),
+    ),
+    (
+        "mislas_cifar10",
+        100,
+        dict(**MISLAS, smooth_head=0.3, smooth_tail=0.0, stage2_lr=0.05, bn_statistics="none"),
+    ),
+    (
+        "mislas_cifar10",
+        50,
+        dict(**MISLAS, smooth_head=0.2, smooth_tail=0.0, stage2_lr=0.02, bn_statistics="none"),
+    ),
+    (
+        "mislas_cifar10",
+        10,
+        dict(**MISLAS, smooth_head=0.1, smooth_tail=0.0, stage2_lr=0.02, bn_statistics="none"),
+    ),
+    (
+        "gcl",
+        100,
+        dict(
+            loss="gcl",
+            head="cosine",
+            batch_size=64,
+            mixup_alpha=1.0,
+            stage2_method="gcl",
+            bn_statistics="none",
+            stage2_mixup_alpha=1.0,
+            stage2_epochs=30,
+            stage2_lr=0.002,
+            stage2_weight_decay=2e-4,
+            fused_branch="effective_number",
+        ),
+    ),
     ("ride", 100, dict(model="ride3_resnet32", ride_diversity=-0.2, **EXPERTS, **LATE, **DR)),
-    ("ride_narrow", 100, dict(model="ride3_resnet32_narrow", ride_diversity=-0.45, **EXPERTS, **LATE, **DR)),
-    *(("reslt", k, dict(model="reslt_resnet32", loss="reslt", reslt_beta=beta, reslt_from=[0.35, 0.7], nesterov=True, stage1_weight_decay=5e-4, mixup_alpha=0.0))
-      for k, beta in ((200, 0.995), (100, 0.995), (50, 0.99), (10, 0.72))),
-    *(("reslt_cifar10", k, dict(model="reslt_resnet32", loss="reslt", reslt_beta=beta, reslt_from=[0.2, 0.4], nesterov=True, stage1_weight_decay=5e-4))
-      for k, beta in ((100, 0.998), (50, 0.998), (10, 0.96))),
-]  # fmt: skip
+    (
+        "ride_narrow",
+        100,
+        dict(model="ride3_resnet32_narrow", ride_diversity=-0.45, **EXPERTS, **LATE, **DR),
+    ),
+    *(
+        (
+            "reslt",
+            k,
+            dict(
+                model="reslt_resnet32",
+                loss="reslt",
+                reslt_beta=beta,
+                reslt_from=[0.35, 0.7],
+                nesterov=True,
+                stage1_weight_decay=5e-4,
+                mixup_alpha=0.0,
+            ),
+        )
+        for k, beta in ((200, 0.995), (100, 0.995), (50, 0.99), (10, 0.72))
+    ),
+    *(
+        (
+            "reslt_cifar10",
+            k,
+            dict(
+                model="reslt_resnet32",
+                loss="reslt",
+                reslt_beta=beta,
+                reslt_from=[0.2, 0.4],
+                nesterov=True,
+                stage1_weight_decay=5e-4,
+            ),
+        )
+        for k, beta in ((100, 0.998), (50, 0.998), (10, 0.96))
+    ),
+]
 
 
 @pytest.mark.parametrize(("method", "factor", "published"), PUBLISHED)
@@ -62,8 +183,13 @@ def test_every_method_can_be_had_at_its_factors_and_is_valid(method):
     for factor in recipes.METHODS[method].factors:
         got = recipes.settings(method, factor)
         check(got)
-        assert Stage1.of(got).to_dict()["loss"] == got["loss"] and Stage2.of(got).stage2_method == got["stage2_method"]
-    with pytest.raises(Error, match=f"there are no settings of method {method} at imbalance_factor 20, only at"):
+        assert (
+            Stage1.of(got).to_dict()["loss"] == got["loss"]
+            and Stage2.of(got).stage2_method == got["stage2_method"]
+        )
+    with pytest.raises(
+        Error, match=f"there are no settings of method {method} at imbalance_factor 20, only at"
+    ):
         recipes.settings(method, 20)
 
 
@@ -87,22 +213,41 @@ def load(overrides, recipe=CIFAR):
     return notebooks.load_recipe(recipe, overrides)[0]
 
 
-def test_a_method_on_the_command_line_replaces_the_recipes_and_gives_way_to_what_stands_beside_it(tmp_path):
+def test_a_method_on_the_command_line_replaces_the_recipes_and_gives_way_to_what_stands_beside_it(
+    tmp_path,
+):
     plain, mislas = load({}), load({"method": "mislas"})
     want = recipes.settings("mislas", 100)
     assert "method" not in mislas and all(mislas[k] == v for k, v in want.items())
     assert plain["stage1_weight_decay"] == 5e-4 and mislas["stage1_weight_decay"] == 2e-4
     assert all(mislas[k] == plain[k] for k in plain if k not in want)  # images, epochs, seed
-    other = load({"method": "mislas", "imbalance_factor": 50, "stage1_weight_decay": 5e-4, "fusion_ratio": 0.4})
-    assert (other["smooth_head"], other["stage1_weight_decay"], other["fusion_ratio"]) == (0.3, 5e-4, 0.4)
+    other = load(
+        {
+            "method": "mislas",
+            "imbalance_factor": 50,
+            "stage1_weight_decay": 5e-4,
+            "fusion_ratio": 0.4,
+        }
+    )
+    assert (other["smooth_head"], other["stage1_weight_decay"], other["fusion_ratio"]) == (
+        0.3,
+        5e-4,
+        0.4,
+    )
     folder = tmp_path / "recipes"
     folder.mkdir()
     for book in notebooks.MAIN:
         (tmp_path / f"{book}.ipynb").write_text((ROOT / "notebooks" / f"{book}.ipynb").read_text())
     mine = folder / "mine.yaml"
-    mine.write_text("run: r\nsource: digits\nimbalance_factor: 100\nmethod: ride\nmodel: ride2_resnet20\n")
+    mine.write_text(
+        "run: r\nsource: digits\nimbalance_factor: 100\nmethod: ride\nmodel: ride2_resnet20\n"
+    )
     got = load({}, mine)
-    assert got["model"] == "ride2_resnet20" and got["rotation"] == 15.0 and got["stage1_weight_decay"] == 5e-4
+    assert (
+        got["model"] == "ride2_resnet20"
+        and got["rotation"] == 15.0
+        and got["stage1_weight_decay"] == 5e-4
+    )
     assert load({"method": "gcl"}, mine)["model"] == "resnet32"
 
 
@@ -112,16 +257,25 @@ def test_a_method_on_the_command_line_replaces_the_recipes_and_gives_way_to_what
         ({"method": "mislass"}, "method is 'mislass'; did you mean 'mislas'"),
         ({"method": "mislas_h2t"}, "did you mean 'mislas'"),
         ({"method": 7}, "method is 7; known are dr"),
-        ({"method": "reslt", "imbalance_factor": 30}, "no settings of method reslt at imbalance_factor 30, only at 200, 100, 50 and 10"),
-        ({"method": "reslt", "imbalance_factor": "many"}, "imbalance_factor is 'many' .str.; it must be a number"),
-        ({"method": "reslt", "imbalance_factor": 0.5}, "imbalance_factor is 0.5; it must be at least 1"),
+        (
+            {"method": "reslt", "imbalance_factor": 30},
+            "no settings of method reslt at imbalance_factor 30, only at 200, 100, 50 and 10",
+        ),
+        (
+            {"method": "reslt", "imbalance_factor": "many"},
+            "imbalance_factor is 'many' .str.; it must be a number",
+        ),
+        (
+            {"method": "reslt", "imbalance_factor": 0.5},
+            "imbalance_factor is 0.5; it must be at least 1",
+        ),
         ({"method": "mislas", "source": "cifar10"}, "on source cifar10 use method mislas_cifar10"),
         ({"method": "reslt_cifar10"}, "on source cifar100 use method reslt"),
         ({"method": "bsce", "profile": "natural"}, "which profile natural leaves as it is"),
         ({"method": "tau_norm", "fusion_ratio": 0.3}, "method tau trains nothing"),
         ({"method": "gcl", "head": "linear"}, "loss gcl sets margins between cosines"),
     ],
-)  # fmt: skip
+)
 def test_what_cannot_be_had_is_refused_before_any_work(overrides, message):
     with pytest.raises(Error, match=message):
         load(overrides)
@@ -136,25 +290,49 @@ def test_the_sweep_over_methods_trains_each_with_its_settings_and_shares_what_is
     for r in runs:
         for name, value in recipes.settings(r["method"], 100).items():
             assert r[name] == value, (r["method"], name)
-        assert (r["stage1_epochs"], r["crop_padding"], r["flip"], r["imbalance_factor"]) == (200, 4, True, 100.0)
+        assert (r["stage1_epochs"], r["crop_padding"], r["flip"], r["imbalance_factor"]) == (
+            200,
+            4,
+            True,
+            100.0,
+        )
     kinds = [j.kind for j in plan.jobs.values()]
     assert kinds.count("stage1") == 5 * (len(methods) - 1)  # DR and MiSLAS have one
-    assert {j.of for j in plan.jobs.values() if j.kind == "stage1"} >= {" of method ride, seed 3", " of method dr, seed 0"}
+    assert {j.of for j in plan.jobs.values() if j.kind == "stage1"} >= {
+        " of method ride, seed 3",
+        " of method dr, seed 0",
+    }
 
 
 def test_a_sweep_of_a_methods_ratios_and_one_with_an_unknown_method(tmp_path):
-    plan = sweep.plan(CIFAR, {"method": "mislas", "fusion_ratio": [0.1, 0.3], "run": str(tmp_path / "a")}, books=None)
-    assert plan.axes == ("fusion_ratio",) and {plan.jobs[p].parameters["stage2_method"] for p in plan.points} == {"mislas"}
-    assert {plan.jobs[p].parameters["stage1_weight_decay"] for p in plan.points} == {2e-4}  # of the method, not of the recipe
-    plan = sweep.plan(CIFAR, {"method": ["gcl", "ride"], "stage2_lr": [0.1, 0.2], "run": str(tmp_path / "b")}, books=None)
+    plan = sweep.plan(
+        CIFAR,
+        {"method": "mislas", "fusion_ratio": [0.1, 0.3], "run": str(tmp_path / "a")},
+        books=None,
+    )
+    assert plan.axes == ("fusion_ratio",) and {
+        plan.jobs[p].parameters["stage2_method"] for p in plan.points
+    } == {"mislas"}
+    assert {plan.jobs[p].parameters["stage1_weight_decay"] for p in plan.points} == {
+        2e-4
+    }  # of the method, not of the recipe
+    plan = sweep.plan(
+        CIFAR,
+        {"method": ["gcl", "ride"], "stage2_lr": [0.1, 0.2], "run": str(tmp_path / "b")},
+        books=None,
+    )
     assert set(plan.axes) == {"method", "stage2_lr"} and len(plan.points) == 4
-    with pytest.raises(Error, match="method is 'gcll'; did you mean 'gcl'.*in the grid's point method-gcll"):
+    with pytest.raises(
+        Error, match="method is 'gcll'; did you mean 'gcl'.*in the grid's point method-gcll"
+    ):
         sweep.plan(CIFAR, {"method": ["ride", "gcll"], "run": str(tmp_path / "c")}, books=None)
 
 
 def test_methods_are_listed_and_one_is_spelt_out_for_papermill():
     listed = CliRunner().invoke(main, ["methods"]).output
-    assert all(f"\n{name} " in listed for name in recipes.METHODS) and "200*, 100, 50, 10*" in listed
+    assert (
+        all(f"\n{name} " in listed for name in recipes.METHODS) and "200*, 100, 50, 10*" in listed
+    )
     spelt = CliRunner().invoke(main, ["methods", "reslt", "--imbalance-factor", "50"]).output
     assert yaml.safe_load(spelt) == recipes.settings("reslt", 50)
     refused = CliRunner().invoke(main, ["methods", "resltt"])

@@ -20,28 +20,57 @@ from tests.synthetic import sweep
 def made(tmp_path_factory):
     """A sweep over seeds and ratios, reported by the command a user types. Returns: its root."""
     root = sweep(tmp_path_factory.mktemp("made") / "my sweep", seeds=2, ratios=(0.1, 0.3))
-    executed(root / "if50" / "p0.1 s0" / "notebooks" / "02_stage1.ipynb", "# 02 · A notebook of a run?")
-    done = subprocess.run([sys.executable, "-m", "h2t.cli", "report", str(root)], capture_output=True, text=True, cwd=ROOT)
+    executed(
+        root / "if50" / "p0.1 s0" / "notebooks" / "02_stage1.ipynb", "# 02 · A notebook of a run?"
+    )
+    done = subprocess.run(
+        [sys.executable, "-m", "h2t.cli", "report", str(root)],
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+    )
     assert done.returncode == 0, done.stderr
-    assert done.stdout == f"report: {root / 'report' / 'index.html'}\n" and "pages: 100%" in done.stderr
+    assert (
+        done.stdout == f"report: {root / 'report' / 'index.html'}\n"
+        and "pages: 100%" in done.stderr
+    )
     return root
 
 
 def test_notebook_06_shows_every_figure_and_writes_the_tables(made):
     cells = json.loads((made / "notebooks" / "06_compare_runs.ipynb").read_text())["cells"]
     pictures = [sum("image/png" in o.get("data", {}) for o in c.get("outputs", [])) for c in cells]
-    assert sorted(p for p in pictures if p) == [1, 1, 1, 1]  # means, learning curves, ratio curve, cost
+    assert sorted(p for p in pictures if p) == [
+        1,
+        1,
+        1,
+        1,
+    ]  # means, learning curves, ratio curve, cost
     text = "".join("".join(o.get("text", "")) for c in cells for o in c.get("outputs", []))
-    assert "10 finished steps in 6 runs; 10 of them chosen." in text and "Every group is alike but for its seeds." in text
+    assert (
+        "10 finished steps in 6 runs; 10 of them chosen." in text
+        and "Every group is alike but for its seeds." in text
+    )
     assert "all, against DR, BN sees both:" in text
-    assert {p.name for p in (made / "comparison").iterdir()} >= {"comparison.md", "comparison.tex", "averages.csv", "tests.csv", "06_means_0.png", "06_ratio_curves.pdf"}
+    assert {p.name for p in (made / "comparison").iterdir()} >= {
+        "comparison.md",
+        "comparison.tex",
+        "averages.csv",
+        "tests.csv",
+        "06_means_0.png",
+        "06_ratio_curves.pdf",
+    }
 
 
 @pytest.fixture(scope="module")
 def chromium():
     if CHROMIUM is None:
-        pytest.skip("no chromium or google-chrome on the PATH: the browser tests need one (Debian: apt install chromium)")
-    pytest.importorskip("playwright.sync_api", reason="playwright is not installed: uv sync --group dev")
+        pytest.skip(
+            "no chromium or google-chrome on the PATH: the browser tests need one (Debian: apt install chromium)"
+        )
+    pytest.importorskip(
+        "playwright.sync_api", reason="playwright is not installed: uv sync --group dev"
+    )
     from playwright.sync_api import sync_playwright
 
     with sync_playwright() as playwright:
@@ -55,7 +84,12 @@ def page(chromium):
     page = chromium.new_page(viewport={"width": 1280, "height": 900})
     page.problems, page.asked = [], []
     page.on("pageerror", lambda error: page.problems.append(str(error)))
-    page.on("console", lambda message: page.problems.append(message.text) if message.type in ("error", "warning") else None)
+    page.on(
+        "console",
+        lambda message: (
+            page.problems.append(message.text) if message.type in ("error", "warning") else None
+        ),
+    )
     page.on("request", lambda request: page.asked.append(request.url))
     yield page
     page.close()
@@ -67,7 +101,9 @@ def test_links_lead_there_and_back_and_nothing_is_asked_of_a_network(made, page)
     page.goto(index)
     names = page.locator("a").all_inner_texts()
     assert names == ["The comparison", "02_stage1"]
-    for k, title in enumerate(("06 · Which of these runs is really better?", "02 · A notebook of a run?")):
+    for k, title in enumerate(
+        ("06 · Which of these runs is really better?", "02 · A notebook of a run?")
+    ):
         page.locator("a").nth(k).click()
         assert page.locator("h1").first.inner_text() == title
         page.get_by_text("All runs").click()
@@ -84,7 +120,10 @@ def test_code_is_hidden_and_one_click_away(made, page):
     page.locator("details.code summary").first.click()
     assert code.nth(0).is_visible() and not code.nth(1).is_visible()
     page.get_by_role("button").click()
-    assert all(code.nth(k).is_visible() for k in range(code.count())) and page.get_by_role("button").inner_text() == "Hide all code"
+    assert (
+        all(code.nth(k).is_visible() for k in range(code.count()))
+        and page.get_by_role("button").inner_text() == "Hide all code"
+    )
     page.get_by_role("button").click()
     assert not any(code.nth(k).is_visible() for k in range(code.count())) and page.problems == []
 
@@ -95,7 +134,9 @@ def test_the_figures_are_there_and_nothing_is_wider_than_the_window(made, page):
     assert pictures.count() == 4
     for k in range(4):
         pictures.nth(k).scroll_into_view_if_needed()
-        pixels = np.asarray(Image.open(io.BytesIO(pictures.nth(k).screenshot())).convert("RGB")).astype(int)
+        pixels = np.asarray(
+            Image.open(io.BytesIO(pictures.nth(k).screenshot())).convert("RGB")
+        ).astype(int)
         assert 0.01 < (pixels < 200).any(2).mean() < 0.6, f"picture {k} is blank"
         if folder := os.environ.get("H2T_SCREENSHOTS"):
             pictures.nth(k).screenshot(path=Path(folder) / f"report_{k}.png")
@@ -111,7 +152,11 @@ def test_the_index_sorts_and_finds(made, page):
     k = heads.index("stage 1")
 
     def column():
-        return [float(t) for t in page.locator(f"#runs tbody tr td:nth-child({k + 1})").all_inner_texts() if t]
+        return [
+            float(t)
+            for t in page.locator(f"#runs tbody tr td:nth-child({k + 1})").all_inner_texts()
+            if t
+        ]
 
     page.locator("#runs th").nth(k).click()
     assert column() == sorted(column(), reverse=True) and len(set(column())) > 1  # the best first

@@ -42,7 +42,11 @@ def add_node(cluster, **how):
 
 
 def test_a_sweep_goes_on_when_a_machine_is_lost(machines, tmp_path):
-    here = sweeping.sweep(sweeping.plan(recipe(tmp_path / "here", seed=[0, 1], fusion_ratio=0.3), books=None), Pool(notebooks=False), progress=False)
+    here = sweeping.sweep(
+        sweeping.plan(recipe(tmp_path / "here", seed=[0, 1], fusion_ratio=0.3), books=None),
+        Pool(notebooks=False),
+        progress=False,
+    )
     assert len(here.done) == 2
     second = add_node(machines)
     machines.wait_for_nodes()
@@ -65,13 +69,21 @@ def test_a_sweep_goes_on_when_a_machine_is_lost(machines, tmp_path):
 
 
 def test_a_resource_that_no_machine_has_is_refused_at_once(machines):
-    with pytest.raises(Error, match="a run asks for 1 GPU, but no machine of the Ray cluster has more than 0"):
+    with pytest.raises(
+        Error, match="a run asks for 1 GPU, but no machine of the Ray cluster has more than 0"
+    ):
         Cluster(machines.address, gpus_per_run=1)
     with pytest.raises(Error, match="a run asks for 64 CPU"):
         Cluster(machines.address, cpus_per_run=64)
 
 
-@pytest.mark.parametrize(("address", "message"), [("127.0.0.1:1", "no Ray cluster answers at '127.0.0.1:1'"), ("here", "HOST:PORT or auto, not 'here'")])
+@pytest.mark.parametrize(
+    ("address", "message"),
+    [
+        ("127.0.0.1:1", "no Ray cluster answers at '127.0.0.1:1'"),
+        ("here", "HOST:PORT or auto, not 'here'"),
+    ],
+)
 def test_a_cluster_that_is_not_there_is_named(address, message):
     ray.shutdown()
     with pytest.raises(Error, match=message):

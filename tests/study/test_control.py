@@ -19,16 +19,52 @@ from tests.synthetic import make_run, make_step
 agg = figures.agg  # a fixture
 
 
-def rows(units=5, fusion=0.2, statistics=1.0, interaction=0.0, noise=0.1, ratio=0.25, setting="", missing=(), seed=0, **more):
+def rows(
+    units=5,
+    fusion=0.2,
+    statistics=1.0,
+    interaction=0.0,
+    noise=0.1,
+    ratio=0.25,
+    setting="",
+    missing=(),
+    seed=0,
+    **more,
+):
     """Rows as ``control.rows_of`` gives them, with effects put in."""
     generator, found = np.random.default_rng(seed), []
     for unit in range(units):
         base = generator.normal(0, 1)
         for fused, seen in itertools.product((0, 1), ("balanced", "both")):
             if (bool(fused), seen) not in missing:
-                value = 48 + base + fusion * fused + statistics * (seen == "both") + interaction * fused * (seen == "both")
-                measures = {m: value + shift + generator.normal(0, noise) for m, shift in (("all", 0), ("many", 15), ("medium", 1), ("few", -20), ("ECE", -45))}
-                found.append({"setting": setting, "fusion_ratio": ratio * fused, "statistics": seen, "unit": str(unit), "stage1": str(unit), **measures, **more})
+                value = (
+                    48
+                    + base
+                    + fusion * fused
+                    + statistics * (seen == "both")
+                    + interaction * fused * (seen == "both")
+                )
+                measures = {
+                    m: value + shift + generator.normal(0, noise)
+                    for m, shift in (
+                        ("all", 0),
+                        ("many", 15),
+                        ("medium", 1),
+                        ("few", -20),
+                        ("ECE", -45),
+                    )
+                }
+                found.append(
+                    {
+                        "setting": setting,
+                        "fusion_ratio": ratio * fused,
+                        "statistics": seen,
+                        "unit": str(unit),
+                        "stage1": str(unit),
+                        **measures,
+                        **more,
+                    }
+                )
     return pd.DataFrame(found)
 
 
@@ -38,18 +74,33 @@ def test_effects_are_those_of_a_hand_calculation():
     value = {(r.unit, r.fusion_ratio > 0, r.statistics): r.few for r in table.itertuples()}
     by_hand = {"fusion": [], "statistics": [], "interaction": []}
     for u in map(str, range(5)):
-        a, b, c, d = (value[u, *cell] for cell in ((False, "balanced"), (False, "both"), (True, "balanced"), (True, "both")))
+        a, b, c, d = (
+            value[u, *cell]
+            for cell in ((False, "balanced"), (False, "both"), (True, "balanced"), (True, "both"))
+        )
         by_hand["fusion"].append(((c - a) + (d - b)) / 2)
         by_hand["statistics"].append(((b - a) + (d - c)) / 2)
         by_hand["interaction"].append((d - b) - (c - a))
     few = found.effects[found.effects["measure"] == "few"].set_index("effect")
     for name, d in by_hand.items():
         test = stats.ttest_1samp(d, 0)
-        assert few.loc[name, "difference"] == pytest.approx(np.mean(d)) and few.loc[name, "p"] == pytest.approx(test.pvalue)
-        assert (few.loc[name, "low"], few.loc[name, "high"]) == pytest.approx(tuple(test.confidence_interval()))
-    cells = found.cells[(found.cells["measure"] == "all") & found.cells["fusion"] & (found.cells["statistics"] == "both")].iloc[0]
+        assert few.loc[name, "difference"] == pytest.approx(np.mean(d)) and few.loc[
+            name, "p"
+        ] == pytest.approx(test.pvalue)
+        assert (few.loc[name, "low"], few.loc[name, "high"]) == pytest.approx(
+            tuple(test.confidence_interval())
+        )
+    cells = found.cells[
+        (found.cells["measure"] == "all")
+        & found.cells["fusion"]
+        & (found.cells["statistics"] == "both")
+    ].iloc[0]
     of = table[(table["fusion_ratio"] > 0) & (table["statistics"] == "both")]["all"]
-    assert (cells["n"], cells["mean"], cells["std"]) == (5, pytest.approx(of.mean()), pytest.approx(of.std(ddof=1)))
+    assert (cells["n"], cells["mean"], cells["std"]) == (
+        5,
+        pytest.approx(of.mean()),
+        pytest.approx(of.std(ddof=1)),
+    )
 
 
 def test_p_values_are_corrected_within_a_two_by_two():
@@ -59,14 +110,22 @@ def test_p_values_are_corrected_within_a_two_by_two():
     for k, i in enumerate(order):  # Holm, step by step
         highest = max(highest, min(1, p[i] * (len(p) - k)))
         assert one["p_holm"].iloc[i] == pytest.approx(highest)
-    both = control.summarise(pd.concat([rows(setting="IF 100"), rows(setting="IF 50", seed=1)], ignore_index=True)).effects
-    assert both[both["setting"] == "IF 100"]["p_holm"].tolist() == pytest.approx(one["p_holm"].tolist())
+    both = control.summarise(
+        pd.concat([rows(setting="IF 100"), rows(setting="IF 50", seed=1)], ignore_index=True)
+    ).effects
+    assert both[both["setting"] == "IF 100"]["p_holm"].tolist() == pytest.approx(
+        one["p_holm"].tolist()
+    )
 
 
 def test_every_ratio_has_a_two_by_two_with_the_same_unfused_cells():
-    table = pd.concat([rows(), rows(ratio=0.5, fusion=-1.0, seed=0).query("fusion_ratio > 0")], ignore_index=True)
+    table = pd.concat(
+        [rows(), rows(ratio=0.5, fusion=-1.0, seed=0).query("fusion_ratio > 0")], ignore_index=True
+    )
     found = control.summarise(table)
-    fusion = found.effects.query("effect == 'fusion' and measure == 'all'").set_index("ratio")["difference"]
+    fusion = found.effects.query("effect == 'fusion' and measure == 'all'").set_index("ratio")[
+        "difference"
+    ]
     assert fusion.index.tolist() == [0.25, 0.5] and fusion[0.25] > 0 > fusion[0.5]
     assert set(control.summarise(table, 0.5).effects["ratio"]) == {0.5}
     with pytest.raises(Error, match="no stage 2 at fusion ratio 0.3; there are 0, 0.25, 0.5"):
@@ -76,7 +135,9 @@ def test_every_ratio_has_a_two_by_two_with_the_same_unfused_cells():
 def test_where_a_cell_is_missing_the_others_speak_for_what_they_hold():
     found = control.summarise(rows(missing=[(True, "balanced")])).effects
     assert set(found["effect"]) == {"statistics, no fusion", "fusion, BN sees both"}
-    assert found.query("effect == 'statistics, no fusion' and measure == 'all'")["difference"].iloc[0] == pytest.approx(1.0, abs=0.3)
+    assert found.query("effect == 'statistics, no fusion' and measure == 'all'")["difference"].iloc[
+        0
+    ] == pytest.approx(1.0, abs=0.3)
     with pytest.raises(Error, match="no two cells to compare; train runs with `-p control true`"):
         control.summarise(rows().query("fusion_ratio == 0 and statistics == 'both'"))
 
@@ -85,32 +146,52 @@ def test_what_is_said_is_what_survives_the_correction():
     sure = control.sentence(control.summarise(rows(fusion=0.0, statistics=2.0, noise=0.05)).effects)
     assert "statistics: all +2.0" in sure and "fusion: nothing beyond the noise" in sure
     alone = control.summarise(rows(units=1))
-    assert "one pair, no test" in control.sentence(alone.effects) and alone.effects["p"].isna().all()
+    assert (
+        "one pair, no test" in control.sentence(alone.effects) and alone.effects["p"].isna().all()
+    )
     assert "**" not in control.markdown(alone) and "±" not in control.markdown(alone)
     text = control.markdown(control.summarise(rows(statistics=2.0, noise=0.05)))
-    assert len({line.count("|") for line in text.split("\n\n")[0].splitlines()}) == 1 and "**+2.0" in text
+    assert (
+        len({line.count("|") for line in text.split("\n\n")[0].splitlines()}) == 1
+        and "**+2.0" in text
+    )
 
 
 def runs(root, seeds=3, cells=4, stage1s=None, **how):
     """Runs with all or some of the cells. ``stage1s`` how many different ones there are."""
     names = {4: ("dr", "dr-both", "h2t", "h2t-balanced"), 3: ("dr", "dr-both", "h2t")}[cells]
     for seed in range(seeds):
-        run = make_run(root / f"s{seed}", seed if stage1s is None else seed % stage1s, names=(), **how)
+        run = make_run(
+            root / f"s{seed}", seed if stage1s is None else seed % stage1s, names=(), **how
+        )
         base = json.loads((run / "stage1" / "result.json").read_text())["weights_sha256"]
-        for name, config in variants(Stage2(seed=seed, fusion_ratio=0.3, stage2_epochs=3), control=True).items():
+        for name, config in variants(
+            Stage2(seed=seed, fusion_ratio=0.3, stage2_epochs=3), control=True
+        ).items():
             if name in names:
-                make_step(run, f"stage2-{name}", config.to_dict(), 1 + 0.4 * ("both" in name), (seed, name), stage1_weights=base)
+                make_step(
+                    run,
+                    f"stage2-{name}",
+                    config.to_dict(),
+                    1 + 0.4 * ("both" in name),
+                    (seed, name),
+                    stage1_weights=base,
+                )
     return root
 
 
 def test_runs_in_a_folder_are_paired_by_stage_1(tmp_path):
     found = control.control(runs(tmp_path))
-    assert set(found.effects["effect"]) == {"fusion", "statistics", "interaction"} and set(found.effects["pairs"]) == {3} == set(found.effects["stage1s"])
+    assert set(found.effects["effect"]) == {"fusion", "statistics", "interaction"} and set(
+        found.effects["pairs"]
+    ) == {3} == set(found.effects["stage1s"])
     assert set(found.effects["setting"]) == {""} and set(found.effects["ratio"]) == {0.3}
     assert control.control(tmp_path / "s0").effects["pairs"].max() == 1
 
 
-def test_several_stage_2s_on_a_stage_1_are_one_pair_or_where_there_is_but_one_are_said_to_be(tmp_path):
+def test_several_stage_2s_on_a_stage_1_are_one_pair_or_where_there_is_but_one_are_said_to_be(
+    tmp_path,
+):
     found = control.control(runs(tmp_path / "two", seeds=4, stage1s=2))
     assert set(found.effects["pairs"]) == {2}
     one = control.control(runs(tmp_path / "one", seeds=3, stage1s=1))
@@ -122,13 +203,22 @@ def test_settings_are_what_else_varies(tmp_path):
     runs(tmp_path / "a", imbalance_factor=50.0)
     runs(tmp_path / "b", imbalance_factor=100.0, stage1_weight_decay=5e-4)
     found = control.control(tmp_path)
-    assert set(found.effects["setting"]) == {"IF 50, stage1_weight_decay 0.0002", "IF 100, stage1_weight_decay 0.0005"}
+    assert set(found.effects["setting"]) == {
+        "IF 50, stage1_weight_decay 0.0002",
+        "IF 100, stage1_weight_decay 0.0005",
+    }
 
 
 def test_from_the_command_line(tmp_path):
     result = CliRunner().invoke(main, ["control", str(runs(tmp_path, cells=3))])
     assert result.exit_code == 0 and "statistics, no fusion" in result.output, result.output
-    assert {p.name for p in tmp_path.glob("control*")} == {"control.md", "control_cells.csv", "control_effects.csv", "control.png", "control.pdf"}
+    assert {p.name for p in tmp_path.glob("control*")} == {
+        "control.md",
+        "control_cells.csv",
+        "control_effects.csv",
+        "control.png",
+        "control.pdf",
+    }
     make_run(tmp_path / "only", names=())
     bad = CliRunner().invoke(main, ["control", str(tmp_path / "only")])
     assert bad.exit_code == 2 and "holds no finished exact stage 2" in bad.output
@@ -144,11 +234,26 @@ def test_the_cached_cells_of_one_run(tmp_path):
     small = {"stage2_epochs": 2, "batch_size": 64, "crop_padding": 1, "flip": False}
     table = control.cached_rows(run, (0.5,), range(2), views=1, overrides=small, progress=False)
     assert len(table) == 2 * 2 * 2 and table["unit"].nunique() == 2
-    fits = banking.fit(banking.open_bank(run, stage2_config(bn_statistics="balanced")), (0.0, 0.5), (0, 1), stage2_config(stage2_epochs=2)).table()
-    want = fits[(fits["ratio"] == 0.5) & (fits["seed"] == 1) & (fits["group"] == "all")]["accuracy"].iloc[0]
-    got = table[(table["fusion_ratio"] == 0.5) & (table["statistics"] == "balanced") & (table["unit"] == "1")]["all"].iloc[0]
+    fits = banking.fit(
+        banking.open_bank(run, stage2_config(bn_statistics="balanced")),
+        (0.0, 0.5),
+        (0, 1),
+        stage2_config(stage2_epochs=2),
+    ).table()
+    want = fits[(fits["ratio"] == 0.5) & (fits["seed"] == 1) & (fits["group"] == "all")][
+        "accuracy"
+    ].iloc[0]
+    got = table[
+        (table["fusion_ratio"] == 0.5)
+        & (table["statistics"] == "balanced")
+        & (table["unit"] == "1")
+    ]["all"].iloc[0]
     assert got == pytest.approx(want)
-    assert set(control.summarise(table).effects["effect"]) == {"fusion", "statistics", "interaction"}
+    assert set(control.summarise(table).effects["effect"]) == {
+        "fusion",
+        "statistics",
+        "interaction",
+    }
 
 
 def test_the_figure_of_one_two_by_two():
@@ -156,17 +261,29 @@ def test_the_figure_of_one_two_by_two():
     axes = plots.plot_control(found.rows, found.effects)
     figures.drawn(axes)
     assert len(axes) == 4 and figures.legend_texts(axes[0]) == ["no fusion (DR)", "fusion (H2T)"]
-    assert "statistics +2.0 ★" in axes[0].get_title(loc="left") and "fusion +0.0" in axes[0].get_title(loc="left").replace("-0.0", "+0.0")
+    assert "statistics +2.0 ★" in axes[0].get_title(loc="left") and "fusion +0.0" in axes[
+        0
+    ].get_title(loc="left").replace("-0.0", "+0.0")
     assert len({round(float(np.ptp(ax.get_ylim())), 6) for ax in axes}) == 1  # slopes compare
-    means = found.cells[(found.cells["measure"] == "few") & ~found.cells["fusion"]].set_index("statistics")["mean"]
-    assert axes[3].lines[0].get_ydata().tolist() == pytest.approx([means["balanced"], means["both"]])
-    assert "(5 seeds): DR to H2T +2.0, the statistics alone +2.0" in plots.figure_of(axes)._suptitle.get_text()
+    means = found.cells[(found.cells["measure"] == "few") & ~found.cells["fusion"]].set_index(
+        "statistics"
+    )["mean"]
+    assert axes[3].lines[0].get_ydata().tolist() == pytest.approx(
+        [means["balanced"], means["both"]]
+    )
+    assert (
+        "(5 seeds): DR to H2T +2.0, the statistics alone +2.0"
+        in plots.figure_of(axes)._suptitle.get_text()
+    )
     empty = control.summarise(rows().assign(many=np.nan))
     assert len(plots.plot_control(empty.rows, empty.effects)) == 3
 
 
 def test_the_figure_of_many_settings():
-    table = pd.concat([rows(setting=f"IF {k}", seed=k, statistics=2.0, noise=0.05) for k in (50, 100)], ignore_index=True)
+    table = pd.concat(
+        [rows(setting=f"IF {k}", seed=k, statistics=2.0, noise=0.05) for k in (50, 100)],
+        ignore_index=True,
+    )
     axes = plots.plot_effects(control.summarise(table).effects)
     figures.drawn(axes)
     assert [t.get_text() for t in axes[0].get_yticklabels()] == ["IF 50", "IF 100"]

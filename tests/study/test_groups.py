@@ -20,7 +20,13 @@ many, single = synthetic.many, synthetic.single  # fixtures
 
 def test_groups_are_methods_with_what_varies_and_settings_are_data(many):
     rows = grouped(many[1])
-    assert list(dict.fromkeys(rows["group"])) == ["stage 1", "DR", "DR, BN sees both", "DR + H2T, p = 0.1", "DR + H2T, p = 0.3"]
+    assert list(dict.fromkeys(rows["group"])) == [
+        "stage 1",
+        "DR",
+        "DR, BN sees both",
+        "DR + H2T, p = 0.1",
+        "DR + H2T, p = 0.3",
+    ]
     assert list(dict.fromkeys(rows["setting"])) == ["IF 10", "IF 50"]
     assert set(rows.groupby(["setting", "group"]).size()) == {5} and mixed(rows) == []
     assert grouped(many[1], ["method"])["group"].value_counts()["DR + H2T"] == 20
@@ -29,9 +35,16 @@ def test_groups_are_methods_with_what_varies_and_settings_are_data(many):
 def test_a_parameter_of_stage_1_splits_every_method_that_it_changes(tmp_path):
     for seed in range(2):
         for lr in (0.1, 0.05):
-            make_run(tmp_path / f"{lr} {seed}", seed, stage1_lr=lr, names=("dr",), quality={"stage1": lr})
+            make_run(
+                tmp_path / f"{lr} {seed}", seed, stage1_lr=lr, names=("dr",), quality={"stage1": lr}
+            )
     groups = set(grouped(runs.table(tmp_path, save=False))["group"])
-    assert groups == {"stage 1, stage1_lr 0.1", "stage 1, stage1_lr 0.05", "DR, stage1_lr 0.1", "DR, stage1_lr 0.05"}
+    assert groups == {
+        "stage 1, stage1_lr 0.1",
+        "stage 1, stage1_lr 0.05",
+        "DR, stage1_lr 0.1",
+        "DR, stage1_lr 0.05",
+    }
 
 
 @pytest.mark.parametrize(
@@ -47,21 +60,35 @@ def test_what_is_averaged_though_unlike_is_said(tmp_path, change, said):
         make_run(tmp_path / str(seed), seed, names=("dr",), **(change if seed == 2 else {}))
     rows = grouped(runs.table(tmp_path, save=False))
     assert set(rows.groupby("group").size()) == {3}
-    assert len(mixed(rows)) == 1 and mixed(rows)[0].startswith("stage 1; DR: ") and said in mixed(rows)[0]
+    assert (
+        len(mixed(rows)) == 1
+        and mixed(rows)[0].startswith("stage 1; DR: ")
+        and said in mixed(rows)[0]
+    )
 
 
 def test_another_width_is_said_and_a_parameter_outside_by_too(tmp_path):
     from safetensors.numpy import save_file
 
     for seed, width in enumerate((8, 8, 16)):
-        run = make_run(tmp_path / str(seed), seed, names=(), model="resnet20" if seed else "resnet32")
-        save_file({"head.weight": np.zeros((6, width), np.float32)}, run / "stage1" / "weights.safetensors")
+        run = make_run(
+            tmp_path / str(seed), seed, names=(), model="resnet20" if seed else "resnet32"
+        )
+        save_file(
+            {"head.weight": np.zeros((6, width), np.float32)},
+            run / "stage1" / "weights.safetensors",
+        )
     said = mixed(grouped(runs.table(tmp_path, save=False), ["method"]))
-    assert any("2 widths: 8 (2), 16 (1)" in s for s in said) and any("2 models: resnet20 (2), resnet32 (1)" in s for s in said)
+    assert any("2 widths: 8 (2), 16 (1)" in s for s in said) and any(
+        "2 models: resnet20 (2), resnet32 (1)" in s for s in said
+    )
 
 
 def test_the_same_weights_count_once_in_a_group(tmp_path):
-    a, b = make_run(tmp_path / "a"), make_run(tmp_path / "b", eval_every=2)  # evaluated at other times, the same network
+    a, b = (
+        make_run(tmp_path / "a"),
+        make_run(tmp_path / "b", eval_every=2),
+    )  # evaluated at other times, the same network
     for name in ("stage1", "stage2-dr", "stage2-dr-both", "stage2-h2t"):
         weights = json.loads((a / name / "result.json").read_text())["weights_sha256"]
         result = json.loads((b / name / "result.json").read_text())
@@ -72,13 +99,18 @@ def test_the_same_weights_count_once_in_a_group(tmp_path):
 
 def test_choosing(many):
     table = many[1]
-    assert set(compare.choose(table, "imbalance_factor == 10 and seed < 2", ["DR"])["seed"]) == {0, 1}
+    assert set(compare.choose(table, "imbalance_factor == 10 and seed < 2", ["DR"])["seed"]) == {
+        0,
+        1,
+    }
     with pytest.raises(Error, match="choose = 'seed > 99' leaves none of the"):
         compare.choose(table, "seed > 99")
     for bad in ("seed >", "no_column == 1", "@x > 2"):
         with pytest.raises(Error, match=r"choose is .*cannot be read"):
             compare.choose(table, bad)
-    with pytest.raises(Error, match="methods names 'H2T', which is not among the chosen runs; they have"):
+    with pytest.raises(
+        Error, match="methods names 'H2T', which is not among the chosen runs; they have"
+    ):
         compare.choose(table, methods=["H2T"])
     with pytest.raises(Error, match="by names 'nothing'"):
         grouped(table, ["nothing"])
@@ -99,16 +131,25 @@ def test_means_and_intervals_are_those_of_a_slow_computation(many):
         mean = sum(x) / 5
         std = math.sqrt(sum((v - mean) ** 2 for v in x) / 4)
         row = table.loc[(setting, group, "few")]
-        assert row["n"] == 5 and row["mean"] == pytest.approx(mean) and row["std"] == pytest.approx(std)
+        assert (
+            row["n"] == 5
+            and row["mean"] == pytest.approx(mean)
+            and row["std"] == pytest.approx(std)
+        )
         half = 2.7764451 * std / math.sqrt(5)  # t(0.975, 4) of the printed tables
-        assert row["low"] == pytest.approx(mean - half) and row["high"] == pytest.approx(mean + half)
+        assert row["low"] == pytest.approx(mean - half) and row["high"] == pytest.approx(
+            mean + half
+        )
 
 
 def test_one_run_has_no_spread_and_an_empty_group_no_mean(single):
     rows = grouped(single[1]).assign(many=np.nan)
     table = summary(rows, ("many", "all")).set_index(["group", "measure"])
     assert table.loc[("DR", "many"), "n"] == 0 and np.isnan(table.loc[("DR", "many"), "mean"])
-    assert table.loc[("DR", "all"), "n"] == 1 and np.isnan(table.loc[("DR", "all"), ["std", "low", "high"]].astype(float)).all()
+    assert (
+        table.loc[("DR", "all"), "n"] == 1
+        and np.isnan(table.loc[("DR", "all"), ["std", "low", "high"]].astype(float)).all()
+    )
 
 
 def test_histories_are_the_lines_of_metrics(many):
@@ -116,10 +157,17 @@ def test_histories_are_the_lines_of_metrics(many):
     rows = grouped(table)
     curves = compare.histories(rows, root)
     one = rows.iloc[7]
-    lines = [json.loads(x) for x in (root / one["run"] / one["step"] / "metrics.jsonl").read_text().splitlines()]
+    lines = [
+        json.loads(x)
+        for x in (root / one["run"] / one["step"] / "metrics.jsonl").read_text().splitlines()
+    ]
     part = curves[(curves["run"] == one["run"]) & (curves["step"] == one["step"])]
-    assert part["loss"].tolist() == [x["loss"] for x in lines] and part["all"].dropna().tolist() == [x["top1"] for x in lines if "top1" in x]
-    assert set(part["group"]) == {one["group"]} and len(curves) == sum(4 if s == 1 else 3 for s in rows["stage"])
+    assert part["loss"].tolist() == [x["loss"] for x in lines] and part[
+        "all"
+    ].dropna().tolist() == [x["top1"] for x in lines if "top1" in x]
+    assert set(part["group"]) == {one["group"]} and len(curves) == sum(
+        4 if s == 1 else 3 for s in rows["stage"]
+    )
 
 
 def test_a_damaged_curve_is_named_and_a_missing_one_left_out(tmp_path):
@@ -134,18 +182,30 @@ def test_a_damaged_curve_is_named_and_a_missing_one_left_out(tmp_path):
 
 def test_the_ratio_table_has_the_control_at_zero_and_needs_two_ratios(many, single):
     table = compare.ratio_table(grouped(many[1]))
-    assert sorted(table["ratio"].unique()) == [0, 0.1, 0.3] and set(table["method"]) == {"DR, BN sees both", "DR + H2T"}
+    assert sorted(table["ratio"].unique()) == [0, 0.1, 0.3] and set(table["method"]) == {
+        "DR, BN sees both",
+        "DR + H2T",
+    }
     assert len(table) == 2 * 3 * 5
     only = grouped(single[1])
     assert sorted(compare.ratio_table(only)["ratio"]) == [0, 0.3]
-    assert compare.ratio_table(only[only["method"] != "DR, BN sees both"]).empty and compare.ratio_table(only[only["stage"] == 1]).empty
+    assert (
+        compare.ratio_table(only[only["method"] != "DR, BN sees both"]).empty
+        and compare.ratio_table(only[only["stage"] == 1]).empty
+    )
 
 
 def test_kinds_of_methods_have_ratio_curves_of_their_own(single):
     rows = grouped(single[1])
-    ride = rows[rows["stage"] == 2].assign(method=lambda t: "RIDE + " + t["method"].str.removeprefix("DR + "), weights_sha256=lambda t: t["weights_sha256"] + "r")
+    ride = rows[rows["stage"] == 2].assign(
+        method=lambda t: "RIDE + " + t["method"].str.removeprefix("DR + "),
+        weights_sha256=lambda t: t["weights_sha256"] + "r",
+    )
     table = compare.ratio_table(pd.concat([rows, ride]))
-    assert {(s, tuple(sorted(p["ratio"]))) for s, p in table.groupby("setting")} == {("DR", (0, 0.3)), ("RIDE", (0, 0.3))}
+    assert {(s, tuple(sorted(p["ratio"]))) for s, p in table.groupby("setting")} == {
+        ("DR", (0, 0.3)),
+        ("RIDE", (0, 0.3)),
+    }
     table = compare.ratio_table(pd.concat([rows, ride]).assign(setting="IF 50"))
     assert set(table["setting"]) == {"IF 50, DR", "IF 50, RIDE"}
 
@@ -153,8 +213,20 @@ def test_kinds_of_methods_have_ratio_curves_of_their_own(single):
 def test_the_overview_needs_nothing_that_a_machine_without_jupyter_lacks(many):
     """It ends a sweep: what it cannot have must not end in an error after a night's work."""
     code = "import sys; sys.modules['pyarrow'] = None; from h2t.study.compare.groups import overview; print(overview(sys.argv[1]))"
-    lines = subprocess.run([sys.executable, "-c", code, many[0]], capture_output=True, text=True, check=True).stdout.splitlines()
-    assert lines[0].split() == ["test", "accuracy,", "%", "runs", "many", "medium", "few", "all", "ECE"]
+    lines = subprocess.run(
+        [sys.executable, "-c", code, many[0]], capture_output=True, text=True, check=True
+    ).stdout.splitlines()
+    assert lines[0].split() == [
+        "test",
+        "accuracy,",
+        "%",
+        "runs",
+        "many",
+        "medium",
+        "few",
+        "all",
+        "ECE",
+    ]
     averages = summary(grouped(many[1]), ("all",)).set_index(["setting", "group"])
     for line, (_, row) in zip(lines[1:], averages.iterrows(), strict=True):
         assert f"{row['mean']:.2f} ± {row['std']:.2f}" in line and f" {row['n']} " in line

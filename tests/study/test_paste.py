@@ -16,8 +16,25 @@ many, single = synthetic.many, synthetic.single  # fixtures
 
 
 def made_up(means, p, measure="all"):
-    table = pd.DataFrame([{"setting": "", "group": g, "measure": measure, "n": 5, "mean": m, "std": 0.5} for g, m in means.items()])
-    pairs = [{"setting": "", "measure": measure, "group": b, "against": a, "difference": means[b] - means[a], "p": 0.01, "p_holm": p[a + b], "test": "t"} for a, b in p_pairs(means)]
+    table = pd.DataFrame(
+        [
+            {"setting": "", "group": g, "measure": measure, "n": 5, "mean": m, "std": 0.5}
+            for g, m in means.items()
+        ]
+    )
+    pairs = [
+        {
+            "setting": "",
+            "measure": measure,
+            "group": b,
+            "against": a,
+            "difference": means[b] - means[a],
+            "p": 0.01,
+            "p_holm": p[a + b],
+            "test": "t",
+        }
+        for a, b in p_pairs(means)
+    ]
     return table, pd.DataFrame(pairs)
 
 
@@ -29,9 +46,24 @@ def p_pairs(means):
     ("means", "p", "measure", "bold"),
     [
         ({"a": 50.0, "b": 52.0, "c": 48.0}, {"ab": 0.01, "ac": 0.9, "bc": 0.02}, "all", {"b"}),
-        ({"a": 50.0, "b": 52.0, "c": 48.0}, {"ab": 0.06, "ac": 0.01, "bc": 0.01}, "all", set()),  # not against every other row
-        ({"a": 50.0, "b": 52.0, "c": 48.0}, {"ab": math.nan, "ac": 0.01, "bc": 0.01}, "all", set()),  # one was not tested
-        ({"a": 5.0, "b": 9.0, "c": 8.0}, {"ab": 0.01, "ac": 0.01, "bc": 0.9}, "ECE", {"a"}),  # lower is better
+        (
+            {"a": 50.0, "b": 52.0, "c": 48.0},
+            {"ab": 0.06, "ac": 0.01, "bc": 0.01},
+            "all",
+            set(),
+        ),  # not against every other row
+        (
+            {"a": 50.0, "b": 52.0, "c": 48.0},
+            {"ab": math.nan, "ac": 0.01, "bc": 0.01},
+            "all",
+            set(),
+        ),  # one was not tested
+        (
+            {"a": 5.0, "b": 9.0, "c": 8.0},
+            {"ab": 0.01, "ac": 0.01, "bc": 0.9},
+            "ECE",
+            {"a"},
+        ),  # lower is better
         ({"a": 50.0, "b": 52.0, "c": 48.0}, {"ab": 0.05, "ac": 0.01, "bc": 0.01}, "all", set()),
     ],
 )
@@ -41,7 +73,10 @@ def test_bold_only_where_the_test_supports_it(means, p, measure, bold):
     text, tex = paste(table, tests), paste(table, tests, "latex")
     assert text.count("**") == 2 * len(bold) and tex.count(r"\textbf") == len(bold)
     for g in bold:
-        assert f"| {g} | 5 | **{means[g]:.2f}** ± 0.50 |" in text and rf"{g} & 5 & \textbf{{{means[g]:.2f}}} $\pm$ 0.50 \\" in tex
+        assert (
+            f"| {g} | 5 | **{means[g]:.2f}** ± 0.50 |" in text
+            and rf"{g} & 5 & \textbf{{{means[g]:.2f}}} $\pm$ 0.50 \\" in tex
+        )
     assert ("Nothing is bold" in text) == (not bold)
 
 
@@ -53,12 +88,39 @@ def test_a_single_row_is_never_bold(single):
 
 def test_names_are_escaped_and_empty_groups_are_dashes():
     name = r"50% of a_b & c|d #1 {x} ~ ^ \y $"
-    table = pd.DataFrame([{"setting": "", "group": g, "measure": "many", "n": n, "mean": m, "std": math.nan} for g, m, n in ((name, 5.0, 1), ("b", math.nan, 0))])
-    tests = pd.DataFrame({"setting": [], "measure": [], "group": [], "against": [], "difference": [], "p": [], "p_holm": [], "test": []})
-    text, tex = paste(table, tests, notes=["a_b: averaged."]), paste(table, tests, "latex", notes=["a_b: averaged."])
+    table = pd.DataFrame(
+        [
+            {"setting": "", "group": g, "measure": "many", "n": n, "mean": m, "std": math.nan}
+            for g, m, n in ((name, 5.0, 1), ("b", math.nan, 0))
+        ]
+    )
+    tests = pd.DataFrame(
+        {
+            "setting": [],
+            "measure": [],
+            "group": [],
+            "against": [],
+            "difference": [],
+            "p": [],
+            "p_holm": [],
+            "test": [],
+        }
+    )
+    text, tex = (
+        paste(table, tests, notes=["a_b: averaged."]),
+        paste(table, tests, "latex", notes=["a_b: averaged."]),
+    )
     row = next(line for line in tex.splitlines() if line.startswith("50"))
-    assert row == r"50\% of a\_b \& c\textbar{}d \#1 \{x\} \textasciitilde{} \textasciicircum{} \textbackslash{}y \$ & 1 & 5.00 \\"
-    assert r"a\_b: averaged." in tex and r"b & 0 & -- \\" in tex and "| b | 0 | – |" in text and r"c\|d" in text
+    assert (
+        row
+        == r"50\% of a\_b \& c\textbar{}d \#1 \{x\} \textasciitilde{} \textasciicircum{} \textbackslash{}y \$ & 1 & 5.00 \\"
+    )
+    assert (
+        r"a\_b: averaged." in tex
+        and r"b & 0 & -- \\" in tex
+        and "| b | 0 | – |" in text
+        and r"c\|d" in text
+    )
     with pytest.raises(Error, match="kind is 'html'; choose markdown or latex"):
         paste(table, tests, "html")
 
@@ -67,4 +129,8 @@ def test_settings_are_blocks_of_the_table(many):
     rows = grouped(many[1])
     text = paste(summary(rows, ("all",)), pairwise(rows, many[0], ("all",)))
     lines = [line.split(" |")[0] for line in text.splitlines()]
-    assert lines[2] == "| *IF 10*" and lines[8] == "| *IF 50*" and "corrected by Holm for 20 tests" in text
+    assert (
+        lines[2] == "| *IF 10*"
+        and lines[8] == "| *IF 50*"
+        and "corrected by Holm for 20 tests" in text
+    )

@@ -28,10 +28,24 @@ ODD = "a b#c?d%&'é<i>"  # everything that a link, a page or a file system might
 def executed(path, title="# Title?", **outputs):
     """Write an executed notebook with a picture, a table, a widget and a stream."""
     new = nbformat.v4
-    data = [{"image/png": PIXEL, "text/plain": "fig"}, {"text/html": "<table><tr><td>7</td></tr></table>"},
-            {"application/vnd.jupyter.widget-view+json": {"model_id": "x", "version_major": 2, "version_minor": 0}, "text/plain": "0%|  | 0/10"}]  # fmt: skip
-    out = [new.new_output("display_data", d) for d in data] + [new.new_output("stream", name="stdout", text="said\n")]
-    book = new.new_notebook(cells=[new.new_markdown_cell(title), new.new_code_cell("secret = 1 + 1", outputs=out)])
+    data = [
+        {"image/png": PIXEL, "text/plain": "fig"},
+        {"text/html": "<table><tr><td>7</td></tr></table>"},
+        {
+            "application/vnd.jupyter.widget-view+json": {
+                "model_id": "x",
+                "version_major": 2,
+                "version_minor": 0,
+            },
+            "text/plain": "0%|  | 0/10",
+        },
+    ]
+    out = [new.new_output("display_data", d) for d in data] + [
+        new.new_output("stream", name="stdout", text="said\n")
+    ]
+    book = new.new_notebook(
+        cells=[new.new_markdown_cell(title), new.new_code_cell("secret = 1 + 1", outputs=out)]
+    )
     path.parent.mkdir(parents=True, exist_ok=True)
     nbformat.write(book, path)
     return path
@@ -49,19 +63,36 @@ def root(tmp_path, monkeypatch):
     make_run(root / "failed", seed=5, names=())
     (root / "failed" / "stage1" / "result.json").unlink()
     executed(root / "failed" / "notebooks" / "02_stage1.ipynb")
-    monkeypatch.setattr(report, "_compare", lambda root, *a: root / "notebooks" / BOOK.name if (root / "notebooks" / BOOK.name).exists() else executed(root / "notebooks" / BOOK.name))
+    monkeypatch.setattr(
+        report,
+        "_compare",
+        lambda root, *a: (
+            root / "notebooks" / BOOK.name
+            if (root / "notebooks" / BOOK.name).exists()
+            else executed(root / "notebooks" / BOOK.name)
+        ),
+    )
     return root
 
 
 def links(page):
-    return [unquote(unescape(x)) for x in re.findall(r'href="([^"#:]+)"', page.read_text(encoding="utf-8"))]
+    return [
+        unquote(unescape(x))
+        for x in re.findall(r'href="([^"#:]+)"', page.read_text(encoding="utf-8"))
+    ]
 
 
 def test_there_is_a_page_for_each_notebook_and_every_link_leads_to_one(root):
     index = report.report(root, progress=False)
     assert index == root / "report" / "index.html"
     pages = {p.relative_to(index.parent).as_posix() for p in index.parent.rglob("*.html")}
-    assert pages == {"index.html", "06_compare_runs.html", f"runs/{ODD}/01_dataset.html", "runs/deep/b/02_stage1.html", "runs/failed/02_stage1.html"}
+    assert pages == {
+        "index.html",
+        "06_compare_runs.html",
+        f"runs/{ODD}/01_dataset.html",
+        "runs/deep/b/02_stage1.html",
+        "runs/failed/02_stage1.html",
+    }
     assert set(links(index)) == pages - {"index.html"}
     for page in pages:
         for link in links(index.parent / page):
@@ -73,25 +104,46 @@ def test_a_page_needs_nothing_from_anywhere(root):
     for page in (root / "report").rglob("*.html"):
         text = page.read_text(encoding="utf-8")
         assert not re.search(r"""(src|<link[^>]*href)\s*=\s*["'](?!data:)""", text), page
-        assert "@import" not in text and not re.search(r"url\((?!['\"]?data:)", text) and "require" not in text and "MathJax" not in text
+        assert (
+            "@import" not in text
+            and not re.search(r"url\((?!['\"]?data:)", text)
+            and "require" not in text
+            and "MathJax" not in text
+        )
     text = (root / "report" / "runs" / ODD / "01_dataset.html").read_text(encoding="utf-8")
-    assert f"data:image/png;base64,{PIXEL}" in text.replace("\n", "") and "<td>7</td>" in text and "said" in text
+    assert (
+        f"data:image/png;base64,{PIXEL}" in text.replace("\n", "")
+        and "<td>7</td>" in text
+        and "said" in text
+    )
     assert "0/10" not in text and "model_id" not in text  # a progress bar is no result
-    assert re.search(r'<details class="code"><summary>code</summary>.*secret.*</details>', text, re.S) and "<details open" not in text
+    assert (
+        re.search(r'<details class="code"><summary>code</summary>.*secret.*</details>', text, re.S)
+        and "<details open" not in text
+    )
 
 
 def test_the_index_has_a_row_a_run_and_names_what_is_left_out(root):
     text = report.report(root, progress=False).read_text(encoding="utf-8")
     body = text.split("<tbody>")[1].split("</tbody>")[0]
-    rows = {unescape(re.sub("<[^>]+>", "|", r)).split("||")[0].strip("|"): r for r in body.split("<tr>")[1:]}
+    rows = {
+        unescape(re.sub("<[^>]+>", "|", r)).split("||")[0].strip("|"): r
+        for r in body.split("<tr>")[1:]
+    }
     assert set(rows) == {ODD, "deep/b"}
     tables = runs.table(root, copies=True, save=False)
     for name, row in rows.items():
         for value in tables[tables["run"] == name]["all"]:
             assert f"{value:.2f}" in row
-    assert rows["deep/b"].count("copied") == 3 and "copied" not in rows[ODD] and "<th data-sort=\"\" class=\"\">fusion_ratio</th>" in text
+    assert (
+        rows["deep/b"].count("copied") == 3
+        and "copied" not in rows[ODD]
+        and '<th data-sort="" class="">fusion_ratio</th>' in text
+    )
     left = unescape(text.split("Left out")[1])
-    assert "failed: stage1 is not finished" in left and "<i>" not in text.replace(unescape(text), "")
+    assert "failed: stage1 is not finished" in left and "<i>" not in text.replace(
+        unescape(text), ""
+    )
 
 
 def test_what_has_not_changed_is_not_rendered_again(root):
@@ -113,21 +165,31 @@ def test_a_damaged_notebook_is_named_and_the_others_are_rendered(root):
     (root / "deep" / "b" / "notebooks" / "02_stage1.ipynb").write_text('{"cells": [')
     index = report.report(root, progress=False)
     assert "deep/b/notebooks/02_stage1.ipynb: cannot be rendered" in index.read_text()
-    assert (index.parent / "runs" / ODD / "01_dataset.html").exists() and "runs/deep/b/02_stage1.html" not in links(index)
+    assert (
+        index.parent / "runs" / ODD / "01_dataset.html"
+    ).exists() and "runs/deep/b/02_stage1.html" not in links(index)
 
 
 def test_a_report_elsewhere_and_of_one_run(root, tmp_path):
     index = report.report(root, tmp_path / "out" / "there", progress=False)
     assert index == tmp_path / "out" / "there" / "index.html" and not (root / "report").exists()
     index = report.report(root / ODD, tmp_path / "single", progress=False)
-    assert {p.relative_to(index.parent).as_posix() for p in index.parent.rglob("*.html")} == {"index.html", "06_compare_runs.html", "runs/01_dataset.html"}
+    assert {p.relative_to(index.parent).as_posix() for p in index.parent.rglob("*.html")} == {
+        "index.html",
+        "06_compare_runs.html",
+        "runs/01_dataset.html",
+    }
     assert set(links(index)) == {"06_compare_runs.html", "runs/01_dataset.html"}
 
 
 def test_mistakes_end_in_one_message(root, tmp_path, monkeypatch):
     def said(*arguments):
         out = CliRunner().invoke(main, ["report", *map(str, arguments)], catch_exceptions=False)
-        assert out.exit_code == 2 and out.output.count("Error: ") == 1 and "Traceback" not in out.output
+        assert (
+            out.exit_code == 2
+            and out.output.count("Error: ") == 1
+            and "Traceback" not in out.output
+        )
         return out.output
 
     assert "there is no folder of runs" in said(tmp_path / "none")
@@ -137,7 +199,9 @@ def test_mistakes_end_in_one_message(root, tmp_path, monkeypatch):
     assert "is a file; name a folder for the report" in said(root, "--out", tmp_path / "file")
     assert "holds runs; give the report a folder of its own" in said(root, "--out", root / ODD)
     assert "holds other files; give the report a new folder" in said(root, "--out", root / "deep")
-    assert "unknown parameter 'measur'; did you mean 'measure'?" in said(root, "-p", "measur", "few")
+    assert "unknown parameter 'measur'; did you mean 'measure'?" in said(
+        root, "-p", "measur", "few"
+    )
     assert "measure is 3 (int)" in said(root, "-p", "measure", "3")
     monkeypatch.setitem(sys.modules, "nbconvert", None)
     assert "nbconvert is not installed" in said(root)
@@ -145,7 +209,11 @@ def test_mistakes_end_in_one_message(root, tmp_path, monkeypatch):
 
 def test_every_notebook_says_where_it_stands_in_the_series():
     for book in sorted(BOOK.parent.glob("*.ipynb")):
-        series = [s for s in json.loads(book.read_text())["cells"][0]["source"] if s.startswith("**Series:**")]
+        series = [
+            s
+            for s in json.loads(book.read_text())["cells"][0]["source"]
+            if s.startswith("**Series:**")
+        ]
         names = re.sub(r"\*\*|Series:|\.$", "", series[0].strip()).strip().rstrip(".").split(" · ")
         assert [n[:2] for n in names] == [f"{k:02d}" for k in range(7)], book
         assert re.search(rf"\*\*{book.stem[:2]} ", series[0]), book
@@ -155,17 +223,30 @@ def test_every_notebook_says_where_it_stands_in_the_series():
 
 
 def test_event_files_hold_what_metrics_hold(root):
-    accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator", reason="tensorboard is not installed: uv sync --group dev")
+    accumulator = pytest.importorskip(
+        "tensorboard.backend.event_processing.event_accumulator",
+        reason="tensorboard is not installed: uv sync --group dev",
+    )
     folder, steps = export(root)
-    assert folder == root / "tensorboard" and steps == 4 + 1 + 1  # copied steps once; unfinished ones too
+    assert (
+        folder == root / "tensorboard" and steps == 4 + 1 + 1
+    )  # copied steps once; unfinished ones too
     found = {p.parent.relative_to(folder).as_posix() for p in folder.rglob("events.out.tfevents*")}
-    assert found >= {f"{ODD}/stage1", "deep/b/stage2-h2t", "failed/stage1"} and "deep/b/stage1" not in found
+    assert (
+        found >= {f"{ODD}/stage1", "deep/b/stage2-h2t", "failed/stage1"}
+        and "deep/b/stage1" not in found
+    )
     events = accumulator.EventAccumulator(str(folder / ODD / "stage1"))
     events.Reload()
-    rows = [json.loads(line) for line in (root / ODD / "stage1" / "metrics.jsonl").read_text().splitlines()]
+    rows = [
+        json.loads(line)
+        for line in (root / ODD / "stage1" / "metrics.jsonl").read_text().splitlines()
+    ]
     for tag in ("loss", "lr", "top1", "few"):
         wanted = [(r["epoch"], r[tag]) for r in rows if r.get(tag) is not None]
-        assert [(e.step, e.value) for e in events.Scalars(tag)] == [(k, pytest.approx(v)) for k, v in wanted]
+        assert [(e.step, e.value) for e in events.Scalars(tag)] == [
+            (k, pytest.approx(v)) for k, v in wanted
+        ]
     times = [e.wall_time for e in events.Scalars("loss")]
     assert times[-1] - times[0] == pytest.approx(sum(r["seconds"] for r in rows[1:]))
     assert runs.table(root, save=False)["run"].nunique() == 2  # the event files are no runs
@@ -174,12 +255,20 @@ def test_event_files_hold_what_metrics_hold(root):
 def test_event_files_follow_a_run_that_goes_on(root):
     pytest.importorskip("tensorboard", reason="tensorboard is not installed: uv sync --group dev")
     folder, _ = export(root)
-    event, log = folder / "deep" / "b" / "stage2-h2t" / FILE, root / "deep" / "b" / "stage2-h2t" / "metrics.jsonl"
+    event, log = (
+        folder / "deep" / "b" / "stage2-h2t" / FILE,
+        root / "deep" / "b" / "stage2-h2t" / "metrics.jsonl",
+    )
     before, other = event.read_bytes(), (folder / ODD / "stage1" / FILE).stat().st_mtime_ns
-    log.write_text(log.read_text() + json.dumps({"epoch": 4, "lr": 0.1, "loss": 0.5, "seconds": 1.0}) + "\n")
+    log.write_text(
+        log.read_text() + json.dumps({"epoch": 4, "lr": 0.1, "loss": 0.5, "seconds": 1.0}) + "\n"
+    )
     os.utime(log, ns=(time.time_ns() + 10**9, time.time_ns() + 10**9))
     export(root)
-    assert len(event.read_bytes()) > len(before) and (folder / ODD / "stage1" / FILE).stat().st_mtime_ns == other
+    assert (
+        len(event.read_bytes()) > len(before)
+        and (folder / ODD / "stage1" / FILE).stat().st_mtime_ns == other
+    )
 
 
 def test_without_tensorboard_or_curves_there_is_one_message(root, tmp_path, monkeypatch):
@@ -188,4 +277,8 @@ def test_without_tensorboard_or_curves_there_is_one_message(root, tmp_path, monk
         export(tmp_path / "none")
     monkeypatch.setitem(sys.modules, "tensorboard.compat.proto", None)
     out = CliRunner().invoke(main, ["report", str(root), "--tensorboard"])
-    assert out.exit_code == 2 and "Error: tensorboard is not installed" in out.output and not (root / "report").exists()
+    assert (
+        out.exit_code == 2
+        and "Error: tensorboard is not installed" in out.output
+        and not (root / "report").exists()
+    )

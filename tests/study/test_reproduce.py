@@ -18,12 +18,21 @@ def runs(root, seeds=5, factor=100.0, classes=100):
     """Runs of the published protocol but for what they learned: stage 2's best is seed / 10 above 47."""
     counts = class_counts(500, factor, classes)
     for seed in range(seeds):
-        run = make_run(root / f"s{seed}", seed, imbalance_factor=factor, ratio=0.25, model="resnet32")
+        run = make_run(
+            root / f"s{seed}", seed, imbalance_factor=factor, ratio=0.25, model="resnet32"
+        )
         for file in run.glob("stage*/result.json"):
             result = json.loads(file.read_text())
             accuracy = np.linspace(80, 10, classes) + seed
-            result["params"] |= {"stage1_epochs": 200} if result["step"] == "stage1" else {"stage2_epochs": 10}
-            result |= {"model": "resnet32", "num_classes": classes, "counts": counts.tolist(), "per_class": accuracy.tolist()}
+            result["params"] |= (
+                {"stage1_epochs": 200} if result["step"] == "stage1" else {"stage2_epochs": 10}
+            )
+            result |= {
+                "model": "resnet32",
+                "num_classes": classes,
+                "counts": counts.tolist(),
+                "per_class": accuracy.tolist(),
+            }
             result["best"]["top1"] = 47 + seed / 10
             file.write_text(json.dumps(result))
     return root
@@ -31,14 +40,27 @@ def runs(root, seeds=5, factor=100.0, classes=100):
 
 def test_each_protocol_is_held_against_its_published_number(tmp_path):
     table = reproduce(runs(tmp_path)).set_index("method")
-    assert table.index.tolist() == ["stage 1", "DR", "DR, BN sees both", "DR + H2T"] and (table["n"] == 5).all()
-    assert table["published"].tolist()[:2] == [39.55, 45.68] and np.isnan(table["published"].iloc[2]) and table["published"].iloc[3] == 47.73
+    assert (
+        table.index.tolist() == ["stage 1", "DR", "DR, BN sees both", "DR + H2T"]
+        and (table["n"] == 5).all()
+    )
+    assert (
+        table["published"].tolist()[:2] == [39.55, 45.68]
+        and np.isnan(table["published"].iloc[2])
+        and table["published"].iloc[3] == 47.73
+    )
     best = 47 + np.arange(5) / 10
-    assert table.loc["DR + H2T", "best"] == pytest.approx(best.mean()) and table.loc["DR + H2T", "best std"] == pytest.approx(best.std(ddof=1))
+    assert table.loc["DR + H2T", "best"] == pytest.approx(best.mean()) and table.loc[
+        "DR + H2T", "best std"
+    ] == pytest.approx(best.std(ddof=1))
     spread = best.std(ddof=1) * (1 + 1 / 5) ** 0.5
-    assert table.loc["DR + H2T", "deviations"] == pytest.approx((best.mean() - 47.73) / spread) and np.isnan(table.loc["DR, BN sees both", "deviations"])
+    assert table.loc["DR + H2T", "deviations"] == pytest.approx(
+        (best.mean() - 47.73) / spread
+    ) and np.isnan(table.loc["DR, BN sees both", "deviations"])
     accuracy = np.linspace(80, 10, 100) + 2  # the mean over seeds
-    assert table.loc["DR", "many (reference)"] == pytest.approx(accuracy[:36].mean()) and table.loc["DR", "few (field)"] == pytest.approx(accuracy[70:].mean())
+    assert table.loc["DR", "many (reference)"] == pytest.approx(accuracy[:36].mean()) and table.loc[
+        "DR", "few (field)"
+    ] == pytest.approx(accuracy[70:].mean())
     assert len(pd.read_csv(tmp_path / "reproduced.csv")) == 4
 
 
@@ -47,7 +69,11 @@ def test_the_table_is_written_as_markdown_and_one_seed_has_no_spread(tmp_path):
     assert result.exit_code == 0 and "saved as" in result.output, result.output
     lines = (tmp_path / "reproduced.md").read_text().splitlines()
     cells = [c.strip() for c in lines[-1].strip("|").split("|")]
-    assert cells[:7] == ["CIFAR-100-LT", "100", "0.0002", "DR + H2T", "0.25", "both", "1"] and cells[8] == "47.00" and cells[-4:-1] == ["47.73", "-0.73", "–"]
+    assert (
+        cells[:7] == ["CIFAR-100-LT", "100", "0.0002", "DR + H2T", "0.25", "both", "1"]
+        and cells[8] == "47.00"
+        and cells[-4:-1] == ["47.73", "-0.73", "–"]
+    )
     assert cells[-1] == "normalise auto"
     assert len({line.count("|") for line in lines}) == 1
 
@@ -56,7 +82,11 @@ def test_what_a_run_has_otherwise_than_the_protocol_is_named_in_a_row_of_its_own
     root = runs(tmp_path, seeds=2)
     for run in (root / "s0", root / "s1"):
         for name in ("stage1", "stage2-dr"):
-            for change in ({"pad_value": "mean"}, {"decay_at": [0.795, 0.895]}) if name == "stage1" else ({"pad_value": "mean"},):
+            for change in (
+                ({"pad_value": "mean"}, {"decay_at": [0.795, 0.895]})
+                if name == "stage1"
+                else ({"pad_value": "mean"},)
+            ):
                 file = run / name / "result.json"
                 result = json.loads(file.read_text())
                 result["params"] |= change
@@ -66,15 +96,24 @@ def test_what_a_run_has_otherwise_than_the_protocol_is_named_in_a_row_of_its_own
     (root / "s1" / "stage1" / "result.json").write_text(json.dumps(counts))
     table = reproduce(root)
     first = table[table["method"] == "stage 1"]["otherwise"].tolist()
-    assert first == ["normalise auto, pad_value mean, decay_at [0.795, 0.895]", "normalise auto, pad_value mean, decay_at [0.795, 0.895], class counts"]
+    assert first == [
+        "normalise auto, pad_value mean, decay_at [0.795, 0.895]",
+        "normalise auto, pad_value mean, decay_at [0.795, 0.895], class counts",
+    ]
     dr = table[table["method"] == "DR"]["otherwise"].tolist()
-    assert dr == ["normalise auto, pad_value mean, pad_value mean in stage 1, decay_at [0.795, 0.895]"]
+    assert dr == [
+        "normalise auto, pad_value mean, pad_value mean in stage 1, decay_at [0.795, 0.895]"
+    ]
 
 
 def test_what_is_far_off_is_said_with_where_to_look(tmp_path):
     reproduce(runs(tmp_path))
     said = (tmp_path / "reproduced.md").read_text().splitlines()[-1]
-    assert said.startswith("More than two standard deviations off: stage 1 at IF 100") and "suspects_sweep.yaml" in said and "BN sees both" not in said
+    assert (
+        said.startswith("More than two standard deviations off: stage 1 at IF 100")
+        and "suspects_sweep.yaml" in said
+        and "BN sees both" not in said
+    )
 
 
 def test_a_validation_part_makes_a_run_another_one(tmp_path):
@@ -92,18 +131,34 @@ def test_one_command_trains_what_is_missing_and_writes_the_table(tmp_path, monke
     r = np.random.default_rng(0)
     labels = np.repeat(np.arange(10), 20)
     images = r.integers(0, 256, (200, 8, 8, 3), dtype=np.uint8)
-    np.savez(tmp_path / "x.npz", train_images=images, train_labels=labels, test_images=images, test_labels=labels)
+    np.savez(
+        tmp_path / "x.npz",
+        train_images=images,
+        train_labels=labels,
+        test_images=images,
+        test_labels=labels,
+    )
     monkeypatch.setattr(h2t.study.compare.reproduce, "SETS", {10: ("CIFAR-10-LT", 20)})
     (tmp_path / "t.yaml").write_text(
         f"run: {tmp_path / 'root'}\nsource: npz\nroot: {tmp_path / 'x.npz'}\nnormalise: cifar\nmethod: dr\nn_max: 20\nimbalance_factor: 10.0\n"
         "model: resnet32\nstage1_epochs: 1\nwarmup_epochs: 0\ncrop_padding: 1\nstage2_epochs: 1\ncontrol: true\nseed: [0, 1]\n"
     )
-    result = CliRunner().invoke(main, ["reproduce", str(tmp_path / "t.yaml")], catch_exceptions=False)
+    result = CliRunner().invoke(
+        main, ["reproduce", str(tmp_path / "t.yaml")], catch_exceptions=False
+    )
     assert result.exit_code == 0 and "2 runs over seed" in result.output, result.output
     table = pd.read_csv(tmp_path / "root" / "reproduced.csv")
-    assert table["method"].tolist() == ["stage 1", "DR", "DR, BN sees both", "DR + H2T, BN sees balanced", "DR + H2T"] and (table["n"] == 2).all()
-    assert table["published"].isna().all() and table["otherwise"][0].startswith("crop_padding 1")  # no number is of one epoch
-    again = CliRunner().invoke(main, ["reproduce", str(tmp_path / "t.yaml")], catch_exceptions=False)
+    assert (
+        table["method"].tolist()
+        == ["stage 1", "DR", "DR, BN sees both", "DR + H2T, BN sees balanced", "DR + H2T"]
+        and (table["n"] == 2).all()
+    )
+    assert table["published"].isna().all() and table["otherwise"][0].startswith(
+        "crop_padding 1"
+    )  # no number is of one epoch
+    again = CliRunner().invoke(
+        main, ["reproduce", str(tmp_path / "t.yaml")], catch_exceptions=False
+    )
     assert "2 done already" in again.output and again.exit_code == 0
 
 
@@ -122,6 +177,11 @@ def test_what_a_run_does_otherwise_is_named_and_no_number_held_against_it(tmp_pa
     file.write_text(json.dumps(result))
     table = reproduce(tmp_path)
     fused = table[table["method"] == "DR + H2T"].sort_values("otherwise")
-    assert sorted(fused["otherwise"]) == ["normalise auto", "normalise auto, pad_value mean, stage2_epochs 20"]
+    assert sorted(fused["otherwise"]) == [
+        "normalise auto",
+        "normalise auto, pad_value mean, stage2_epochs 20",
+    ]
     by = fused.set_index("otherwise")["published"]
-    assert by["normalise auto"] == 47.73 and np.isnan(by["normalise auto, pad_value mean, stage2_epochs 20"])
+    assert by["normalise auto"] == 47.73 and np.isnan(
+        by["normalise auto, pad_value mean, stage2_epochs 20"]
+    )

@@ -20,25 +20,56 @@ def candidates(root, values: dict[float, list[float]], **how):
             run = make_run(root / f"p{ratio} s{seed}", seed, ratio=ratio, names=("h2t",), **how)
             file = run / "stage2-h2t" / "result.json"
             result = json.loads(file.read_text())
-            result |= {"val": {**result["last"], "balanced": value}, "last": {**result["last"], "balanced": 100 - value, "top1": 100 - value}}
+            result |= {
+                "val": {**result["last"], "balanced": value},
+                "last": {**result["last"], "balanced": 100 - value, "top1": 100 - value},
+            }
             file.write_text(json.dumps(result))
             params = yaml.safe_load((run / "params.yaml").read_text())
-            (run / "params.yaml").write_text(yaml.safe_dump({**params, "val_fraction": 0.2, "val_seed": seed}))
+            (run / "params.yaml").write_text(
+                yaml.safe_dump({**params, "val_fraction": 0.2, "val_seed": seed})
+            )
     return root
 
 
 def test_the_highest_on_the_validation_part_is_chosen_whatever_the_test_set_says(tmp_path):
-    root = candidates(tmp_path, {0.1: [40.0, 42.0, 44.0], 0.3: [45.0, 47.1, 49.0], 0.5: [44.9, 47.2, 48.8]})
+    root = candidates(
+        tmp_path, {0.1: [40.0, 42.0, 44.0], 0.3: [45.0, 47.1, 49.0], 0.5: [44.9, 47.2, 48.8]}
+    )
     found = select(root)
-    assert found["group"].tolist() == ["DR + H2T, p = 0.3", "DR + H2T, p = 0.5", "DR + H2T, p = 0.1"]
-    assert found["mean"].tolist() == pytest.approx([(45 + 47.1 + 49) / 3, (44.9 + 47.2 + 48.8) / 3, 42.0]) and found["n"].tolist() == [3] * 3
-    assert found["behind"].tolist()[1:] == pytest.approx([-0.2 / 3, -15.1 / 3]) and found["p_holm"][2] < 0.05 < found["p_holm"][1]
+    assert found["group"].tolist() == [
+        "DR + H2T, p = 0.3",
+        "DR + H2T, p = 0.5",
+        "DR + H2T, p = 0.1",
+    ]
+    assert (
+        found["mean"].tolist()
+        == pytest.approx([(45 + 47.1 + 49) / 3, (44.9 + 47.2 + 48.8) / 3, 42.0])
+        and found["n"].tolist() == [3] * 3
+    )
+    assert (
+        found["behind"].tolist()[1:] == pytest.approx([-0.2 / 3, -15.1 / 3])
+        and found["p_holm"][2] < 0.05 < found["p_holm"][1]
+    )
     recipe, books = notebooks.load_recipe(root / "selected.yaml", {})
-    assert recipe["fusion_ratio"] == 0.3 and recipe["val_fraction"] == 0.0 and recipe["seed"] == 0 and recipe["imbalance_factor"] == 50.0
-    assert notebooks.complete(recipe, books)["stage1_epochs"] == 4 and recipe["run"] == str(root / "selected")
+    assert (
+        recipe["fusion_ratio"] == 0.3
+        and recipe["val_fraction"] == 0.0
+        and recipe["seed"] == 0
+        and recipe["imbalance_factor"] == 50.0
+    )
+    assert notebooks.complete(recipe, books)["stage1_epochs"] == 4 and recipe["run"] == str(
+        root / "selected"
+    )
     result = CliRunner().invoke(main, ["select", str(root)])
-    assert result.exit_code == 0 and "DR + H2T, p = 0.3 is highest of 3; 1 others are not shown to be worse." in result.output, result.output
-    assert "45.0" not in (root / "selection.md").read_text().split("DR + H2T, p = 0.1")[1]  # nothing of the test set
+    assert (
+        result.exit_code == 0
+        and "DR + H2T, p = 0.3 is highest of 3; 1 others are not shown to be worse."
+        in result.output
+    ), result.output
+    assert (
+        "45.0" not in (root / "selection.md").read_text().split("DR + H2T, p = 0.1")[1]
+    )  # nothing of the test set
 
 
 def test_what_is_no_choice_by_validation_is_refused(tmp_path):

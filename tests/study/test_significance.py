@@ -30,7 +30,11 @@ def test_holm_is_the_definition(p):
             continue
         steps = [min(1, (len(there) - k) * w) for k, w in enumerate(sorted(there)) if w <= v]
         # ties: the step-down stops at the first of equals, and the running maximum makes later ones at least as large
-        first = [min(1, (len(there) - k) * w) for k, w in enumerate(sorted(there)) if w < v or (w == v and k == sorted(there).index(v))]
+        first = [
+            min(1, (len(there) - k) * w)
+            for k, w in enumerate(sorted(there))
+            if w < v or (w == v and k == sorted(there).index(v))
+        ]
         expected.append(max(first) if first else max(steps))
     np.testing.assert_allclose(holm(p), expected)
 
@@ -62,7 +66,9 @@ def bootstrapped(a, b, labels):
                         step = value + Fraction(100 * k, len(own) * len(set(labels.tolist())))
                         sums[step] = sums.get(step, 0.0) + p * (own == k).mean()
             values = sums
-    return np.array([float(v) for v in sorted(values)]), np.array([values[v] for v in sorted(values)])
+    return np.array([float(v) for v in sorted(values)]), np.array(
+        [values[v] for v in sorted(values)]
+    )
 
 
 @settings(max_examples=10)
@@ -72,13 +78,22 @@ def test_the_exact_bootstrap_is_every_resample_counted_once(images):
     groups = [np.flatnonzero(labels == c) for c in sorted(set(labels.tolist()))]
     counted = Counter()
     for picks in itertools.product(*(itertools.product(g, repeat=len(g)) for g in groups)):
-        counted[round(100 * np.mean([a[list(i)].mean() - b[list(i)].mean() for i in picks]), 9)] += 1
+        counted[
+            round(100 * np.mean([a[list(i)].mean() - b[list(i)].mean() for i in picks]), 9)
+        ] += 1
     values, p = bootstrapped(a, b, labels)
-    assert {round(v, 9): q for v, q in zip(values, p, strict=True)} == pytest.approx({v: n / counted.total() for v, n in counted.items()})
+    assert {round(v, 9): q for v, q in zip(values, p, strict=True)} == pytest.approx(
+        {v: n / counted.total() for v, n in counted.items()}
+    )
 
 
 @settings(max_examples=12)
-@given(st.integers(0, 10_000), st.booleans(), st.lists(st.sampled_from([5, 10, 20]), min_size=2, max_size=3), st.sampled_from([0.45, 0.55, 0.7]))
+@given(
+    st.integers(0, 10_000),
+    st.booleans(),
+    st.lists(st.sampled_from([5, 10, 20]), min_size=2, max_size=3),
+    st.sampled_from([0.45, 0.55, 0.7]),
+)
 def test_the_bootstrap_draws_from_its_exact_distribution(seed, by_class, sizes, skill):
     """What n draws count below any point is off by more than sqrt(ln(2 / delta) / 2n) with a probability below delta (Dvoretzky,
     Kiefer and Wolfowitz 1956, Massart 1990); delta is 1e-9 here, so that chance alone does not fail this test."""
@@ -91,7 +106,9 @@ def test_the_bootstrap_draws_from_its_exact_distribution(seed, by_class, sizes, 
     def below(x):  # and at x
         return probability[values <= x].sum()
 
-    off = math.sqrt(math.log(2 / 1e-9) / (2 * draws)) + 2 / draws  # and the interpolation of a quantile
+    off = (
+        math.sqrt(math.log(2 / 1e-9) / (2 * draws)) + 2 / draws
+    )  # and the interpolation of a quantile
     for end, quantile in ((low, 0.025), (high, 0.975)):
         assert below(end - 1e-6) <= quantile + off and below(end + 1e-6) >= quantile - off
     exact = min(1, 2 * min(below(1e-6), 1 - below(-1e-6)))
@@ -105,12 +122,19 @@ def test_equal_classifiers_do_not_differ():
 
 
 @settings(max_examples=30)
-@given(st.lists(st.floats(-20, 20).map(lambda v: round(v, 3)), min_size=2, max_size=8, unique_by=abs).filter(lambda d: all(d)))
+@given(
+    st.lists(
+        st.floats(-20, 20).map(lambda v: round(v, 3)), min_size=2, max_size=8, unique_by=abs
+    ).filter(lambda d: all(d))
+)
 def test_t_and_wilcoxon_against_their_definitions(d):
     found = across_seeds(np.array(d))
     ranks = {v: k + 1 for k, v in enumerate(sorted(d, key=abs))}
     seen = sum(ranks[v] for v in d if v > 0)
-    sums = [sum(k + 1 for k, s in enumerate(signs) if s) for signs in itertools.product((0, 1), repeat=len(d))]
+    sums = [
+        sum(k + 1 for k, s in enumerate(signs) if s)
+        for signs in itertools.product((0, 1), repeat=len(d))
+    ]
     one = min(np.mean([s <= seen for s in sums]), np.mean([s >= seen for s in sums]))
     assert found["p_wilcoxon"] == pytest.approx(min(1, 2 * one))
     if len(d) == 2 and np.ptp(d) > 1e-6:  # t with one degree of freedom is Cauchy's
@@ -131,14 +155,23 @@ def test_groups_are_paired_on_split_and_seeds(many):
     tests = pairwise(rows, root, ("all",), "DR, BN sees both").set_index(["setting", "group"])
     again = pairwise(shuffled, root, ("all",), "DR, BN sees both").set_index(["setting", "group"])
     for setting in ("IF 10", "IF 50"):
-        by = {g: part.set_index("seed")["all"] for g, part in rows[rows["setting"] == setting].groupby("group")}
+        by = {
+            g: part.set_index("seed")["all"]
+            for g, part in rows[rows["setting"] == setting].groupby("group")
+        }
         for group in by.keys() - {"DR, BN sees both"}:
             d = [by[group][s] - by["DR, BN sees both"][s] for s in range(5)]
             row = tests.loc[(setting, group)]
-            assert row["pairs"] == row["stage1s"] == 5 and row["difference"] == pytest.approx(np.mean(d)) and row["test"] == "paired t across seeds"
+            assert (
+                row["pairs"] == row["stage1s"] == 5
+                and row["difference"] == pytest.approx(np.mean(d))
+                and row["test"] == "paired t across seeds"
+            )
             t = np.mean(d) / (np.std(d, ddof=1) / math.sqrt(5))
             half = np.mean(d) / t * 2.7764451
-            assert row["low"] == pytest.approx(np.mean(d) - half) and again.loc[(setting, group), "p"] == pytest.approx(row["p"])
+            assert row["low"] == pytest.approx(np.mean(d) - half) and again.loc[
+                (setting, group), "p"
+            ] == pytest.approx(row["p"])
     assert tests["p_holm"].to_numpy() == pytest.approx(holm(tests["p"])) and len(tests) == 8
 
 
@@ -154,24 +187,43 @@ def test_several_stage_2_seeds_on_one_stage_1_are_one_pair_with_it(tmp_path):
     rows = grouped(runs.table(tmp_path, save=False))
     tests = pairwise(rows, tmp_path, ("all",)).set_index(["group", "against"])
     assert tests.loc[("DR + H2T", "stage 1"), "pairs"] == 1
-    other = rows[(rows["stage"] == 1) | (rows["seed"] > 0)]  # stage 1 has no seed of stage 2 to be paired on
-    assert pairwise(other, tmp_path, ("all",)).set_index(["group", "against"]).loc[("DR + H2T", "stage 1"), "pairs"] == 1
+    other = rows[
+        (rows["stage"] == 1) | (rows["seed"] > 0)
+    ]  # stage 1 has no seed of stage 2 to be paired on
+    assert (
+        pairwise(other, tmp_path, ("all",))
+        .set_index(["group", "against"])
+        .loc[("DR + H2T", "stage 1"), "pairs"]
+        == 1
+    )
     assert tests.loc[("DR + H2T", "DR, BN sees both"), ["pairs", "stage1s"]].tolist() == [3, 1]
-    assert "All of this rests on one stage 1" in verdict(tests.reset_index()[lambda t: t["pairs"] > 1], "all", "DR")
+    assert "All of this rests on one stage 1" in verdict(
+        tests.reset_index()[lambda t: t["pairs"] > 1], "all", "DR"
+    )
 
 
 def test_two_single_runs_are_compared_on_their_test_images(single):
     root, table = single
     rows = grouped(table)
     tests = pairwise(rows, root, ("all", "few", "ECE"), "stage 1").set_index(["measure", "group"])
-    outputs = {name: runs.Run(root / "r").step(name).outputs()[0].argmax(1) == LABELS for name in ("stage1", "stage2-h2t")}
+    outputs = {
+        name: runs.Run(root / "r").step(name).outputs()[0].argmax(1) == LABELS
+        for name in ("stage1", "stage2-h2t")
+    }
     row = tests.loc[("all", "DR + H2T")]
-    assert row["test"] == "McNemar on the test images" and row["p"] == mcnemar(outputs["stage2-h2t"], outputs["stage1"])
+    assert row["test"] == "McNemar on the test images" and row["p"] == mcnemar(
+        outputs["stage2-h2t"], outputs["stage1"]
+    )
     few = np.isin(LABELS, np.flatnonzero(COUNTS < 20))
     row = tests.loc[("few", "DR + H2T")]
     expected = bootstrap(outputs["stage2-h2t"][few], outputs["stage1"][few], LABELS[few])
-    assert (row["low"], row["high"], row["p"]) == pytest.approx(expected) and row["test"] == "bootstrap of the test images"
-    assert np.isnan(tests.loc[("ECE", "DR + H2T"), "p"]) and "not an accuracy" in tests.loc[("ECE", "DR + H2T"), "test"]
+    assert (row["low"], row["high"], row["p"]) == pytest.approx(expected) and row[
+        "test"
+    ] == "bootstrap of the test images"
+    assert (
+        np.isnan(tests.loc[("ECE", "DR + H2T"), "p"])
+        and "not an accuracy" in tests.loc[("ECE", "DR + H2T"), "test"]
+    )
     assert "One seed proves little" in verdict(tests.reset_index(), "all", "stage 1")
 
 
@@ -182,7 +234,12 @@ def test_no_seed_in_common_no_outputs_and_no_such_baseline(tmp_path):
     tests = pairwise(rows, tmp_path, ("all",)).set_index(["group", "against"])
     assert tests.loc[("DR + H2T", "DR"), "test"] == "none: no seed and split in common"
     (tmp_path / "a" / "stage2-dr" / "outputs.safetensors").unlink()
-    assert pairwise(rows, tmp_path, ("all",)).set_index(["group", "against"]).loc[("DR", "stage 1"), "test"].endswith("no saved test outputs")
+    assert (
+        pairwise(rows, tmp_path, ("all",))
+        .set_index(["group", "against"])
+        .loc[("DR", "stage 1"), "test"]
+        .endswith("no saved test outputs")
+    )
     with pytest.raises(Error, match="baseline is 'x', which is not among the groups: 'stage 1'"):
         pairwise(rows, tmp_path, ("all",), "x")
 
@@ -192,5 +249,10 @@ def test_what_else_differs_between_two_groups_is_named(tmp_path):
         make_run(tmp_path / f"a{seed}", seed, names=("dr",))
         run = make_run(tmp_path / f"b{seed}", seed, names=("h2t",), revision="b" * 40)
         adopt(tmp_path / f"a{seed}", run, "stage1")
-    tests = pairwise(grouped(runs.table(tmp_path, save=False)), tmp_path, ("all",)).set_index(["group", "against"])
-    assert tests.loc[("DR + H2T", "DR"), "differ"] == "code revisions" and tests.loc[("DR", "stage 1"), "differ"] == ""
+    tests = pairwise(grouped(runs.table(tmp_path, save=False)), tmp_path, ("all",)).set_index(
+        ["group", "against"]
+    )
+    assert (
+        tests.loc[("DR + H2T", "DR"), "differ"] == "code revisions"
+        and tests.loc[("DR", "stage 1"), "differ"] == ""
+    )

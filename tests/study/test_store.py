@@ -17,7 +17,9 @@ def test_another_machine_goes_on_with_a_sweep_from_the_store(tmp_path, monkeypat
     file = recipe(tmp_path, run=url, seed=0, fusion_ratio=[0.2, 0.4])
     monkeypatch.setenv("H2T_SCRATCH", str(tmp_path / "one"))
     result = cli("sweep", file, "--plain")
-    assert result.exit_code == 0 and f"2 runs over fusion_ratio in {url}" in result.output, result.output
+    assert result.exit_code == 0 and f"2 runs over fusion_ratio in {url}" in result.output, (
+        result.output
+    )
     first = sweeping.plan(file, books=None).root
     here, there = found(first), found(tmp_path / "bucket" / "sweep")
     assert here == there and len(here) == 8
@@ -28,7 +30,10 @@ def test_another_machine_goes_on_with_a_sweep_from_the_store(tmp_path, monkeypat
     outcome = sweeping.sweep(more, Pool(notebooks=False), progress=False)
     assert len(outcome.done) == 3 and found(more.root).items() >= here.items()
     adopted = json.loads((more.root / "fusion_ratio-0.6" / "stage1" / "result.json").read_text())
-    assert adopted["adopted_from"].startswith("../shared/stage1-") and len(list((tmp_path / "bucket").rglob("stage1-*"))) == 1
+    assert (
+        adopted["adopted_from"].startswith("../shared/stage1-")
+        and len(list((tmp_path / "bucket").rglob("stage1-*"))) == 1
+    )
 
 
 def test_a_half_finished_run_is_copied_both_ways_and_a_finished_one_once(tmp_path):
@@ -60,12 +65,25 @@ def test_what_has_not_changed_stays_and_what_is_gone_goes(tmp_path, monkeypatch)
     (run / "failed.json").unlink()
     (run / "done.json").write_text("{}")
     put, names = store._fs.put_file, []
-    monkeypatch.setattr(store._fs, "put_file", lambda here, there, **how: (names.append(there.rpartition("/")[2]), put(here, there, **how)))
+    monkeypatch.setattr(
+        store._fs,
+        "put_file",
+        lambda here, there, **how: (
+            names.append(there.rpartition("/")[2]),
+            put(here, there, **how),
+        ),
+    )
     store.push("a")
     assert names == ["done.json"] and set(store.sizes("a")) == {"a/weights", "a/done.json"}
 
 
-@pytest.mark.parametrize(("url", "message"), [("nothing://bucket", "cannot reach nothing://bucket"), ("file:///proc/none/x", "cannot write")])
+@pytest.mark.parametrize(
+    ("url", "message"),
+    [
+        ("nothing://bucket", "cannot reach nothing://bucket"),
+        ("file:///proc/none/x", "cannot write"),
+    ],
+)
 def test_a_store_that_cannot_be_used_is_named(url, message, tmp_path):
     (tmp_path / "a").mkdir()
     (tmp_path / "a" / "file").write_text("x")

@@ -21,31 +21,70 @@ def test_a_row_says_what_the_files_say(tmp_path):
     make_run(tmp_path / "a" / "b", seed=3)
     table = runs.table(tmp_path).set_index("step")
     assert list(table.index) == ["stage1", "stage2-dr", "stage2-dr-both", "stage2-h2t"]
-    assert table["run"].unique().tolist() == ["a/b"] and table["method"].tolist() == ["stage 1", "DR", "DR, BN sees both", "DR + H2T"]
+    assert table["run"].unique().tolist() == ["a/b"] and table["method"].tolist() == [
+        "stage 1",
+        "DR",
+        "DR, BN sees both",
+        "DR + H2T",
+    ]
     for name, row in table.iterrows():
         result = json.loads((tmp_path / "a" / "b" / name / "result.json").read_text())
-        assert [row[k] for k in ("many", "medium", "few", "all", "balanced", "top5", "ECE")] == [result["last"][k] for k in ("many", "medium", "few", "top1", "balanced", "top5", "ece")]
-        assert row["best_all"] == result["best"]["top1"] and row["best_epoch"] == result["best"]["epoch"]
-        assert row["weights_sha256"] == result["weights_sha256"] and row["revision"] == "a" * 40 and row["torch"] == "2" and row["cpu"] == "c"
+        assert [row[k] for k in ("many", "medium", "few", "all", "balanced", "top5", "ECE")] == [
+            result["last"][k] for k in ("many", "medium", "few", "top1", "balanced", "top5", "ece")
+        ]
+        assert (
+            row["best_all"] == result["best"]["top1"]
+            and row["best_epoch"] == result["best"]["epoch"]
+        )
+        assert (
+            row["weights_sha256"] == result["weights_sha256"]
+            and row["revision"] == "a" * 40
+            and row["torch"] == "2"
+            and row["cpu"] == "c"
+        )
         for key, value in result["params"].items():
-            assert row["precision" if key == "precision" else key] == (json.dumps(value) if isinstance(value, list) else value), key
+            assert row["precision" if key == "precision" else key] == (
+                json.dumps(value) if isinstance(value, list) else value
+            ), key
     assert table.loc["stage2-h2t", "stage1_weights"] == table.loc["stage1", "weights_sha256"]
-    assert (table["parameters"] == 6 * 8 + 3 * 4).all() and (table["width"] == 8).all()  # running statistics are no parameters
-    assert table["total_seconds"].tolist() == [100, 110, 110, 110] and table["stage1_seconds"].tolist() == [100] * 4
-    assert (table["imbalance_factor"] == 50).all() and (table["split"].str.len() == 64).all() and (table["precision_used"] == "fp32").all()
+    assert (table["parameters"] == 6 * 8 + 3 * 4).all() and (
+        table["width"] == 8
+    ).all()  # running statistics are no parameters
+    assert (
+        table["total_seconds"].tolist() == [100, 110, 110, 110]
+        and table["stage1_seconds"].tolist() == [100] * 4
+    )
+    assert (
+        (table["imbalance_factor"] == 50).all()
+        and (table["split"].str.len() == 64).all()
+        and (table["precision_used"] == "fp32").all()
+    )
 
 
 def test_stage_2_has_its_own_value_and_stage_1s_beside_it(tmp_path):
     make_run(tmp_path / "r", seed=7, batch_size=32)
     row = runs.table(tmp_path).set_index("step").loc["stage2-h2t"]
-    assert row["batch_size"] == 128 and row["stage1_batch_size"] == 32 and row["stage1_epochs"] == 4 and row["stage1_seed"] == 7
+    assert (
+        row["batch_size"] == 128
+        and row["stage1_batch_size"] == 32
+        and row["stage1_epochs"] == 4
+        and row["stage1_seed"] == 7
+    )
 
 
 def test_a_copied_step_is_counted_once_and_the_row_is_that_of_the_run_that_trained_it(tmp_path):
     sweep(tmp_path, seeds=2, ratios=(0.1, 0.3))
     table = runs.table(tmp_path)
-    assert table["step"].value_counts().to_dict() == {"stage1": 2, "stage2-dr": 2, "stage2-dr-both": 2, "stage2-h2t": 4}
-    assert table[table["step"] != "stage2-h2t"]["run"].str.startswith("shared/").all() and table["adopted_from"].isna().all()
+    assert table["step"].value_counts().to_dict() == {
+        "stage1": 2,
+        "stage2-dr": 2,
+        "stage2-dr-both": 2,
+        "stage2-h2t": 4,
+    }
+    assert (
+        table[table["step"] != "stage2-h2t"]["run"].str.startswith("shared/").all()
+        and table["adopted_from"].isna().all()
+    )
     whole = runs.table(tmp_path, copies=True)
     assert len(whole) == 2 * 3 + 4 * 4 and whole["copy"].sum() == 4 * 3
     assert not whole[whole["adopted_from"].isna()]["copy"].any()
@@ -62,7 +101,10 @@ def test_equal_weights_on_another_split_or_with_other_parameters_are_rows_of_the
     a, b = make_run(tmp_path / "a", names=()), make_run(tmp_path / "b", split_seed=1, names=())
     c = make_run(tmp_path / "c", names=(), stage1_lr=0.05)
     for run in (b, c):
-        edit(run / "stage1" / "result.json", weights_sha256=json.loads((a / "stage1" / "result.json").read_text())["weights_sha256"])
+        edit(
+            run / "stage1" / "result.json",
+            weights_sha256=json.loads((a / "stage1" / "result.json").read_text())["weights_sha256"],
+        )
     assert runs.table(tmp_path)["run"].tolist() == ["a", "b", "c"]
 
 
@@ -71,7 +113,11 @@ def test_saved_as_parquet_and_csv(tmp_path):
     table = runs.table(tmp_path)
     pd.testing.assert_frame_equal(pd.read_parquet(tmp_path / "table.parquet"), table)
     read = pd.read_csv(tmp_path / "table.csv")
-    assert list(read.columns) == list(table.columns) and (read["all"] == table["all"]).all() and (read["split"] == table["split"]).all()
+    assert (
+        list(read.columns) == list(table.columns)
+        and (read["all"] == table["all"]).all()
+        and (read["split"] == table["split"]).all()
+    )
     (tmp_path / "table.csv").unlink()
     runs.table(tmp_path, save=False)
     assert not (tmp_path / "table.csv").exists()
@@ -93,7 +139,11 @@ def test_what_is_damaged_or_unfinished_is_skipped_and_named(tmp_path):
     assert table["run"].tolist() == ["good"]
     skipped = {line.split(":")[0]: line for line in table.attrs["skipped"]}
     assert set(skipped) == {"cut", "empty", "unmeasured", "begun", "text", "yaml"}
-    assert "stage1 is damaged" in skipped["cut"] and "not finished" in skipped["begun"] and "no measures yet" in skipped["unmeasured"]
+    assert (
+        "stage1 is damaged" in skipped["cut"]
+        and "not finished" in skipped["begun"]
+        and "no measures yet" in skipped["unmeasured"]
+    )
     assert "params.yaml or split.json is damaged" in skipped["yaml"]
 
 
@@ -102,7 +152,9 @@ def test_any_depth_one_run_links_and_what_is_no_run(tmp_path):
     (tmp_path / "runs" / "loop").symlink_to(tmp_path / "runs")
     other = make_run(tmp_path / "disk" / "far", names=(), seed=1)
     (tmp_path / "runs" / "linked").symlink_to(other)
-    (tmp_path / "runs" / "tensorboard" / "c" / "stage1").mkdir(parents=True)  # event files: no run, and nothing unfinished
+    (tmp_path / "runs" / "tensorboard" / "c" / "stage1").mkdir(
+        parents=True
+    )  # event files: no run, and nothing unfinished
     table = runs.table(tmp_path / "runs")
     assert table["run"].tolist() == ["a b/c", "linked"] and table.attrs["skipped"] == []
     assert runs.table(run)["run"].tolist() == ["."]
@@ -113,7 +165,12 @@ def test_parameters_that_yaml_writes_on_several_lines_are_read_whole(tmp_path):
     long = "/data/" + "a folder with spaces " * 10 + ": and # more"
     import yaml
 
-    params = {**yaml.safe_load((run / "params.yaml").read_text()), "root": long, "profile": "no", "normalise": "1e3"}
+    params = {
+        **yaml.safe_load((run / "params.yaml").read_text()),
+        "root": long,
+        "profile": "no",
+        "normalise": "1e3",
+    }
     (run / "params.yaml").write_text(yaml.safe_dump(params, sort_keys=False))
     row = runs.table(tmp_path).iloc[0]
     assert row["root"] == long and row["profile"] == "no" and row["normalise"] == "1e3"
@@ -140,7 +197,11 @@ def test_an_empty_group_is_missing_and_columns_have_one_type(tmp_path):
     edit(run / "stage1" / "result.json", last={**result["last"], "many": None})
     make_run(tmp_path / "s", seed=1)
     table = runs.table(tmp_path)
-    assert table.loc[0, "many"] != table.loc[0, "many"] and table["many"].dtype == float and len(COUNTS) == 6
+    assert (
+        table.loc[0, "many"] != table.loc[0, "many"]
+        and table["many"].dtype == float
+        and len(COUNTS) == 6
+    )
     assert "object" not in set(map(str, table.dtypes))
 
 
@@ -149,9 +210,18 @@ def test_the_benchmark_writes_runs_that_the_table_reads(tmp_path, monkeypatch):
 
     monkeypatch.setattr(bench_table, "RUNS", 3)
     monkeypatch.setattr(bench_table.bench_table, "__defaults__", (3,))
-    out = CliRunner().invoke(main, ["bench", "table", "--check", "--out", str(tmp_path / "rows.csv")], catch_exceptions=False)
+    out = CliRunner().invoke(
+        main,
+        ["bench", "table", "--check", "--out", str(tmp_path / "rows.csv")],
+        catch_exceptions=False,
+    )
     assert out.exit_code == 0 and "the table of 12 steps" in out.output
     monkeypatch.setattr(bench_table, "TARGET", 0.0)
-    assert CliRunner().invoke(main, ["bench", "table", "--check", "--out", str(tmp_path / "rows.csv")]).exit_code == 1
+    assert (
+        CliRunner()
+        .invoke(main, ["bench", "table", "--check", "--out", str(tmp_path / "rows.csv")])
+        .exit_code
+        == 1
+    )
     row = pd.read_csv(tmp_path / "rows.csv").iloc[0]
     assert row["runs"] == 3 and row["rows"] == 12

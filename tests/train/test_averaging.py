@@ -29,8 +29,15 @@ def trained(tmp_path_factory):
 def test_the_heads_have_their_own_draws_and_ratios_in_turn():
     config = stage2_config(heads=3, head_ratios=[0.1, 0.4], fusion_ratio=0.25, seed=7)
     each = members(config)
-    assert [m.fusion_ratio for m in each] == [0.1, 0.4, 0.1] and each[0].seed == 7 and len({m.seed for m in each}) == 3
-    assert all(m.heads == 1 and m.head_ratios == () for m in each) and members(dataclasses.replace(config, seed=8))[1].seed != each[1].seed
+    assert (
+        [m.fusion_ratio for m in each] == [0.1, 0.4, 0.1]
+        and each[0].seed == 7
+        and len({m.seed for m in each}) == 3
+    )
+    assert (
+        all(m.heads == 1 and m.head_ratios == () for m in each)
+        and members(dataclasses.replace(config, seed=8))[1].seed != each[1].seed
+    )
     assert [m.fusion_ratio for m in members(stage2_config(heads=2, fusion_ratio=0.3))] == [0.3, 0.3]
 
 
@@ -43,12 +50,22 @@ def test_the_mean_of_heads_trained_one_by_one(trained, tmp_path):
     singles = [Run(alone).step(f"stage2-m{k}").weights() for k in range(2)]
     mean = Run(run).step("stage2-h2t").weights()
     for name, value in mean.items():
-        assert torch.allclose(value.double(), sum(s[name].double() for s in singles) / 2, atol=1e-6), name
+        assert torch.allclose(
+            value.double(), sum(s[name].double() for s in singles) / 2, atol=1e-6
+        ), name
     before = Run(run).step("stage1").weights()
-    assert all(mean[k].equal(before[k]) for k in before if k.startswith("backbone") and k.endswith(("weight", "bias")))
-    assert not any(p.name.startswith(".heads") for p in run.iterdir()) and list(Run(run).results()) == ["stage1", "stage2-h2t"]
+    assert all(
+        mean[k].equal(before[k])
+        for k in before
+        if k.startswith("backbone") and k.endswith(("weight", "bias"))
+    )
+    assert not any(p.name.startswith(".heads") for p in run.iterdir()) and list(
+        Run(run).results()
+    ) == ["stage1", "stage2-h2t"]
     assert result["last"]["top1"] > 0 and "best" not in result and result["params"]["heads"] == 2
-    assert train_stage2(run, config, "h2t", progress=False) == Run(run).step("stage2-h2t").result  # and is not done again
+    assert (
+        train_stage2(run, config, "h2t", progress=False) == Run(run).step("stage2-h2t").result
+    )  # and is not done again
     assert recipe_of(run).heads == 1 and recipe_of(run).head_ratios == ()  # the explorer moves one
 
 
@@ -76,14 +93,24 @@ def test_the_cached_heads_are_averaged_alike(trained, tmp_path):
     train_cached(run, config, views=2, progress=False)
     bank, each = banking.open_bank(run, config), members(config)
     fits = [banking.fit(bank, [m.fusion_ratio], [m.seed], m) for m in each]
-    assert torch.allclose(Run(run).step("stage2-cached").weights()["head.weight"], (fits[0].weight[0, 0] + fits[1].weight[0, 0]) / 2, atol=1e-6)
+    assert torch.allclose(
+        Run(run).step("stage2-cached").weights()["head.weight"],
+        (fits[0].weight[0, 0] + fits[1].weight[0, 0]) / 2,
+        atol=1e-6,
+    )
 
 
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"head_ratios": [0.1, 0.2]}, "head_ratios names 2 ratios, one for each head, but heads is 1"),
-        ({"heads": 2, "head_ratios": [0.1], "fusion_ratio": 0.0}, "head_ratios are fusion ratios, but fusion_ratio is 0"),
+        (
+            {"head_ratios": [0.1, 0.2]},
+            "head_ratios names 2 ratios, one for each head, but heads is 1",
+        ),
+        (
+            {"heads": 2, "head_ratios": [0.1], "fusion_ratio": 0.0},
+            "head_ratios are fusion ratios, but fusion_ratio is 0",
+        ),
         ({"heads": 2, "stage2_method": "tau", "fusion_ratio": 0.0}, "method tau trains nothing"),
         ({"heads": 0}, "heads is 0; it must be at least 1"),
     ],
@@ -95,14 +122,18 @@ def test_what_cannot_be_averaged_is_refused(changes, message):
 
 def test_a_cosine_head_is_not_averaged(tmp_path):
     run, _ = digits_run(tmp_path / "run")
-    train_stage1(run, stage1_config(stage1_epochs=1, warmup_epochs=0, head="cosine"), progress=False)
+    train_stage1(
+        run, stage1_config(stage1_epochs=1, warmup_epochs=0, head="cosine"), progress=False
+    )
     with pytest.raises(Error, match="for a cosine head is no average"):
         train_stage2(run, stage2_config(heads=2), progress=False)
     assert not Run(run).step("stage2-h2t").path.exists()
 
 
 @pytest.mark.parametrize("streams", ["balanced", "instance", "both"])
-def test_statistics_are_the_means_over_the_batches_of_the_named_streams(trained, streams, monkeypatch):
+def test_statistics_are_the_means_over_the_batches_of_the_named_streams(
+    trained, streams, monkeypatch
+):
     """Of the first BN layer, from its inputs, batch by batch."""
     monkeypatch.setattr(normalisation, "BN_BATCHES", 5)
     config, data = stage2_config(bn_reestimate=streams), dataset(trained)
@@ -114,16 +145,39 @@ def test_statistics_are_the_means_over_the_batches_of_the_named_streams(trained,
     want = []
     for branch, sampler in (("fused", "balanced"), ("fusing", "instance")):
         if streams in ("both", sampler):
-            order = samplers.epoch(sampler, labels, normalisation.BN_BATCHES * 64, rng.torch_generator(0, f"bank/bn-{branch}"))
+            order = samplers.epoch(
+                sampler,
+                labels,
+                normalisation.BN_BATCHES * 64,
+                rng.torch_generator(0, f"bank/bn-{branch}"),
+            )
             with torch.no_grad():
-                maps = [model.backbone.conv1(x) for x, _ in train.epoch(order, 64, rng.torch_generator(0, f"bank/bn-{branch}-augment"), False)]
-            want.append((torch.stack([m.mean((0, 2, 3)) for m in maps]).mean(0), torch.stack([m.var((0, 2, 3)) for m in maps]).mean(0)))
+                maps = [
+                    model.backbone.conv1(x)
+                    for x, _ in train.epoch(
+                        order, 64, rng.torch_generator(0, f"bank/bn-{branch}-augment"), False
+                    )
+                ]
+            want.append(
+                (
+                    torch.stack([m.mean((0, 2, 3)) for m in maps]).mean(0),
+                    torch.stack([m.var((0, 2, 3)) for m in maps]).mean(0),
+                )
+            )
     bn = model.backbone.bn1
-    assert torch.allclose(bn.running_mean, sum(m for m, _ in want) / len(want), atol=1e-5) and bn.momentum == momentum
-    assert torch.allclose(bn.running_var, sum(v for _, v in want) / len(want), rtol=1e-4) and not bn.training
+    assert (
+        torch.allclose(bn.running_mean, sum(m for m, _ in want) / len(want), atol=1e-5)
+        and bn.momentum == momentum
+    )
+    assert (
+        torch.allclose(bn.running_var, sum(v for _, v in want) / len(want), rtol=1e-4)
+        and not bn.training
+    )
 
 
-def test_a_stage_2_with_statistics_estimated_anew_differs_in_them_alone(trained, tmp_path, monkeypatch):
+def test_a_stage_2_with_statistics_estimated_anew_differs_in_them_alone(
+    trained, tmp_path, monkeypatch
+):
     monkeypatch.setattr(normalisation, "BN_BATCHES", 5)
     run = shutil.copytree(trained, tmp_path / "run")
     train_stage2(run, stage2_config(), "running", progress=False)
@@ -131,12 +185,19 @@ def test_a_stage_2_with_statistics_estimated_anew_differs_in_them_alone(trained,
     a, b = (Run(run).step(f"stage2-{name}").weights() for name in ("running", "anew"))
     differ = {k for k in a if not a[k].equal(b[k])}
     assert differ and all("running_" in k or "num_batches" in k for k in differ)
-    banks = [banking.build_bank(run, stage2_config(bn_reestimate=s), 1, progress=False) for s in ("none", "instance")]
-    assert banks[0].key != banks[1].key and torch.equal(banks[0].train, banks[1].train) and not torch.equal(banks[0].test, banks[1].test)
-    features = load_model(run, "stage2-anew", "cpu").backbone  # exact and cached test under the same statistics
+    banks = [
+        banking.build_bank(run, stage2_config(bn_reestimate=s), 1, progress=False)
+        for s in ("none", "instance")
+    ]
+    assert (
+        banks[0].key != banks[1].key
+        and torch.equal(banks[0].train, banks[1].train)
+        and not torch.equal(banks[0].test, banks[1].test)
+    )
+    features = load_model(
+        run, "stage2-anew", "cpu"
+    ).backbone  # exact and cached test under the same statistics
     _, test = loaders(Run(run), dataset(run), "cpu")
     with torch.no_grad():
         want = torch.cat([features(x) for x, _ in test.batches()])
     assert torch.allclose(banks[1].test, want, atol=1e-3)
-
-

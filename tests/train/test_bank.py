@@ -32,17 +32,31 @@ def toy(n=70, d=12, c=4, views=3, seed=0, scale=None):
     labels = torch.randint(c, (n,), generator=g)
     labels[:c] = torch.arange(c)
     return banking.Bank(
-        train=torch.randn(views, n, d, generator=g), lent=torch.randn(max(1, views - 1), n, d, generator=g), labels=labels, test=torch.randn(50, d, generator=g),
-        test_labels=torch.randint(c, (50,), generator=g), counts=torch.bincount(labels).numpy(),
-        weight=torch.randn(c, d, generator=g) * 0.1, bias=torch.zeros(c) if scale else torch.randn(c, generator=g) * 0.1,
-        classes=tuple("abcd"[:c]), scheme="field", scale=scale, key="toy", bn_statistics="both",
-    )  # fmt: skip
+        train=torch.randn(views, n, d, generator=g),
+        lent=torch.randn(max(1, views - 1), n, d, generator=g),
+        labels=labels,
+        test=torch.randn(50, d, generator=g),
+        test_labels=torch.randint(c, (50,), generator=g),
+        counts=torch.bincount(labels).numpy(),
+        weight=torch.randn(c, d, generator=g) * 0.1,
+        bias=torch.zeros(c) if scale else torch.randn(c, generator=g) * 0.1,
+        classes=tuple("abcd"[:c]),
+        scheme="field",
+        scale=scale,
+        key="toy",
+        bn_statistics="both",
+    )
 
 
 def slow_fit(bank, ratio, seed, config):
     """One pair at a time, autograd and torch's own SGD, channels swapped one by one."""
     w, b = bank.weight.clone().requires_grad_(), bank.bias.clone().requires_grad_()
-    optimizer = torch.optim.SGD([w] if bank.scale else [w, b], 0.1, momentum=config.momentum, weight_decay=config.stage2_weight_decay)
+    optimizer = torch.optim.SGD(
+        [w] if bank.scale else [w, b],
+        0.1,
+        momentum=config.momentum,
+        weight_decay=config.stage2_weight_decay,
+    )
     for epoch in range(1, config.stage2_epochs + 1):
         optimizer.param_groups[0]["lr"] = stage2_lr(epoch, config)
         ib, vb, ii, vi, rank = fitting._draws(bank, config, seed, epoch, bank.labels)
@@ -52,7 +66,11 @@ def slow_fit(bank, ratio, seed, config):
             for channel in range(bank.num_features):
                 if rank[step, channel] < int(ratio * bank.num_features):
                     z[:, channel] = other[:, channel]
-            logits = z @ w.T + b if bank.scale is None else bank.scale * F.normalize(z) @ F.normalize(w).T
+            logits = (
+                z @ w.T + b
+                if bank.scale is None
+                else bank.scale * F.normalize(z) @ F.normalize(w).T
+            )
             optimizer.zero_grad()
             F.cross_entropy(logits, bank.labels[ib[rows]]).backward()
             optimizer.step()
@@ -60,7 +78,9 @@ def slow_fit(bank, ratio, seed, config):
 
 
 @pytest.mark.parametrize("scale", [None, 8.0])
-def test_all_pairs_at_once_equal_one_at_a_time_to_rounding(scale, two_threads):  # which share the ratios out
+def test_all_pairs_at_once_equal_one_at_a_time_to_rounding(
+    scale, two_threads
+):  # which share the ratios out
     bank, config = toy(scale=scale), Config(stage2_epochs=4, batch_size=16, stage2_lr=0.1)
     ratios, seeds = (0.0, 0.3, 0.75, 1.0), (0, 7)
     fits = banking.fit(bank, ratios, seeds, config)
@@ -80,13 +100,17 @@ def test_other_fusions_equal_a_loop_too(fusion):
     fits = banking.fit(bank, (0.0, 0.6), (0, 7), config)
     for s, seed in enumerate((0, 7)):
         w, b = bank.weight.clone().requires_grad_(), bank.bias.clone().requires_grad_()
-        optimizer = torch.optim.SGD([w, b], 0.1, momentum=config.momentum, weight_decay=config.stage2_weight_decay)
+        optimizer = torch.optim.SGD(
+            [w, b], 0.1, momentum=config.momentum, weight_decay=config.stage2_weight_decay
+        )
         for epoch in (1, 2):
             optimizer.param_groups[0]["lr"] = stage2_lr(epoch, config)
             ib, vb, ii, vi, rank = fitting._draws(bank, config, seed, epoch, bank.labels)
             other = bank.lent[vi, ii]
             if fusion == "noise":
-                g = torch.randn(other.shape, generator=rng.torch_generator(seed, "cached/noise", epoch))
+                g = torch.randn(
+                    other.shape, generator=rng.torch_generator(seed, "cached/noise", epoch)
+                )
                 other = other.mean(0) + other.std(0, correction=0) * g
             for step, k in enumerate(range(0, len(bank.labels), 16)):
                 z, swapped = bank.train[vb[k : k + 16], ib[k : k + 16]], rank[step] < int(0.6 * 12)
@@ -97,7 +121,9 @@ def test_other_fusions_equal_a_loop_too(fusion):
                 optimizer.zero_grad()
                 F.cross_entropy(z @ w.T + b, bank.labels[ib[k : k + 16]]).backward()
                 optimizer.step()
-        assert torch.allclose(fits.weight[1, s], w.detach(), atol=1e-5) and torch.allclose(fits.bias[1, s], b.detach(), atol=1e-5)
+        assert torch.allclose(fits.weight[1, s], w.detach(), atol=1e-5) and torch.allclose(
+            fits.bias[1, s], b.detach(), atol=1e-5
+        )
     plain = banking.fit(bank, (0.0,), (0, 7), Config(stage2_epochs=2, batch_size=16, stage2_lr=0.1))
     assert torch.equal(fits.weight[:1], plain.weight)  # without fusion all are DR
 
@@ -119,10 +145,16 @@ def test_the_table_counts_what_the_classifiers_get_right():
         r, s = fits.ratios.index(ratio), fits.seeds.index(seed)
         predicted = (bank.test @ fits.weight[r, s].T + fits.bias[r, s]).argmax(1)
         by_group = rows.set_index("group")["accuracy"]
-        assert by_group["all"] == pytest.approx(100 * (predicted == bank.test_labels).float().mean().item())
+        assert by_group["all"] == pytest.approx(
+            100 * (predicted == bank.test_labels).float().mean().item()
+        )
         medium = np.where((bank.counts >= 20) & (bank.counts <= 100))[0]
         each = [100 * (predicted[bank.test_labels == c] == c).float().mean().item() for c in medium]
-        assert by_group["medium"] == pytest.approx(np.mean(each)) if each else np.isnan(by_group["medium"])
+        assert (
+            by_group["medium"] == pytest.approx(np.mean(each))
+            if each
+            else np.isnan(by_group["medium"])
+        )
 
 
 def test_folding_bn_changes_nothing_but_the_time():
@@ -136,7 +168,9 @@ def test_folding_bn_changes_nothing_but_the_time():
                 m.weight.uniform_(0.5, 2, generator=g)
                 m.bias.normal_(generator=g)
         x = torch.randn(5, 1, 12, 12, generator=g)
-        assert torch.allclose(banking.fold(model.backbone)(x), model.backbone.eval()(x), rtol=1e-3, atol=1e-3)
+        assert torch.allclose(
+            banking.fold(model.backbone)(x), model.backbone.eval()(x), rtol=1e-3, atol=1e-3
+        )
 
 
 @pytest.mark.parametrize("bn", ["balanced", "both", "none"])
@@ -157,13 +191,17 @@ def test_a_bank_holds_the_features_of_the_backbone_it_names(trained, tmp_path, b
     with torch.no_grad():
         want = torch.cat([model.eval().features(x) for x, _ in test.batches()])
     assert torch.allclose(bank.test, want, atol=1e-3)
-    assert bank.train.shape == (2, len(data.train), 64) and torch.equal(bank.labels, torch.from_numpy(data.train.labels))
+    assert bank.train.shape == (2, len(data.train), 64) and torch.equal(
+        bank.labels, torch.from_numpy(data.train.labels)
+    )
     assert not torch.equal(bank.train[0], bank.train[1])
     assert len(bank.lent) == (2 if bn == "none" else 1)  # one view of the fusing branch is enough
     assert torch.equal(bank.lent[0], bank.train[0]) == (bn == "none")
 
 
-def test_each_branch_is_normalised_by_its_own_batches_and_the_test_set_by_the_named_streams(trained, tmp_path):
+def test_each_branch_is_normalised_by_its_own_batches_and_the_test_set_by_the_named_streams(
+    trained, tmp_path
+):
     """The statistics of the first BN layer, computed here from its inputs, batch by batch."""
     from safetensors.torch import load_file
 
@@ -174,18 +212,41 @@ def test_each_branch_is_normalised_by_its_own_batches_and_the_test_set_by_the_na
     backbone = load_model(trained, "stage1", "cpu").backbone
     want = {}
     for branch, sampler in (("fused", "balanced"), ("fusing", "instance")):
-        order = samplers.epoch(sampler, torch.from_numpy(data.train.labels), banking.BN_BATCHES * 64, rng.torch_generator(0, f"bank/bn-{branch}"))
+        order = samplers.epoch(
+            sampler,
+            torch.from_numpy(data.train.labels),
+            banking.BN_BATCHES * 64,
+            rng.torch_generator(0, f"bank/bn-{branch}"),
+        )
         with torch.no_grad():
-            maps = [backbone.conv1(x) for x, _ in train.epoch(order, 64, rng.torch_generator(0, f"bank/bn-{branch}-augment"), False)]
-        want[branch] = torch.stack([m.mean((0, 2, 3)) for m in maps]).mean(0), torch.stack([m.var((0, 2, 3)) for m in maps]).mean(0)
-    assert not torch.allclose(want["fused"][0], want["fusing"][0], atol=1e-4)  # the branches do differ
+            maps = [
+                backbone.conv1(x)
+                for x, _ in train.epoch(
+                    order, 64, rng.torch_generator(0, f"bank/bn-{branch}-augment"), False
+                )
+            ]
+        want[branch] = (
+            torch.stack([m.mean((0, 2, 3)) for m in maps]).mean(0),
+            torch.stack([m.var((0, 2, 3)) for m in maps]).mean(0),
+        )
+    assert not torch.allclose(
+        want["fused"][0], want["fusing"][0], atol=1e-4
+    )  # the branches do differ
     for bn in ("balanced", "both"):
         run = shutil.copytree(trained, tmp_path / bn)
-        state = load_file(banking.build_bank(run, stage2_config(bn_statistics=bn), 1, progress=False).folder / "backbone.safetensors")
+        state = load_file(
+            banking.build_bank(run, stage2_config(bn_statistics=bn), 1, progress=False).folder
+            / "backbone.safetensors"
+        )
         for k, name in enumerate(("running_mean", "running_var")):
-            expected = want["fused"][k] if bn == "balanced" else (want["fused"][k] + want["fusing"][k]) / 2
+            expected = (
+                want["fused"][k] if bn == "balanced" else (want["fused"][k] + want["fusing"][k]) / 2
+            )
             assert torch.allclose(state[f"bn1.{name}"], expected, rtol=1e-4, atol=1e-5), (bn, name)
-    banks = [banking.open_bank(tmp_path / bn, stage2_config(bn_statistics=bn)) for bn in ("balanced", "both")]
+    banks = [
+        banking.open_bank(tmp_path / bn, stage2_config(bn_statistics=bn))
+        for bn in ("balanced", "both")
+    ]
     assert torch.equal(banks[0].train, banks[1].train) and torch.equal(banks[0].lent, banks[1].lent)
     assert not torch.equal(banks[0].test, banks[1].test)  # only the test set sees what is named
 

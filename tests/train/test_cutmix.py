@@ -19,13 +19,21 @@ def test_boxes_are_those_of_a_slow_loop_and_the_share_is_what_is_left():
     columns = g.integers(12, size=500)
     for k in range(500):
         h, w = int(8 * (1 - lam[k]) ** 0.5), int(12 * (1 - lam[k]) ** 0.5)
-        want = [max(0, rows[k] - h // 2), min(8, rows[k] + h // 2), max(0, columns[k] - w // 2), min(12, columns[k] + w // 2)]
+        want = [
+            max(0, rows[k] - h // 2),
+            min(8, rows[k] + h // 2),
+            max(0, columns[k] - w // 2),
+            min(12, columns[k] + w // 2),
+        ]
         assert boxes[k].tolist() == want and mixed[k] == (coin[k] < 0.5)
         picture = np.ones((8, 12))
         picture[want[0] : want[1], want[2] : want[3]] = 0
         assert kept[k] == pytest.approx(picture.mean())
     assert abs(mixed.mean() - 0.5) < 5 * 0.5 / 500**0.5
-    assert not augment.cutmix_draws(50, 8, 8, 0.0, g)[0].any() and augment.cutmix_draws(50, 8, 8, 1.0, g)[0].all()
+    assert (
+        not augment.cutmix_draws(50, 8, 8, 0.0, g)[0].any()
+        and augment.cutmix_draws(50, 8, 8, 1.0, g)[0].all()
+    )
 
 
 def test_paste_replaces_the_box_and_nothing_else():
@@ -46,8 +54,15 @@ def made(tmp_path_factory):
 
 
 def batches(train, labels, config, epoch):
-    order = samplers.epoch("instance", labels, len(labels), rng.torch_generator(config.seed, "stage1/order", epoch))
-    return train.epoch(order, config.batch_size, rng.torch_generator(config.seed, "stage1/augment", epoch), config.flip)
+    order = samplers.epoch(
+        "instance", labels, len(labels), rng.torch_generator(config.seed, "stage1/order", epoch)
+    )
+    return train.epoch(
+        order,
+        config.batch_size,
+        rng.torch_generator(config.seed, "stage1/augment", epoch),
+        config.flip,
+    )
 
 
 def test_patches_come_from_the_rare_classes_and_labels_go_by_area(made):
@@ -56,8 +71,12 @@ def test_patches_come_from_the_rare_classes_and_labels_go_by_area(made):
     steps, seen = -(-len(labels) // 32), []
     for epoch in range(10, 20):
         plain = batches(train, labels, config, epoch)
-        _, boxes, kept = augment.cutmix_draws(steps, 8, 8, 1.0, rng.numpy_generator(0, "stage1/cmo", epoch))
-        mixed = mixing.stream(batches(train, labels, config, epoch), steps, train, labels, config, epoch)
+        _, boxes, kept = augment.cutmix_draws(
+            steps, 8, 8, 1.0, rng.numpy_generator(0, "stage1/cmo", epoch)
+        )
+        mixed = mixing.stream(
+            batches(train, labels, config, epoch), steps, train, labels, config, epoch
+        )
         for k, ((x, y), (out, same, other, share)) in enumerate(zip(plain, mixed, strict=True)):
             assert torch.equal(y, same) and share == kept[k] and len(other) == len(y)
             changed = (out != x).any(1)  # (B, H, W)
@@ -70,12 +89,19 @@ def test_patches_come_from_the_rare_classes_and_labels_go_by_area(made):
     assert (np.abs(drawn - p) < 5 * np.sqrt(p * (1 - p) / len(seen)) + 1e-9).all()
 
 
-@pytest.mark.parametrize(("epoch", "on"), [(1, False), (4, False), (5, True), (7, True), (8, False), (10, False)])
+@pytest.mark.parametrize(
+    ("epoch", "on"), [(1, False), (4, False), (5, True), (7, True), (8, False), (10, False)]
+)
 def test_it_is_off_in_the_first_four_and_the_last_three_epochs(made, epoch, on):
     train, labels, _ = made
     config = stage1_config(mixup_alpha=0.0, cmo_probability=1.0, stage1_epochs=10)
     steps = -(-len(labels) // 64)
-    others = [other for _, _, other, _ in mixing.stream(batches(train, labels, config, epoch), steps, train, labels, config, epoch)]
+    others = [
+        other
+        for _, _, other, _ in mixing.stream(
+            batches(train, labels, config, epoch), steps, train, labels, config, epoch
+        )
+    ]
     assert len(others) == steps and all((other is not None) == on for other in others)
 
 
@@ -94,8 +120,15 @@ def test_stage1_with_cmo_resumes_bit_for_bit_and_differs_from_plain(tmp_path):
     whole, parts = (Run(runs[k]).step("stage1") for k in ("whole", "parts"))
     assert same_weights(whole, parts)
     with pytest.raises(KeyboardInterrupt):
-        train_stage1(runs["plain"], stage1_config(mixup_alpha=0.0, stage1_epochs=8, eval_every=8), progress=False, on_epoch=stop)
-    cmo, plain = ([r["loss"] for r in Run(runs[k]).step("stage1").history()[:5]] for k in ("whole", "plain"))
+        train_stage1(
+            runs["plain"],
+            stage1_config(mixup_alpha=0.0, stage1_epochs=8, eval_every=8),
+            progress=False,
+            on_epoch=stop,
+        )
+    cmo, plain = (
+        [r["loss"] for r in Run(runs[k]).step("stage1").history()[:5]] for k in ("whole", "plain")
+    )
     assert cmo[:4] == plain[:4] and cmo[4] != plain[4]  # the same until it begins
 
 

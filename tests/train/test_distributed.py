@@ -18,7 +18,14 @@ from tests.distributed_job import BATCH, CASES, double, gradient, train_others
 from tests.helpers import ROOT, digits_run, stop_after
 
 RECIPE = ROOT / "notebooks" / "recipes" / "digits.yaml"
-QUICK = {"stage1_epochs": 2, "stage2_epochs": 1, "eval_every": 1, "imbalance_factor": 20.0, "batch_size": 64, "precision": "fp32"}
+QUICK = {
+    "stage1_epochs": 2,
+    "stage2_epochs": 1,
+    "eval_every": 1,
+    "imbalance_factor": 20.0,
+    "batch_size": 64,
+    "precision": "fp32",
+}
 
 
 def start(*arguments, torchrun=()):
@@ -28,7 +35,10 @@ def start(*arguments, torchrun=()):
 
 
 def recipe(run, **changes):
-    return [str(RECIPE), *(str(x) for k, v in {**QUICK, "run": run, **changes}.items() for x in ("-p", k, v))]
+    return [
+        str(RECIPE),
+        *(str(x) for k, v in {**QUICK, "run": run, **changes}.items() for x in ("-p", k, v)),
+    ]
 
 
 def whole(**changes):
@@ -41,8 +51,13 @@ def same_numbers(run, other, steps) -> None:
     for name in steps:
         a, b = Run(run).step(name), Run(other).step(name)
         for row, like in zip(a.history(), b.history(), strict=True):
-            assert {k: v for k, v in row.items() if "seconds" not in k} == pytest.approx({k: v for k, v in like.items() if "seconds" not in k}, rel=1e-6), name
-        assert a.result["last"] == pytest.approx(b.result["last"], rel=1e-6) and a.result["per_class"] == b.result["per_class"]
+            assert {k: v for k, v in row.items() if "seconds" not in k} == pytest.approx(
+                {k: v for k, v in like.items() if "seconds" not in k}, rel=1e-6
+            ), name
+        assert (
+            a.result["last"] == pytest.approx(b.result["last"], rel=1e-6)
+            and a.result["per_class"] == b.result["per_class"]
+        )
         x, y = a.weights(), b.weights()
         assert x.keys() == y.keys()
         for k in x:
@@ -58,7 +73,9 @@ def single(tmp_path_factory):
         parameters = whole(run=str(top / "begun"))
         prepare(top / "begun", Data.of(parameters), progress=False)
         with pytest.raises(KeyboardInterrupt):
-            train_stage1(top / "begun", Stage1.of(parameters), progress=False, on_epoch=stop_after(1))
+            train_stage1(
+                top / "begun", Stage1.of(parameters), progress=False, on_epoch=stop_after(1)
+            )
     return top
 
 
@@ -75,7 +92,9 @@ def launched(single, tmp_path_factory):
     shutil.copytree(single / "begun", folder / "begun")
     for name in ("run", "alone", "local", "held"):
         _, data = digits_run(folder / name, imbalance_factor=25.0)
-    assert len(data.train) % BATCH == 1, len(data.train)  # the last batch leaves two of the three without an image
+    assert len(data.train) % BATCH == 1, len(
+        data.train
+    )  # the last batch leaves two of the three without an image
     out = start("launch", folder, *recipe(folder / "begun"))
     assert out.returncode == 0, out.stderr
     with double():
@@ -84,12 +103,17 @@ def launched(single, tmp_path_factory):
     return folder, [torch.load(folder / f"rank{r}.pt") for r in range(3)], *texts
 
 
-def test_two_processes_go_on_with_a_run_of_one_are_started_again_and_both_stages_end_with_its_numbers(single, launched):
+def test_two_processes_go_on_with_a_run_of_one_are_started_again_and_both_stages_end_with_its_numbers(
+    single, launched
+):
     folder, _, (out, err), _ = launched
     assert "trained: True" in out, err
     run = folder / "begun"
     same_numbers(run, single / "run", STEPS)
-    assert Run(run).step("stage1").result["processes"] == 2 and Run(single / "run").step("stage1").result["processes"] == 1
+    assert (
+        Run(run).step("stage1").result["processes"] == 2
+        and Run(single / "run").step("stage1").result["processes"] == 1
+    )
     assert out.count("test accuracy, %") == 1 and out.count("run directory:") == 1
     assert err.count(KEPT) == 1  # one was killed at first
     assert not [p for p in run.rglob("*") if "tmp" in p.name]
@@ -102,7 +126,9 @@ def test_every_loss_has_the_gradient_of_one_process(launched, case):
         got = saved["gradients"][case]
         assert got.keys() == want.keys()
         for k in want:
-            assert torch.allclose(got[k], want[k], rtol=1e-6, atol=1e-9 * want[k].abs().max().item() + 1e-12), k
+            assert torch.allclose(
+                got[k], want[k], rtol=1e-6, atol=1e-9 * want[k].abs().max().item() + 1e-12
+            ), k
 
 
 def test_rows_are_gathered_in_order_and_taken_from_wherever_they_are(launched):
@@ -125,14 +151,18 @@ def test_the_first_process_speaks_for_all(launched):
 
 def test_what_draws_within_a_batch_or_looks_at_all_of_it_gives_the_numbers_of_one_process(launched):
     folder, _, _, (out, _) = launched
-    same_numbers(folder / "run", folder / "alone", ("stage1", "stage2-soft", "stage2-noise", "stage2-anew"))
+    same_numbers(
+        folder / "run", folder / "alone", ("stage1", "stage2-soft", "stage2-noise", "stage2-anew")
+    )
     assert "written by 0" in out and "written by 1" not in out
 
 
 def test_batch_normalisation_over_shares_is_another_recipe(launched):
     folder = launched[0]
     result = Run(folder / "local").step("stage1").result
-    assert result["params"]["sync_bn"] is False and all(np.isfinite(v) for v in result["last"].values())
+    assert result["params"]["sync_bn"] is False and all(
+        np.isfinite(v) for v in result["last"].values()
+    )
     weights = Run(folder / "local").step("stage1").weights()
     assert all(torch.isfinite(v).all() for v in weights.values())
 
@@ -144,9 +174,16 @@ def test_an_error_of_one_process_is_said_once_and_ends_all(launched):
     assert KEPT not in err
 
 
-def test_a_killed_process_ends_the_job_with_a_message_and_a_checkpoint_that_one_process_goes_on_from(single, launched, tmp_path):
+def test_a_killed_process_ends_the_job_with_a_message_and_a_checkpoint_that_one_process_goes_on_from(
+    single, launched, tmp_path
+):
     run = tmp_path / "run"
-    out = start("killed", run, *recipe(run), torchrun=["-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"])
+    out = start(
+        "killed",
+        run,
+        *recipe(run),
+        torchrun=["-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"],
+    )
     assert out.returncode != 0
     assert out.stderr.count(KEPT) == 1, out.stderr
     assert Run(run).step("stage1").load_checkpoint()["epoch"] == 1
@@ -158,7 +195,10 @@ def test_a_killed_process_ends_the_job_with_a_message_and_a_checkpoint_that_one_
 @pytest.mark.parametrize("world", [2, 3, 5])
 def test_shares_of_an_epoch_are_disjoint_and_together_the_whole(world, tmp_path):
     _, data = digits_run(tmp_path / "run")
-    order, draw = torch.arange(len(data.train)).flip(0)[:101], lambda: torch.Generator().manual_seed(0)
+    order, draw = (
+        torch.arange(len(data.train)).flip(0)[:101],
+        lambda: torch.Generator().manual_seed(0),
+    )
     loader = lambda shard: Resident(data.train, [0.0], [1.0], padding=1, shard=shard)  # noqa: E731
     shares = [list(loader((r, world)).epoch(order, 16, draw())) for r in range(world)]
     for k, (x, y) in enumerate(loader((0, 1)).epoch(order, 16, draw())):
@@ -167,7 +207,9 @@ def test_shares_of_an_epoch_are_disjoint_and_together_the_whole(world, tmp_path)
             assert torch.equal(shares[r][k][0], x[r::world])
     everything = torch.cat([x for x, _ in loader((0, 1)).batches(50)])
     for r in range(world):
-        assert torch.equal(torch.cat([x for x, _ in loader((r, world)).batches(50)]), everything[r::world])
+        assert torch.equal(
+            torch.cat([x for x, _ in loader((r, world)).batches(50)]), everything[r::world]
+        )
 
 
 def test_each_process_takes_a_gpu_of_its_own(monkeypatch):
@@ -177,7 +219,10 @@ def test_each_process_takes_a_gpu_of_its_own(monkeypatch):
     monkeypatch.setattr(torch.cuda, "set_device", chosen.append)
     assert own_device("auto", 1, 2) == own_device("cuda", 1, 2) == "cuda:1" and chosen == [1, 1]
     assert own_device("cpu", 3, 4) == "cpu"
-    with pytest.raises(Error, match=r"4 processes on a machine with 2 GPUs; start at most that many \(--nproc_per_node=2\), or use --device cpu"):
+    with pytest.raises(
+        Error,
+        match=r"4 processes on a machine with 2 GPUs; start at most that many \(--nproc_per_node=2\), or use --device cpu",
+    ):
         own_device("auto", 0, 4)
     with pytest.raises(Error, match="device is 'cuda:1', but each process takes a GPU of its own"):
         own_device("cuda:1", 0, 2)
@@ -189,12 +234,16 @@ def test_more_processes_than_images_in_a_batch_are_refused():
     from h2t.train.processes.ranks import Ranks
 
     Ranks(0, 4).check(4)
-    with pytest.raises(Error, match="batch_size 2 leaves some of 4 processes without images; start at most 2"):
+    with pytest.raises(
+        Error, match="batch_size 2 leaves some of 4 processes without images; start at most 2"
+    ):
         Ranks(0, 4).check(2)
 
 
 def test_without_torchrun_it_is_one_process_and_mistakes_are_one_message(tmp_path, monkeypatch):
     monkeypatch.delenv("WORLD_SIZE", raising=False)
     result = CliRunner().invoke(main, recipe(tmp_path / "run", fusion_ratio=2))
-    assert result.exit_code == 2 and result.output.splitlines() == ["Error: fusion_ratio is 2.0; it must be in [0, 1]"]
+    assert result.exit_code == 2 and result.output.splitlines() == [
+        "Error: fusion_ratio is 2.0; it must be in [0, 1]"
+    ]
     assert not (tmp_path / "run").exists()

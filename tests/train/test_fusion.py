@@ -25,7 +25,9 @@ def test_mask_swaps_int_p_times_d_channels(d, p, seed):
 
 def test_mask_is_the_start_of_one_permutation():
     order = torch.randperm(64, generator=gen(3))
-    assert set(channel_mask(64, 0.3, gen(3)).nonzero().flatten().tolist()) == set(order[:19].tolist())
+    assert set(channel_mask(64, 0.3, gen(3)).nonzero().flatten().tolist()) == set(
+        order[:19].tolist()
+    )
 
 
 def test_every_channel_is_swapped_equally_often():
@@ -101,26 +103,42 @@ def test_blend_is_fuse_for_a_swap_and_a_straight_line_for_mixup(b, d, p, seed):
     mixed = blend(x, y, mask, p, "mixup")
     for i in range(b):
         for c in range(d):
-            assert mixed[i, c].item() == pytest.approx((1 - p) * x[i, c].item() + p * y[i, c].item(), abs=1e-5)
+            assert mixed[i, c].item() == pytest.approx(
+                (1 - p) * x[i, c].item() + p * y[i, c].item(), abs=1e-5
+            )
 
 
 def test_what_is_lent_is_features_zeros_or_noise_of_their_mean_and_spread():
-    y = torch.randn(20_000, 3, generator=gen(1)) * torch.tensor([0.1, 1.0, 5.0]) + torch.tensor([1.0, 0.0, -2.0])
+    y = torch.randn(20_000, 3, generator=gen(1)) * torch.tensor([0.1, 1.0, 5.0]) + torch.tensor(
+        [1.0, 0.0, -2.0]
+    )
     assert lend(y, "swap", gen()) is y and lend(y, "mixup", gen()) is y
     assert torch.equal(lend(y, "zeros", gen()), torch.zeros(20_000, 3))
     noise = lend(y, "noise", gen(2))
-    assert torch.allclose(noise.mean(0), y.mean(0), atol=0.15) and torch.allclose(noise.std(0), y.std(0), rtol=0.03)
-    assert torch.equal(noise, lend(y, "noise", gen(2))) and not torch.equal(noise, lend(y, "noise", gen(3)))
-    assert abs(torch.corrcoef(torch.stack([noise[:, 1], y[:, 1]]))[0, 1]) < 0.03  # no image's own feature
+    assert torch.allclose(noise.mean(0), y.mean(0), atol=0.15) and torch.allclose(
+        noise.std(0), y.std(0), rtol=0.03
+    )
+    assert torch.equal(noise, lend(y, "noise", gen(2))) and not torch.equal(
+        noise, lend(y, "noise", gen(3))
+    )
+    assert (
+        abs(torch.corrcoef(torch.stack([noise[:, 1], y[:, 1]]))[0, 1]) < 0.03
+    )  # no image's own feature
     assert lend(y[:1], "noise", gen()).isfinite().all()  # a batch of one
     with pytest.raises(Error, match="fusion is 'graft'; choose one of swap, mixup, noise, zeros"):
         lend(y, "graft", gen())
 
 
 @given(st.integers(2, 6), st.integers(2, 12), ratios, seeds)
-def test_a_soft_fusion_blends_the_swapped_channels_by_each_images_distance_to_its_class(b, d, p, seed):
+def test_a_soft_fusion_blends_the_swapped_channels_by_each_images_distance_to_its_class(
+    b, d, p, seed
+):
     g = gen(seed)
-    x, y, centres = torch.randn(b, d, generator=g), torch.randn(b, d, generator=g), torch.randn(b, d, generator=g)
+    x, y, centres = (
+        torch.randn(b, d, generator=g),
+        torch.randn(b, d, generator=g),
+        torch.randn(b, d, generator=g),
+    )
     mask, share = channel_mask(d, p, g), soft_share(x, centres)
     out = blend(x, y, mask, p, "soft", share)
     for i in range(b):
@@ -134,8 +152,20 @@ def test_a_soft_fusion_blends_the_swapped_channels_by_each_images_distance_to_it
 
 def test_an_image_at_its_classs_centre_is_kept_whole_and_a_far_one_keeps_a_fifth():
     z = torch.tensor([[1.0, 2.0]])
-    assert soft_share(z, z).item() == 1.0 and soft_share(z, z + 1e6).item() == pytest.approx(0.2, abs=1e-5)
-    assert blend(z.bfloat16(), z.bfloat16(), torch.tensor([True, True]), 1.0, "soft", soft_share(z, z + 1)).dtype == torch.bfloat16
+    assert soft_share(z, z).item() == 1.0 and soft_share(z, z + 1e6).item() == pytest.approx(
+        0.2, abs=1e-5
+    )
+    assert (
+        blend(
+            z.bfloat16(),
+            z.bfloat16(),
+            torch.tensor([True, True]),
+            1.0,
+            "soft",
+            soft_share(z, z + 1),
+        ).dtype
+        == torch.bfloat16
+    )
 
 
 def test_class_means_are_means():

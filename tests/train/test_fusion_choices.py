@@ -20,22 +20,33 @@ def trained(tmp_path_factory):
     return run
 
 
-def test_each_fusion_trains_another_classifier_exact_and_cached_and_none_does_anything_at_ratio_0(trained):
+def test_each_fusion_trains_another_classifier_exact_and_cached_and_none_does_anything_at_ratio_0(
+    trained,
+):
     common = dict(stage2_epochs=1, bn_statistics="none", stage2_lr=0.1)
     bank = banking.build_bank(trained, stage2_config(**common), 1, progress=False)
     exact, cached, plain = {}, {}, {}
     for fusion in FUSIONS:
-        train_stage2(trained, stage2_config(fusion=fusion, fusion_ratio=0.5, **common), fusion, progress=False)
+        train_stage2(
+            trained,
+            stage2_config(fusion=fusion, fusion_ratio=0.5, **common),
+            fusion,
+            progress=False,
+        )
         exact[fusion] = classifier_of(Run(trained).step(f"stage2-{fusion}"))[0]
         fits = banking.fit(bank, (0.0, 0.5), (0,), stage2_config(fusion=fusion, **common))
         plain[fusion], cached[fusion] = (w[0].numpy() for w in fits.weight)
     for a, b in itertools.combinations(FUSIONS, 2):
-        assert not np.allclose(exact[a], exact[b], atol=1e-4) and not np.allclose(cached[a], cached[b], atol=1e-4), (a, b)
+        assert not np.allclose(exact[a], exact[b], atol=1e-4) and not np.allclose(
+            cached[a], cached[b], atol=1e-4
+        ), (a, b)
         assert np.allclose(plain[a], plain[b], atol=1e-6), (a, b)
 
 
 def test_the_explorer_offers_every_fusion_and_follows_each(trained):
-    panel = explore(trained, stage2_config(fusion_ratio=0.5, stage2_epochs=2), views=1, progress=False)
+    panel = explore(
+        trained, stage2_config(fusion_ratio=0.5, stage2_epochs=2), views=1, progress=False
+    )
     assert panel.controls["fusion"].options == FUSIONS
     seen = {"swap": panel.pictures["accuracy"].value}
     for fusion in FUSIONS[1:]:

@@ -50,9 +50,21 @@ def slow_loss(method, logits, labels, counts, head=0.4, tail=0.1):
 
 def slow_fit(bank, method, ratio, seed, config):
     """Autograd and torch's own SGD on weight, bias and scale, channels swapped one by one."""
-    w, b, s = bank.weight.clone().requires_grad_(), bank.bias.clone().requires_grad_(), torch.ones(len(bank.counts), requires_grad=True)
-    groups = {"lws": [([s], config.scale_lr)], "mislas": [([w, b], config.stage2_lr), ([s], config.scale_lr)]}[method]
-    optimizer = torch.optim.SGD([{"params": p} for p, _ in groups], 0.1, momentum=0.9, weight_decay=config.stage2_weight_decay)
+    w, b, s = (
+        bank.weight.clone().requires_grad_(),
+        bank.bias.clone().requires_grad_(),
+        torch.ones(len(bank.counts), requires_grad=True),
+    )
+    groups = {
+        "lws": [([s], config.scale_lr)],
+        "mislas": [([w, b], config.stage2_lr), ([s], config.scale_lr)],
+    }[method]
+    optimizer = torch.optim.SGD(
+        [{"params": p} for p, _ in groups],
+        0.1,
+        momentum=0.9,
+        weight_decay=config.stage2_weight_decay,
+    )
     for epoch in range(1, config.stage2_epochs + 1):
         for group, (_, peak) in zip(optimizer.param_groups, groups, strict=True):
             group["lr"] = peak * (1 + np.cos(np.pi * (epoch - 1) / config.stage2_epochs)) / 2
@@ -64,20 +76,37 @@ def slow_fit(bank, method, ratio, seed, config):
                 if rank[step, channel] < int(ratio * bank.num_features):
                     z[:, channel] = other[:, channel]
             optimizer.zero_grad()
-            slow_loss(method, s * (z @ w.T + b), bank.labels[ib[rows]], torch.from_numpy(bank.counts), config.smooth_head, config.smooth_tail).backward()
+            slow_loss(
+                method,
+                s * (z @ w.T + b),
+                bank.labels[ib[rows]],
+                torch.from_numpy(bank.counts),
+                config.smooth_head,
+                config.smooth_tail,
+            ).backward()
             optimizer.step()
     return (s[:, None] * w).detach(), (s * b).detach(), s.detach()
 
 
 @pytest.mark.parametrize("method", ["lws", "mislas"])
 def test_the_cached_method_equals_autograd_one_pair_at_a_time(method):
-    config = Stage2(stage2_method=method, stage2_epochs=3, batch_size=16, stage2_lr=0.05, scale_lr=0.3, smooth_head=0.5, fused_branch="class_aware")
+    config = Stage2(
+        stage2_method=method,
+        stage2_epochs=3,
+        batch_size=16,
+        stage2_lr=0.05,
+        scale_lr=0.3,
+        smooth_head=0.5,
+        fused_branch="class_aware",
+    )
     bank = toy()
     fits = banking.fit(bank, (0.0, 0.6), (0, 7), config)
     for r, ratio in enumerate((0.0, 0.6)):
         for s, seed in enumerate((0, 7)):
             w, b, scale = slow_fit(bank, method, ratio, seed, config)
-            assert torch.allclose(fits.weight[r, s], w, atol=1e-5) and torch.allclose(fits.bias[r, s], b, atol=1e-5)
+            assert torch.allclose(fits.weight[r, s], w, atol=1e-5) and torch.allclose(
+                fits.bias[r, s], b, atol=1e-5
+            )
             assert (scale - 1).abs().max() > 0.01  # it has moved
 
 
@@ -91,15 +120,33 @@ def reference(run, config, counts):
     model, labels = load_model(run, "stage1", "cpu"), torch.from_numpy(data.train.labels)
     w, b = (p.detach().clone().requires_grad_() for p in (model.head.weight, model.head.bias))
     s = torch.ones(10, requires_grad=True)
-    groups = [([s], config.scale_lr)] if config.stage2_method == "lws" else [([w, b], config.stage2_lr), ([s], config.scale_lr)]
-    optimizer = torch.optim.SGD([{"params": p} for p, _ in groups], 0.1, momentum=0.9, weight_decay=config.stage2_weight_decay)
+    groups = (
+        [([s], config.scale_lr)]
+        if config.stage2_method == "lws"
+        else [([w, b], config.stage2_lr), ([s], config.scale_lr)]
+    )
+    optimizer = torch.optim.SGD(
+        [{"params": p} for p, _ in groups],
+        0.1,
+        momentum=0.9,
+        weight_decay=config.stage2_weight_decay,
+    )
     for epoch in range(1, config.stage2_epochs + 1):
         for group, (_, peak) in zip(optimizer.param_groups, groups, strict=True):
             group["lr"] = stage2_lr(epoch, config) / config.stage2_lr * peak
         streams = []
         for branch, kind in (("fused", config.fused_branch), ("fusing", config.fusing_branch)):
-            order = samplers.epoch(kind, labels, len(labels), rng.torch_generator(0, f"stage2/{branch}", epoch))
-            streams.append(train.epoch(order, config.batch_size, rng.torch_generator(0, f"stage2/{branch}-augment", epoch), config.flip))
+            order = samplers.epoch(
+                kind, labels, len(labels), rng.torch_generator(0, f"stage2/{branch}", epoch)
+            )
+            streams.append(
+                train.epoch(
+                    order,
+                    config.batch_size,
+                    rng.torch_generator(0, f"stage2/{branch}-augment", epoch),
+                    config.flip,
+                )
+            )
         g = rng.torch_generator(0, "stage2/mask", epoch)
         for (xb, yb), (xi, _) in zip(*streams, strict=True):
             with torch.no_grad():
@@ -107,14 +154,30 @@ def reference(run, config, counts):
                 swapped = torch.randperm(64, generator=g)[: int(config.fusion_ratio * 64)]
                 zb[:, swapped] = zi[:, swapped]
             optimizer.zero_grad()
-            slow_loss(config.stage2_method, s * (zb @ w.T + b), yb, counts, config.smooth_head, config.smooth_tail).backward()
+            slow_loss(
+                config.stage2_method,
+                s * (zb @ w.T + b),
+                yb,
+                counts,
+                config.smooth_head,
+                config.smooth_tail,
+            ).backward()
             optimizer.step()
     return (s[:, None] * w).detach(), (s * b).detach()
 
 
 @pytest.mark.parametrize(("method", "ratio"), [("lws", 0.4), ("mislas", 0.4)])
-def test_the_exact_method_equals_an_independent_loop_and_ends_as_a_plain_head(trained, run, method, ratio):
-    config = stage2_config(stage2_method=method, fusion_ratio=ratio, stage2_epochs=2, bn_statistics="none", precision="fp32", fused_branch="class_aware")
+def test_the_exact_method_equals_an_independent_loop_and_ends_as_a_plain_head(
+    trained, run, method, ratio
+):
+    config = stage2_config(
+        stage2_method=method,
+        fusion_ratio=ratio,
+        stage2_epochs=2,
+        bn_statistics="none",
+        precision="fp32",
+        fused_branch="class_aware",
+    )
     result = train_stage2(run, config, "x", progress=False)
     with stepping.threads():
         weight, bias = reference(trained[0], config, trained[1])
@@ -140,7 +203,9 @@ def test_an_interrupted_method_ends_bit_for_bit_as_if_undisturbed(run, method, r
 
 
 def test_tau_norm_trains_nothing_and_divides_the_rows(run):
-    result = train_stage2(run, stage2_config(stage2_method="tau", tau=0.7, fusion_ratio=0.0), "tau", progress=False)
+    result = train_stage2(
+        run, stage2_config(stage2_method="tau", tau=0.7, fusion_ratio=0.0), "tau", progress=False
+    )
     before, after = (Run(run).step(n).weights() for n in ("stage1", "stage2-tau"))
     for name in before:
         if name.startswith("backbone."):
@@ -148,10 +213,25 @@ def test_tau_norm_trains_nothing_and_divides_the_rows(run):
     for row, new in zip(before["head.weight"], after["head.weight"], strict=True):
         length = sum(float(v) ** 2 for v in row) ** 0.5
         assert new.numpy() == pytest.approx(row.numpy() / length**0.7, rel=1e-5)
-    assert not after["head.bias"].any() and result["epochs"] == 0 and "best" not in result and Run(run).step("stage2-tau").history() == []
-    assert train_stage2(run, stage2_config(stage2_method="tau", tau=0.7, fusion_ratio=0.0), "tau", progress=False) == result
+    assert (
+        not after["head.bias"].any()
+        and result["epochs"] == 0
+        and "best" not in result
+        and Run(run).step("stage2-tau").history() == []
+    )
+    assert (
+        train_stage2(
+            run,
+            stage2_config(stage2_method="tau", tau=0.7, fusion_ratio=0.0),
+            "tau",
+            progress=False,
+        )
+        == result
+    )
     w = torch.tensor([[3.0, 4.0], [0.0, 0.0]])
-    assert torch.equal(tau_normalised(w, 0.0), w) and torch.allclose(tau_normalised(w, 1.0), torch.tensor([[0.6, 0.8], [0.0, 0.0]]))
+    assert torch.equal(tau_normalised(w, 0.0), w) and torch.allclose(
+        tau_normalised(w, 1.0), torch.tensor([[0.6, 0.8], [0.0, 0.0]])
+    )
 
 
 def test_a_scaled_head_folds_into_the_linear_one():
@@ -166,12 +246,21 @@ def test_a_scaled_head_folds_into_the_linear_one():
 def test_exact_and_cached_meet_for_every_method(run):
     """Also that a cached variant of each method is saved as any other, and that tau knows one ratio alone."""
     for method in ("lws", "mislas", "tau"):
-        config = stage2_config(stage2_method=method, fusion_ratio=0.0 if method == "tau" else 0.25, bn_statistics="none", scale_lr=0.01)
+        config = stage2_config(
+            stage2_method=method,
+            fusion_ratio=0.0 if method == "tau" else 0.25,
+            bn_statistics="none",
+            scale_lr=0.01,
+        )
         table = compare(run, config, (0.0, 0.5), (0,), views=2, progress=False)
         assert sorted(set(table["ratio"])) == ([0.0] if method == "tau" else [0.0, 0.5])
         # without fusion, and several seeds: so short a stage 1 leaves 5 points from seed to seed, and half the channels swapped more
-        table = compare(run, config, (0.0,), range(1 if method == "tau" else 6), views=2, progress=False)
-        exact, cached = (table.loc[table["kind"] == kind, "all"].mean() for kind in ("exact", "cached"))
+        table = compare(
+            run, config, (0.0,), range(1 if method == "tau" else 6), views=2, progress=False
+        )
+        exact, cached = (
+            table.loc[table["kind"] == kind, "all"].mean() for kind in ("exact", "cached")
+        )
         assert abs(exact - cached) < (0.3 if method == "tau" else 8), (method, exact, cached)
         train_cached(run, config, f"cached-{method}", views=2, progress=False)
         assert load_model(run, f"stage2-cached-{method}", "cpu").head.weight.shape == (10, 64)
@@ -180,11 +269,28 @@ def test_exact_and_cached_meet_for_every_method(run):
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda: Stage2(stage2_method="tau"), "method tau trains nothing, so there is nothing to fuse at ratio 0.25; set fusion_ratio to 0"),
-        (lambda: Stage2(stage2_method="lws", reinitialise_head=True), "method lws keeps the classifier of stage 1"),
-        (lambda: Stage2(stage2_method="magic"), "stage2_method is 'magic'; choose one of crt, lws, tau, mislas"),
-        (lambda: banking.fit(toy(scale=8.0), [0.3], config=Stage2(stage2_method="lws")), "which a cosine head ignores"),
-        (lambda: banking.fit(toy(), [0.0, 0.3], config=Stage2(stage2_method="tau", fusion_ratio=0.0)), "its only ratio is 0"),
+        (
+            lambda: Stage2(stage2_method="tau"),
+            "method tau trains nothing, so there is nothing to fuse at ratio 0.25; set fusion_ratio to 0",
+        ),
+        (
+            lambda: Stage2(stage2_method="lws", reinitialise_head=True),
+            "method lws keeps the classifier of stage 1",
+        ),
+        (
+            lambda: Stage2(stage2_method="magic"),
+            "stage2_method is 'magic'; choose one of crt, lws, tau, mislas",
+        ),
+        (
+            lambda: banking.fit(toy(scale=8.0), [0.3], config=Stage2(stage2_method="lws")),
+            "which a cosine head ignores",
+        ),
+        (
+            lambda: banking.fit(
+                toy(), [0.0, 0.3], config=Stage2(stage2_method="tau", fusion_ratio=0.0)
+            ),
+            "its only ratio is 0",
+        ),
     ],
 )
 def test_what_makes_no_sense_is_refused(call, message):
@@ -196,8 +302,13 @@ def test_a_cosine_stage1_is_refused_before_the_step_begins(tmp_path):
     run, _ = digits_run(tmp_path / "run")
     train_stage1(run, stage1_config(head="cosine", stage1_epochs=1), progress=False)
     for method in ("lws", "tau", "mislas"):
-        with pytest.raises(Error, match=f"method {method} changes the lengths of the classifier's rows, which a cosine head ignores"):
-            train_stage2(run, stage2_config(stage2_method=method, fusion_ratio=0.0), "x", progress=False)
+        with pytest.raises(
+            Error,
+            match=f"method {method} changes the lengths of the classifier's rows, which a cosine head ignores",
+        ):
+            train_stage2(
+                run, stage2_config(stage2_method=method, fusion_ratio=0.0), "x", progress=False
+            )
     assert not Run(run).step("stage2-x").path.exists()
 
 
@@ -212,35 +323,58 @@ def test_the_explorer_follows_a_method_and_refuses_tau(run):
 def test_soft_fusion_exact_and_cached(run):
     config = stage2_config(fusion="soft", fusion_ratio=0.5, stage2_epochs=2, bn_statistics="none")
     for variant, fusion in (("soft", "soft"), ("swap", "swap")):
-        train_stage2(run, stage2_config(**{**config.to_dict(), "fusion": fusion}), variant, progress=False)
+        train_stage2(
+            run, stage2_config(**{**config.to_dict(), "fusion": fusion}), variant, progress=False
+        )
     soft, swap = (classifier_of(Run(run).step(f"stage2-{v}"))[0] for v in ("soft", "swap"))
     assert np.isfinite(soft).all() and not np.allclose(soft, swap)
     bank = toy()
-    fits = banking.fit(bank, (0.0, 0.5, 1.0), (0, 7), Stage2(fusion="soft", stage2_epochs=2, batch_size=16, stage2_lr=0.1))
+    fits = banking.fit(
+        bank,
+        (0.0, 0.5, 1.0),
+        (0, 7),
+        Stage2(fusion="soft", stage2_epochs=2, batch_size=16, stage2_lr=0.1),
+    )
     centres = torch.stack([bank.train[:, bank.labels == c].mean((0, 1)) for c in range(4)])
     config = Stage2(stage2_epochs=2, batch_size=16, stage2_lr=0.1)
     for r, ratio in enumerate((0.0, 0.5, 1.0)):
         w, b = bank.weight.clone().requires_grad_(), bank.bias.clone().requires_grad_()
-        optimizer = torch.optim.SGD([w, b], 0.1, momentum=0.9, weight_decay=config.stage2_weight_decay)
+        optimizer = torch.optim.SGD(
+            [w, b], 0.1, momentum=0.9, weight_decay=config.stage2_weight_decay
+        )
         for epoch in (1, 2):
             optimizer.param_groups[0]["lr"] = stage2_lr(epoch, config)
             ib, vb, ii, vi, rank = fitting._draws(bank, config, 7, epoch, bank.labels)
             for step, k in enumerate(range(0, len(bank.labels), 16)):
                 rows = slice(k, k + 16)
-                z, other, y = bank.train[vb[rows], ib[rows]].clone(), bank.lent[vi[rows], ii[rows]], bank.labels[ib[rows]]
+                z, other, y = (
+                    bank.train[vb[rows], ib[rows]].clone(),
+                    bank.lent[vi[rows], ii[rows]],
+                    bank.labels[ib[rows]],
+                )
                 for i in range(len(z)):
                     keep = 0.2 + 0.8 / (1 + (z[i] - centres[y[i]]).norm())
-                    z[i] = torch.where(rank[step] < int(ratio * 12), keep * z[i] + (1 - keep) * other[i], z[i])
+                    z[i] = torch.where(
+                        rank[step] < int(ratio * 12), keep * z[i] + (1 - keep) * other[i], z[i]
+                    )
                 optimizer.zero_grad()
                 F.cross_entropy(z @ w.T + b, y).backward()
                 optimizer.step()
-        assert torch.allclose(fits.weight[r, 1], w, atol=1e-5) and torch.allclose(fits.bias[r, 1], b, atol=1e-5)
+        assert torch.allclose(fits.weight[r, 1], w, atol=1e-5) and torch.allclose(
+            fits.bias[r, 1], b, atol=1e-5
+        )
 
 
 def test_the_second_stage_of_gcl(tmp_path):
     run, data = digits_run(tmp_path / "run")
     train_stage1(run, stage1_config(loss="gcl", head="cosine", stage1_epochs=2), progress=False)
-    config = stage2_config(stage2_method="gcl", fused_branch="effective_number", bn_statistics="none", stage2_mixup_alpha=1.0, fusion_ratio=0.25)
+    config = stage2_config(
+        stage2_method="gcl",
+        fused_branch="effective_number",
+        bn_statistics="none",
+        stage2_mixup_alpha=1.0,
+        fusion_ratio=0.25,
+    )
     train_stage2(run, config, "whole", progress=False)
     with pytest.raises(KeyboardInterrupt):
         train_stage2(run, config, "parts", progress=False, on_epoch=stop_after(1))
@@ -250,7 +384,10 @@ def test_the_second_stage_of_gcl(tmp_path):
     plain = stage2_config(**{**config.to_dict(), "stage2_mixup_alpha": 0.0})
     train_stage2(run, plain, "plain", progress=False)
     assert not same_weights(Run(run).step("stage2-whole"), Run(run).step("stage2-plain"))
-    for changed, why in ((config, "does not know method gcl; use crt, lws, tau, mislas, or the exact one"), (stage2_config(stage2_mixup_alpha=1.0), "cannot mix images")):
+    for changed, why in (
+        (config, "does not know method gcl; use crt, lws, tau, mislas, or the exact one"),
+        (stage2_config(stage2_mixup_alpha=1.0), "cannot mix images"),
+    ):
         with pytest.raises(Error, match=why):
             compare(run, changed, (0.0,), (0,), views=1, progress=False)
 

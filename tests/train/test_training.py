@@ -44,12 +44,18 @@ def test_stage1_equals_a_plain_loop(tmp_path):
     """The same draws through NumPy indexing, contiguous tensors and an unfused optimiser; a low rate, so that rounding
     is not amplified, and the comparison is of how far each tensor moved."""
     run, data = digits_run(tmp_path / "run")
-    config = stage1_config(stage1_epochs=2, eval_every=1, stage1_lr=2e-3, warmup_epochs=2, stage1_weight_decay=0.05)
+    config = stage1_config(
+        stage1_epochs=2, eval_every=1, stage1_lr=2e-3, warmup_epochs=2, stage1_weight_decay=0.05
+    )
     train_stage1(run, config, progress=False)
     mean, std = Run(run).params["mean"], Run(run).params["std"]
     labels = torch.from_numpy(data.train.labels)
-    model = models.build("resnet20", 10, in_channels=1, generator=rng.torch_generator(0, "stage1/init"))
-    optimizer = torch.optim.SGD(model.parameters(), 0.1, momentum=0.9, weight_decay=0.05, foreach=False)
+    model = models.build(
+        "resnet20", 10, in_channels=1, generator=rng.torch_generator(0, "stage1/init")
+    )
+    optimizer = torch.optim.SGD(
+        model.parameters(), 0.1, momentum=0.9, weight_decay=0.05, foreach=False
+    )
     start = {k: v.clone().float() for k, v in model.state_dict().items()}
     padded = np.pad(data.train.images, ((0, 0), (1, 1), (1, 1), (0, 0)))
     losses = []
@@ -57,14 +63,34 @@ def test_stage1_equals_a_plain_loop(tmp_path):
         optimizer.param_groups[0]["lr"] = 2e-3 * epoch / 2
         order = torch.randperm(len(labels), generator=rng.torch_generator(0, "stage1/order", epoch))
         g = rng.torch_generator(0, "stage1/augment", epoch)
-        top, left = torch.randint(3, (len(order),), generator=g), torch.randint(3, (len(order),), generator=g)
-        lam = rng.numpy_generator(0, "stage1/mixup", epoch).beta(1, 1, size=-(-len(order) // 64)).astype(np.float32)
+        top, left = (
+            torch.randint(3, (len(order),), generator=g),
+            torch.randint(3, (len(order),), generator=g),
+        )
+        lam = (
+            rng.numpy_generator(0, "stage1/mixup", epoch)
+            .beta(1, 1, size=-(-len(order) // 64))
+            .astype(np.float32)
+        )
         partners = rng.torch_generator(0, "stage1/partners", epoch)
         for k in range(0, len(order), 64):
             batch = order[k : k + 64]
-            x = np.stack([padded[i, t : t + 8, q : q + 8] for i, t, q in zip(batch, top[k : k + 64], left[k : k + 64], strict=True)])
-            x = torch.from_numpy(((x / 255 - mean) / std).astype(np.float32)).permute(0, 3, 1, 2).contiguous()
-            y, partner, w = labels[batch], torch.randperm(len(batch), generator=partners), float(lam[k // 64])
+            x = np.stack(
+                [
+                    padded[i, t : t + 8, q : q + 8]
+                    for i, t, q in zip(batch, top[k : k + 64], left[k : k + 64], strict=True)
+                ]
+            )
+            x = (
+                torch.from_numpy(((x / 255 - mean) / std).astype(np.float32))
+                .permute(0, 3, 1, 2)
+                .contiguous()
+            )
+            y, partner, w = (
+                labels[batch],
+                torch.randperm(len(batch), generator=partners),
+                float(lam[k // 64]),
+            )
             logits = model(w * x + (1 - w) * x[partner])
             loss = w * F.cross_entropy(logits, y) + (1 - w) * F.cross_entropy(logits, y[partner])
             losses.append(loss.item())
@@ -72,34 +98,54 @@ def test_stage1_equals_a_plain_loop(tmp_path):
             loss.backward()
             optimizer.step()
     got, want = Run(run).step("stage1").weights(), model.state_dict()
-    moved, wanted = (torch.cat([(w[k].float() - start[k]).flatten() for k in start if "num_batches" not in k]) for w in (got, want))
+    moved, wanted = (
+        torch.cat([(w[k].float() - start[k]).flatten() for k in start if "num_batches" not in k])
+        for w in (got, want)
+    )
     # single tensors differ more: sums that nearly cancel, and activations that rounding puts on the other side of zero
     assert (moved - wanted).norm() < 0.02 * wanted.norm()
     recorded = [row["loss"] for row in Run(run).step("stage1").history()]
-    assert recorded == pytest.approx([float(np.mean(losses[: len(losses) // 2])), float(np.mean(losses[len(losses) // 2 :]))], rel=1e-3)
+    assert recorded == pytest.approx(
+        [float(np.mean(losses[: len(losses) // 2])), float(np.mean(losses[len(losses) // 2 :]))],
+        rel=1e-3,
+    )
 
 
 def test_a_stage1_result_is_complete(trained):
     result = Run(trained).step("stage1").result
     logits, labels = Run(trained).step("stage1").outputs()
     assert result["last"]["top1"] == pytest.approx(100 * (logits.argmax(1) == labels).mean())
-    assert result["best"]["epoch"] in (2, 4) and result["best"]["top1"] >= result["last"]["top1"] - 1e-9
+    assert (
+        result["best"]["epoch"] in (2, 4)
+        and result["best"]["top1"] >= result["last"]["top1"] - 1e-9
+    )
     assert len(result["per_class"]) == 10 and result["environment"]["packages"]["torch"]
     rows = Run(trained).step("stage1").history()
-    assert [r["epoch"] for r in rows] == [1, 2, 3, 4] and ["top1" in r for r in rows] == [False, True, False, True]
+    assert [r["epoch"] for r in rows] == [1, 2, 3, 4] and ["top1" in r for r in rows] == [
+        False,
+        True,
+        False,
+        True,
+    ]
 
 
 def test_a_finished_step_is_not_run_again(trained):
     path = Run(trained).step("stage1").path / "weights.safetensors"
     before = path.stat().st_mtime_ns
-    assert train_stage1(trained, stage1_config(), progress=False) == Run(trained).step("stage1").result
+    assert (
+        train_stage1(trained, stage1_config(), progress=False) == Run(trained).step("stage1").result
+    )
     assert path.stat().st_mtime_ns == before
 
 
 def test_a_run_of_a_version_without_a_parameter_had_its_default(trained, tmp_path):
     run = copy_of(trained, tmp_path)
     file = Run(run).step("stage1").path / "params.yaml"
-    file.write_text("".join(line for line in file.read_text().splitlines(True) if not line.startswith("drw_from")))
+    file.write_text(
+        "".join(
+            line for line in file.read_text().splitlines(True) if not line.startswith("drw_from")
+        )
+    )
     assert train_stage1(run, stage1_config()) == Run(run).step("stage1").result
     with pytest.raises(Error, match="begun with drw_from = 1.0, not 0.5"):
         train_stage1(run, stage1_config(drw_from=0.5))
@@ -117,7 +163,10 @@ def test_the_same_seed_gives_the_same_weights_and_another_does_not(trained, tmp_
 def test_without_mixup_the_loss_is_lower(trained, tmp_path):
     run, _ = digits_run(tmp_path / "plain")
     train_stage1(run, stage1_config(mixup_alpha=0.0), progress=False)
-    assert Run(run).step("stage1").history()[-1]["loss"] < Run(trained).step("stage1").history()[-1]["loss"]
+    assert (
+        Run(run).step("stage1").history()[-1]["loss"]
+        < Run(trained).step("stage1").history()[-1]["loss"]
+    )
 
 
 def reference_stage2(run, config):
@@ -127,12 +176,21 @@ def reference_stage2(run, config):
     train, _ = loaders(run, data, torch.device("cpu"), config)
     model, labels = load_model(run, "stage1", "cpu"), torch.from_numpy(data.train.labels)
     head, backbone = model.head, model.backbone
-    optimizer = torch.optim.SGD(head.parameters(), 0.1, momentum=0.9, weight_decay=config.stage2_weight_decay)
+    optimizer = torch.optim.SGD(
+        head.parameters(), 0.1, momentum=0.9, weight_decay=config.stage2_weight_decay
+    )
     for epoch in range(1, config.stage2_epochs + 1):
-        optimizer.param_groups[0]["lr"] = config.stage2_lr * (1 + np.cos(np.pi * (epoch - 1) / config.stage2_epochs)) / 2
+        optimizer.param_groups[0]["lr"] = (
+            config.stage2_lr * (1 + np.cos(np.pi * (epoch - 1) / config.stage2_epochs)) / 2
+        )
         streams = []
         for branch, kind in (("fused", config.fused_branch), ("fusing", config.fusing_branch)):
-            order = samplers.epoch(kind, labels, len(labels), rng.torch_generator(config.seed, f"stage2/{branch}", epoch))
+            order = samplers.epoch(
+                kind,
+                labels,
+                len(labels),
+                rng.torch_generator(config.seed, f"stage2/{branch}", epoch),
+            )
             draws = rng.torch_generator(config.seed, f"stage2/{branch}-augment", epoch)
             streams.append(train.epoch(order, config.batch_size, draws, config.flip))
         g = rng.torch_generator(config.seed, "stage2/mask", epoch)
@@ -156,7 +214,10 @@ def reference_stage2(run, config):
 @pytest.mark.parametrize("bn", ["balanced", "both", "none"])
 @pytest.mark.parametrize("ratio", [0.0, 0.3, 1.0])
 def test_stage2_equals_an_independent_loop_on_feature_maps(trained, tmp_path, bn, ratio):
-    run, config = copy_of(trained, tmp_path), stage2_config(fusion_ratio=ratio, bn_statistics=bn, stage2_epochs=2)
+    run, config = (
+        copy_of(trained, tmp_path),
+        stage2_config(fusion_ratio=ratio, bn_statistics=bn, stage2_epochs=2),
+    )
     train_stage2(run, config, "x", progress=False)
     got, want = Run(run).step("stage2-x").weights(), reference_stage2(run, config).state_dict()
     for name in want:
@@ -173,7 +234,9 @@ def test_other_fusions_train_and_differ_from_a_swap(trained, tmp_path, fusion):
     assert not torch.equal(swap.weights()["head.weight"], other.weights()["head.weight"])
     assert all(np.isfinite(row["loss"]) for row in other.history())
     # the statistics see the same two streams whatever is done with the second one
-    assert all(torch.equal(a, other.weights()[k]) for k, a in swap.weights().items() if "running" in k)
+    assert all(
+        torch.equal(a, other.weights()[k]) for k, a in swap.weights().items() if "running" in k
+    )
 
 
 def test_stage2_trains_the_classifier_alone(trained, tmp_path):
@@ -181,7 +244,9 @@ def test_stage2_trains_the_classifier_alone(trained, tmp_path):
     train_stage2(run, stage2_config(), "h2t", progress=False)
     before, after = Run(run).step("stage1").weights(), Run(run).step("stage2-h2t").weights()
     for name in before:
-        frozen = name.startswith("backbone.") and "running" not in name and "num_batches" not in name
+        frozen = (
+            name.startswith("backbone.") and "running" not in name and "num_batches" not in name
+        )
         assert torch.equal(before[name], after[name]) == frozen, name
 
 
@@ -218,10 +283,17 @@ def kill(kind, run, delay=None):
 
 
 def test_an_update_is_that_of_torchs_sgd_also_after_a_checkpoint():
-    make = lambda: models.build("resnet20", 3, in_channels=1, generator=torch.Generator().manual_seed(0))  # noqa: E731
+    def make():
+        return models.build(
+            "resnet20", 3, in_channels=1, generator=torch.Generator().manual_seed(0)
+        )
+
     ours, theirs = make(), make()
     how = {"momentum": 0.9, "weight_decay": 0.1, "nesterov": True}
-    a, b = stepping.sgd(ours.parameters(), 0.1, **how), torch.optim.SGD(theirs.parameters(), 0.1, fused=True, **how)
+    a, b = (
+        stepping.sgd(ours.parameters(), 0.1, **how),
+        torch.optim.SGD(theirs.parameters(), 0.1, fused=True, **how),
+    )
     g = torch.Generator().manual_seed(1)
     for k in range(4):
         x = torch.randn(4, 1, 8, 8, generator=g)
@@ -234,12 +306,19 @@ def test_an_update_is_that_of_torchs_sgd_also_after_a_checkpoint():
             a.load_state_dict(state)
             stepping.set_lr(a, 0.02)
             stepping.set_lr(b, 0.02)
-    assert all(torch.equal(p, q) for p, q in zip(ours.parameters(), theirs.parameters(), strict=True))
-    assert a.state_dict().keys() == b.state_dict().keys() and a.state_dict()["param_groups"] == b.state_dict()["param_groups"]
+    assert all(
+        torch.equal(p, q) for p, q in zip(ours.parameters(), theirs.parameters(), strict=True)
+    )
+    assert (
+        a.state_dict().keys() == b.state_dict().keys()
+        and a.state_dict()["param_groups"] == b.state_dict()["param_groups"]
+    )
 
 
 @pytest.mark.parametrize(("kind", "name"), [("stage1", "stage1"), ("stage2", "stage2-h2t")])
-def test_a_killed_stage_goes_on_and_ends_bit_for_bit_as_if_undisturbed(trained, tmp_path, kind, name):
+def test_a_killed_stage_goes_on_and_ends_bit_for_bit_as_if_undisturbed(
+    trained, tmp_path, kind, name
+):
     if kind == "stage1":
         run, _ = digits_run(tmp_path / "run")
         undisturbed = Run(trained).step("stage1")
@@ -250,7 +329,9 @@ def test_a_killed_stage_goes_on_and_ends_bit_for_bit_as_if_undisturbed(trained, 
         undisturbed = Run(other).step(name)
         finish = lambda: train_stage2(run, stage2_config(), "h2t", progress=False)  # noqa: E731
     assert kill(kind, run) == -signal.SIGKILL
-    kill(kind, run, 0.05)  # somewhere in the next epoch, or after the last where the machine was busy elsewhere
+    kill(
+        kind, run, 0.05
+    )  # somewhere in the next epoch, or after the last where the machine was busy elsewhere
     done = finish()
     assert done == Run(run).step(name).result
     assert same_weights(Run(run).step(name), undisturbed)
@@ -272,7 +353,9 @@ def test_a_kill_while_the_checkpoint_is_written_loses_nothing(trained, tmp_path,
     assert not [p for p in (run / "stage1").iterdir() if "tmp" in p.name or "part" in p.name]
 
 
-def test_a_loss_that_turns_nan_stops_with_the_step_and_keeps_the_last_good_checkpoint(tmp_path, monkeypatch):
+def test_a_loss_that_turns_nan_stops_with_the_step_and_keeps_the_last_good_checkpoint(
+    tmp_path, monkeypatch
+):
     run, _ = digits_run(tmp_path / "run")
     from h2t.losses import loss_of
     from h2t.train import stage1
@@ -285,7 +368,10 @@ def test_a_loss_that_turns_nan_stops_with_the_step_and_keeps_the_last_good_check
 
     monkeypatch.setattr(stage1, "bound", lambda *given: broken)
     steps = -(-len(dataset(Run(run)).train) // 64)
-    with pytest.raises(Error, match=rf"stage 1 diverged: the loss is nan at step 15 \(epoch {14 // steps + 1}, .*lower stage1_lr"):
+    with pytest.raises(
+        Error,
+        match=rf"stage 1 diverged: the loss is nan at step 15 \(epoch {14 // steps + 1}, .*lower stage1_lr",
+    ):
         train_stage1(run, stage1_config(mixup_alpha=0.0), progress=False)
     step = Run(run).step("stage1")
     assert not step.done and step.load_checkpoint()["epoch"] == 14 // steps
@@ -310,9 +396,18 @@ def test_precision_auto_is_bf16_only_where_it_is_native():
     ("call", "message"),
     [
         (lambda r, t: train_stage1(t / "none", stage1_config()), "no run directory"),
-        (lambda r, t: train_stage1(Run(t / "empty"), stage1_config()), "has no data yet; prepare it"),
-        (lambda r, t: train_stage2(Run(t / "empty"), stage2_config()), "stage1 of run .* is not finished"),
-        (lambda r, t: train_stage1(r, stage1_config(stage1_lr=0.3)), "begun with stage1_lr = 0.1, not 0.3"),
+        (
+            lambda r, t: train_stage1(Run(t / "empty"), stage1_config()),
+            "has no data yet; prepare it",
+        ),
+        (
+            lambda r, t: train_stage2(Run(t / "empty"), stage2_config()),
+            "stage1 of run .* is not finished",
+        ),
+        (
+            lambda r, t: train_stage1(r, stage1_config(stage1_lr=0.3)),
+            "begun with stage1_lr = 0.1, not 0.3",
+        ),
         (lambda r, t: train_stage2(r, stage2_config(), "../x"), "variant is '../x'"),
         (lambda r, t: train_stage1(r, stage1_config(), device="tpu9"), "device is 'tpu9'"),
     ],
@@ -334,26 +429,39 @@ def test_data_that_changed_behind_a_run_is_refused(tmp_path):
     from h2t import Data, prepare
 
     r = np.random.default_rng(0)
-    arrays = {f"{part}_images": r.integers(0, 256, (60, 8, 8), dtype=np.uint8) for part in ("train", "test")}
+    arrays = {
+        f"{part}_images": r.integers(0, 256, (60, 8, 8), dtype=np.uint8)
+        for part in ("train", "test")
+    }
     arrays |= {f"{part}_labels": np.arange(60).reshape(-1, 1) % 3 for part in ("train", "test")}
     np.savez(tmp_path / "x.npz", **arrays)
     config = Data(source="npz", root=str(tmp_path / "x.npz"), imbalance_factor=4.0)
     prepare(tmp_path / "run", config, progress=False)
     prepare(tmp_path / "run", config, progress=False)  # the same again is fine
     with pytest.raises(Error, match="already holds a set with imbalance_factor = 4.0, not 2.0"):
-        prepare(tmp_path / "run", Data(source="npz", root=str(tmp_path / "x.npz"), imbalance_factor=2.0), progress=False)
+        prepare(
+            tmp_path / "run",
+            Data(source="npz", root=str(tmp_path / "x.npz"), imbalance_factor=2.0),
+            progress=False,
+        )
     arrays["train_images"] = 255 - arrays["train_images"]
     np.savez(tmp_path / "x.npz", **arrays)
     with pytest.raises(Error, match="no longer holds the images"):
         dataset(tmp_path / "run")
 
 
-def test_small_work_is_held_to_one_thread_and_the_setting_comes_back(monkeypatch, tmp_path, two_threads):
+def test_small_work_is_held_to_one_thread_and_the_setting_comes_back(
+    monkeypatch, tmp_path, two_threads
+):
     run, data = digits_run(tmp_path / "run")
     seen, before = [], torch.get_num_threads()
     real = stepping.SGD.step
     assert before == 2
-    monkeypatch.setattr(stepping.SGD, "step", lambda self, *a: (seen.append(torch.get_num_threads()), real(self, *a))[1])
+    monkeypatch.setattr(
+        stepping.SGD,
+        "step",
+        lambda self, *a: (seen.append(torch.get_num_threads()), real(self, *a))[1],
+    )
     train_stage1(run, stage1_config(stage1_epochs=1), progress=False)
     assert set(seen) == {1} and torch.get_num_threads() == before
     large = types.SimpleNamespace(height=32, width=32)

@@ -33,7 +33,13 @@ def stand_in(captured: list | None = None):
 def images(device="cpu"):
     r = np.random.default_rng(0)
     labels = np.sort(np.concatenate([np.arange(CLASSES), r.integers(0, CLASSES, N - CLASSES)]))
-    return Resident(Split(r.integers(0, 256, (N, 8, 8, 3), dtype=np.uint8), labels, tuple("abcde"), None), (0.5,) * 3, (0.2,) * 3, device, 1)
+    return Resident(
+        Split(r.integers(0, 256, (N, 8, 8, 3), dtype=np.uint8), labels, tuple("abcde"), None),
+        (0.5,) * 3,
+        (0.2,) * 3,
+        device,
+        1,
+    )
 
 
 def train(stage: int, config, capture, epochs=(1, 2), model=None, state=None, device="cpu"):
@@ -41,7 +47,9 @@ def train(stage: int, config, capture, epochs=(1, 2), model=None, state=None, de
     device, data = torch.device(device), images(device)
     labels = data.labels.cpu()
     counts = torch.bincount(data.labels)
-    model = stepping.to_device(model or models.build("resnet20", CLASSES, head=getattr(config, "head", "linear")), device)
+    model = stepping.to_device(
+        model or models.build("resnet20", CLASSES, head=getattr(config, "head", "linear")), device
+    )
     draws = torch.Generator()
     if stage == 2:
         model.backbone.requires_grad_(False)
@@ -50,22 +58,40 @@ def train(stage: int, config, capture, epochs=(1, 2), model=None, state=None, de
     if state:
         optimizer.load_state_dict(state)
     parts = (counts, config, draws, device) if stage == 1 else (counts, None, config, draws, device)
-    update = Update((stage1 if stage == 1 else stage2).objective(model, *parts), model, optimizer, device, capture=capture)
+    update = Update(
+        (stage1 if stage == 1 else stage2).objective(model, *parts),
+        model,
+        optimizer,
+        device,
+        capture=capture,
+    )
     losses = []
     for epoch in epochs:
         stepping.set_lr(optimizer, 0.05 / epoch)
         draws.manual_seed(rng.derive(0, "draws", epoch))
-        losses.append(stage1._epoch(update, data, labels, counts, config, epoch) if stage == 1 else stage2._epoch(update, data, labels, config, epoch))
+        losses.append(
+            stage1._epoch(update, data, labels, counts, config, epoch)
+            if stage == 1
+            else stage2._epoch(update, data, labels, config, epoch)
+        )
     return torch.cat(losses), model, optimizer, update
 
 
 def same(a: torch.nn.Module, b: torch.nn.Module) -> bool:
-    return all(torch.equal(x, y) for x, y in zip(a.state_dict().values(), b.state_dict().values(), strict=True))
+    return all(
+        torch.equal(x, y)
+        for x, y in zip(a.state_dict().values(), b.state_dict().values(), strict=True)
+    )
 
 
 RECIPES = [
     (1, Stage1(**TINY)),
-    (1, Stage1(mixup_alpha=0.0, loss="ldam", head="cosine", drw_from=0.005, stage1_epochs=200, **TINY)),  # weights from epoch 2 on
+    (
+        1,
+        Stage1(
+            mixup_alpha=0.0, loss="ldam", head="cosine", drw_from=0.005, stage1_epochs=200, **TINY
+        ),
+    ),  # weights from epoch 2 on
     (1, Stage1(mixup_alpha=0.0, cmo_probability=0.5, stage1_epochs=20, **TINY)),
     (2, Stage2(**TINY)),
     (2, Stage2(bn_statistics="balanced", fusion="mixup", fusing_branch="reversed", **TINY)),
@@ -101,13 +127,17 @@ def test_what_cannot_be_captured_is_computed_operation_by_operation():
     assert torch.equal(losses, expected) and same(model, other) and update.kind == "eager"
 
 
-@pytest.mark.parametrize("first, then", [("graph", "eager"), ("eager", "graph"), ("graph", "graph")])
+@pytest.mark.parametrize(
+    "first, then", [("graph", "eager"), ("eager", "graph"), ("graph", "graph")]
+)
 def test_a_checkpoint_of_one_kind_is_gone_on_with_by_the_other(first, then, tmp_path):
     kinds = {"graph": stand_in(), "eager": None}
     _, model, optimizer, _ = train(1, Stage1(**TINY), kinds[first], epochs=(1,))
     torch.save(optimizer.state_dict(), tmp_path / "state.pt")
     state = torch.load(tmp_path / "state.pt", weights_only=True)
-    _, resumed, _, _ = train(1, Stage1(**TINY), kinds[then], epochs=(2,), model=copy.deepcopy(model), state=state)
+    _, resumed, _, _ = train(
+        1, Stage1(**TINY), kinds[then], epochs=(2,), model=copy.deepcopy(model), state=state
+    )
     _, whole, _, _ = train(1, Stage1(**TINY), None, epochs=(1, 2))
     assert same(resumed, whole)
 
@@ -116,7 +146,9 @@ def test_on_the_cpu_and_where_it_is_turned_off_nothing_is_captured(monkeypatch):
     model = models.build("resnet20", CLASSES)
 
     def kind(device, **how):
-        return Update(lambda: None, model, stepping.sgd(model.parameters(), 0.1, 0.9, 0.0), device, **how).kind
+        return Update(
+            lambda: None, model, stepping.sgd(model.parameters(), 0.1, 0.9, 0.0), device, **how
+        ).kind
 
     assert kind(torch.device("cpu")) == "eager"
     assert kind(torch.device("cpu"), capture=stand_in(), capturable=False) == "eager"
@@ -132,7 +164,9 @@ def test_graphs_and_eager_agree_after_a_hundred_steps_on_a_gpu(stage, config, mo
     monkeypatch.setenv("H2T_EAGER", "1")  # for the run that names no capture
     config = type(config)(**{**config.to_dict(), "precision": "fp32"})
     epochs = range(5, 40) if getattr(config, "cmo_probability", 0) else range(1, 36)
-    with torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True, allow_tf32=False):
+    with torch.backends.cudnn.flags(
+        enabled=True, benchmark=False, deterministic=True, allow_tf32=False
+    ):
         losses, model, _, update = train(stage, config, cuda_graph(), epochs, device="cuda")
         expected, other, _, _ = train(stage, config, None, epochs, device="cuda")
     assert update.kind == "graph"

@@ -37,7 +37,9 @@ def find(recipe: Path | None = None) -> Path:
     for folder in (*above, resolve("notebooks"), Path(__file__).parents[3] / "notebooks"):
         if (folder / f"{MAIN[0]}.ipynb").exists():
             return folder
-    raise Error(f"cannot find the notebooks{f' of {recipe}' if recipe else ''}; keep recipes in notebooks/recipes/ of a checkout")
+    raise Error(
+        f"cannot find the notebooks{f' of {recipe}' if recipe else ''}; keep recipes in notebooks/recipes/ of a checkout"
+    )
 
 
 def code_cells(notebook: Path) -> list[tuple[set[str], str]]:
@@ -49,8 +51,10 @@ def code_cells(notebook: Path) -> list[tuple[set[str], str]]:
 def _code_cells(notebook: Path, changed: int) -> tuple[tuple[set[str], str], ...]:
     cells = json.loads(notebook.read_text(encoding="utf-8"))["cells"]
     return tuple(
-        (set(c["metadata"].get("tags", [])), "".join(c["source"])) for c in cells if c["cell_type"] == "code"
-    )  # fmt: skip
+        (set(c["metadata"].get("tags", [])), "".join(c["source"]))
+        for c in cells
+        if c["cell_type"] == "code"
+    )
 
 
 def declared(notebook: Path) -> dict[str, tuple[Any, str]]:
@@ -61,7 +65,9 @@ def declared(notebook: Path) -> dict[str, tuple[Any, str]]:
 @functools.lru_cache(64)
 def _declared(notebook: Path, changed: int) -> dict[str, tuple[Any, str]]:
     source = next((s for tags, s in code_cells(notebook) if "parameters" in tags), "")
-    nodes = [n for n in ast.parse(source).body if isinstance(n, ast.AnnAssign) and n.value is not None]
+    nodes = [
+        n for n in ast.parse(source).body if isinstance(n, ast.AnnAssign) and n.value is not None
+    ]
     return {n.target.id: (ast.literal_eval(n.value), ast.unparse(n.annotation)) for n in nodes}
 
 
@@ -91,12 +97,20 @@ def check(parameters: dict[str, Any], notebooks: list[Path]) -> None:
         if name not in known:
             near = difflib.get_close_matches(name, known, 1)
             hint = f"; did you mean {near[0]!r}?" if near else "."
-            raise Error(f"unknown parameter {name!r}{hint} Declared are: {', '.join(sorted(known))}")
+            raise Error(
+                f"unknown parameter {name!r}{hint} Declared are: {', '.join(sorted(known))}"
+            )
         if name not in config.declared() and (want := _TYPES.get(known[name].split("[")[0])):
-            fits = isinstance(value, want | int if want is float else want) and (want is bool or not isinstance(value, bool))
+            fits = isinstance(value, want | int if want is float else want) and (
+                want is bool or not isinstance(value, bool)
+            )
             if not fits:
-                raise Error(f"{name} is {value!r} ({type(value).__name__}); notebook parameters declare it as {known[name]}")
-    config.check(complete(parameters, notebooks), also=known)  # with their defaults: some values do not go together
+                raise Error(
+                    f"{name} is {value!r} ({type(value).__name__}); notebook parameters declare it as {known[name]}"
+                )
+    config.check(
+        complete(parameters, notebooks), also=known
+    )  # with their defaults: some values do not go together
 
 
 def load_recipe(recipe: str | Path, overrides: dict[str, Any]) -> tuple[dict[str, Any], list[Path]]:
@@ -104,7 +118,9 @@ def load_recipe(recipe: str | Path, overrides: dict[str, Any]) -> tuple[dict[str
     path = resolve(recipe)
     folder = find(path)
     notebooks = [folder / f"{name}.ipynb" for name in MAIN]
-    given = grid.settle(grid.merge(read_yaml(path), overrides), {name for nb in notebooks for name in declared(nb)})
+    given = grid.settle(
+        grid.merge(read_yaml(path), overrides), {name for nb in notebooks for name in declared(nb)}
+    )
     parameters = recipes.merged(given, overrides, complete({}, notebooks))
     check(parameters, notebooks)
     return parameters, notebooks
@@ -113,7 +129,10 @@ def load_recipe(recipe: str | Path, overrides: dict[str, Any]) -> tuple[dict[str
 def complete(parameters: dict[str, Any], notebooks: list[Path]) -> dict[str, Any]:
     """Parameters with the notebooks' defaults for what they leave open, so that the same recipe means the same without
     notebooks."""
-    return {**{name: value for nb in notebooks for name, (value, _) in declared(nb).items()}, **parameters}
+    return {
+        **{name: value for nb in notebooks for name, (value, _) in declared(nb).items()},
+        **parameters,
+    }
 
 
 def check_files(parameters: dict[str, Any]) -> None:
@@ -121,15 +140,23 @@ def check_files(parameters: dict[str, Any]) -> None:
 
     Raises: ``h2t.Error`` with the first that is missing.
     """
-    source, root, checkpoint, pretrained = (parameters.get(k) or "" for k in ("source", "root", "checkpoint", "pretrained"))
+    source, root, checkpoint, pretrained = (
+        parameters.get(k) or "" for k in ("source", "root", "checkpoint", "pretrained")
+    )
     if source in config.ROOTED:
         for part in [root] if source in ("npz", "folder") else root.split(":"):
             if not part or not resolve(part).exists():
-                raise Error(f"source is {source!r}, but there is nothing at root {part!r}; set it with `-p root PATH`")
+                raise Error(
+                    f"source is {source!r}, but there is nothing at root {part!r}; set it with `-p root PATH`"
+                )
     if checkpoint and not resolve(checkpoint).is_file():
-        raise Error(f"there is no checkpoint {checkpoint}; set it with `-p checkpoint FILE`, or to nothing to train stage 1")
+        raise Error(
+            f"there is no checkpoint {checkpoint}; set it with `-p checkpoint FILE`, or to nothing to train stage 1"
+        )
     if Path(pretrained).suffix and not resolve(pretrained).is_file():
-        raise Error(f"pretrained {pretrained} does not exist; name a file of weights, or torchvision's weights such as IMAGENET1K_V1")
+        raise Error(
+            f"pretrained {pretrained} does not exist; name a file of weights, or torchvision's weights such as IMAGENET1K_V1"
+        )
 
 
 def _begun(run: str) -> bool:
@@ -138,7 +165,9 @@ def _begun(run: str) -> bool:
     return (step / "result.json").exists() or (step / "checkpoint.pt").exists()
 
 
-def run_recipe(parameters: dict[str, Any], notebooks: list[Path], *, again: bool = False, progress: bool = True) -> Run:
+def run_recipe(
+    parameters: dict[str, Any], notebooks: list[Path], *, again: bool = False, progress: bool = True
+) -> Run:
     """Run notebooks 01 to 04 with papermill into one run directory; what is done already is not run again.
 
     Raises: ``h2t.Error`` with the notebook's own message where a cell fails; the executed copy shows where.
@@ -167,12 +196,16 @@ def _own(notebook: Path, parameters: dict[str, Any]) -> dict[str, Any]:
 @functools.cache
 def _package() -> str:
     sources = sorted(Path(__file__).parents[2].rglob("*.py"))
-    return hashlib.sha256("\0".join(p.read_text(encoding="utf-8") for p in sources).encode()).hexdigest()
+    return hashlib.sha256(
+        "\0".join(p.read_text(encoding="utf-8") for p in sources).encode()
+    ).hexdigest()
 
 
 def _key(notebook: Path, parameters: dict[str, Any], reads: str) -> str:
     parts = [s for _, s in code_cells(notebook)] + [_package(), reads]
-    own = {k: v for k, v in _own(notebook, parameters).items() if k != "run"}  # a run may be moved, or taken over by another
+    own = {
+        k: v for k, v in _own(notebook, parameters).items() if k != "run"
+    }  # a run may be moved, or taken over by another
     parts.append(json.dumps(own, sort_keys=True, default=str))
     return hashlib.sha256("\0".join(parts).encode()).hexdigest()
 
@@ -204,13 +237,23 @@ def execute(run: Run, notebook: Path, parameters: dict[str, Any], engine, reads:
     out = run.path / "notebooks" / notebook.name
     part = out.with_suffix(".part.ipynb")
     out.parent.mkdir(exist_ok=True)
-    own = _own(notebook, parameters) | ({"run": str(run.path)} if "run" in declared(notebook) else {})
+    own = _own(notebook, parameters) | (
+        {"run": str(run.path)} if "run" in declared(notebook) else {}
+    )
     for attempt in (1, 2):
         try:
             pm.execute_notebook(
-                notebook, part, own, engine_name="h2t", progress_bar=False, cwd=str(Path.cwd()), kernel_name="python3",
-                extra_arguments=["--log-level=40"],  # of the kernel, which warns of TCP on loopback at every start
-            )  # fmt: skip
+                notebook,
+                part,
+                own,
+                engine_name="h2t",
+                progress_bar=False,
+                cwd=str(Path.cwd()),
+                kernel_name="python3",
+                extra_arguments=[
+                    "--log-level=40"
+                ],  # of the kernel, which warns of TCP on loopback at every start
+            )
             break
         except pm.PapermillExecutionError as e:
             part.replace(out)
@@ -221,7 +264,9 @@ def execute(run: Run, notebook: Path, parameters: dict[str, Any], engine, reads:
             if type(e).__name__ != "DeadKernelError":
                 raise
             if attempt == 2:
-                raise Error(f"the kernel of {notebook.name} died twice (out of memory?); {part} shows how far it came") from None
+                raise Error(
+                    f"the kernel of {notebook.name} died twice (out of memory?); {part} shows how far it came"
+                ) from None
     part.replace(out)
     write_atomic(out.with_suffix(".done"), _key(notebook, parameters, reads).encode())
 
@@ -238,7 +283,9 @@ def papermill():
         import papermill
         import papermill.engines
     except ImportError:
-        raise Error("papermill is not installed, so the notebooks cannot run; use --plain to train without them") from None
+        raise Error(
+            "papermill is not installed, so the notebooks cannot run; use --plain to train without them"
+        ) from None
     return papermill
 
 
@@ -268,7 +315,12 @@ def _bar(run: Run, total: int, progress: bool):
     from tqdm import tqdm
 
     stop, name = threading.Event(), [""]
-    with tqdm(total=total, unit="cell", disable=not progress, bar_format="{l_bar}{bar:20}| {elapsed}{postfix}") as bar:
+    with tqdm(
+        total=total,
+        unit="cell",
+        disable=not progress,
+        bar_format="{l_bar}{bar:20}| {elapsed}{postfix}",
+    ) as bar:
 
         def follow():
             while not stop.wait(0.5):
@@ -299,7 +351,14 @@ def training(run: Run) -> str:
         except (OSError, ValueError, Error):
             continue
         epochs = params.get("stage1_epochs" if step.name == "stage1" else "stage2_epochs", "?")
-        top1 = next((f", test top-1 {r['top1']:.1f} %" for r in reversed(rows) if r.get("top1") is not None), "")
+        top1 = next(
+            (
+                f", test top-1 {r['top1']:.1f} %"
+                for r in reversed(rows)
+                if r.get("top1") is not None
+            ),
+            "",
+        )
         return f"{step.name}: epoch {rows[-1]['epoch'] if rows else 0}/{epochs}{top1}"
     return ""
 
@@ -324,12 +383,16 @@ def run_plain(parameters: dict[str, Any], *, again: bool = False, device: str = 
 
     def elsewhere() -> None:
         if not (run.path / "split.json").exists():
-            raise Error(f"{run.path} on {platform.node()} does not hold what the first process wrote; put the run where all machines see it")
+            raise Error(
+                f"{run.path} on {platform.node()} does not hold what the first process wrote; put the run where all machines see it"
+            )
         dataset(run)  # what is downloaded or decoded, once on each machine
 
     ranks().first(prepared)
     ranks().each_machine(elsewhere)
     train_stage1(run, stage1, device=device)
-    for variant, stage2 in config.variants(config.Stage2.of(parameters), parameters.get("control", False)).items():
+    for variant, stage2 in config.variants(
+        config.Stage2.of(parameters), parameters.get("control", False)
+    ).items():
         train_stage2(run, stage2, variant, device=device)
     return run

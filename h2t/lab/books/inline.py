@@ -32,8 +32,11 @@ class _Client(PapermillNotebookClient):
         self.kernel.shell.reset()
         # the figures fit their margins themselves: cutting them to size again would draw each a second time, and drawing them at the
         # end of a cell, before they are shown, once more
-        self._run("%matplotlib inline\n%config InlineBackend.print_figure_kwargs = {'bbox_inches': None}\n"
-                  "__import__('matplotlib.pyplot').pyplot.uninstall_repl_displayhook()", silent=True)  # fmt: skip
+        self._run(
+            "%matplotlib inline\n%config InlineBackend.print_figure_kwargs = {'bbox_inches': None}\n"
+            "__import__('matplotlib.pyplot').pyplot.uninstall_repl_displayhook()",
+            silent=True,
+        )
         self.papermill_execute_cells()
         self.nb.metadata["language_info"] = dict(self.kernel.language_info)
         self.set_widgets_metadata()
@@ -60,7 +63,11 @@ class _Client(PapermillNotebookClient):
         self.kernel.stdout.flush()
         self.kernel.stderr.flush()
         messages = self.kc.iopub_channel.get_msgs()
-        reply = next(m for m in self.kc.shell_channel.get_msgs() if m["parent_header"].get("msg_id") == request)
+        reply = next(
+            m
+            for m in self.kc.shell_channel.get_msgs()
+            if m["parent_header"].get("msg_id") == request
+        )
         return messages, reply["content"]
 
 
@@ -69,7 +76,10 @@ class InlineEngine(Engine):
 
     @classmethod
     def execute_managed_notebook(cls, nb_man, kernel_name, **kwargs):
-        save, nb_man.save = nb_man.save, lambda **how: None  # papermill saves the file twice a cell; nobody watches this one
+        save, nb_man.save = (
+            nb_man.save,
+            lambda **how: None,
+        )  # papermill saves the file twice a cell; nobody watches this one
         try:
             return _Client(nb_man, kernel_name=kernel_name).execute()
         finally:

@@ -58,10 +58,21 @@ def show_box(box: widgets.Widget, picture: bytes, text: str) -> None:
 
     view = {"version_major": 2, "version_minor": 0, "model_id": box.model_id}
     image = base64.b64encode(picture).decode()
-    display({"application/vnd.jupyter.widget-view+json": view, "image/png": image, "text/plain": text}, raw=True)
+    display(
+        {"application/vnd.jupyter.widget-view+json": view, "image/png": image, "text/plain": text},
+        raw=True,
+    )
 
 
-def explore(run, recipe=None, *, views: int = 4, head_class: int = -1, tail_class: int = -1, progress: bool = True) -> Panel:
+def explore(
+    run,
+    recipe=None,
+    *,
+    views: int = 4,
+    head_class: int = -1,
+    tail_class: int = -1,
+    progress: bool = True,
+) -> Panel:
     """Open the fusion explorer on a run.
 
     Arguments: ``run`` with data and a finished stage 1; ``recipe`` a ``Stage2`` to start from; ``views`` of the feature
@@ -75,5 +86,7 @@ def explore(run, recipe=None, *, views: int = 4, head_class: int = -1, tail_clas
     chosen = {k: v for k, v in (("head", head_class), ("tail", tail_class)) if v >= 0}
     for name, c in chosen.items():
         if c >= len(engine.bank.counts):
-            raise Error(f"{name}_class is {c}; the run has classes 0 to {len(engine.bank.counts) - 1}, and -1 chooses one")
+            raise Error(
+                f"{name}_class is {c}; the run has classes 0 to {len(engine.bank.counts) - 1}, and -1 chooses one"
+            )
     return Panel(engine, engine.start.change(**chosen))

@@ -44,7 +44,14 @@ def _blocks(scale: float | None, num_experts: int) -> int:
     return num_experts if scale is not None and num_experts > 1 else 0
 
 
-def pair(weight: np.ndarray, bias: np.ndarray, head: int, tail: int, scale: float | None = None, num_experts: int = 1) -> tuple[np.ndarray, float]:
+def pair(
+    weight: np.ndarray,
+    bias: np.ndarray,
+    head: int,
+    tail: int,
+    scale: float | None = None,
+    num_experts: int = 1,
+) -> tuple[np.ndarray, float]:
     """What decides between two classes: d (D,) and b, positive for the tail.
 
     Arguments: ``weight`` (C, D) and ``bias`` (C,) of the classifier; ``scale`` None for a linear head; for a cosine head
@@ -63,16 +70,22 @@ def pair(weight: np.ndarray, bias: np.ndarray, head: int, tail: int, scale: floa
     return weight[tail] - weight[head], float(bias[tail] - bias[head])
 
 
-def plane(before, after, head: int, tail: int, scale: float | None = None, num_experts: int = 1) -> Plane:
+def plane(
+    before, after, head: int, tail: int, scale: float | None = None, num_experts: int = 1
+) -> Plane:
     """The plane in which the boundaries of two classifiers between two classes are straight lines.
 
     Arguments: ``before`` and ``after`` each ``(weight (C, D), bias (C,))``; ``head`` and ``tail`` class indices;
     ``scale`` of a cosine head, else None; ``num_experts`` of which it is the mean. Where both directions coincide the second axis is any other direction.
     """
-    (d1, b1), (d2, b2) = (pair(*np_pair(c), head, tail, scale, num_experts) for c in (before, after))
+    (d1, b1), (d2, b2) = (
+        pair(*np_pair(c), head, tail, scale, num_experts) for c in (before, after)
+    )
     e1 = d1 / np.linalg.norm(d1)
     rest = d2 - (d2 @ e1) * e1
-    if np.linalg.norm(rest) < 1e-9 * np.linalg.norm(d2):  # parallel: complete the basis with the smallest component's axis
+    if np.linalg.norm(rest) < 1e-9 * np.linalg.norm(
+        d2
+    ):  # parallel: complete the basis with the smallest component's axis
         rest = np.eye(len(d1))[np.abs(e1).argmin()]
         rest = rest - (rest @ e1) * e1
     e2 = rest / np.linalg.norm(rest)
@@ -92,7 +105,16 @@ def tail_side(points: np.ndarray, line: tuple[np.ndarray, float]) -> np.ndarray:
     return points @ a + b > 0
 
 
-def pair_table(before, after, z: np.ndarray, labels: np.ndarray, heads, tails, scale: float | None = None, num_experts: int = 1):
+def pair_table(
+    before,
+    after,
+    z: np.ndarray,
+    labels: np.ndarray,
+    heads,
+    tails,
+    scale: float | None = None,
+    num_experts: int = 1,
+):
     """How far each head-tail boundary moved, and what that won, for all pairs.
 
     ``moved`` is the shift of the boundary towards the head along the line between the two classes' mean features, in
@@ -120,7 +142,14 @@ def pair_table(before, after, z: np.ndarray, labels: np.ndarray, heads, tails, s
                 crossing.append(at_h / (at_h - at_t) if at_h != at_t else np.nan)
                 shares[f"tail_{name}"] = 100 * (of_class[t] @ d + b > 0).mean()
                 shares[f"head_{name}"] = 100 * (of_class[h] @ d + b <= 0).mean()
-            rows.append({"head": h, "tail": t, "moved": crossing[0] - crossing[1], **shares,
-                         "tail_gain": shares["tail_after"] - shares["tail_before"],
-                         "head_gain": shares["head_after"] - shares["head_before"]})  # fmt: skip
+            rows.append(
+                {
+                    "head": h,
+                    "tail": t,
+                    "moved": crossing[0] - crossing[1],
+                    **shares,
+                    "tail_gain": shares["tail_after"] - shares["tail_before"],
+                    "head_gain": shares["head_after"] - shares["head_before"],
+                }
+            )
     return pd.DataFrame(rows).sort_values("moved", ascending=False, ignore_index=True)

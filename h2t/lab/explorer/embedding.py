@@ -18,13 +18,24 @@ def fit_map(z: np.ndarray, seed: int = 0, perplexity: float = 30.0):
     try:
         from openTSNE import TSNE
     except ImportError:
-        raise Error("the t-SNE map needs the package openTSNE; install it with `pip install openTSNE`") from None
+        raise Error(
+            "the t-SNE map needs the package openTSNE; install it with `pip install openTSNE`"
+        ) from None
     z = np.asarray(z, np.float64)
     if len(z) < MIN_POINTS:
-        raise Error(f"a t-SNE map needs at least {MIN_POINTS} points, got {len(z)}; choose classes with more images")
+        raise Error(
+            f"a t-SNE map needs at least {MIN_POINTS} points, got {len(z)}; choose classes with more images"
+        )
     perplexity = min(perplexity, (len(z) - 1) / 3)
     # Barnes-Hut: below some 10,000 points it is faster than the interpolation
-    return TSNE(perplexity=perplexity, initialization="pca", random_state=seed, n_jobs=1, negative_gradient_method="bh", n_iter=350).fit(z)
+    return TSNE(
+        perplexity=perplexity,
+        initialization="pca",
+        random_state=seed,
+        n_jobs=1,
+        negative_gradient_method="bh",
+        n_iter=350,
+    ).fit(z)
 
 
 def place(embedding, z: np.ndarray) -> np.ndarray:

@@ -48,10 +48,14 @@ class Explorer:
     Raises: ``h2t.Error`` with the mend where the run lacks something or has fewer than two classes.
     """
 
-    def __init__(self, run: Run | str, recipe: Stage2 | None = None, *, views: int = 4, progress: bool = True):
+    def __init__(
+        self, run: Run | str, recipe: Stage2 | None = None, *, views: int = 4, progress: bool = True
+    ):
         self.run, self.recipe = Run(run, create=False), recipe or Stage2()
         if self.recipe.stage2_method == "tau":
-            raise Error("method tau trains nothing, so the explorer has no ratio to drag; open it with stage2_method crt, lws or mislas")
+            raise Error(
+                "method tau trains nothing, so the explorer has no ratio to drag; open it with stage2_method crt, lws or mislas"
+            )
         self.bank = banking.build_bank(self.run, self.recipe, views, progress=progress)
         if len(self.bank.counts) < 2:
             raise Error(f"run {self.run.path} has one class; the explorer compares two")
@@ -69,10 +73,19 @@ class Explorer:
         """The classifier (weight, bias) that a recipe trains on the bank; the last few are kept."""
         key = dataclasses.astuple(recipe)
         if key not in self._fits:
-            same = (recipe.seed, recipe.stage2_epochs, recipe.batch_size, recipe.fused_branch, recipe.fusing_branch, recipe.fusion)
+            same = (
+                recipe.seed,
+                recipe.stage2_epochs,
+                recipe.batch_size,
+                recipe.fused_branch,
+                recipe.fusing_branch,
+                recipe.fusion,
+            )
             if self._draws[0] != same:  # while only the ratio or the rate moves, the draws stay
                 self._draws = (same, banking.draw_all(self.bank, recipe, (recipe.seed,)))
-            fits = banking.fit(self.bank, [recipe.fusion_ratio], [recipe.seed], recipe, draws=self._draws[1])
+            fits = banking.fit(
+                self.bank, [recipe.fusion_ratio], [recipe.seed], recipe, draws=self._draws[1]
+            )
             self._fits[key] = (fits.weight[0, 0], fits.bias[0, 0])
             while len(self._fits) > 64:
                 self._fits.popitem(last=False)
@@ -85,7 +98,9 @@ class Explorer:
 
     def logits(self, classifier) -> np.ndarray:
         """Test logits (T, C) of a classifier."""
-        return banking.classify(self.bank.test, *classifier, self.bank.scale, self.bank.num_experts).numpy()
+        return banking.classify(
+            self.bank.test, *classifier, self.bank.scale, self.bank.num_experts
+        ).numpy()
 
     def accuracy(self, logits: np.ndarray) -> tuple[np.ndarray, dict[str, float | None]]:
         """Accuracy (%) by class (C,), and of the groups and all."""
@@ -106,27 +121,51 @@ class Explorer:
             own = (bank.labels == state.tail).nonzero().flatten()
             first = own[torch.randint(len(own), (FUSED_SHOWN,), generator=g)]
             second = samplers.epoch(recipe.fusing_branch, bank.labels, FUSED_SHOWN, g)
-            views = [torch.randint(len(views), (FUSED_SHOWN,), generator=g) for views in (bank.train, bank.lent)]
+            views = [
+                torch.randint(len(views), (FUSED_SHOWN,), generator=g)
+                for views in (bank.train, bank.lent)
+            ]
             order = rng.torch_generator(recipe.seed, "explorer/mask")
-            masks = torch.stack([channel_mask(bank.num_features, recipe.fusion_ratio, order, bank.num_experts) for _ in range(FUSED_SHOWN)])
-            lent = lend(bank.lent[views[1], second], recipe.fusion, rng.torch_generator(recipe.seed, "explorer/noise"))
+            masks = torch.stack(
+                [
+                    channel_mask(bank.num_features, recipe.fusion_ratio, order, bank.num_experts)
+                    for _ in range(FUSED_SHOWN)
+                ]
+            )
+            lent = lend(
+                bank.lent[views[1], second],
+                recipe.fusion,
+                rng.torch_generator(recipe.seed, "explorer/noise"),
+            )
             z = bank.train[views[0], first]
             own = soft_share(z, bank.centres[state.tail]) if recipe.fusion == "soft" else None
-            self._fused = (key, blend(z, lent, masks, recipe.fusion_ratio, recipe.fusion, own).numpy())
+            self._fused = (
+                key,
+                blend(z, lent, masks, recipe.fusion_ratio, recipe.fusion, own).numpy(),
+            )
         return self._fused[1]
 
     def points(self, state: State) -> dict[str, np.ndarray]:
         """Features of both classes: training (first view), fused, and test."""
         bank, h, t = self.bank, state.head, state.tail
         return {
-            "train head": bank.train[0, bank.labels == h].numpy(), "test head": bank.test[bank.test_labels == h].numpy(),
-            "fused": self.fused(state), "train tail": bank.train[0, bank.labels == t].numpy(),
+            "train head": bank.train[0, bank.labels == h].numpy(),
+            "test head": bank.test[bank.test_labels == h].numpy(),
+            "fused": self.fused(state),
+            "train tail": bank.train[0, bank.labels == t].numpy(),
             "test tail": bank.test[bank.test_labels == t].numpy(),
-        }  # fmt: skip
+        }
 
     def boundary(self, state: State) -> tuple[Plane, dict[str, np.ndarray]]:
         """The plane of stage 1's and the current boundary, and every set of points in it."""
-        drawn = plane(self.stage1, self.fit(state.recipe), state.head, state.tail, self.bank.scale, self.bank.num_experts)
+        drawn = plane(
+            self.stage1,
+            self.fit(state.recipe),
+            state.head,
+            state.tail,
+            self.bank.scale,
+            self.bank.num_experts,
+        )
         return drawn, {name: drawn.project(z) for name, z in self.points(state).items()}
 
     def embedding(self, state: State) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -134,7 +173,9 @@ class Explorer:
         key = (state.head, state.tail)
         if key not in self._maps:
             sets = [z for name, z in self.points(state).items() if name != "fused"]
-            labels = np.repeat([state.head, state.head, state.tail, state.tail], [len(z) for z in sets])
+            labels = np.repeat(
+                [state.head, state.head, state.tail, state.tail], [len(z) for z in sets]
+            )
             fitted = fit_map(np.concatenate(sets))
             self._maps = {key: (fitted, np.array(fitted), labels)}
         fitted, xy, labels = self._maps[key]

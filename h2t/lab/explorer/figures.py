@@ -22,22 +22,56 @@ class ClassAccuracy(Canvas):
         super().__init__(6.4, 4.2)
         ax, self.counts, self.groups = self.axes[0], counts, metrics.groups(counts, scheme)
         self.figure.subplots_adjust(left=0.11, right=0.98, top=0.80, bottom=0.13)
-        ax.set(xscale="log", ylim=(-12, 103), yticks=range(0, 101, 20), xlabel="training images of the class", ylabel="test accuracy, %")
+        ax.set(
+            xscale="log",
+            ylim=(-12, 103),
+            yticks=range(0, 101, 20),
+            xlabel="training images of the class",
+            ylabel="test accuracy, %",
+        )
         low, high = counts.min(), counts.max()
-        ticks = [t for t in (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000) if low / 1.3 <= t <= high * 1.3]
+        ticks = [
+            t
+            for t in (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000)
+            if low / 1.3 <= t <= high * 1.3
+        ]
         ax.set_xticks(ticks, map(str, ticks))
         ax.xaxis.set_minor_formatter("")
         ax.set_xlim(low / 1.25, high * 1.25)
         for g, classes in self.groups.items():
             if len(classes):
-                ax.axvspan(counts[classes].min() / 1.05, counts[classes].max() * 1.05, color=COLOURS[g], alpha=0.07, lw=0)
-                ax.text(np.sqrt(counts[classes].min() * counts[classes].max()), -10, g, color=COLOURS[g], ha="center", weight="bold")
+                ax.axvspan(
+                    counts[classes].min() / 1.05,
+                    counts[classes].max() * 1.05,
+                    color=COLOURS[g],
+                    alpha=0.07,
+                    lw=0,
+                )
+                ax.text(
+                    np.sqrt(counts[classes].min() * counts[classes].max()),
+                    -10,
+                    g,
+                    color=COLOURS[g],
+                    ha="center",
+                    weight="bold",
+                )
         self.dots, self.bars = {}, {}
         for name, colour in NAMES.items():
             how = {"mfc": "none"} if name == "DR" else {"alpha": 0.6 if name == "stage 1" else 0.95}
-            self.dots[name] = self.move(ax.plot(counts, np.full(len(counts), np.nan), "o", ms=4.5, color=colour, **how)[0])
+            self.dots[name] = self.move(
+                ax.plot(counts, np.full(len(counts), np.nan), "o", ms=4.5, color=colour, **how)[0]
+            )
             for g in self.groups:
-                self.bars[name, g] = self.move(ax.plot([], [], color=colour, lw=3, ls="--" if name == "DR" else "-", solid_capstyle="butt")[0])
+                self.bars[name, g] = self.move(
+                    ax.plot(
+                        [],
+                        [],
+                        color=colour,
+                        lw=3,
+                        ls="--" if name == "DR" else "-",
+                        solid_capstyle="butt",
+                    )[0]
+                )
             ax.plot([], [], "o", color=colour, label=name, mfc="none" if name == "DR" else colour)
         ax.legend(loc="lower left", bbox_to_anchor=(-0.02, 1.0), ncols=3)
         self.title = self.move(self.figure.text(0.02, 0.975, "", va="top", fontsize=13))
@@ -49,7 +83,10 @@ class ClassAccuracy(Canvas):
                 span = [self.counts[classes].min() / 1.04, self.counts[classes].max() * 1.04]
                 self.bars[name, g].set_data(span, [means[g]] * 2)
         if name == "current":
-            cells = [f"{g} {means[g]:.1f}" if means[g] is not None else f"{g}: empty" for g in ("many", "medium", "few", "all")]
+            cells = [
+                f"{g} {means[g]:.1f}" if means[g] is not None else f"{g}: empty"
+                for g in ("many", "medium", "few", "all")
+            ]
             self.title.set_text("Now, %: " + ", ".join(cells))
 
 
@@ -61,7 +98,10 @@ class RatioCurve(Canvas):
         self.figure.subplots_adjust(left=0.11, right=0.855, top=0.88, bottom=0.13)
         ax = self.axes[0]
         self.line = self.move(ax.axvline(0, color="#333333", lw=1.6, ls=":"))
-        self.dots = {g: self.move(ax.plot([], [], "o", ms=8, color=c, mec="white")[0]) for g, c in COLOURS.items()}
+        self.dots = {
+            g: self.move(ax.plot([], [], "o", ms=8, color=c, mec="white")[0])
+            for g, c in COLOURS.items()
+        }
 
     def set_curve(self, table, published=None) -> None:
         """Draw a new curve beneath the marker. ``table`` as ``Fits.table`` gives it; ``published`` as ``published_curve``."""
@@ -71,7 +111,11 @@ class RatioCurve(Canvas):
                 artist.remove()
         plot_ratio_curve(table, published, ax=ax)
         circles = "; circles: published" if published is not None else ""
-        ax.set_title(f"Accuracy against p ({table['seed'].nunique()} seeds, ± 1 std{circles})", loc="left", fontsize=12)
+        ax.set_title(
+            f"Accuracy against p ({table['seed'].nunique()} seeds, ± 1 std{circles})",
+            loc="left",
+            fontsize=12,
+        )
         self.redraw()
 
     def update(self, ratio: float, means: dict[str, float | None]) -> None:
@@ -88,30 +132,70 @@ class Boundary(Canvas):
         self.figure.subplots_adjust(left=0.11, right=0.98, top=0.74, bottom=0.1)
         ax = self.axes[0]
         ax.set(ylabel="perpendicular, in the plane of both boundaries")
-        self.region = self.move(ax.add_patch(Polygon(np.zeros((4, 2)), color=COLOURS["few"], alpha=0.10, lw=0, zorder=0)))
+        self.region = self.move(
+            ax.add_patch(
+                Polygon(np.zeros((4, 2)), color=COLOURS["few"], alpha=0.10, lw=0, zorder=0)
+            )
+        )
         self.sets = {}
         for name, (colour, marker, size, alpha) in SETS.items():
-            self.sets[name] = self.move(ax.plot([], [], marker, color=colour, ms=size**0.5, alpha=alpha, mew=1.2 if marker == "x" else 0)[0])
-        self.lines = {"stage 1": self.move(ax.plot([], [], "--", color=BEFORE, lw=2.4)[0]), "current": self.move(ax.plot([], [], "-", color=AFTER, lw=2.8)[0])}
+            self.sets[name] = self.move(
+                ax.plot(
+                    [],
+                    [],
+                    marker,
+                    color=colour,
+                    ms=size**0.5,
+                    alpha=alpha,
+                    mew=1.2 if marker == "x" else 0,
+                )[0]
+            )
+        self.lines = {
+            "stage 1": self.move(ax.plot([], [], "--", color=BEFORE, lw=2.4)[0]),
+            "current": self.move(ax.plot([], [], "-", color=AFTER, lw=2.8)[0]),
+        }
         self.legend = {}
         for k, (name, (colour, marker, _, _)) in enumerate(SETS.items()):
             x, y = 0.03 + 0.5 * (k % 2), 0.925 - 0.043 * (k // 2)
-            self.figure.text(x, y, {"o": "●", "s": "■", "x": "✕"}[marker], color=colour, va="top", fontsize=11)
+            self.figure.text(
+                x, y, {"o": "●", "s": "■", "x": "✕"}[marker], color=colour, va="top", fontsize=11
+            )
             self.legend[name] = self.move(self.figure.text(x + 0.03, y, "", va="top", fontsize=10))
-        self.figure.text(0.53, 0.925 - 2 * 0.043, "- -  stage 1", color="#666666", va="top", fontsize=10)
-        self.figure.text(0.68, 0.925 - 2 * 0.043, "—  current (shaded: tail)", color=AFTER, va="top", fontsize=10)
+        self.figure.text(
+            0.53, 0.925 - 2 * 0.043, "- -  stage 1", color="#666666", va="top", fontsize=10
+        )
+        self.figure.text(
+            0.68, 0.925 - 2 * 0.043, "—  current (shaded: tail)", color=AFTER, va="top", fontsize=10
+        )
         self.title = self.move(self.figure.text(0.02, 0.985, "", va="top", fontsize=13))
         self.limits = None
 
-    def update(self, drawn, points: dict[str, np.ndarray], names: tuple[str, str], fresh: bool) -> None:
+    def update(
+        self, drawn, points: dict[str, np.ndarray], names: tuple[str, str], fresh: bool
+    ) -> None:
         """Move everything. ``fresh`` refits the limits; else they grow only where points would leave them."""
         ax, everything = self.axes[0], np.concatenate([p for p in points.values() if len(p)])
         low, high = everything.min(0), everything.max(0)
         margin = 0.08 * (high - low)
         wanted = np.stack([low - margin, high + margin])
-        if fresh or self.limits is None or (low < self.limits[0]).any() or (high > self.limits[1]).any():
-            self.limits = wanted if fresh or self.limits is None else np.stack([np.minimum(wanted[0], self.limits[0]), np.maximum(wanted[1], self.limits[1])])
-            ax.set(xlim=self.limits[:, 0], ylim=self.limits[:, 1], xlabel="along w(tail) − w(head) of stage 1")
+        if (
+            fresh
+            or self.limits is None
+            or (low < self.limits[0]).any()
+            or (high > self.limits[1]).any()
+        ):
+            self.limits = (
+                wanted
+                if fresh or self.limits is None
+                else np.stack(
+                    [np.minimum(wanted[0], self.limits[0]), np.maximum(wanted[1], self.limits[1])]
+                )
+            )
+            ax.set(
+                xlim=self.limits[:, 0],
+                ylim=self.limits[:, 1],
+                xlabel="along w(tail) − w(head) of stage 1",
+            )
             self.redraw()
         reach = 4 * np.linalg.norm(self.limits[1] - self.limits[0])
         for name, (a, b) in (("stage 1", drawn.before), ("current", drawn.after)):
@@ -124,9 +208,16 @@ class Boundary(Canvas):
         self.region.set_xy(np.concatenate([ends, (ends + unit * reach)[::-1]]))
         for name, xy in points.items():
             self.sets[name].set_data(*xy.T)
-            before, after = (100 * np.mean(xy @ a + b > 0) if len(xy) else np.nan for a, b in (drawn.before, drawn.after))
-            self.legend[name].set_text(f"{name} ({len(xy)}): {before:.0f} → {after:.0f} % called tail")
-        self.title.set_text(f"{short(names[0], 16)} (head) against {short(names[1], 16)} (tail): stage 1 → current")
+            before, after = (
+                100 * np.mean(xy @ a + b > 0) if len(xy) else np.nan
+                for a, b in (drawn.before, drawn.after)
+            )
+            self.legend[name].set_text(
+                f"{name} ({len(xy)}): {before:.0f} → {after:.0f} % called tail"
+            )
+        self.title.set_text(
+            f"{short(names[0], 16)} (head) against {short(names[1], 16)} (tail): stage 1 → current"
+        )
 
 
 class Flow(Canvas):
@@ -141,11 +232,16 @@ class Flow(Canvas):
         for side, ax in zip(("row", "column"), self.axes, strict=True):
             y = np.arange(self.SHOWN + 1)
             for k, name in enumerate(NAMES):
-                self.bars[side, name] = [self.move(p) for p in ax.barh(y + 0.27 * (1 - k), np.zeros(len(y)), 0.25, color=NAMES[name])]
+                self.bars[side, name] = [
+                    self.move(p)
+                    for p in ax.barh(y + 0.27 * (1 - k), np.zeros(len(y)), 0.25, color=NAMES[name])
+                ]
             ax.set(ylim=(self.SHOWN + 0.6, -0.6), xlabel="test images")
             ax.grid(axis="y", visible=False)
         for k, (name, colour) in enumerate(NAMES.items()):
-            self.figure.text((0.58, 0.74, 0.83)[k], 0.975, f"■ {name}", color=colour, va="top", fontsize=12)
+            self.figure.text(
+                (0.58, 0.74, 0.83)[k], 0.975, f"■ {name}", color=colour, va="top", fontsize=12
+            )
         self.title = self.move(self.figure.text(0.02, 0.975, "", va="top", fontsize=13))
 
     def choose(self, confusions: dict[str, np.ndarray], c: int, classes: tuple[str, ...]) -> None:
@@ -159,7 +255,10 @@ class Flow(Canvas):
             labels = [short(classes[k]) for k in self.shown[side]] + ["all others"]
             ax.set_yticks(range(len(labels)), labels)
             ax.get_yticklabels()[0].set_weight("bold")
-            ax.set_title("its images are called …" if side == "row" else "called so, but really …", fontsize=12)
+            ax.set_title(
+                "its images are called …" if side == "row" else "called so, but really …",
+                fontsize=12,
+            )
         for ax in self.axes:
             ax.set_xlim(0, max(confusions["DR"][c].sum(), 1) * 1.02)
         self.title.set_text(f"Where {short(classes[c], 16)} goes")
@@ -171,7 +270,9 @@ class Flow(Canvas):
             values = [counts[k] for k in self.shown[side]]
             values.append(counts.sum() - sum(values))  # all others
             values += [0] * (self.SHOWN + 1 - len(values))
-            if max(values) > ax.get_xlim()[1]:  # limits only grow, so that nothing jumps while dragging
+            if (
+                max(values) > ax.get_xlim()[1]
+            ):  # limits only grow, so that nothing jumps while dragging
                 ax.set_xlim(0, max(values) * 1.2)
                 self.redraw()
             for bar, value in zip(self.bars[side, name], values, strict=True):
@@ -201,12 +302,19 @@ class Embedding(Canvas):
             self.tail.set_data(*xy[labels == state.tail].T)
             low, high = xy.min(0), xy.max(0)
             span = 0.1 * (high - low)
-            ax.set(xlim=(low[0] - span[0], high[0] + span[0]), ylim=(low[1] - span[1], high[1] + span[1]))
-            self.legend.set_text(f"●  {short(names[0], 18)} (head)     ▲  {short(names[1], 18)} (tail)     ✕  fused")
+            ax.set(
+                xlim=(low[0] - span[0], high[0] + span[0]),
+                ylim=(low[1] - span[1], high[1] + span[1]),
+            )
+            self.legend.set_text(
+                f"●  {short(names[0], 18)} (head)     ▲  {short(names[1], 18)} (tail)     ✕  fused"
+            )
             self.redraw()
         self.fused.set_data(*fused.T)
         self.fused.set_visible(True)
-        self.title.set_text(f"Where the fused features fall, p = {ratio:.2f} (t-SNE map of both classes)")
+        self.title.set_text(
+            f"Where the fused features fall, p = {ratio:.2f} (t-SNE map of both classes)"
+        )
 
     def refuse(self, why: str) -> None:
         """Show no map, and say why."""
@@ -226,12 +334,24 @@ class Changed(Canvas):
 
     def __init__(self):
         super().__init__(6.4, 5.0, 4, self.COLUMNS)
-        self.figure.subplots_adjust(left=0.02, right=0.98, top=0.82, bottom=0.09, hspace=0.95, wspace=0.12)
+        self.figure.subplots_adjust(
+            left=0.02, right=0.98, top=0.82, bottom=0.09, hspace=0.95, wspace=0.12
+        )
         for ax in self.axes:
             ax.axis("off")
-        self.pictures = [self.move(ax.imshow(np.full((8, 8, 3), 255, np.uint8))) for ax in self.axes]
-        self.texts = [self.move(ax.text(0.5, -0.06, "", transform=ax.transAxes, ha="center", va="top", fontsize=7.2)) for ax in self.axes]
-        self.titles = [self.move(self.figure.text(0.02, y, "", va="top", fontsize=12.5, color=c)) for y, c in ((0.975, "#00714F"), (0.49, COLOURS["few"]))]
+        self.pictures = [
+            self.move(ax.imshow(np.full((8, 8, 3), 255, np.uint8))) for ax in self.axes
+        ]
+        self.texts = [
+            self.move(
+                ax.text(0.5, -0.06, "", transform=ax.transAxes, ha="center", va="top", fontsize=7.2)
+            )
+            for ax in self.axes
+        ]
+        self.titles = [
+            self.move(self.figure.text(0.02, y, "", va="top", fontsize=12.5, color=c))
+            for y, c in ((0.975, "#00714F"), (0.49, COLOURS["few"]))
+        ]
         self.figure.subplots_adjust(top=0.9)
         for k, ax in enumerate(self.axes):  # leave room for the second headline
             row, column = divmod(k, self.COLUMNS)
@@ -241,8 +361,13 @@ class Changed(Canvas):
     def update(self, gained, lost, images, words) -> None:
         """``gained`` and ``lost`` all indices; ``images`` index array to pictures; ``words`` index to its caption."""
         half = 2 * self.COLUMNS
-        for part, (indices, what) in enumerate(((gained, "DR has them wrong"), (lost, "DR has them right"))):
-            self.titles[part].set_text(f"{'Gained' if not part else 'Lost'}: {len(indices)} test images ({what})" + (", rarest classes first" if len(indices) > half else ""))
+        for part, (indices, what) in enumerate(
+            ((gained, "DR has them wrong"), (lost, "DR has them right"))
+        ):
+            self.titles[part].set_text(
+                f"{'Gained' if not part else 'Lost'}: {len(indices)} test images ({what})"
+                + (", rarest classes first" if len(indices) > half else "")
+            )
             shown = indices[:half]
             pixels = images(shown) if len(shown) else []
             for k in range(half):

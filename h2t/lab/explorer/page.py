@@ -25,14 +25,25 @@ def write_page(run: Run, recipe: Stage2, views: int) -> Path:
 
     book = find() / BOOK
     known = declared(book)
-    parameters = {k: v for k, v in recipe.to_dict().items() if k in known} | {"run": str(run.path), "views": views}
+    parameters = {k: v for k, v in recipe.to_dict().items() if k in known} | {
+        "run": str(run.path),
+        "views": views,
+    }
     page = run.path / "explorer" / "fusion_explorer.ipynb"
     page.parent.mkdir(exist_ok=True)
     write_ipynb(parameterize_notebook(load_notebook_node(str(book)), parameters), str(page))
     return page
 
 
-def serve(run: Run | str, recipe: Stage2, *, views: int = 4, ip: str = "127.0.0.1", port: int = 0, browser: bool = True) -> None:
+def serve(
+    run: Run | str,
+    recipe: Stage2,
+    *,
+    views: int = 4,
+    ip: str = "127.0.0.1",
+    port: int = 0,
+    browser: bool = True,
+) -> None:
     """Open the explorer of a run as a page and serve it until Ctrl-C. Who opens it needs the token in its address.
 
     Arguments: ``views`` of the feature bank, built first where it is not there; ``ip`` to listen on (127.0.0.1: this
@@ -42,12 +53,25 @@ def serve(run: Run | str, recipe: Stage2, *, views: int = 4, ip: str = "127.0.0.
     try:
         from voila.app import Voila
     except ImportError:
-        raise Error("the page needs Voila; start it with `uv run --extra page h2t explore RUN`, or `pip install voila`") from None
+        raise Error(
+            "the page needs Voila; start it with `uv run --extra page h2t explore RUN`, or `pip install voila`"
+        ) from None
     run = Run(run, create=False)
-    Explorer(run, recipe, views=views)  # builds the bank, and says what is missing, before anybody waits for a page
+    Explorer(
+        run, recipe, views=views
+    )  # builds the bank, and says what is missing, before anybody waits for a page
     page, port, token = write_page(run, recipe, views), _free(ip, port), secrets.token_urlsafe(24)
     app = Voila()
-    app.initialize([str(page), "--no-browser", f"--port={port}", f"--Voila.ip={ip}", "--Voila.port_retries=0", "--Voila.log_level=WARN"])
+    app.initialize(
+        [
+            str(page),
+            "--no-browser",
+            f"--port={port}",
+            f"--Voila.ip={ip}",
+            "--Voila.port_retries=0",
+            "--Voila.log_level=WARN",
+        ]
+    )
     app.token = token  # not on the command line, where every user of the machine could read it
     url = f"http://{'127.0.0.1' if ip in ('', '0.0.0.0') else ip}:{port}/?token={token}"
     print(f"the explorer of {run.path} is at\n  {url}\nStop it with Ctrl-C.", flush=True)
@@ -63,5 +87,7 @@ def _free(ip: str, port: int) -> int:
         try:
             s.bind((ip, port))
         except OSError as e:
-            raise Error(f"cannot listen on {ip}:{port}: {e.strerror}; choose another with --ip and --port") from None
+            raise Error(
+                f"cannot listen on {ip}:{port}: {e.strerror}; choose another with --ip and --port"
+            ) from None
         return s.getsockname()[1]

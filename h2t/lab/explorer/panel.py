@@ -41,10 +41,17 @@ class Panel:
         self.origin, self.recipe_of_curve, self.latency = self.state, None, []
         classes, bank = engine.bank.classes, engine.bank
         self.figures = {
-            "accuracy": ClassAccuracy(bank.counts, bank.scheme), "curve": RatioCurve(), "boundary": Boundary(),
-            "flow": Flow(), "map": Embedding(), "changed": Changed(),
-        }  # fmt: skip
-        self.pictures = {name: widgets.Image(format="png", layout=widgets.Layout(width="100%")) for name in FIGURES}
+            "accuracy": ClassAccuracy(bank.counts, bank.scheme),
+            "curve": RatioCurve(),
+            "boundary": Boundary(),
+            "flow": Flow(),
+            "map": Embedding(),
+            "changed": Changed(),
+        }
+        self.pictures = {
+            name: widgets.Image(format="png", layout=widgets.Layout(width="100%"))
+            for name in FIGURES
+        }
         self.numbers, self.status = widgets.HTML(), widgets.HTML()
         self._controls(classes, bank.counts)
         self._event, self._quiet, self._busy = threading.Event(), False, threading.Lock()
@@ -61,35 +68,108 @@ class Panel:
         options = [(f"{short(classes[c], 18)} ({counts[c]} images)", int(c)) for c in order]
         r, row = self.state.recipe, widgets.Layout(width="250px")
         self.controls = {
-            "fusion_ratio": widgets.FloatSlider(r.fusion_ratio, min=0, max=1, step=0.01, description="fusion ratio p", style=wide, layout=widgets.Layout(width="min(560px, 95%)")),
-            "fusing_branch": widgets.Dropdown(options=BRANCHES, value=r.fusing_branch, description="fusing branch", style=wide, layout=row),
-            "fusion": widgets.Dropdown(options=FUSIONS, value=r.fusion, description="fusion", style=wide, layout=widgets.Layout(width="140px")),
-            "stage2_epochs": widgets.IntText(r.stage2_epochs, description="stage-2 epochs", style=wide, layout=widgets.Layout(width="170px")),
-            "stage2_lr": widgets.FloatText(r.stage2_lr, step=0.005, description="learning rate", style=wide, layout=widgets.Layout(width="170px")),
-            "seed": widgets.IntText(r.seed, description="seed", style=wide, layout=widgets.Layout(width="120px")),
-            "head": widgets.Dropdown(options=options, value=self.state.head, description="head class", style=wide, layout=row),
-            "tail": widgets.Dropdown(options=options, value=self.state.tail, description="tail class", style=wide, layout=row),
-        }  # fmt: skip
+            "fusion_ratio": widgets.FloatSlider(
+                r.fusion_ratio,
+                min=0,
+                max=1,
+                step=0.01,
+                description="fusion ratio p",
+                style=wide,
+                layout=widgets.Layout(width="min(560px, 95%)"),
+            ),
+            "fusing_branch": widgets.Dropdown(
+                options=BRANCHES,
+                value=r.fusing_branch,
+                description="fusing branch",
+                style=wide,
+                layout=row,
+            ),
+            "fusion": widgets.Dropdown(
+                options=FUSIONS,
+                value=r.fusion,
+                description="fusion",
+                style=wide,
+                layout=widgets.Layout(width="140px"),
+            ),
+            "stage2_epochs": widgets.IntText(
+                r.stage2_epochs,
+                description="stage-2 epochs",
+                style=wide,
+                layout=widgets.Layout(width="170px"),
+            ),
+            "stage2_lr": widgets.FloatText(
+                r.stage2_lr,
+                step=0.005,
+                description="learning rate",
+                style=wide,
+                layout=widgets.Layout(width="170px"),
+            ),
+            "seed": widgets.IntText(
+                r.seed, description="seed", style=wide, layout=widgets.Layout(width="120px")
+            ),
+            "head": widgets.Dropdown(
+                options=options,
+                value=self.state.head,
+                description="head class",
+                style=wide,
+                layout=row,
+            ),
+            "tail": widgets.Dropdown(
+                options=options,
+                value=self.state.tail,
+                description="tail class",
+                style=wide,
+                layout=row,
+            ),
+        }
         for control in self.controls.values():
             control.observe(self._ask, "value")
-        self.reset = widgets.Button(description="Reset to the recipe", tooltip="back to the settings the explorer opened with")
+        self.reset = widgets.Button(
+            description="Reset to the recipe",
+            tooltip="back to the settings the explorer opened with",
+        )
         self.reset.on_click(lambda _: self.show_state(self.origin))
-        self.name = widgets.Text("explored", description="save as", style=wide, layout=widgets.Layout(width="200px"))
+        self.name = widgets.Text(
+            "explored", description="save as", style=wide, layout=widgets.Layout(width="200px")
+        )
         self.saves = {}
-        for what, action in (("figures", self.save_figures), ("classifier", self.save_classifier), ("recipe", self.save_recipe)):
+        for what, action in (
+            ("figures", self.save_figures),
+            ("classifier", self.save_classifier),
+            ("recipe", self.save_recipe),
+        ):
             self.saves[what] = widgets.Button(description=f"Save {what}")
             self.saves[what].on_click(lambda _, action=action: self._try(action))
 
     def _layout(self) -> widgets.VBox:
         flow = widgets.Layout(flex_flow="row wrap", align_items="center")
         c = self.controls
-        grid = widgets.Layout(grid_template_columns="repeat(auto-fit, minmax(max(400px, 32%), 1fr))", grid_gap="8px", width="100%")
-        box = widgets.VBox([
-            widgets.HBox([c["fusion_ratio"], self.reset], layout=flow),
-            widgets.HBox([c["head"], c["tail"], c["fusing_branch"], c["fusion"], c["stage2_epochs"], c["stage2_lr"], c["seed"]], layout=flow),
-            widgets.HBox([self.name, *self.saves.values()], layout=flow),
-            self.status, self.numbers, widgets.GridBox(list(self.pictures.values()), layout=grid),
-        ])  # fmt: skip
+        grid = widgets.Layout(
+            grid_template_columns="repeat(auto-fit, minmax(max(400px, 32%), 1fr))",
+            grid_gap="8px",
+            width="100%",
+        )
+        box = widgets.VBox(
+            [
+                widgets.HBox([c["fusion_ratio"], self.reset], layout=flow),
+                widgets.HBox(
+                    [
+                        c["head"],
+                        c["tail"],
+                        c["fusing_branch"],
+                        c["fusion"],
+                        c["stage2_epochs"],
+                        c["stage2_lr"],
+                        c["seed"],
+                    ],
+                    layout=flow,
+                ),
+                widgets.HBox([self.name, *self.saves.values()], layout=flow),
+                self.status,
+                self.numbers,
+                widgets.GridBox(list(self.pictures.values()), layout=grid),
+            ]
+        )
         box.add_class("h2t-explorer")
         return box
 
@@ -97,7 +177,10 @@ class Panel:
         """A control moved: note the newest state and wake the worker. A value that cannot be is put back, with a word."""
         if self._quiet:
             return
-        control, name = change["owner"], next(k for k, c in self.controls.items() if c is change["owner"])
+        control, name = (
+            change["owner"],
+            next(k for k, c in self.controls.items() if c is change["owner"]),
+        )
         try:
             wanted = self.state.change(**{name: change["new"]})
             if wanted.head == wanted.tail:
@@ -115,7 +198,9 @@ class Panel:
         """Set every control, as if by hand, and follow once."""
         self._quiet = True
         for name, control in self.controls.items():
-            control.value = getattr(state, name) if name in ("head", "tail") else getattr(state.recipe, name)
+            control.value = (
+                getattr(state, name) if name in ("head", "tail") else getattr(state.recipe, name)
+            )
         self._quiet = False
         self._known.pop("classes", None)  # limits that grew while dragging are fitted anew
         self.state, self._asked = state, time.perf_counter()
@@ -153,7 +238,9 @@ class Panel:
         if stale() or self._known.get("curve") == base:
             return
         self._known["curve"] = base
-        self.figures["curve"].set_curve(self.engine.curve(state.recipe), published_curve(self.engine.bank.counts))
+        self.figures["curve"].set_curve(
+            self.engine.curve(state.recipe), published_curve(self.engine.bank.counts)
+        )
         self._paint("curve")
 
     def settle(self, seconds: float = 60) -> None:
@@ -182,14 +269,24 @@ class Panel:
             key = id(classifier[0])
             if self._known.get(("logits", name), (None,))[0] != key:
                 out = engine.logits(classifier)
-                self._known["logits", name] = (key, classifier, out, *engine.accuracy(out), metrics.confusion(out, engine.labels))
-            _, _, logits[name], per_class, table[name], confusions[name] = self._known["logits", name]
+                self._known["logits", name] = (
+                    key,
+                    classifier,
+                    out,
+                    *engine.accuracy(out),
+                    metrics.confusion(out, engine.labels),
+                )
+            _, _, logits[name], per_class, table[name], confusions[name] = self._known[
+                "logits", name
+            ]
             self.figures["accuracy"].update(name, per_class, table[name])
         self._paint("accuracy")
         self.figures["curve"].update(state.recipe.fusion_ratio, table["current"])
         self._paint("curve")
         drawn, points = engine.boundary(state)
-        self.figures["boundary"].update(drawn, points, (classes[state.head], classes[state.tail]), fresh)
+        self.figures["boundary"].update(
+            drawn, points, (classes[state.head], classes[state.tail]), fresh
+        )
         self._paint("boundary")
         if fresh:
             self.figures["flow"].choose(confusions, state.tail, classes)
@@ -209,7 +306,9 @@ class Panel:
             for name, tag in (("DR", "was"), ("current", "now")):
                 row = logits[name][k]
                 c = int(row.argmax())
-                lines.append(f"{tag} {short(classes[c], 7)} {100 * metrics.softmax(row[None])[0, c]:.0f} %")
+                lines.append(
+                    f"{tag} {short(classes[c], 7)} {100 * metrics.softmax(row[None])[0, c]:.0f} %"
+                )
             return "\n".join(lines)
 
         self.figures["changed"].update(gained, lost, self.engine.images, words)
@@ -223,7 +322,14 @@ class Panel:
             self.figures["map"].refuse(str(e))
             self._paint("map")
             return
-        self.figures["map"].update(xy, labels, fused, state, (classes[state.head], classes[state.tail]), state.recipe.fusion_ratio)
+        self.figures["map"].update(
+            xy,
+            labels,
+            fused,
+            state,
+            (classes[state.head], classes[state.tail]),
+            state.recipe.fusion_ratio,
+        )
         self._paint("map")
 
     def _paint(self, name: str) -> None:
@@ -260,9 +366,23 @@ class Panel:
     def save_recipe(self) -> str:
         """Save the settings as a recipe with which papermill runs notebook 05 to the same classifier."""
         file = self._folder() / "recipe.yaml"
-        keep = {k: v for k, v in self.state.recipe.to_dict().items() if k not in ("eval_every", "reinitialise_head")}
+        keep = {
+            k: v
+            for k, v in self.state.recipe.to_dict().items()
+            if k not in ("eval_every", "reinitialise_head")
+        }
         views = self.engine.bank.train.shape[0]
-        write_yaml(file, {"run": str(self.engine.run.path), **keep, "views": views, "head_class": self.state.head, "tail_class": self.state.tail, "save_as": self.name.value})
+        write_yaml(
+            file,
+            {
+                "run": str(self.engine.run.path),
+                **keep,
+                "views": views,
+                "head_class": self.state.head,
+                "tail_class": self.state.tail,
+                "save_as": self.name.value,
+            },
+        )
         return f"recipe saved: papermill notebooks/05_fusion_explorer.ipynb OUT.ipynb -f {file}"
 
     # -- showing -------------------------------------------------------------------------------------------------
@@ -270,7 +390,10 @@ class Panel:
     def sheet(self) -> bytes:
         """All six figures on one PNG, for where there is no kernel to drag with."""
         pictures = [Image.open(io.BytesIO(p.value)) for p in self.pictures.values()]
-        width, heights = max(p.width for p in pictures), [max(a.height, b.height) for a, b in zip(pictures[::2], pictures[1::2], strict=True)]
+        width, heights = (
+            max(p.width for p in pictures),
+            [max(a.height, b.height) for a, b in zip(pictures[::2], pictures[1::2], strict=True)],
+        )
         sheet = Image.new("RGB", (2 * width, sum(heights)), "white")
         for k, picture in enumerate(pictures):
             sheet.paste(picture, ((k % 2) * width, sum(heights[: k // 2])))
@@ -280,7 +403,9 @@ class Panel:
 
     def show(self) -> None:
         """Show the explorer, with the sheet of its figures as a picture under papermill and on paper."""
-        show_box(self.box, self.sheet(), "the fusion explorer; run the notebook in JupyterLab to use it")
+        show_box(
+            self.box, self.sheet(), "the fusion explorer; run the notebook in JupyterLab to use it"
+        )
 
 
 def _numbers(table: dict[str, dict[str, float | None]]) -> str:
@@ -289,5 +414,10 @@ def _numbers(table: dict[str, dict[str, float | None]]) -> str:
     columns = ("many", "medium", "few", "all")
     rows = [cell("h", "test accuracy, %") + "".join(cell("h", c) for c in columns)]
     for name, means in table.items():
-        rows.append(cell("h", name) + "".join(cell("d", "empty" if means[c] is None else f"{means[c]:.2f}") for c in columns))
+        rows.append(
+            cell("h", name)
+            + "".join(
+                cell("d", "empty" if means[c] is None else f"{means[c]:.2f}") for c in columns
+            )
+        )
     return "<table class='h2t-numbers'>" + "".join(f"<tr>{r}</tr>" for r in rows) + "</table>"

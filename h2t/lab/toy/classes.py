@@ -22,8 +22,11 @@ if TYPE_CHECKING:
     import pandas as pd
 
 MEASURES = {
-    "tail_region": "tail's region, %", "head": "head accuracy, %", "tail": "tail accuracy, %", "balanced": "balanced accuracy, %"
-}  # fmt: skip
+    "tail_region": "tail's region, %",
+    "head": "head accuracy, %",
+    "tail": "tail accuracy, %",
+    "balanced": "balanced accuracy, %",
+}
 BRANCHES = ("instance", "balanced", "reversed")
 
 
@@ -38,11 +41,15 @@ def two_classes(
     Raises: ``h2t.Error`` for an empty class, no coordinate, or a separation that is not positive.
     """
     if min(n_head, n_tail) < 1:
-        raise Error(f"n_head is {n_head} and n_tail is {n_tail}; each class needs at least one point")
+        raise Error(
+            f"n_head is {n_head} and n_tail is {n_tail}; each class needs at least one point"
+        )
     if num_features < 1:
         raise Error(f"num_features is {num_features}; a point needs at least one coordinate")
     if not 0 < separation < float("inf"):
-        raise Error(f"separation is {separation}; it is a distance between class centres and must be above 0")
+        raise Error(
+            f"separation is {separation}; it is a distance between class centres and must be above 0"
+        )
     labels = torch.cat([torch.zeros(n_head), torch.ones(n_tail)]).double()
     points = torch.randn(len(labels), num_features, generator=generator, dtype=torch.float64)
     return points + (labels - 0.5)[:, None] * separation / num_features**0.5, labels
@@ -70,23 +77,33 @@ def fused_draws(
     Raises: ``h2t.Error`` for a ratio outside [0, 1] or an unknown branch.
     """
     if not 0 <= fusion_ratio <= 1:
-        raise Error(f"fusion_ratio is {fusion_ratio}; it is a share of coordinates and must lie in [0, 1]")
+        raise Error(
+            f"fusion_ratio is {fusion_ratio}; it is a share of coordinates and must lie in [0, 1]"
+        )
     if fusing_branch not in BRANCHES:
         raise Error(f"fusing_branch is {fusing_branch!r}; choose one of {', '.join(BRANCHES)}")
-    count = torch.bincount(labels.long(), minlength=2)[labels.long()].double()  # size of each point's class
+    count = torch.bincount(labels.long(), minlength=2)[
+        labels.long()
+    ].double()  # size of each point's class
     weights = count ** -float(BRANCHES.index(fusing_branch))
     shape = (batches, batch_size)
     own = torch.multinomial(1 / count, batches * batch_size, True, generator=generator).view(shape)
-    partner = torch.multinomial(weights, batches * batch_size, True, generator=generator).view(shape)
+    partner = torch.multinomial(weights, batches * batch_size, True, generator=generator).view(
+        shape
+    )
     dim, out = points.shape[1], []
     for b in range(batches):
         swapped = min(int(fusion_ratio * dim + (b + 0.5) / batches), dim)
-        mask = channel_mask(dim, min((swapped + 0.5) / dim, 1.0), generator)  # + 0.5: int(k / D * D) may give k - 1
+        mask = channel_mask(
+            dim, min((swapped + 0.5) / dim, 1.0), generator
+        )  # + 0.5: int(k / D * D) may give k - 1
         out.append(fuse(points[own[b]], points[partner[b]], mask))
     return torch.cat(out), labels[own.flatten()]
 
 
-def train(points: Tensor, labels: Tensor, weight_decay: float, steps: int = 100) -> tuple[Tensor, Tensor]:
+def train(
+    points: Tensor, labels: Tensor, weight_decay: float, steps: int = 100
+) -> tuple[Tensor, Tensor]:
     """Logistic regression to its optimum: mean cross-entropy + weight_decay / 2 * |weight|^2, by damped Newton steps.
 
     Arguments: ``points`` (N, D); ``labels`` (N,) of 0 and 1; ``weight_decay`` of the weight, not of the bias.
@@ -94,7 +111,9 @@ def train(points: Tensor, labels: Tensor, weight_decay: float, steps: int = 100)
     Raises: ``h2t.Error`` where one class is missing or ``weight_decay`` is not positive: there is no optimum then.
     """
     if not 0 < weight_decay < float("inf"):
-        raise Error(f"weight_decay is {weight_decay}; it must be above 0, or separable classes have no best classifier")
+        raise Error(
+            f"weight_decay is {weight_decay}; it must be above 0, or separable classes have no best classifier"
+        )
     if len(labels.unique()) < 2:
         raise Error("train needs points of both classes; one of them is missing")
     x = torch.cat([points, torch.ones_like(points[:, :1])], 1)
@@ -145,7 +164,12 @@ def regions(weight: Tensor, bias: Tensor, points: Tensor, labels: Tensor) -> dic
     says_tail = (points @ weight + bias > 0).double()
     head = 100 - 100 * says_tail[labels == 0].mean().item()
     tail = 100 * says_tail[labels == 1].mean().item()
-    return {"tail_region": 100 * says_tail.mean().item(), "head": head, "tail": tail, "balanced": (head + tail) / 2}
+    return {
+        "tail_region": 100 * says_tail.mean().item(),
+        "head": head,
+        "tail": tail,
+        "balanced": (head + tail) / 2,
+    }
 
 
 @threads()
@@ -176,12 +200,26 @@ def ratio_curve(
         raise Error(f"seeds is {seeds}; a spread over seeds needs at least 2")
     rows = []
     for s in range(seed, seed + seeds):
-        train_set = two_classes(n_head, n_tail, num_features, separation, rng.torch_generator(s, "toy/train"))
-        test_set = two_classes(n_test, n_test, num_features, separation, rng.torch_generator(s, "toy/test"))
+        train_set = two_classes(
+            n_head, n_tail, num_features, separation, rng.torch_generator(s, "toy/train")
+        )
+        test_set = two_classes(
+            n_test, n_test, num_features, separation, rng.torch_generator(s, "toy/test")
+        )
         for p in sorted({0.0, *ratios}):
-            draws = fused_draws(*train_set, p, rng.torch_generator(s, "toy/draws"), fusing_branch=fusing_branch)
+            draws = fused_draws(
+                *train_set, p, rng.torch_generator(s, "toy/draws"), fusing_branch=fusing_branch
+            )
             measured = regions(*train(*draws, weight_decay), *test_set)
-            rows.append({"num_features": num_features, "n_tail": n_tail, "seed": s, "fusion_ratio": p, **measured})
+            rows.append(
+                {
+                    "num_features": num_features,
+                    "n_tail": n_tail,
+                    "seed": s,
+                    "fusion_ratio": p,
+                    **measured,
+                }
+            )
     table = pd.DataFrame(rows)
     table["gain"] = table["balanced"] - table.groupby("seed")["balanced"].transform("first")
     return table

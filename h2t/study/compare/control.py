@@ -18,8 +18,18 @@ from h2t.runs import Run, resolve
 
 MEASURES = ("all", "many", "medium", "few")
 SHOWN = (*MEASURES, "ECE")
-CELLS = ((False, "balanced"), (False, "both"), (True, "balanced"), (True, "both"))  # fusion, statistics
-_APART = {"fusion", "fusion_ratio", "bn_statistics", "head_ratios"}  # what the cells differ in, and nothing else
+CELLS = (
+    (False, "balanced"),
+    (False, "both"),
+    (True, "balanced"),
+    (True, "both"),
+)  # fusion, statistics
+_APART = {
+    "fusion",
+    "fusion_ratio",
+    "bn_statistics",
+    "head_ratios",
+}  # what the cells differ in, and nothing else
 
 
 class Control(NamedTuple):
@@ -58,20 +68,43 @@ def rows_of(root: str | Path):
     rows = table(root, save=False)
     rows = rows[(rows["stage"] == 2) & ~rows["cached"].astype(bool)]
     if rows.empty:
-        raise Error(f"{resolve(root)} holds no finished exact stage 2; train one with `h2t run RECIPE -p control true`")
+        raise Error(
+            f"{resolve(root)} holds no finished exact stage 2; train one with `h2t run RECIPE -p control true`"
+        )
     defaults = declared()
     known = [c for c in dict.fromkeys((*SETTING, *METHOD)) if c in rows]
     # what a step was begun without, by an earlier version, had its default
-    rows = rows.assign(**{c: rows[c].astype(object).where(rows[c].notna(), defaults.get(c)) for c in known if c in defaults})
+    rows = rows.assign(
+        **{
+            c: rows[c].astype(object).where(rows[c].notna(), defaults.get(c))
+            for c in known
+            if c in defaults
+        }
+    )
     fused = rows["fusion_ratio"].astype(float) > 0
-    rows = rows[(rows["stage2_method"] != "tau") & rows["bn_statistics"].isin(["balanced", "both"]) & (~fused | (rows["fusion"] == "swap"))]
+    rows = rows[
+        (rows["stage2_method"] != "tau")
+        & rows["bn_statistics"].isin(["balanced", "both"])
+        & (~fused | (rows["fusion"] == "swap"))
+    ]
     if rows.empty:
-        raise Error(f"{resolve(root)} holds no stage 2 that trains a classifier with BN statistics balanced or both, fused by swap or not at all")
+        raise Error(
+            f"{resolve(root)} holds no stage 2 that trains a classifier with BN statistics balanced or both, fused by swap or not at all"
+        )
     varying = [c for c in known if c not in _APART and rows[c].map(str).nunique() > 1]
     setting = [", ".join(_text(c, r[c]) for c in varying) for r in rows[varying].to_dict("records")]
-    found = pd.DataFrame({"setting": setting, "fusion_ratio": rows["fusion_ratio"].astype(float), "statistics": rows["bn_statistics"].astype(str)}, index=rows.index)
+    found = pd.DataFrame(
+        {
+            "setting": setting,
+            "fusion_ratio": rows["fusion_ratio"].astype(float),
+            "statistics": rows["bn_statistics"].astype(str),
+        },
+        index=rows.index,
+    )
     stage1 = rows["split"].map(str) + " " + _stage1(rows)
-    found = found.assign(stage1=stage1, seed=rows["seed"], **{m: rows[m].astype(float) for m in SHOWN})
+    found = found.assign(
+        stage1=stage1, seed=rows["seed"], **{m: rows[m].astype(float) for m in SHOWN}
+    )
     # several stage 2s on one stage 1 must not pass for several stage 1s
     several = found.groupby("setting")["stage1"].transform("nunique") > 1
     found["unit"] = found["stage1"].where(several, found["stage1"] + " " + found["seed"].map(str))
@@ -79,7 +112,15 @@ def rows_of(root: str | Path):
     return found.groupby(keys, sort=False, as_index=False)[list(SHOWN)].mean()
 
 
-def cached_rows(run: str | Path, ratios=(0.25,), seeds=range(5), *, views: int = 4, overrides: dict | None = None, progress: bool = True):
+def cached_rows(
+    run: str | Path,
+    ratios=(0.25,),
+    seeds=range(5),
+    *,
+    views: int = 4,
+    overrides: dict | None = None,
+    progress: bool = True,
+):
     """All four cells of one stage 1 by the cached stage 2, as ``rows_of`` gives them: minutes where exact ones take hours.
 
     Arguments: ``run`` with a finished stage 1; ``ratios`` p; ``seeds`` of stage 2; ``views`` in each of the two feature banks,
@@ -98,9 +139,20 @@ def cached_rows(run: str | Path, ratios=(0.25,), seeds=range(5), *, views: int =
         fits = fit(bank, (0.0, *ratios), seeds, config)
         for r, p in enumerate(fits.ratios):
             for s, seed in enumerate(fits.seeds):
-                last = metrics.summary(fits.logits(r, s).numpy(), bank.test_labels.numpy(), bank.counts, bank.scheme)
+                last = metrics.summary(
+                    fits.logits(r, s).numpy(), bank.test_labels.numpy(), bank.counts, bank.scheme
+                )
                 measured = {m: last[{"all": "top1", "ECE": "ece"}.get(m, m)] for m in SHOWN}
-                found.append({"setting": "cached", "fusion_ratio": p, "statistics": statistics, "unit": str(seed), "stage1": "", **measured})
+                found.append(
+                    {
+                        "setting": "cached",
+                        "fusion_ratio": p,
+                        "statistics": statistics,
+                        "unit": str(seed),
+                        "stage1": "",
+                        **measured,
+                    }
+                )
     return pd.DataFrame(found).astype({m: float for m in SHOWN})
 
 
@@ -112,22 +164,34 @@ def summarise(rows, ratio: float | None = None, measures=MEASURES) -> Control:
 
     ratios = [p for p in sorted(rows["fusion_ratio"].unique()) if p > 0 and ratio in (None, p)]
     if not ratios and ratio is not None:
-        raise Error(f"there is no stage 2 at fusion ratio {ratio:g}; there are {', '.join(f'{p:g}' for p in sorted(rows['fusion_ratio'].unique()))}")
+        raise Error(
+            f"there is no stage 2 at fusion ratio {ratio:g}; there are {', '.join(f'{p:g}' for p in sorted(rows['fusion_ratio'].unique()))}"
+        )
     by_ratio = []
     for p in ratios or [0.0]:
         part = rows[rows["fusion_ratio"].isin([0.0, p])]
-        by_ratio.append(part.assign(ratio=p, fusion=part["fusion_ratio"] > 0).drop(columns="fusion_ratio"))
+        by_ratio.append(
+            part.assign(ratio=p, fusion=part["fusion_ratio"] > 0).drop(columns="fusion_ratio")
+        )
     rows = pd.concat(by_ratio, ignore_index=True)
     keys = ["setting", "ratio", "fusion", "statistics"]
-    cells = rows.melt([*keys, "unit"], list(SHOWN), "measure").groupby([*keys, "measure"], sort=False)["value"]
+    cells = rows.melt([*keys, "unit"], list(SHOWN), "measure").groupby(
+        [*keys, "measure"], sort=False
+    )["value"]
     cells = cells.agg(n="count", mean="mean", std="std").reset_index()
     found = []
     for (setting, p), part in rows.groupby(["setting", "ratio"], sort=False):
-        tests = [{"setting": setting, "ratio": p, **row} for measure in measures for row in _effects(part, measure)]
+        tests = [
+            {"setting": setting, "ratio": p, **row}
+            for measure in measures
+            for row in _effects(part, measure)
+        ]
         corrected = holm([row["p"] for row in tests])
         found += [{**row, "p_holm": q} for row, q in zip(tests, corrected, strict=True)]
     if not found:
-        raise Error("there are no two cells to compare; train runs with `-p control true`, which have all four")
+        raise Error(
+            "there are no two cells to compare; train runs with `-p control true`, which have all four"
+        )
     return Control(rows, cells, pd.DataFrame(found))
 
 
@@ -135,27 +199,47 @@ def _effects(part, measure: str) -> list[dict]:
     """The effects on one measure that the cells of one two by two allow."""
     from h2t.study.compare.significance import across_seeds
 
-    value = part.dropna(subset=[measure]).pivot_table(index="unit", columns=["fusion", "statistics"], values=measure)
+    value = part.dropna(subset=[measure]).pivot_table(
+        index="unit", columns=["fusion", "statistics"], values=measure
+    )
     cell = {c: value[c] for c in CELLS if c in value.columns}
     plain, both, fused, all_ = (cell.get(c) for c in CELLS)
     if len(cell) == 4:
         differences = {
-            "fusion": (fused - plain + all_ - both) / 2, "statistics": (both - plain + all_ - fused) / 2,
+            "fusion": (fused - plain + all_ - both) / 2,
+            "statistics": (both - plain + all_ - fused) / 2,
             "interaction": (all_ - fused) - (both - plain),
-        }  # fmt: skip
+        }
     else:
         simple = {
-            "fusion, BN sees both": (all_, both), "fusion, BN sees balanced": (fused, plain),
-            "statistics, no fusion": (both, plain), "statistics, fusion": (all_, fused),
-        }  # fmt: skip
-        differences = {name: a - b for name, (a, b) in simple.items() if a is not None and b is not None}
+            "fusion, BN sees both": (all_, both),
+            "fusion, BN sees balanced": (fused, plain),
+            "statistics, no fusion": (both, plain),
+            "statistics, fusion": (all_, fused),
+        }
+        differences = {
+            name: a - b for name, (a, b) in simple.items() if a is not None and b is not None
+        }
     rows = []
     for name, d in differences.items():
         d = d.dropna()
         if len(d):
-            tests = across_seeds(d.to_numpy()) if len(d) > 1 else dict.fromkeys(("low", "high", "p", "p_wilcoxon"), np.nan)
+            tests = (
+                across_seeds(d.to_numpy())
+                if len(d) > 1
+                else dict.fromkeys(("low", "high", "p", "p_wilcoxon"), np.nan)
+            )
             stage1s = part[part["unit"].isin(d.index)]["stage1"].nunique()
-            rows.append({"effect": name, "measure": measure, "pairs": len(d), "stage1s": stage1s, "difference": d.mean(), **tests})
+            rows.append(
+                {
+                    "effect": name,
+                    "measure": measure,
+                    "pairs": len(d),
+                    "stage1s": stage1s,
+                    "difference": d.mean(),
+                    **tests,
+                }
+            )
     return rows
 
 
@@ -166,10 +250,25 @@ def sentence(effects, alpha: float = 0.05) -> str:
         said = []
         for effect, of in part.groupby("effect", sort=False):
             sure = [f"{r.measure} {r.difference:+.1f}" for r in of.itertuples() if r.p_holm < alpha]
-            said.append(f"{effect}: " + (f"{', '.join(sure)} points" if sure else "nothing beyond the noise" if of["p"].notna().any() else f"all {_of(of, 'all'):+.1f} points, one pair only"))
+            said.append(
+                f"{effect}: "
+                + (
+                    f"{', '.join(sure)} points"
+                    if sure
+                    else "nothing beyond the noise"
+                    if of["p"].notna().any()
+                    else f"all {_of(of, 'all'):+.1f} points, one pair only"
+                )
+            )
         n, stage1s = int(part["pairs"].max()), int(part["stage1s"].max())
-        rests = "one pair, no test" if n == 1 else f"{n} pairs" + (" of stage-2 seeds on one stage 1" if stage1s == 1 else "")
-        lines.append(f"{f'{setting}, ' if setting else ''}p = {ratio:g} ({rests}): {'; '.join(said)}.")
+        rests = (
+            "one pair, no test"
+            if n == 1
+            else f"{n} pairs" + (" of stage-2 seeds on one stage 1" if stage1s == 1 else "")
+        )
+        lines.append(
+            f"{f'{setting}, ' if setting else ''}p = {ratio:g} ({rests}): {'; '.join(said)}."
+        )
     return "\n".join(lines)
 
 
@@ -180,18 +279,45 @@ def _of(effects, measure: str) -> float:
 def markdown(found: Control) -> str:
     """Cells and effects as two Markdown tables: mean ± standard deviation, and difference with its 95 % interval."""
     groups = list(found.cells.groupby(["setting", "ratio"], sort=False))
-    lines = [["setting", "p", "fusion", "BN sees", "n", *SHOWN], ["---"] * 4 + ["---:"] * (1 + len(SHOWN))]
+    lines = [
+        ["setting", "p", "fusion", "BN sees", "n", *SHOWN],
+        ["---"] * 4 + ["---:"] * (1 + len(SHOWN)),
+    ]
     for (setting, ratio), part in groups:
         for fusion, statistics in CELLS:
-            of = part[(part["fusion"] == fusion) & (part["statistics"] == statistics)].set_index("measure")
+            of = part[(part["fusion"] == fusion) & (part["statistics"] == statistics)].set_index(
+                "measure"
+            )
             if len(of):
                 values = [_spread(of.loc[m, "mean"], of.loc[m, "std"]) for m in SHOWN]
-                lines.append([setting or "–", f"{ratio:g}", "yes" if fusion else "no", statistics, str(int(of["n"].max())), *values])
+                lines.append(
+                    [
+                        setting or "–",
+                        f"{ratio:g}",
+                        "yes" if fusion else "no",
+                        statistics,
+                        str(int(of["n"].max())),
+                        *values,
+                    ]
+                )
     measures = list(dict.fromkeys(found.effects["measure"]))
-    tests = [["setting", "p", "effect", "pairs", *measures], ["---"] * 3 + ["---:"] * (1 + len(measures))]
-    for (setting, ratio, effect), part in found.effects.groupby(["setting", "ratio", "effect"], sort=False):
+    tests = [
+        ["setting", "p", "effect", "pairs", *measures],
+        ["---"] * 3 + ["---:"] * (1 + len(measures)),
+    ]
+    for (setting, ratio, effect), part in found.effects.groupby(
+        ["setting", "ratio", "effect"], sort=False
+    ):
         of = part.set_index("measure")
-        tests.append([setting or "–", f"{ratio:g}", effect, str(int(of["pairs"].max())), *(_tested(of.loc[m]) if m in of.index else "–" for m in measures)])
+        tests.append(
+            [
+                setting or "–",
+                f"{ratio:g}",
+                effect,
+                str(int(of["pairs"].max())),
+                *(_tested(of.loc[m]) if m in of.index else "–" for m in measures),
+            ]
+        )
     text = ["\n".join("| " + " | ".join(row) + " |" for row in table) for table in (lines, tests)]
     note = "Effects in points, with the 95 % interval of a paired t-test; bold where p < 0.05 after Holm's correction over one two by two."
     return f"{text[0]}\n\n{text[1]}\n\n{note}\n\n{sentence(found.effects)}\n"
@@ -214,7 +340,9 @@ def save(found: Control, folder: str | Path) -> Path:
 
     folder = resolve(folder)
     for name in ("cells", "effects"):
-        write_atomic(folder / f"control_{name}.csv", getattr(found, name).to_csv(index=False).encode())
+        write_atomic(
+            folder / f"control_{name}.csv", getattr(found, name).to_csv(index=False).encode()
+        )
     write_atomic(folder / "control.md", markdown(found).encode())
     plots.save(draw(found), folder / "control")
     return folder

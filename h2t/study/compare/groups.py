@@ -17,15 +17,30 @@ from h2t.study.compare.table import MEASURES, SHARED, step_order
 SEEDS = ("split_seed", "val_seed", "stage1_seed", "seed")  # what is averaged over
 _WITHOUT_EFFECT = {"root", "eval_every", "precision", "split_seed", "val_seed", "seed"}
 SETTING = tuple(f.name for f in dataclasses.fields(Data) if f.name not in _WITHOUT_EFFECT)
-METHOD = tuple(dict.fromkeys(
-    [f.name for c in (Stage1, Stage2) for f in dataclasses.fields(c) if f.name not in _WITHOUT_EFFECT]
-    + [f"stage1_{k}" for k in SHARED if k not in _WITHOUT_EFFECT]
-))  # fmt: skip
+METHOD = tuple(
+    dict.fromkeys(
+        [
+            f.name
+            for c in (Stage1, Stage2)
+            for f in dataclasses.fields(c)
+            if f.name not in _WITHOUT_EFFECT
+        ]
+        + [f"stage1_{k}" for k in SHARED if k not in _WITHOUT_EFFECT]
+    )
+)
 # what makes an average, or a comparison, one of unlike things
 UNLIKE = {
-    "split": "training splits", "pixels_sha256": "sets of images", "revision": "code revisions", "model": "models", "width": "widths",
-    "parameters": "sizes of the model", "num_classes": "numbers of classes", "precision_used": "precisions", "device_name": "devices", "torch": "versions of torch",
-}  # fmt: skip
+    "split": "training splits",
+    "pixels_sha256": "sets of images",
+    "revision": "code revisions",
+    "model": "models",
+    "width": "widths",
+    "parameters": "sizes of the model",
+    "num_classes": "numbers of classes",
+    "precision_used": "precisions",
+    "device_name": "devices",
+    "torch": "versions of torch",
+}
 _WRITTEN = {"fusion_ratio": "p", "imbalance_factor": "IF"}
 
 
@@ -40,13 +55,19 @@ def choose(table, query: str = "", methods=()):
         try:
             rows = table.query(query)
         except Exception as e:  # pandas raises whatever its parser, Python or a column raises
-            raise Error(f"choose is {query!r}, which cannot be read: {' '.join(str(e).split())}; its names are the columns of table.csv") from None
+            raise Error(
+                f"choose is {query!r}, which cannot be read: {' '.join(str(e).split())}; its names are the columns of table.csv"
+            ) from None
         if not hasattr(rows, "columns") or not len(rows):
-            raise Error(f"choose = {query!r} leaves none of the {len(table)} steps; its names are the columns of table.csv")
+            raise Error(
+                f"choose = {query!r} leaves none of the {len(table)} steps; its names are the columns of table.csv"
+            )
     there = list(rows["method"].unique())
     for method in methods:
         if method not in there:
-            raise Error(f"methods names {method!r}, which is not among the chosen runs; they have {', '.join(map(repr, there))}")
+            raise Error(
+                f"methods names {method!r}, which is not among the chosen runs; they have {', '.join(map(repr, there))}"
+            )
     return rows[rows["method"].isin(list(methods))] if len(methods) else rows
 
 
@@ -64,18 +85,39 @@ def grouped(table, by=()):
     for name in by:
         if name not in table:
             raise Error(f"by names {name!r}, which is no column of the table; see table.csv")
-    table = table.assign(_rank=table["method"].map({m: k for k, m in enumerate(sorted(table["method"].unique(), key=step_order))}))
-    settings = [] if by else [c for c in SETTING if c in table and table[c].nunique(dropna=False) > 1]
+    table = table.assign(
+        _rank=table["method"].map(
+            {m: k for k, m in enumerate(sorted(table["method"].unique(), key=step_order))}
+        )
+    )
+    settings = (
+        [] if by else [c for c in SETTING if c in table and table[c].nunique(dropna=False) > 1]
+    )
     used = {} if by else {m: _varying(rows) for m, rows in table.groupby("method")}
     keys = list(by) or sorted({c for names in used.values() for c in names}, key=METHOD.index)
-    table = table.sort_values([*settings, "_rank", "method", *keys, *(c for c in SEEDS if c in table), "run", "step"], kind="stable")
+    table = table.sort_values(
+        [*settings, "_rank", "method", *keys, *(c for c in SEEDS if c in table), "run", "step"],
+        kind="stable",
+    )
     if by:
-        group = [", ".join(_text(c, row[c]) for c in by) for row in table[list(by)].to_dict("records")]
+        group = [
+            ", ".join(_text(c, row[c]) for c in by) for row in table[list(by)].to_dict("records")
+        ]
     else:
         rows = table[list(dict.fromkeys(["method", *keys]))].to_dict("records")
-        group = [", ".join([row["method"], *(_text(c, row[c]) for c in keys if c in used[row["method"]])]) for row in rows]
-    setting = [", ".join(_text(c, row[c]) for c in settings) for row in table[settings].to_dict("records")]
-    table = table.assign(group=pd.Series(group, table.index, dtype="str"), setting=pd.Series(setting, table.index, dtype="str"))
+        group = [
+            ", ".join(
+                [row["method"], *(_text(c, row[c]) for c in keys if c in used[row["method"]])]
+            )
+            for row in rows
+        ]
+    setting = [
+        ", ".join(_text(c, row[c]) for c in settings) for row in table[settings].to_dict("records")
+    ]
+    table = table.assign(
+        group=pd.Series(group, table.index, dtype="str"),
+        setting=pd.Series(setting, table.index, dtype="str"),
+    )
     table = table.drop_duplicates(["setting", "group", "weights_sha256", "split"])
     return table.drop(columns="_rank").reset_index(drop=True)
 
@@ -95,7 +137,11 @@ def narrow(rows, measure: str, keep: str = "", most: int = 12):
 def _varying(rows) -> list[str]:
     """The parameters that tell rows of one method apart."""
     names = [c for c in METHOD if c in rows and rows[c].nunique() > 1]
-    return [c for c in names if not (c.startswith("stage1_") and c[7:] in SHARED and (rows["stage"] == 1).all())]
+    return [
+        c
+        for c in names
+        if not (c.startswith("stage1_") and c[7:] in SHARED and (rows["stage"] == 1).all())
+    ]
 
 
 def _text(name: str, value) -> str:
@@ -115,12 +161,29 @@ def mixed(rows) -> list[str]:
         for column in dict.fromkeys((*UNLIKE, *SETTING, *METHOD)):
             if column not in part:
                 continue
-            values = part[column].astype(object).where(part[column].notna(), "unknown").map(_brief).value_counts()
+            values = (
+                part[column]
+                .astype(object)
+                .where(part[column].notna(), "unknown")
+                .map(_brief)
+                .value_counts()
+            )
             if len(values) > 1:
-                listed = ", ".join(f"{v} ({n})" for v, n in list(values.items())[:4]) + (", …" if len(values) > 4 else "")
-                what = f"{len(values)} {UNLIKE[column]}" if column in UNLIKE else f"{len(values)} values of {column}"
-                found.setdefault((what, listed), []).append(group + (f" ({setting})" if setting else ""))
-    return [f"{_list(names)}: averaged over {what}: {listed}." for (what, listed), names in found.items()]
+                listed = ", ".join(f"{v} ({n})" for v, n in list(values.items())[:4]) + (
+                    ", …" if len(values) > 4 else ""
+                )
+                what = (
+                    f"{len(values)} {UNLIKE[column]}"
+                    if column in UNLIKE
+                    else f"{len(values)} values of {column}"
+                )
+                found.setdefault((what, listed), []).append(
+                    group + (f" ({setting})" if setting else "")
+                )
+    return [
+        f"{_list(names)}: averaged over {what}: {listed}."
+        for (what, listed), names in found.items()
+    ]
 
 
 def _brief(value) -> str:
@@ -151,7 +214,18 @@ def summary(rows, measures=MEASURES, level: float = 0.95):
             n, std = len(x), x.std(ddof=1) if len(x) > 1 else np.nan
             half = stats.t.ppf((1 + level) / 2, n - 1) * std / np.sqrt(n) if n > 1 else np.nan
             mean = x.mean() if n else np.nan
-            found.append({"setting": setting, "group": group, "measure": measure, "n": n, "mean": mean, "std": std, "low": mean - half, "high": mean + half})
+            found.append(
+                {
+                    "setting": setting,
+                    "group": group,
+                    "measure": measure,
+                    "n": n,
+                    "mean": mean,
+                    "std": std,
+                    "low": mean - half,
+                    "high": mean + half,
+                }
+            )
     return pd.DataFrame(found)
 
 
@@ -172,8 +246,22 @@ def histories(rows, root: str | Path):
         except FileNotFoundError:
             continue
         except ValueError:
-            raise Error(f"{path} is damaged; run the step again with `--again`, or choose other runs") from None
-    columns = ["setting", "group", "run", "step", "stage", "epoch", "loss", "lr", "seconds", "top1", "ece"]
+            raise Error(
+                f"{path} is damaged; run the step again with `--again`, or choose other runs"
+            ) from None
+    columns = [
+        "setting",
+        "group",
+        "run",
+        "step",
+        "stage",
+        "epoch",
+        "loss",
+        "lr",
+        "seconds",
+        "top1",
+        "ece",
+    ]
     table = pd.DataFrame(found, columns=None if found else columns)
     return table.rename(columns={"top1": "all", "ece": "ECE"})
 
@@ -194,8 +282,13 @@ def ratio_table(rows):
     chosen = chosen[(chosen["bn_statistics"] == "both") & (at_zero | (chosen["fusion"] == "swap"))]
     kinds = chosen["method"].map(lambda m: place(m)[0])
     if kinds.nunique() > 1:
-        chosen = chosen.assign(setting=chosen["setting"].where(chosen["setting"] == "", chosen["setting"] + ", ") + kinds)
-    chosen = chosen.assign(ratio=chosen["fusion_ratio"]).drop_duplicates(["setting", "weights_sha256", "split"])
+        chosen = chosen.assign(
+            setting=chosen["setting"].where(chosen["setting"] == "", chosen["setting"] + ", ")
+            + kinds
+        )
+    chosen = chosen.assign(ratio=chosen["fusion_ratio"]).drop_duplicates(
+        ["setting", "weights_sha256", "split"]
+    )
     return chosen[chosen.groupby("setting")["ratio"].transform("nunique") > 1]
 
 
@@ -209,9 +302,22 @@ def overview(root: str | Path) -> str:
 
     rows = grouped(table(root, save=False))
     lines = [["test accuracy, %", "runs", "many", "medium", "few", "all", "ECE"]]
-    for (setting, group), part in summary(rows, ("many", "medium", "few", "all", "ECE")).groupby(["setting", "group"], sort=False):
-        cells = ["empty" if np.isnan(m) else f"{m:.2f}" + ("" if np.isnan(s) else f" ± {s:.2f}") for m, s in zip(part["mean"], part["std"], strict=True)]
-        lines.append([group + (f" ({setting})" if setting else ""), str(int(part["n"].max())), *cells])
+    for (setting, group), part in summary(rows, ("many", "medium", "few", "all", "ECE")).groupby(
+        ["setting", "group"], sort=False
+    ):
+        cells = [
+            "empty" if np.isnan(m) else f"{m:.2f}" + ("" if np.isnan(s) else f" ± {s:.2f}")
+            for m, s in zip(part["mean"], part["std"], strict=True)
+        ]
+        lines.append(
+            [group + (f" ({setting})" if setting else ""), str(int(part["n"].max())), *cells]
+        )
     widths = [max(len(line[k]) for line in lines) for k in range(len(lines[0]))]
-    shown = ["  ".join(c.ljust(w) if k == 0 else c.rjust(w) for k, (c, w) in enumerate(zip(line, widths, strict=True))) for line in lines]
+    shown = [
+        "  ".join(
+            c.ljust(w) if k == 0 else c.rjust(w)
+            for k, (c, w) in enumerate(zip(line, widths, strict=True))
+        )
+        for line in lines
+    ]
     return "\n".join([*shown, *mixed(rows)])

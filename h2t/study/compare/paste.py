@@ -9,7 +9,15 @@ import pandas as pd
 from h2t.base.errors import Error
 
 LOWER_IS_BETTER = ("ECE",)
-_TEX = {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "<": "$<$", ">": "$>$", "|": r"\textbar{}", **{c: f"\\{c}" for c in "&%$#_{}"}}
+_TEX = {
+    "\\": r"\textbackslash{}",
+    "~": r"\textasciitilde{}",
+    "^": r"\textasciicircum{}",
+    "<": "$<$",
+    ">": "$>$",
+    "|": r"\textbar{}",
+    **{c: f"\\{c}" for c in "&%$#_{}"},
+}
 
 
 def supported(summary, tests, alpha: float = 0.05) -> set[tuple[str, str, str]]:
@@ -20,12 +28,18 @@ def supported(summary, tests, alpha: float = 0.05) -> set[tuple[str, str, str]]:
     group, measure).
     """
     bold = set()
-    for (setting, measure), part in summary.dropna(subset=["mean"]).groupby(["setting", "measure"], sort=False):
+    for (setting, measure), part in summary.dropna(subset=["mean"]).groupby(
+        ["setting", "measure"], sort=False
+    ):
         means = part.set_index("group")["mean"]
         if len(means) < 2:
             continue
         best = means.idxmin() if measure in LOWER_IS_BETTER else means.idxmax()
-        own = tests[(tests["setting"] == setting) & (tests["measure"] == measure) & (tests["p_holm"] < alpha)]
+        own = tests[
+            (tests["setting"] == setting)
+            & (tests["measure"] == measure)
+            & (tests["p_holm"] < alpha)
+        ]
         sign = -1 if measure in LOWER_IS_BETTER else 1
         beaten = set(own[(own["group"] == best) & (sign * own["difference"] > 0)]["against"])
         beaten |= set(own[(own["against"] == best) & (sign * own["difference"] < 0)]["group"])
@@ -34,7 +48,9 @@ def supported(summary, tests, alpha: float = 0.05) -> set[tuple[str, str, str]]:
     return bold
 
 
-def paste(summary, tests, kind: str = "markdown", notes: list[str] = (), alpha: float = 0.05) -> str:
+def paste(
+    summary, tests, kind: str = "markdown", notes: list[str] = (), alpha: float = 0.05
+) -> str:
     """Groups as rows, measures as columns, mean ± standard deviation, with a sentence that says how to read it.
 
     Bold is what ``supported`` allows. An empty group of classes is a dash; one run has no ± and says so by n = 1.
@@ -50,20 +66,47 @@ def paste(summary, tests, kind: str = "markdown", notes: list[str] = (), alpha: 
     for setting in settings:
         part = summary[summary["setting"] == setting]
         if len(settings) > 1:
-            title = [f"\\multicolumn{{{len(measures) + 2}}}{{l}}{{\\textit{{{_tex(setting)}}}}}"] if tex else [f"*{_markdown(setting)}*"] + [""] * (len(measures) + 1)
+            title = (
+                [f"\\multicolumn{{{len(measures) + 2}}}{{l}}{{\\textit{{{_tex(setting)}}}}}"]
+                if tex
+                else [f"*{_markdown(setting)}*"] + [""] * (len(measures) + 1)
+            )
             rows.append(title)
         for group, cells in part.groupby("group", sort=False):
             of = cells.set_index("measure")
             line = [escape(group), str(int(of["n"].max()))]
-            rows.append(line + [_cell(of.loc[m], (setting, group, m) in bold, tex) for m in measures])
+            rows.append(
+                line + [_cell(of.loc[m], (setting, group, m) in bold, tex) for m in measures]
+            )
     head = ["", "n", *map(escape, measures)]
     caption = " ".join([_caption(summary, tests, bold, alpha), *notes])
     if not tex:
-        lines = ["| " + " | ".join(r) + " |" for r in [head, ["---"] + ["---:"] * (len(head) - 1), *rows]]
+        lines = [
+            "| " + " | ".join(r) + " |" for r in [head, ["---"] + ["---:"] * (len(head) - 1), *rows]
+        ]
         return "\n".join(lines) + f"\n\n{_markdown(caption)}\n"
     body = [" & ".join(r) + r" \\" for r in [head, *rows]]
-    table = [r"\begin{tabular}{l" + "r" * (len(head) - 1) + "}", r"\toprule", body[0], r"\midrule", *body[1:], r"\bottomrule", r"\end{tabular}"]
-    return "\n".join([r"\begin{table}", r"\centering", rf"\caption{{{_tex(caption)}}}", *table, r"\end{table}"]) + "\n"
+    table = [
+        r"\begin{tabular}{l" + "r" * (len(head) - 1) + "}",
+        r"\toprule",
+        body[0],
+        r"\midrule",
+        *body[1:],
+        r"\bottomrule",
+        r"\end{tabular}",
+    ]
+    return (
+        "\n".join(
+            [
+                r"\begin{table}",
+                r"\centering",
+                rf"\caption{{{_tex(caption)}}}",
+                *table,
+                r"\end{table}",
+            ]
+        )
+        + "\n"
+    )
 
 
 def _cell(row, bold: bool, tex: bool) -> str:
@@ -78,7 +121,9 @@ def _cell(row, bold: bool, tex: bool) -> str:
 
 def _caption(summary, tests, bold: set, alpha: float) -> str:
     one = (summary["n"] <= 1).all()
-    what = "Test accuracy and ECE in %" if "ECE" in set(summary["measure"]) else "Test accuracy in %"
+    what = (
+        "Test accuracy and ECE in %" if "ECE" in set(summary["measure"]) else "Test accuracy in %"
+    )
     what += ", one run each." if one else ", mean ± standard deviation over n runs."
     made = tests.dropna(subset=["p"])
     if not len(made):

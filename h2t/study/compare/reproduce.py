@@ -17,8 +17,18 @@ from h2t.recipes.parameters import _Training
 from h2t.recipes.published import MODELS, NUMBERS, published
 from h2t.runs import Run, resolve
 
-SETS = {100: ("CIFAR-100-LT", 500), 10: ("CIFAR-10-LT", 5000)}  # number of classes to name and images of the largest
-FREE = {"seed", "eval_every", "stage1_weight_decay", "fusion_ratio", "bn_statistics", "head_ratios"}  # no part of the protocol, or a column of its own
+SETS = {
+    100: ("CIFAR-100-LT", 500),
+    10: ("CIFAR-10-LT", 5000),
+}  # number of classes to name and images of the largest
+FREE = {
+    "seed",
+    "eval_every",
+    "stage1_weight_decay",
+    "fusion_ratio",
+    "bn_statistics",
+    "head_ratios",
+}  # no part of the protocol, or a column of its own
 ORDER = ("stage 1", "DR", "DR, BN sees both", "DR + H2T, BN sees balanced", "DR + H2T")
 KEYS = ["set", "imbalance_factor", "weight_decay", "method", "p", "bn", "otherwise", "published"]
 
@@ -42,13 +52,20 @@ def reproduce(root: str | Path):
 
     root = resolve(root)
     steps = table(root, save=False)
-    steps = steps[steps["num_classes"].isin(SETS) & steps["model"].isin(MODELS) & (steps["profile"] == "exponential") & ~steps["cached"].astype(bool)]
+    steps = steps[
+        steps["num_classes"].isin(SETS)
+        & steps["model"].isin(MODELS)
+        & (steps["profile"] == "exponential")
+        & ~steps["cached"].astype(bool)
+    ]
     if "val_all" in steps:
         steps = steps[steps["val_all"].isna()]
     rows = [_row(root, step) for step in steps.to_dict("records")]
     rows = [row for row in rows if row]
     if not rows:
-        raise Error(f"{root} holds no run of a published protocol: CIFAR-100-LT, resnet32, 200 epochs, imbalance factor 50, 100 or 200, trained on all of its images; see notebooks/recipes/cifar100_sweep.yaml and cifar100_methods_sweep.yaml")
+        raise Error(
+            f"{root} holds no run of a published protocol: CIFAR-100-LT, resnet32, 200 epochs, imbalance factor 50, 100 or 200, trained on all of its images; see notebooks/recipes/cifar100_sweep.yaml and cifar100_methods_sweep.yaml"
+        )
     found = pd.DataFrame(rows)
     measures = [c for c in found if c not in KEYS]
     found[measures] = found[measures].astype(float)
@@ -62,7 +79,12 @@ def reproduce(root: str | Path):
     summary["deviations"] = (summary["difference"] / spread).where(spread > 0)
     rank = {m: k for k, m in enumerate([*ORDER, *sorted(set(summary["method"]) - set(ORDER))])}
     by = ["set", "imbalance_factor", "otherwise", "weight_decay", "method", "p", "bn"]
-    summary = summary.sort_values(by, key=lambda c: c.map(rank) if c.name == "method" else c, ascending=[False, False, *[True] * 5], ignore_index=True)
+    summary = summary.sort_values(
+        by,
+        key=lambda c: c.map(rank) if c.name == "method" else c,
+        ascending=[False, False, *[True] * 5],
+        ignore_index=True,
+    )
     write_atomic(root / "reproduced.csv", summary.to_csv(index=False).encode())
     write_atomic(root / "reproduced.md", markdown(summary).encode())
     return summary
@@ -73,25 +95,41 @@ def _row(root: Path, step: dict[str, Any]) -> dict[str, Any] | None:
     result = Run(root / step["run"], create=False).step(step["step"]).result
     counts, factor = np.array(result["counts"]), round(step["imbalance_factor"])
     name, n_max = SETS[int(step["num_classes"])]
-    if counts.max() != n_max or not any(factor in by_factor for by_factor in NUMBERS[len(counts)].values()):
+    if counts.max() != n_max or not any(
+        factor in by_factor for by_factor in NUMBERS[len(counts)].values()
+    ):
         return None
     otherwise = _otherwise(step, factor)
     if not np.array_equal(counts, class_counts(n_max, factor, len(counts))):
         otherwise.append("class counts")
     second = step["stage"] == 2
     accuracy = np.array([np.nan if a is None else a for a in result["per_class"]])
-    row = {"set": name, "imbalance_factor": factor, "weight_decay": step.get("stage1_weight_decay"), "method": step["method"], "p": step.get("fusion_ratio") if second else None,
-           "bn": step.get("bn_statistics") if second else None, "otherwise": ", ".join(otherwise), "published": published(step),
-           "last": result["last"]["top1"], "best": (result.get("best") or {}).get("top1"), "ECE": result["last"]["ece"]}  # fmt: skip
+    row = {
+        "set": name,
+        "imbalance_factor": factor,
+        "weight_decay": step.get("stage1_weight_decay"),
+        "method": step["method"],
+        "p": step.get("fusion_ratio") if second else None,
+        "bn": step.get("bn_statistics") if second else None,
+        "otherwise": ", ".join(otherwise),
+        "published": published(step),
+        "last": result["last"]["top1"],
+        "best": (result.get("best") or {}).get("top1"),
+        "ECE": result["last"]["ece"],
+    }
     for scheme in metrics.SCHEMES if len(counts) == 100 else ("field",):
-        row |= {f"{g} ({scheme})": v for g, v in metrics.group_means(accuracy, counts, scheme).items()}
+        row |= {
+            f"{g} ({scheme})": v for g, v in metrics.group_means(accuracy, counts, scheme).items()
+        }
     return row
 
 
 def _otherwise(step: dict[str, Any], factor: int) -> list[str]:
     """What a step's parameters and those of its stage 1 have otherwise than the published protocol that is nearest to them."""
     said = [f"split_seed {step['split_seed']}"] if step.get("split_seed") else []
-    if step["normalise"] != "cifar" and not (step["normalise"] == "auto" and str(step["source"]).startswith("cifar")):
+    if step["normalise"] != "cifar" and not (
+        step["normalise"] == "auto" and str(step["source"]).startswith("cifar")
+    ):
         said.append(f"normalise {step['normalise']}")
     second, imported = step["stage"] == 2, not isinstance(step.get("loss"), str)
     first = {**step, **{k: step.get(f"stage1_{k}") for k in _Training.__dataclass_fields__}}
@@ -101,7 +139,16 @@ def _otherwise(step: dict[str, Any], factor: int) -> list[str]:
             continue
         stage1, stage2 = method.at(factor if factor in method.factors else method.factors[-1])
         differ = _differ(step, stage2) if second else []
-        found.append([*differ, *(["stage 1 imported"] if imported else _differ(first, stage1, " in stage 1" if second else ""))])
+        found.append(
+            [
+                *differ,
+                *(
+                    ["stage 1 imported"]
+                    if imported
+                    else _differ(first, stage1, " in stage 1" if second else "")
+                ),
+            ]
+        )
     return said + min(found, key=len)
 
 
@@ -109,11 +156,19 @@ def _differ(step: dict[str, Any], protocol, where: str = "") -> list[str]:
     found = []
     for name in protocol.__dataclass_fields__:
         value, want = step.get(name), getattr(protocol, name)
-        if name in FREE or value is None or value != value:  # what a step was begun without, by an earlier version, had its default
+        if (
+            name in FREE or value is None or value != value
+        ):  # what a step was begun without, by an earlier version, had its default
             continue
-        value = tuple(json.loads(value)) if isinstance(want, tuple) and isinstance(value, str) else value
+        value = (
+            tuple(json.loads(value))
+            if isinstance(want, tuple) and isinstance(value, str)
+            else value
+        )
         if value != want:
-            found.append(f"{name} {json.dumps(list(value)) if isinstance(value, tuple) else f'{value:g}' if isinstance(value, float) else value}{where if name in _Training.__dataclass_fields__ else ''}")
+            found.append(
+                f"{name} {json.dumps(list(value)) if isinstance(value, tuple) else f'{value:g}' if isinstance(value, float) else value}{where if name in _Training.__dataclass_fields__ else ''}"
+            )
     return found
 
 
@@ -125,20 +180,66 @@ def markdown(summary) -> str:
         return "–" if np.isnan(mean) else f"{mean:.2f}" + ("" if np.isnan(std) else f" ± {std:.2f}")
 
     def text(value) -> str:
-        return "–" if value is None or value != value or value == "" else f"{value:g}" if isinstance(value, float) else str(value)
+        return (
+            "–"
+            if value is None or value != value or value == ""
+            else f"{value:g}"
+            if isinstance(value, float)
+            else str(value)
+        )
 
     groups = [f"{g} ({scheme})" for scheme in metrics.SCHEMES for g in ("many", "medium", "few")]
-    head = ["set", "IF", "weight decay", "method", "p", "BN sees", "n", "last epoch", "best epoch (on test)", *groups, "ECE", "published", "difference", "in deviations", "otherwise"]
+    head = [
+        "set",
+        "IF",
+        "weight decay",
+        "method",
+        "p",
+        "BN sees",
+        "n",
+        "last epoch",
+        "best epoch (on test)",
+        *groups,
+        "ECE",
+        "published",
+        "difference",
+        "in deviations",
+        "otherwise",
+    ]
     lines, off = [], []
     for row in summary.to_dict("records"):
         known = row["published"] == row["published"] and row["published"] is not None
-        lines.append([
-            row["set"], text(row["imbalance_factor"]), text(row["weight_decay"]), row["method"], text(row["p"]), text(row["bn"]), str(row["n"]),
-            cell(row, "last"), cell(row, "best"), *(cell(row, g) for g in groups), cell(row, "ECE"), f"{row['published']:.2f}" if known else "–",
-            f"{row['difference']:+.2f}" if known and row["difference"] == row["difference"] else "–", "–" if np.isnan(row["deviations"]) else f"{row['deviations']:+.1f}", text(row["otherwise"]),
-        ])  # fmt: skip
+        lines.append(
+            [
+                row["set"],
+                text(row["imbalance_factor"]),
+                text(row["weight_decay"]),
+                row["method"],
+                text(row["p"]),
+                text(row["bn"]),
+                str(row["n"]),
+                cell(row, "last"),
+                cell(row, "best"),
+                *(cell(row, g) for g in groups),
+                cell(row, "ECE"),
+                f"{row['published']:.2f}" if known else "–",
+                f"{row['difference']:+.2f}"
+                if known and row["difference"] == row["difference"]
+                else "–",
+                "–" if np.isnan(row["deviations"]) else f"{row['deviations']:+.1f}",
+                text(row["otherwise"]),
+            ]
+        )
         if abs(row["deviations"]) > 2:
-            off.append(f"{row['method']} at IF {row['imbalance_factor']}, weight decay {text(row['weight_decay'])}" + (f", {row['otherwise']}" if row["otherwise"] else "") + f" ({row['deviations']:+.1f})")
+            off.append(
+                f"{row['method']} at IF {row['imbalance_factor']}, weight decay {text(row['weight_decay'])}"
+                + (f", {row['otherwise']}" if row["otherwise"] else "")
+                + f" ({row['deviations']:+.1f})"
+            )
     table = [head, ["---"] * 6 + ["---:"] * (len(head) - 7) + ["---"], *lines]
-    said = f"\nMore than two standard deviations off: {'; '.join(off)}. notebooks/recipes/suspects_sweep.yaml tries what may be behind it.\n" if off else ""
+    said = (
+        f"\nMore than two standard deviations off: {'; '.join(off)}. notebooks/recipes/suspects_sweep.yaml tries what may be behind it.\n"
+        if off
+        else ""
+    )
     return "\n".join("| " + " | ".join(row) + " |" for row in table) + "\n" + said

@@ -36,23 +36,37 @@ def select(root: str | Path):
     rows = table(root, save=False)
     rows = rows[(rows["stage"] == 2) & ~rows["cached"].astype(bool)]
     if MEASURE not in rows or rows[MEASURE].isna().any() or rows.empty:
-        raise Error(f"{root} holds stage 2s without a validation part; train with `-p val_fraction 0.2`, so that the test set is left out of the choice")
+        raise Error(
+            f"{root} holds stage 2s without a validation part; train with `-p val_fraction 0.2`, so that the test set is left out of the choice"
+        )
     if rows["val_seen"].astype("boolean").fillna(False).any():
-        raise Error(f"stage 1 of runs in {root} was imported: it may have been trained on the validation part, so that nothing can be chosen by it; train stage 1 with val_fraction")
+        raise Error(
+            f"stage 1 of runs in {root} was imported: it may have been trained on the validation part, so that nothing can be chosen by it; train stage 1 with val_fraction"
+        )
     rows = grouped(rows)
     if rows["setting"].nunique() > 1:
-        raise Error(f"{root} holds several data sets ({'; '.join(rows['setting'].unique()[:3])}); select in each by itself")
-    found = summary(rows, (MEASURE,)).sort_values("mean", ascending=False, kind="stable", ignore_index=True)
+        raise Error(
+            f"{root} holds several data sets ({'; '.join(rows['setting'].unique()[:3])}); select in each by itself"
+        )
+    found = summary(rows, (MEASURE,)).sort_values(
+        "mean", ascending=False, kind="stable", ignore_index=True
+    )
     best = found["group"][0]
     if len(found) > 1:
         tests = pairwise(rows, root, (MEASURE,), against=best).set_index("group")
-        found = found.assign(behind=found["group"].map(tests["difference"]), p_holm=found["group"].map(tests["p_holm"]))
+        found = found.assign(
+            behind=found["group"].map(tests["difference"]),
+            p_holm=found["group"].map(tests["p_holm"]),
+        )
     else:
         found = found.assign(behind=np.nan, p_holm=np.nan)
     found = pd.DataFrame(found[["group", "n", "mean", "std", "behind", "p_holm"]])
     write_atomic(root / "selection.csv", found.to_csv(index=False).encode())
     write_atomic(root / "selection.md", markdown(found).encode())
-    write_yaml(root / "selected.yaml", recipe_of(root, rows[rows["group"] == best].iloc[0], str(root / "selected")))
+    write_yaml(
+        root / "selected.yaml",
+        recipe_of(root, rows[rows["group"] == best].iloc[0], str(root / "selected")),
+    )
     return found
 
 
@@ -60,17 +74,45 @@ def recipe_of(root: Path, row, run: str) -> dict:
     """The recipe of a step of a run, with all training images and the first seeds: what ``h2t run`` or a sweep over seeds takes."""
     made = Run(root / row["run"], create=False)
     data = Data.of(read_yaml(made.path / "params.yaml")).to_dict()
-    both = {**Stage1.of(made.step("stage1").params).to_dict(), **Stage2.of(made.step(row["step"]).params).to_dict()}
-    return {"run": run, **data, **both, "val_fraction": 0.0, "val_seed": 0, "seed": 0, "compare_seeds": 0}
+    both = {
+        **Stage1.of(made.step("stage1").params).to_dict(),
+        **Stage2.of(made.step(row["step"]).params).to_dict(),
+    }
+    return {
+        "run": run,
+        **data,
+        **both,
+        "val_fraction": 0.0,
+        "val_seed": 0,
+        "seed": 0,
+        "compare_seeds": 0,
+    }
 
 
 def markdown(found, most: int = 20) -> str:
     """The ranking as a Markdown table, its first ``most`` rows, and what it is worth."""
-    lines = [["setting", "n", "validation, mean over classes", "behind the best", "p (Holm)"], ["---", *["---:"] * 4]]
+    lines = [
+        ["setting", "n", "validation, mean over classes", "behind the best", "p (Holm)"],
+        ["---", *["---:"] * 4],
+    ]
     for r in found.head(most).itertuples():
         spread = "" if np.isnan(r.std) else f" ± {r.std:.2f}"
-        lines.append([r.group, str(r.n), f"{r.mean:.2f}{spread}", "–" if np.isnan(r.behind) else f"{r.behind:+.2f}", "–" if np.isnan(r.p_holm) else f"{r.p_holm:.2g}"])
+        lines.append(
+            [
+                r.group,
+                str(r.n),
+                f"{r.mean:.2f}{spread}",
+                "–" if np.isnan(r.behind) else f"{r.behind:+.2f}",
+                "–" if np.isnan(r.p_holm) else f"{r.p_holm:.2g}",
+            ]
+        )
     level = int((found["p_holm"] >= 0.05).sum())
     said = f"{found['group'][0]} is highest of {len(found)}"
-    said += f"; {level} others are not shown to be worse." if level else "; all others are shown to be worse." if found["p_holm"].notna().any() else ", of single runs: no test."
+    said += (
+        f"; {level} others are not shown to be worse."
+        if level
+        else "; all others are shown to be worse."
+        if found["p_holm"].notna().any()
+        else ", of single runs: no test."
+    )
     return "\n".join("| " + " | ".join(line) + " |" for line in lines) + f"\n\n{said}\n"

@@ -17,7 +17,12 @@ from h2t.runs import Run, resolve
 from h2t.study.compare.groups import UNLIKE
 
 DRAWS = 10_000
-BY_CLASS = ("balanced", "many", "medium", "few")  # means over classes; `all` and `top5` are means over images
+BY_CLASS = (
+    "balanced",
+    "many",
+    "medium",
+    "few",
+)  # means over classes; `all` and `top5` are means over images
 
 
 def holm(p) -> np.ndarray:
@@ -26,7 +31,10 @@ def holm(p) -> np.ndarray:
     Source: Holm 1979, the step-down procedure. Arguments: ``p`` (M,). Returns: (M,), each at least as large as before.
     """
     p = np.asarray(p, float)
-    corrected, order = np.full(p.shape, np.nan), np.argsort(np.where(np.isnan(p), np.inf, p), kind="stable")
+    corrected, order = (
+        np.full(p.shape, np.nan),
+        np.argsort(np.where(np.isnan(p), np.inf, p), kind="stable"),
+    )
     order = order[: (~np.isnan(p)).sum()]
     scaled = p[order] * np.arange(len(order), 0, -1)
     corrected[order] = np.minimum(1, np.maximum.accumulate(scaled)) if len(order) else scaled
@@ -45,7 +53,14 @@ def mcnemar(a: np.ndarray, b: np.ndarray) -> float:
     return float(stats.binomtest(only_a, only_a + only_b).pvalue) if only_a + only_b else 1.0
 
 
-def bootstrap(a: np.ndarray, b: np.ndarray, labels: np.ndarray | None = None, *, draws: int = DRAWS, seed: int = 0) -> tuple[float, float, float]:
+def bootstrap(
+    a: np.ndarray,
+    b: np.ndarray,
+    labels: np.ndarray | None = None,
+    *,
+    draws: int = DRAWS,
+    seed: int = 0,
+) -> tuple[float, float, float]:
     """How far the difference in accuracy of two classifiers depends on which test images there happen to be.
 
     Source: Efron and Tibshirani 1993, the paired percentile bootstrap: images are drawn again with replacement, both
@@ -56,12 +71,20 @@ def bootstrap(a: np.ndarray, b: np.ndarray, labels: np.ndarray | None = None, *,
     """
     generator = np.random.default_rng(seed)
     difference = a.astype(int) - b.astype(int)
-    classes, which = np.unique(labels, return_inverse=True) if labels is not None else ([0], np.zeros(len(a), int))
+    classes, which = (
+        np.unique(labels, return_inverse=True)
+        if labels is not None
+        else ([0], np.zeros(len(a), int))
+    )
     n = np.bincount(which, minlength=len(classes))
-    share = np.stack([np.bincount(which, difference == k, len(classes)) / n for k in (1, -1, 0)], 1)  # (C, 3)
+    share = np.stack(
+        [np.bincount(which, difference == k, len(classes)) / n for k in (1, -1, 0)], 1
+    )  # (C, 3)
     moved = np.flatnonzero(share[:, 2] < 1)
     total = np.zeros(draws)
-    for part in np.array_split(moved, max(1, len(moved) // 64)):  # a few classes at a time: all their draws lie in memory
+    for part in np.array_split(
+        moved, max(1, len(moved) // 64)
+    ):  # a few classes at a time: all their draws lie in memory
         drawn = generator.multinomial(n[part], share[part], size=(draws, len(part)))
         total += ((drawn[..., 0] - drawn[..., 1]) / n[part]).sum(1)
     total *= 100 / len(classes)
@@ -86,7 +109,12 @@ def across_seeds(differences: np.ndarray) -> dict[str, float]:
     if np.ptp(d) < 1e-9:
         return {"low": np.nan, "high": np.nan, "p": ranks, "p_wilcoxon": ranks}
     half = stats.t.ppf(0.975, len(d) - 1) * d.std(ddof=1) / np.sqrt(len(d))
-    return {"low": d.mean() - half, "high": d.mean() + half, "p": float(stats.ttest_1samp(d, 0).pvalue), "p_wilcoxon": ranks}
+    return {
+        "low": d.mean() - half,
+        "high": d.mean() + half,
+        "p": float(stats.ttest_1samp(d, 0).pvalue),
+        "p_wilcoxon": ranks,
+    }
 
 
 def pairwise(rows, root: str | Path, measures=("all",), against: str = ""):
@@ -106,18 +134,49 @@ def pairwise(rows, root: str | Path, measures=("all",), against: str = ""):
     import pandas as pd
 
     if against and against not in set(rows["group"]):
-        raise Error(f"baseline is {against!r}, which is not among the groups: {', '.join(map(repr, rows['group'].unique()))}")
+        raise Error(
+            f"baseline is {against!r}, which is not among the groups: {', '.join(map(repr, rows['group'].unique()))}"
+        )
     right, found = _Right(resolve(root)), []
     for setting, part in rows.groupby("setting", sort=False):
         groups = dict(iter(part.groupby("group", sort=False)))
-        pairs = [(g, against) for g in groups if g != against] if against else [(b, a) for a, b in itertools.combinations(groups, 2)]
+        pairs = (
+            [(g, against) for g in groups if g != against]
+            if against
+            else [(b, a) for a, b in itertools.combinations(groups, 2)]
+        )
         for measure in measures:
             for a, b in pairs:
                 if a in groups and b in groups:
-                    found.append({"setting": setting, "measure": measure, "group": a, "against": b, **_test(groups[a], groups[b], measure, right)})
-    columns = ["setting", "measure", "group", "against", "pairs", "stage1s", "difference", "low", "high", "test", "p", "p_wilcoxon", "p_holm", "differ"]
+                    found.append(
+                        {
+                            "setting": setting,
+                            "measure": measure,
+                            "group": a,
+                            "against": b,
+                            **_test(groups[a], groups[b], measure, right),
+                        }
+                    )
+    columns = [
+        "setting",
+        "measure",
+        "group",
+        "against",
+        "pairs",
+        "stage1s",
+        "difference",
+        "low",
+        "high",
+        "test",
+        "p",
+        "p_wilcoxon",
+        "p_holm",
+        "differ",
+    ]
     table = pd.DataFrame(found, columns=[c for c in columns if c != "p_holm"])
-    table[["low", "high", "p", "p_wilcoxon"]] = table[["low", "high", "p", "p_wilcoxon"]].astype(float)
+    table[["low", "high", "p", "p_wilcoxon"]] = table[["low", "high", "p", "p_wilcoxon"]].astype(
+        float
+    )
     return table.assign(p_holm=holm(table["p"]))[columns]
 
 
@@ -130,15 +189,28 @@ def verdict(tests, measure: str, against: str, alpha: float = 0.05) -> str:
     for setting, part in tests[tests["measure"] == measure].groupby("setting", sort=False):
         sure = part[part["p_holm"] < alpha]
         open_, untested = part[part["p_holm"] >= alpha]["group"], part[part["p"].isna()]["group"]
-        said = [f"{r.group} is {'better' if (r.difference < 0) == lower else 'worse'} by {abs(r.difference):.1f} points (p = {r.p_holm:.2g})" for r in sure.itertuples()]
-        said += [f"no difference is shown for {'; '.join(open_)}"] * bool(len(open_)) + [f"{'; '.join(untested)} could not be tested"] * bool(len(untested))
-        lines.append(f"{measure}{f' at {setting}' if setting else ''}, against {against}: " + (", ".join(said) or "nothing to compare") + ".")
+        said = [
+            f"{r.group} is {'better' if (r.difference < 0) == lower else 'worse'} by {abs(r.difference):.1f} points (p = {r.p_holm:.2g})"
+            for r in sure.itertuples()
+        ]
+        said += [f"no difference is shown for {'; '.join(open_)}"] * bool(len(open_)) + [
+            f"{'; '.join(untested)} could not be tested"
+        ] * bool(len(untested))
+        lines.append(
+            f"{measure}{f' at {setting}' if setting else ''}, against {against}: "
+            + (", ".join(said) or "nothing to compare")
+            + "."
+        )
     single = tests[(tests["measure"] == measure) & (tests["pairs"] == 1)]
     if len(single):
-        lines.append(f"{'One seed proves little' if len(single) == (tests['measure'] == measure).sum() else 'Some of this rests on one seed'}: "
-                     "a test on images says that two trained networks differ; run more seeds to compare the methods.")  # fmt: skip
+        lines.append(
+            f"{'One seed proves little' if len(single) == (tests['measure'] == measure).sum() else 'Some of this rests on one seed'}: "
+            "a test on images says that two trained networks differ; run more seeds to compare the methods."
+        )
     elif len(tests) and tests["stage1s"].max() == 1:
-        lines.append("All of this rests on one stage 1: the seeds are those of stage 2, and another stage 1 may differ by more.")
+        lines.append(
+            "All of this rests on one stage 1: the seeds are those of stage 2, and another stage 1 may differ by more."
+        )
     return "\n".join(lines)
 
 
@@ -147,18 +219,38 @@ def _test(a, b, measure: str, right: _Right) -> dict:
     both = (a["stage"] == 2).all() and (b["stage"] == 2).all()
     keys = ["split", "_stage1", *(["seed"] if both else [])]
     a, b = (x.assign(_stage1=_stage1(x)).dropna(subset=[measure]) for x in (a, b))
-    means = [x.groupby(keys, dropna=False)[measure].mean().rename(side) for x, side in ((a, "a"), (b, "b"))]
+    means = [
+        x.groupby(keys, dropna=False)[measure].mean().rename(side)
+        for x, side in ((a, "a"), (b, "b"))
+    ]
     paired = means[0].to_frame().join(means[1], how="inner")
     a, b = (x[x.set_index(keys).index.isin(paired.index)] for x in (a, b))
-    unlike = [UNLIKE[c] for c in ("revision", "width", "device_name", "precision_used") if c in a and set(a[c].dropna()) ^ set(b[c].dropna())]
-    row = {"pairs": len(paired), "stage1s": a["stage1_weights"].nunique(), "differ": ", ".join(unlike)}
+    unlike = [
+        UNLIKE[c]
+        for c in ("revision", "width", "device_name", "precision_used")
+        if c in a and set(a[c].dropna()) ^ set(b[c].dropna())
+    ]
+    row = {
+        "pairs": len(paired),
+        "stage1s": a["stage1_weights"].nunique(),
+        "differ": ", ".join(unlike),
+    }
     if len(paired) == 0:
         return {**row, "difference": np.nan, "test": "none: no seed and split in common"}
     difference = (paired["a"] - paired["b"]).to_numpy()
     if len(paired) > 1:
-        return {**row, "difference": difference.mean(), "test": "paired t across seeds", **across_seeds(difference)}
+        return {
+            **row,
+            "difference": difference.mean(),
+            "test": "paired t across seeds",
+            **across_seeds(difference),
+        }
     first, second = (x.sort_values("seed").iloc[0] if "seed" in x else x.iloc[0] for x in (a, b))
-    return {**row, "difference": first[measure] - second[measure], **_on_images(first, second, measure, right)}
+    return {
+        **row,
+        "difference": first[measure] - second[measure],
+        **_on_images(first, second, measure, right),
+    }
 
 
 def _stage1(rows):
@@ -182,7 +274,12 @@ def _on_images(a, b, measure: str, right: _Right) -> dict:
         x, y, labels = x[inside], y[inside], labels[inside]
     low, high, p = bootstrap(x, y, labels if measure in BY_CLASS else None)
     exact = measure == "all"
-    return {"low": low, "high": high, "p": mcnemar(x, y) if exact else p, "test": "McNemar on the test images" if exact else "bootstrap of the test images"}
+    return {
+        "low": low,
+        "high": high,
+        "p": mcnemar(x, y) if exact else p,
+        "test": "McNemar on the test images" if exact else "bootstrap of the test images",
+    }
 
 
 class _Right:
@@ -196,6 +293,10 @@ class _Right:
         if key not in self.known:
             step = Run(os.path.join(self.root, row["run"]), create=False).step(row["step"])
             (logits, labels), result = step.outputs(), step.result
-            hit = (logits.argmax(1) == labels) if measure != "top5" else metrics._rank(logits, labels) < 5
+            hit = (
+                (logits.argmax(1) == labels)
+                if measure != "top5"
+                else metrics._rank(logits, labels) < 5
+            )
             self.known[key] = hit, labels, result["counts"], result["groups"]
         return self.known[key]

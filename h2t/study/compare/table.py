@@ -26,7 +26,13 @@ from h2t.runs import resolve
 
 SHARED = tuple(f.name for f in dataclasses.fields(_Training))  # parameters that both stages have
 MEASURES = ("many", "medium", "few", "all", "balanced", "top5", "ECE")
-METHODS = {"crt": "DR", "lws": "LWS", "tau": "tau-norm", "mislas": "MiSLAS", "gcl": "GCL"}  # of stage 2, as the field names them
+METHODS = {
+    "crt": "DR",
+    "lws": "LWS",
+    "tau": "tau-norm",
+    "mislas": "MiSLAS",
+    "gcl": "GCL",
+}  # of stage 2, as the field names them
 _RECORDED = {"all": "top1", "ECE": "ece"}  # a measure's name in result.json, where it is another
 _STAGE1_WEIGHTS = re.compile(r"^stage1_weights: *['\"]?(\w+)", re.M)
 # a value that ends on its line, or the two lists that every run has
@@ -65,9 +71,15 @@ def table(root: str | Path, *, save: bool = True, copies: bool = False):
     params = pd.Series([row.pop("_params") for row in rows])
     whole = _typed(pd.DataFrame(rows))
     same = ["stage", "weights_sha256", "stage1_weights", "split"]
-    whole["_key"] = params.where(whole.duplicated(same, keep=False), None).map(lambda p: json.dumps(p, sort_keys=True), na_action="ignore")
+    whole["_key"] = params.where(whole.duplicated(same, keep=False), None).map(
+        lambda p: json.dumps(p, sort_keys=True), na_action="ignore"
+    )
     # of equal steps the one that was trained comes first, so that it is the copies that are marked
-    order = whole.assign(_own=whole["adopted_from"].notna()).sort_values(["_own", "run", "step"], kind="stable").index
+    order = (
+        whole.assign(_own=whole["adopted_from"].notna())
+        .sort_values(["_own", "run", "step"], kind="stable")
+        .index
+    )
     whole["copy"] = whole.loc[order].duplicated([*same, "_key"]).reindex(whole.index)
     whole = whole.drop(columns="_key")
     unique = whole if copies else whole[~whole["copy"]].drop(columns="copy").reset_index(drop=True)
@@ -83,10 +95,14 @@ def write(rows, folder: Path) -> None:
         import pyarrow
         from pyarrow import csv, parquet
     except ImportError:
-        raise Error("pyarrow is not installed, so the table cannot be saved; `pip install pyarrow`, or table(root, save=False)") from None
+        raise Error(
+            "pyarrow is not installed, so the table cannot be saved; `pip install pyarrow`, or table(root, save=False)"
+        ) from None
     arrow = pyarrow.Table.from_pandas(rows, preserve_index=False)
     write_atomic(folder / "table.parquet", lambda f: parquet.write_table(arrow, f))
-    write_atomic(folder / "table.csv", lambda f: csv.write_csv(arrow, f))  # ten times as fast as pandas
+    write_atomic(
+        folder / "table.csv", lambda f: csv.write_csv(arrow, f)
+    )  # ten times as fast as pandas
 
 
 @contextlib.contextmanager
@@ -114,7 +130,9 @@ def find(root: Path) -> Iterator[tuple[str, list[str]]]:
         names = [name for name, _ in inside]
         steps = [name for name in names if name == "stage1" or name.startswith("stage2-")]
         # the params.yaml tells a step from a folder of event files, which has its name
-        if "split.json" in names or any(os.path.exists(f"{path}/{name}/params.yaml") for name in steps):
+        if "split.json" in names or any(
+            os.path.exists(f"{path}/{name}/params.yaml") for name in steps
+        ):
             yield path, names
             continue
         for name, child in inside:
@@ -166,7 +184,9 @@ class _Reader:
     def __init__(self):
         self.parsed, self.shapes = {}, {}
 
-    def run(self, root: str, folder: str, children: list[str], skipped: list[str]) -> list[dict[str, Any]]:
+    def run(
+        self, root: str, folder: str, children: list[str], skipped: list[str]
+    ) -> list[dict[str, Any]]:
         """The rows of one run's finished steps; what is not finished or damaged is named in ``skipped``."""
         name = folder[len(root) :].replace(os.sep, "/").strip("/") or "."
         steps = sorted(c for c in children if c == "stage1" or c.startswith("stage2-"))
@@ -176,10 +196,16 @@ class _Reader:
         try:
             data = self._parameters(_read(folder + "/params.yaml") or b"")
             split = json.loads(_read(folder + "/split.json") or b"{}")
-            common = {"run": name, **{k: v for k, v in data.items() if k not in ("mean", "std")}, "split": split.get("hash")}
+            common = {
+                "run": name,
+                **{k: v for k, v in data.items() if k not in ("mean", "std")},
+                "split": split.get("hash"),
+            }
             common["imbalance_factor"] = split.get("imbalance_factor", data.get("imbalance_factor"))
         except (OSError, ValueError, TypeError, AttributeError, yaml.YAMLError) as e:
-            skipped.append(f"{name}: params.yaml or split.json is damaged ({' '.join(str(e).split())[:80]})")
+            skipped.append(
+                f"{name}: params.yaml or split.json is damaged ({' '.join(str(e).split())[:80]})"
+            )
             return []
         first, rows = None, []
         for step in steps:
@@ -195,7 +221,9 @@ class _Reader:
                     first = row if step == "stage1" else first
                     rows.append({**common, **row})
             except (OSError, ValueError, TypeError, KeyError, AttributeError) as e:
-                skipped.append(f"{name}: {step} is damaged ({type(e).__name__}: {' '.join(str(e).split())[:80]})")
+                skipped.append(
+                    f"{name}: {step} is damaged ({type(e).__name__}: {' '.join(str(e).split())[:80]})"
+                )
         return rows
 
     def _parameters(self, text: bytes) -> dict[str, Any]:
@@ -209,31 +237,65 @@ class _Reader:
             found.update(self.parsed[line])
         return found
 
-    def _row(self, folder: str, step: str, result: dict[str, Any], first: dict[str, Any] | None) -> dict[str, Any]:
+    def _row(
+        self, folder: str, step: str, result: dict[str, Any], first: dict[str, Any] | None
+    ) -> dict[str, Any]:
         stage, last, best = 1 if step == "stage1" else 2, result["last"], result.get("best") or {}
-        params = {k: v if not isinstance(v, list) else json.dumps(v) for k, v in result.get("params", {}).items()}
+        params = {
+            k: v if not isinstance(v, list) else json.dumps(v)
+            for k, v in result.get("params", {}).items()
+        }
         env, cached = result.get("environment", {}), bool(result.get("cached"))
         base = params if stage == 1 else (first or {}).get("_params", {})
-        row = {"step": step, "stage": stage, "method": naming.whole(method_of(stage, params, cached), stage, base)}
+        row = {
+            "step": step,
+            "stage": stage,
+            "method": naming.whole(method_of(stage, params, cached), stage, base),
+        }
         if stage == 1:
             row |= params
         else:
             row |= {**{k: (first or {}).get(k) for k in (first or {}).get("_params", ())}, **params}
         row |= {f"stage1_{k}": (row if stage == 1 else first or {}).get(k) for k in SHARED}
         row |= {m: last.get(_RECORDED.get(m, m)) for m in MEASURES}
-        row |= {f"val_{m}": result["val"].get(_RECORDED.get(m, m)) for m in MEASURES} | {"val_seen": "val_is" in result} if "val" in result else {}
-        row |= {"best_all": best.get("top1"), "best_epoch": best.get("epoch"), "epochs": result.get("epochs")}
+        row |= (
+            {f"val_{m}": result["val"].get(_RECORDED.get(m, m)) for m in MEASURES}
+            | {"val_seen": "val_is" in result}
+            if "val" in result
+            else {}
+        )
+        row |= {
+            "best_all": best.get("top1"),
+            "best_epoch": best.get("epoch"),
+            "epochs": result.get("epochs"),
+        }
         seconds = result.get("seconds")
         base = 0.0 if stage == 1 else (first or {}).get("seconds")
         row |= {"seconds": seconds, "stage1_seconds": base if stage == 2 else seconds}
         row["total_seconds"] = None if seconds is None or base is None else seconds + base
-        row |= {"model": result.get("model"), "head": result.get("head"), "num_classes": result.get("num_classes")}
-        row["parameters"], row["width"] = self._shape(f"{folder}/{step}/weights.safetensors", row["model"], row["head"])
-        row |= {"device": result.get("device"), "device_name": env.get("device"), "precision_used": result.get("precision")}
-        row |= {k: env.get(k) for k in ("revision", "h2t", "python", "cpu", "cores", "threads", "time")}
+        row |= {
+            "model": result.get("model"),
+            "head": result.get("head"),
+            "num_classes": result.get("num_classes"),
+        }
+        row["parameters"], row["width"] = self._shape(
+            f"{folder}/{step}/weights.safetensors", row["model"], row["head"]
+        )
+        row |= {
+            "device": result.get("device"),
+            "device_name": env.get("device"),
+            "precision_used": result.get("precision"),
+        }
+        row |= {
+            k: env.get(k) for k in ("revision", "h2t", "python", "cpu", "cores", "threads", "time")
+        }
         row["torch"] = env.get("packages", {}).get("torch")
         row["weights_sha256"] = result["weights_sha256"]
-        found = _STAGE1_WEIGHTS.search((_read(f"{folder}/{step}/params.yaml") or b"").decode()) if stage == 2 else None
+        found = (
+            _STAGE1_WEIGHTS.search((_read(f"{folder}/{step}/params.yaml") or b"").decode())
+            if stage == 2
+            else None
+        )
         row["stage1_weights"] = row["weights_sha256"] if stage == 1 else found and found.group(1)
         row |= {"cached": cached, "adopted_from": result.get("adopted_from"), "_params": params}
         return row
@@ -246,7 +308,11 @@ class _Reader:
                 with open(path, "rb") as f:
                     header = json.loads(f.read(int.from_bytes(f.read(8), "little")))
                 shapes = {k: v["shape"] for k, v in header.items() if k != "__metadata__"}
-                trained = [_product(s) for k, s in shapes.items() if not k.endswith(("running_mean", "running_var", "num_batches_tracked"))]
+                trained = [
+                    _product(s)
+                    for k, s in shapes.items()
+                    if not k.endswith(("running_mean", "running_var", "num_batches_tracked"))
+                ]
                 self.shapes[key] = sum(trained), shapes.get("head.weight", [None])[-1]
             return self.shapes[key]
         except (OSError, ValueError, KeyError, TypeError):
@@ -280,5 +346,9 @@ def _typed(frame):
         elif kinds == {bool}:
             frame[name] = frame[name].astype("boolean")
         else:
-            frame[name] = frame[name].map(lambda v: v if isinstance(v, str) else json.dumps(v), na_action="ignore").astype("str")
+            frame[name] = (
+                frame[name]
+                .map(lambda v: v if isinstance(v, str) else json.dumps(v), na_action="ignore")
+                .astype("str")
+            )
     return frame

@@ -36,7 +36,15 @@ find.oninput = () => { const words = find.value.toLowerCase().split(/ +/);
 _TEMPLATE = """{%- extends 'basic/index.html.j2' -%}
 {%- block input_group -%}<details class="code"><summary>code</summary>{{ super() }}</details>{%- endblock input_group -%}"""
 # pictures and tables; a widget's live view needs a server, what it shows instead does not
-_SHOWN = ["text/html", "image/svg+xml", "image/png", "image/jpeg", "text/markdown", "text/latex", "text/plain"]
+_SHOWN = [
+    "text/html",
+    "image/svg+xml",
+    "image/png",
+    "image/jpeg",
+    "text/markdown",
+    "text/latex",
+    "text/plain",
+]
 
 
 def exporter():
@@ -45,10 +53,18 @@ def exporter():
         from nbconvert import HTMLExporter
         from traitlets.config import Config
     except ImportError:
-        raise Error("nbconvert is not installed, so no page can be made; `pip install nbconvert`") from None
+        raise Error(
+            "nbconvert is not installed, so no page can be made; `pip install nbconvert`"
+        ) from None
     config = Config()
     config.HTMLExporter.preprocessors = []
-    made = HTMLExporter(config=config, raw_template=_TEMPLATE, exclude_input_prompt=True, exclude_output_prompt=True, embed_images=True)
+    made = HTMLExporter(
+        config=config,
+        raw_template=_TEMPLATE,
+        exclude_input_prompt=True,
+        exclude_output_prompt=True,
+        embed_images=True,
+    )
     made.display_data_priority = _SHOWN
     made.config.NbConvertBase.display_data_priority = _SHOWN
     return made
@@ -62,10 +78,20 @@ def notebook(export, source: Path, name: str, title: str) -> str:
     for cell in book.cells:
         for output in cell.get("outputs", []):
             data = output.get("data", {})
-            if data.pop("application/vnd.jupyter.widget-view+json", None) and not any(k.startswith("image/") for k in data):
+            if data.pop("application/vnd.jupyter.widget-view+json", None) and not any(
+                k.startswith("image/") for k in data
+            ):
                 data.clear()  # a progress bar: its text is that of its first moment
             data.pop("application/javascript", None)
-        cell["outputs"] = [o for o in cell.get("outputs", []) if o["output_type"] not in ("display_data", "execute_result") or o.get("data")] if cell.cell_type == "code" else []
+        cell["outputs"] = (
+            [
+                o
+                for o in cell.get("outputs", [])
+                if o["output_type"] not in ("display_data", "execute_result") or o.get("data")
+            ]
+            if cell.cell_type == "code"
+            else []
+        )
         if cell.cell_type != "code":
             del cell["outputs"]
     book.metadata.pop("widgets", None)
@@ -78,7 +104,11 @@ def notebook(export, source: Path, name: str, title: str) -> str:
 def _pygments() -> str:
     from pygments.formatters import HtmlFormatter
 
-    return HtmlFormatter(style="friendly").get_style_defs(".highlight").replace("background: #f0f0f0", "background: #f5f7f9")
+    return (
+        HtmlFormatter(style="friendly")
+        .get_style_defs(".highlight")
+        .replace("background: #f0f0f0", "background: #f5f7f9")
+    )
 
 
 def _page(title: str, body: str, style: str = "") -> str:
@@ -97,32 +127,75 @@ def index(rows, pages: dict[str, Path], problems: list[str], root: str) -> str:
     from h2t.study.compare.table import step_order
 
     per_run = {name: part for name, part in rows.groupby("run", sort=True)}
-    varying = [c for c in (*SETTING, *METHOD, *SEEDS) if c in rows and rows.drop_duplicates(["run", c])[c].nunique() > 1]
-    varying = [c for c in varying if rows.groupby("run")[c].nunique().max() == 1 or c in ("fusion_ratio", "seed")]
-    varying = [c for c in varying if not (c.startswith("stage1_") and c[7:] in varying and (rows[c] == rows[c[7:]]).all())]
+    varying = [
+        c
+        for c in (*SETTING, *METHOD, *SEEDS)
+        if c in rows and rows.drop_duplicates(["run", c])[c].nunique() > 1
+    ]
+    varying = [
+        c
+        for c in varying
+        if rows.groupby("run")[c].nunique().max() == 1 or c in ("fusion_ratio", "seed")
+    ]
+    varying = [
+        c
+        for c in varying
+        if not (c.startswith("stage1_") and c[7:] in varying and (rows[c] == rows[c[7:]]).all())
+    ]
     methods = sorted(rows["method"].unique(), key=step_order)
     links = {}
     for page in pages:
         folder, _, stem = page.rpartition("/")
         if folder.startswith("runs"):
             links.setdefault(folder[5:] or ".", []).append((stem.removesuffix(".html"), page))
-    head = [("run", "text"), *((c, "") for c in varying), *((m, "") for m in methods), ("seconds", ""), ("notebooks", "text")]
-    lines = ["<tr>" + "".join(f'<th data-sort="" class="{kind}">{html.escape(text)}</th>' for text, kind in head) + "</tr>"]
+    head = [
+        ("run", "text"),
+        *((c, "") for c in varying),
+        *((m, "") for m in methods),
+        ("seconds", ""),
+        ("notebooks", "text"),
+    ]
+    lines = [
+        "<tr>"
+        + "".join(
+            f'<th data-sort="" class="{kind}">{html.escape(text)}</th>' for text, kind in head
+        )
+        + "</tr>"
+    ]
     body = []
     for name, part in per_run.items():
         last = part.iloc[-1]
-        cells = [f'<td class="text">{html.escape(name if name != "." else Path(root).name)}</td>', *(f"<td>{_value(last[c])}</td>" for c in varying)]
+        cells = [
+            f'<td class="text">{html.escape(name if name != "." else Path(root).name)}</td>',
+            *(f"<td>{_value(last[c])}</td>" for c in varying),
+        ]
         for method in methods:
             of = part[part["method"] == method]
-            copied = ' class="copied" title="a copy: trained in another run"' if len(of) and of["copy"].all() else ""
+            copied = (
+                ' class="copied" title="a copy: trained in another run"'
+                if len(of) and of["copy"].all()
+                else ""
+            )
             cells.append(f"<td{copied}>" + (_span(of["all"]) if len(of) else "") + "</td>")
         cells.append(f"<td>{_value(part[~part['copy']]['seconds'].sum().round())}</td>")
-        books = " ".join(f'<a href="{quote(page)}">{html.escape(stem)}</a>' for stem, page in sorted(links.get(name, [])))
+        books = " ".join(
+            f'<a href="{quote(page)}">{html.escape(stem)}</a>'
+            for stem, page in sorted(links.get(name, []))
+        )
         body.append("<tr>" + "".join(cells) + f'<td class="text">{books}</td></tr>')
     without = sorted(set(links) - set(per_run))
-    unlisted = "".join(f'<li>{html.escape(n)}: no finished step; {" ".join(f"""<a href="{quote(p)}">{html.escape(s)}</a>""" for s, p in links[n])}</li>' for n in without)
-    named = "".join(f"<li>{html.escape(p)}</li>" for p in problems[:500]) + (f"<li>and {len(problems) - 500} more</li>" if len(problems) > 500 else "")
-    failed = f'<h2 class="warn">Left out ({len(problems)})</h2><ul>{named}{unlisted}</ul>' if problems or unlisted else ""
+    unlisted = "".join(
+        f'<li>{html.escape(n)}: no finished step; {" ".join(f"""<a href="{quote(p)}">{html.escape(s)}</a>""" for s, p in links[n])}</li>'
+        for n in without
+    )
+    named = "".join(f"<li>{html.escape(p)}</li>" for p in problems[:500]) + (
+        f"<li>and {len(problems) - 500} more</li>" if len(problems) > 500 else ""
+    )
+    failed = (
+        f'<h2 class="warn">Left out ({len(problems)})</h2><ul>{named}{unlisted}</ul>'
+        if problems or unlisted
+        else ""
+    )
     steps = int((~rows["copy"]).sum())
     text = (
         f"<h1>{html.escape(Path(root).name)}: {len(per_run)} run{'s' * (len(per_run) != 1)}</h1>"

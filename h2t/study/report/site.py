@@ -1,6 +1,6 @@
 """A folder of runs as a folder of static HTML: the comparison, every run's notebooks, an index. Needs no network.
 
-    OUT/  index.html  06_compare_runs.html  runs/<run>/<notebook>.html  made.json (what was made from what)
+OUT/  index.html  06_compare_runs.html  runs/<run>/<notebook>.html  made.json (what was made from what)
 """
 
 from __future__ import annotations
@@ -23,7 +23,13 @@ from h2t.study.report import pages as page_html
 BOOK = "06_compare_runs"
 
 
-def report(root: str | Path, out: str | Path = "", parameters: dict[str, Any] | None = None, *, progress: bool = True) -> Path:
+def report(
+    root: str | Path,
+    out: str | Path = "",
+    parameters: dict[str, Any] | None = None,
+    *,
+    progress: bool = True,
+) -> Path:
     """Run notebook 06 on a folder of runs and render it, and every run's executed notebooks, to static HTML.
 
     What has not changed since the last report is not done again. Code is hidden, one click away. All links are
@@ -52,12 +58,21 @@ def report(root: str | Path, out: str | Path = "", parameters: dict[str, Any] | 
         name = Path(folder).relative_to(root).as_posix()
         for notebook in sorted(Path(folder).glob("notebooks/*.ipynb")):
             if notebook != executed and not notebook.name.endswith(".part.ipynb"):
-                sources[f"runs/{name}/{notebook.stem}.html" if name != "." else f"runs/{notebook.stem}.html"] = notebook
+                sources[
+                    f"runs/{name}/{notebook.stem}.html"
+                    if name != "."
+                    else f"runs/{notebook.stem}.html"
+                ] = notebook
     with _bar(len(sources), progress) as advance:
         damaged = _render(sources, out, root, advance)
     pages = {name: source for name, source in sources.items() if name not in damaged}
     index = out / "index.html"
-    write_atomic(index, page_html.index(rows, pages, [*rows.attrs["skipped"], *damaged.values()], str(root)).encode())
+    write_atomic(
+        index,
+        page_html.index(
+            rows, pages, [*rows.attrs["skipped"], *damaged.values()], str(root)
+        ).encode(),
+    )
     return index
 
 
@@ -100,8 +115,12 @@ def _render(sources: dict[str, Path], out: Path, root: Path, advance: Callable) 
             export = export or page_html.exporter()
             try:
                 text = page_html.notebook(export, source, name, _title(root, source))
-            except Exception as e:  # nbconvert and nbformat raise whatever a damaged file makes them
-                damaged[name] = f"{source.relative_to(root).as_posix()}: cannot be rendered ({type(e).__name__}: {' '.join(str(e).split())[:100]})"
+            except (
+                Exception
+            ) as e:  # nbconvert and nbformat raise whatever a damaged file makes them
+                damaged[name] = (
+                    f"{source.relative_to(root).as_posix()}: cannot be rendered ({type(e).__name__}: {' '.join(str(e).split())[:100]})"
+                )
                 advance(1)
                 continue
             (out / name).parent.mkdir(parents=True, exist_ok=True)
@@ -127,7 +146,15 @@ def _bar(total: int, progress: bool, what: str = "pages"):
     """A bar over cells or pages. Yields: a function that goes on by a number of them and says what is being made."""
     from tqdm import tqdm
 
-    with tqdm(total=total, desc=what, disable=not progress, bar_format="{l_bar}{bar:20}| {n_fmt}/{total_fmt} {elapsed}{postfix}") as bar, warnings.catch_warnings():
+    with (
+        tqdm(
+            total=total,
+            desc=what,
+            disable=not progress,
+            bar_format="{l_bar}{bar:20}| {n_fmt}/{total_fmt} {elapsed}{postfix}",
+        ) as bar,
+        warnings.catch_warnings(),
+    ):
         warnings.simplefilter("ignore")  # of nbconvert, about pictures without an alternative text
 
         def advance(n: int, say: str = "") -> None:

@@ -27,7 +27,9 @@ def export(root: str | Path) -> tuple[Path, int]:
         from tensorboard.compat.proto import event_pb2, summary_pb2
         from tensorboard.summary.writer.record_writer import RecordWriter
     except ImportError:
-        raise Error("tensorboard is not installed; `pip install h2t[tensorboard]`, or `uv run --extra tensorboard h2t report`") from None
+        raise Error(
+            "tensorboard is not installed; `pip install h2t[tensorboard]`, or `uv run --extra tensorboard h2t report`"
+        ) from None
     root = resolve(root)
     if not root.is_dir():
         raise Error(f"there is no folder of runs {root}")
@@ -46,11 +48,26 @@ def export(root: str | Path) -> tuple[Path, int]:
             events = [event_pb2.Event(wall_time=ended - left, file_version="brain.Event:2")]
             for row in rows:
                 left -= row.get("seconds", 0) + row.get("eval_seconds", 0)
-                numbers = {k: v for k, v in row.items() if k != "epoch" and isinstance(v, int | float)}
-                values = [summary_pb2.Summary.Value(tag=k, simple_value=v) for k, v in numbers.items()]
-                events.append(event_pb2.Event(wall_time=ended - left, step=row["epoch"], summary=summary_pb2.Summary(value=values)))
+                numbers = {
+                    k: v for k, v in row.items() if k != "epoch" and isinstance(v, int | float)
+                }
+                values = [
+                    summary_pb2.Summary.Value(tag=k, simple_value=v) for k, v in numbers.items()
+                ]
+                events.append(
+                    event_pb2.Event(
+                        wall_time=ended - left,
+                        step=row["epoch"],
+                        summary=summary_pb2.Summary(value=values),
+                    )
+                )
             out.parent.mkdir(parents=True, exist_ok=True)
-            write_atomic(out, lambda f, events=events: [RecordWriter(f).write(e.SerializeToString()) for e in events])
+            write_atomic(
+                out,
+                lambda f, events=events: [
+                    RecordWriter(f).write(e.SerializeToString()) for e in events
+                ],
+            )
     if not steps:
         raise Error(f"{root} holds no learning curve; train a run with `h2t run RECIPE`")
     return folder, steps

@@ -27,16 +27,31 @@ class Board:
     def __init__(self, plan, pool, progress: bool):
         from tqdm import tqdm
 
-        self.plan, self.shown, self._last, self._said = plan, progress, time.monotonic(), deque(maxlen=LATEST)
+        self.plan, self.shown, self._last, self._said = (
+            plan,
+            progress,
+            time.monotonic(),
+            deque(maxlen=LATEST),
+        )
         self._log = open(plan.root / "sweep.log", "a", buffering=1, encoding="utf-8")  # noqa: SIM115
         finished = len(plan.points) - sum(plan.jobs[n].kind == "run" for n in plan.todo)
         self._page = _output() if progress else None
         self._terminal = progress and not self._page and sys.stderr.isatty()
         count = min(pool.slots, len(plan.todo), 40) if self._terminal else 0
-        self._tqdm, self._lines = tqdm, [tqdm(bar_format="{desc}", position=k + 1, leave=False) for k in range(count)]
+        self._tqdm, self._lines = (
+            tqdm,
+            [tqdm(bar_format="{desc}", position=k + 1, leave=False) for k in range(count)],
+        )
         jobs = len(plan.todo)
         bar = "{l_bar}{bar:20}| {n}/{total}, {elapsed}, {remaining} left{postfix}"
-        self._total = tqdm(total=jobs, unit="job", position=0, desc="jobs", bar_format=bar, file=None if self._terminal else _Nowhere())
+        self._total = tqdm(
+            total=jobs,
+            unit="job",
+            position=0,
+            desc="jobs",
+            bar_format=bar,
+            file=None if self._terminal else _Nowhere(),
+        )
         self._done, self._failed, self._begun = finished, 0, {}
         self.say(f"{len(plan.points)} runs, {finished} done already, {jobs} jobs to do: {pool}")
 
@@ -83,18 +98,32 @@ class Board:
         self._draw(lines)
         if due:
             self._last = time.monotonic()
-            self._write(f"{self._done} of {len(self.plan.points)} runs done, {self._failed} failed; " + ("; ".join(lines) or "waiting"))
+            self._write(
+                f"{self._done} of {len(self.plan.points)} runs done, {self._failed} failed; "
+                + ("; ".join(lines) or "waiting")
+            )
 
     def _draw(self, lines: list[str]) -> None:
         for bar, text in zip(self._lines, lines + [""] * len(self._lines), strict=False):
             bar.set_description_str(f"  {text}" if text else "")
-        self._total.set_postfix_str(f"{self._done} of {len(self.plan.points)} runs done" + (f", {self._failed} FAILED" if self._failed else ""))
+        self._total.set_postfix_str(
+            f"{self._done} of {len(self.plan.points)} runs done"
+            + (f", {self._failed} FAILED" if self._failed else "")
+        )
         if self._page:
-            older = [f"earlier in {self.plan.root / 'sweep.log'}"] if len(self._said) == LATEST else []
-            self._page("\n".join([str(self._total), *(f"  {line}" for line in lines), "", *older, *self._said]))
+            older = (
+                [f"earlier in {self.plan.root / 'sweep.log'}"] if len(self._said) == LATEST else []
+            )
+            self._page(
+                "\n".join(
+                    [str(self._total), *(f"  {line}" for line in lines), "", *older, *self._said]
+                )
+            )
 
     def _write(self, text: str) -> None:
-        with contextlib.suppress(OSError):  # a full disk must not stop the jobs that still have room
+        with contextlib.suppress(
+            OSError
+        ):  # a full disk must not stop the jobs that still have room
             self._log.write(f"{time.strftime('%Y-%m-%d %H:%M:%S')} {text}\n")
 
 
@@ -122,7 +151,11 @@ def state(job: Job) -> str:
     run = Run(job.run)
     for folder in sorted(run.path.glob("stage*")):
         step = run.step(folder.name)
-        if step.done or (job.kind == "stage2") != (step.name.startswith("stage2")) and job.kind != "run":
+        if (
+            step.done
+            or (job.kind == "stage2") != (step.name.startswith("stage2"))
+            and job.kind != "run"
+        ):
             continue
         try:
             params, rows = step.params, step.history()
@@ -131,8 +164,19 @@ def state(job: Job) -> str:
         epochs = params.get("stage1_epochs" if step.name == "stage1" else "stage2_epochs")
         if not epochs or not rows:
             return f"{STEPS.get(step.name, step.name)}: begun"
-        left = (epochs - rows[-1]["epoch"]) * sum(r["seconds"] + r.get("eval_seconds", 0) for r in rows) / len(rows)
-        top1 = next((f", test top-1 {r['top1']:.1f} %" for r in reversed(rows) if r.get("top1") is not None), "")
+        left = (
+            (epochs - rows[-1]["epoch"])
+            * sum(r["seconds"] + r.get("eval_seconds", 0) for r in rows)
+            / len(rows)
+        )
+        top1 = next(
+            (
+                f", test top-1 {r['top1']:.1f} %"
+                for r in reversed(rows)
+                if r.get("top1") is not None
+            ),
+            "",
+        )
         return f"{STEPS.get(step.name, step.name)}: epoch {rows[-1]['epoch']}/{epochs}{top1}, {spell(left)} left"
     return "data, notebooks and figures"
 
@@ -142,7 +186,15 @@ def spell(seconds: float) -> str:
     hours = seconds / 3600
     if seconds < 90:
         return f"{seconds:.0f} s"
-    return f"{60 * hours:.0f} min" if hours < 1.5 else f"{hours:.1f} h" if hours < 10 else f"{hours:.0f} h" if hours < 48 else f"{hours / 24:.0f} days"
+    return (
+        f"{60 * hours:.0f} min"
+        if hours < 1.5
+        else f"{hours:.1f} h"
+        if hours < 10
+        else f"{hours:.0f} h"
+        if hours < 48
+        else f"{hours / 24:.0f} days"
+    )
 
 
 def _result(job: Job) -> str:
@@ -150,6 +202,8 @@ def _result(job: Job) -> str:
         return ""
     with contextlib.suppress(Error):
         last = Run(job.run).step("stage2-h2t").result["last"]
-        groups = "/".join("empty" if last[g] is None else f"{last[g]:.1f}" for g in ("many", "medium", "few"))
+        groups = "/".join(
+            "empty" if last[g] is None else f"{last[g]:.1f}" for g in ("many", "medium", "few")
+        )
         return f": test top-1 {last['top1']:.2f} % (many/medium/few {groups})"
     return ""

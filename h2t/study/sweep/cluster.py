@@ -24,31 +24,57 @@ class Cluster:
     threads, for each. Raises: ``h2t.Error`` where there is no such cluster, or where it has no machine for such a job.
     """
 
-    def __init__(self, address: str = "auto", jobs: int = 0, gpus_per_run: float | None = None, cpus_per_run: int = 1):
+    def __init__(
+        self,
+        address: str = "auto",
+        jobs: int = 0,
+        gpus_per_run: float | None = None,
+        cpus_per_run: int = 1,
+    ):
         # under `uv run` Ray would pack the project and build an environment for every worker, for minutes; all machines have h2t
         os.environ.setdefault("RAY_ENABLE_UV_RUN_RUNTIME_ENV", "0")
         try:
             import ray
         except ImportError:
-            raise Error("--ray needs the package ray; install it with `uv run --extra ray h2t sweep ...`") from None
+            raise Error(
+                "--ray needs the package ray; install it with `uv run --extra ray h2t sweep ...`"
+            ) from None
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
         self._ray, self.threads = ray, cpus_per_run
         self._ours = not ray.is_initialized()
         if self._ours:
             _knock(address)
             try:
-                ray.init(address=address, log_to_driver=False, include_dashboard=None, logging_level="ERROR")
+                ray.init(
+                    address=address,
+                    log_to_driver=False,
+                    include_dashboard=None,
+                    logging_level="ERROR",
+                )
             except Exception as e:
-                raise Error(f"cannot reach a Ray cluster at {address!r}: {' '.join(str(e).split())}; start one with `ray start --head`") from None
-        self.gpus = min(1, max((n["Resources"].get("GPU", 0) for n in self._nodes()), default=0)) if gpus_per_run is None else gpus_per_run
+                raise Error(
+                    f"cannot reach a Ray cluster at {address!r}: {' '.join(str(e).split())}; start one with `ray start --head`"
+                ) from None
+        self.gpus = (
+            min(1, max((n["Resources"].get("GPU", 0) for n in self._nodes()), default=0))
+            if gpus_per_run is None
+            else gpus_per_run
+        )
         self._asked = {"CPU": cpus_per_run, **({"GPU": self.gpus} if self.gpus else {})}
         self._limit, self._running = jobs, {}
-        best = {name: max((n["Resources"].get(name, 0) for n in self._nodes()), default=0) for name in self._asked}
+        best = {
+            name: max((n["Resources"].get(name, 0) for n in self._nodes()), default=0)
+            for name in self._asked
+        }
         for name, amount in self._asked.items():
             if best[name] < amount:
                 self.close()
-                raise Error(f"a run asks for {amount:g} {name}, but no machine of the Ray cluster has more than {best[name]:g}; ask for less, or add one")
-        self._task = ray.remote(work).options(num_cpus=cpus_per_run, num_gpus=self.gpus, max_retries=LOST, retry_exceptions=False)
+                raise Error(
+                    f"a run asks for {amount:g} {name}, but no machine of the Ray cluster has more than {best[name]:g}; ask for less, or add one"
+                )
+        self._task = ray.remote(work).options(
+            num_cpus=cpus_per_run, num_gpus=self.gpus, max_retries=LOST, retry_exceptions=False
+        )
 
     def __str__(self) -> str:
         asked = " and ".join(f"{v:g} {k}" for k, v in self._asked.items())
@@ -60,7 +86,10 @@ class Cluster:
     @property
     def slots(self) -> int:
         """How many jobs the machines that are there now can do at a time."""
-        places = sum(min(int(n["Resources"].get(k, 0) / v) for k, v in self._asked.items()) for n in self._nodes())
+        places = sum(
+            min(int(n["Resources"].get(k, 0) / v) for k, v in self._asked.items())
+            for n in self._nodes()
+        )
         return max(1, min(places, self._limit) if self._limit else places)
 
     @property
@@ -72,7 +101,11 @@ class Cluster:
 
     def wait(self, seconds: float) -> list[tuple[Job, tuple[str, str, str]]]:
         """As ``Pool.wait``."""
-        ended, _ = self._ray.wait(list(self._running), num_returns=1, timeout=seconds) if self._running else ([], [])
+        ended, _ = (
+            self._ray.wait(list(self._running), num_returns=1, timeout=seconds)
+            if self._running
+            else ([], [])
+        )
         return [(self._running.pop(ref), self._outcome(ref)) for ref in ended]
 
     def _outcome(self, ref) -> tuple[str, str, str]:
@@ -99,7 +132,9 @@ def _knock(address: str) -> None:
     try:
         socket.create_connection((host, int(port)), 10).close()
     except (OSError, OverflowError) as e:
-        raise Error(f"no Ray cluster answers at {address!r} ({e}); start one with `ray start --head`, or use auto on a machine of it") from None
+        raise Error(
+            f"no Ray cluster answers at {address!r} ({e}); start one with `ray start --head`, or use auto on a machine of it"
+        ) from None
 
 
 class _Outcome:
@@ -114,7 +149,11 @@ def work(job: Job, threads: int, path: list[str]) -> tuple[str, str, str]:
     sys.path[:] = [*dict.fromkeys([*path, *sys.path])]
     folder = Path(job.run).parents[len(Path(job.name).parts) - 1]
     if not job.store and not folder.is_dir():
-        return "failed", f"{folder} is not there on {platform.node()}; give a folder that all machines share, or an s3:// address, with `-p run`", ""
+        return (
+            "failed",
+            f"{folder} is not there on {platform.node()}; give a folder that all machines share, or an s3:// address, with `-p run`",
+            "",
+        )
     pipe = _Outcome()
     child(job, {}, threads, pipe)
     return pipe.outcome

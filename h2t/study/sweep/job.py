@@ -23,13 +23,37 @@ from h2t.recipes import parameters as config
 from h2t.runs import Run, Step, write_json, write_yaml
 
 # modules that a job needs and that take seconds to import; a warm process has them before the job begins
-PRELOAD = ("torch", "h2t.train.stage2", "h2t.exchange.reference", "pandas", "filelock", "safetensors.torch")
+PRELOAD = (
+    "torch",
+    "h2t.train.stage2",
+    "h2t.exchange.reference",
+    "pandas",
+    "filelock",
+    "safetensors.torch",
+)
 PRELOAD_NOTEBOOKS = (
-    "matplotlib.pyplot", "h2t.plots", "h2t.lab.books.inline", "h2t.lab.books.execute", "h2t.lab.books.live", "h2t.train.cached.steps", "IPython.display", "ipykernel.debugger",
-    "ipykernel.inprocess.ipkernel", "matplotlib_inline.backend_inline", "ipywidgets", "tqdm.auto", "h2t.lab.books.warm",
-)  # fmt: skip
+    "matplotlib.pyplot",
+    "h2t.plots",
+    "h2t.lab.books.inline",
+    "h2t.lab.books.execute",
+    "h2t.lab.books.live",
+    "h2t.train.cached.steps",
+    "IPython.display",
+    "ipykernel.debugger",
+    "ipykernel.inprocess.ipkernel",
+    "matplotlib_inline.backend_inline",
+    "ipywidgets",
+    "tqdm.auto",
+    "h2t.lab.books.warm",
+)
 
-OWN = ("job.json", "recipe.yaml", "done.json", "failed.json", "log.txt")  # files of a run that speak of its job, not of its data
+OWN = (
+    "job.json",
+    "recipe.yaml",
+    "done.json",
+    "failed.json",
+    "log.txt",
+)  # files of a run that speak of its job, not of its data
 
 
 @dataclass(frozen=True)
@@ -69,7 +93,9 @@ class Job:
     @property
     def done(self) -> bool:
         mark = _read(self.run, "done.json")
-        return mark.get("key") == self.key and {Path(b).stem for b in self.notebooks} <= set(mark["notebooks"])
+        return mark.get("key") == self.key and {Path(b).stem for b in self.notebooks} <= set(
+            mark["notebooks"]
+        )
 
     @property
     def recorded(self) -> dict[str, Any]:
@@ -108,23 +134,37 @@ def _recorded(job: Job) -> None:
     (run.path / "failed.json").unlink(missing_ok=True)
     write_json(run.path / "job.json", {"kind": job.kind, "parameters": job.parameters})
     if job.kind != "stage2":
-        write_yaml(run.path / "recipe.yaml", job.parameters)  # `h2t run .../recipe.yaml` repeats this run by itself
+        write_yaml(
+            run.path / "recipe.yaml", job.parameters
+        )  # `h2t run .../recipe.yaml` repeats this run by itself
     try:
         _wait_for(run)
         _perform(job, run)
     except BaseException as e:
         message, notebook = _reason(e)
         failed = {"message": message, "notebook": notebook, "traceback": traceback.format_exc()}
-        with contextlib.suppress(Error, OSError):  # where the disk is full this cannot be written either
+        with contextlib.suppress(
+            Error, OSError
+        ):  # where the disk is full this cannot be written either
             write_json(run.path / "failed.json", failed)
         raise
     books = [Path(b).stem for b in job.notebooks]
-    write_json(run.path / "done.json", {"key": job.key, "kind": job.kind, "notebooks": books, "seconds": round(time.time() - start, 3)})
+    write_json(
+        run.path / "done.json",
+        {
+            "key": job.key,
+            "kind": job.kind,
+            "notebooks": books,
+            "seconds": round(time.time() - start, 3),
+        },
+    )
 
 
 def _reason(e: BaseException) -> tuple[str, str]:
     """Why a job failed, and the executed notebook that shows it, if one does."""
-    return str(e) if isinstance(e, Error) else named(type(e).__name__, str(e)), str(getattr(e, "notebook", ""))
+    return str(e) if isinstance(e, Error) else named(type(e).__name__, str(e)), str(
+        getattr(e, "notebook", "")
+    )
 
 
 def _wait_for(run: Run, seconds: float = 30) -> None:
@@ -159,7 +199,11 @@ def _perform(job: Job, run: Run) -> None:
     elif job.kind == "stage1":
         prepare(run, config.Data.of(job.parameters), progress=False)
         train_stage1(run, config.Stage1.of(job.parameters), progress=False)
-    variants = config.variants(config.Stage2.of(job.parameters), job.parameters.get("control", False)) if job.kind == "run" else {}
+    variants = (
+        config.variants(config.Stage2.of(job.parameters), job.parameters.get("control", False))
+        if job.kind == "run"
+        else {}
+    )
     if job.kind == "stage2":
         variants = {job.parameters["variant"]: config.Stage2.of(job.parameters)}
     for name, stage2 in variants.items():  # what the notebooks have trained is done already
@@ -174,9 +218,15 @@ def adopt(source: Step, target: Step, notebooks: bool = False) -> None:
     """
     here, there, result = target.run.path, source.run.path, source.result
     with target.run.lock():
-        files = [f for f in there.iterdir() if f.is_file() and not f.name.startswith(".") and f.name not in OWN]
+        files = [
+            f
+            for f in there.iterdir()
+            if f.is_file() and not f.name.startswith(".") and f.name not in OWN
+        ]
         if notebooks:
-            files += [f for folder in ("notebooks", "figures") for f in (there / folder).glob("0[12]_*")]
+            files += [
+                f for folder in ("notebooks", "figures") for f in (there / folder).glob("0[12]_*")
+            ]
         for file in files:
             if not (place := here / file.relative_to(there)).exists():
                 link(file, place)
@@ -200,9 +250,16 @@ def child(job: Job, environment: dict[str, str], threads: int, pipe) -> None:
     die_with_parent()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the sweep's to handle
     os.environ.update(environment)
-    os.environ.update({name: str(threads) for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")})
+    os.environ.update(
+        {
+            name: str(threads)
+            for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
+        }
+    )
     os.environ["TQDM_DISABLE"] = "1"  # the sweep shows how far each job is
-    os.environ.setdefault("H2T_FIGURES", "")  # the executed notebooks hold the figures; drawing them for files too takes as long again
+    os.environ.setdefault(
+        "H2T_FIGURES", ""
+    )  # the executed notebooks hold the figures; drawing them for files too takes as long again
     with contextlib.suppress(OSError, Error):
         log = open(Run(job.run).path / "log.txt", "a", buffering=1)  # noqa: SIM115
         sys.stdout = sys.stderr = log

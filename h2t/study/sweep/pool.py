@@ -28,8 +28,12 @@ def gpus() -> list[str]:
     if not shutil.which("nvidia-smi"):
         return []
     with contextlib.suppress(OSError, subprocess.SubprocessError):
-        listed = subprocess.run(["nvidia-smi", "-L"], capture_output=True, text=True, timeout=30, check=True).stdout
-        return [str(k) for k, line in enumerate(x for x in listed.splitlines() if x.startswith("GPU "))]
+        listed = subprocess.run(
+            ["nvidia-smi", "-L"], capture_output=True, text=True, timeout=30, check=True
+        ).stdout
+        return [
+            str(k) for k, line in enumerate(x for x in listed.splitlines() if x.startswith("GPU "))
+        ]
     return []
 
 
@@ -50,11 +54,17 @@ class Pool:
     def __init__(self, jobs: int = 0, gpus_per_run: float | None = None, notebooks: bool = True):
         found = gpus()
         if jobs < 0:
-            raise Error(f"jobs is {jobs}; it is a number of runs at a time, or 0 for as many as the machine can take")
+            raise Error(
+                f"jobs is {jobs}; it is a number of runs at a time, or 0 for as many as the machine can take"
+            )
         if gpus_per_run and gpus_per_run > 1:
-            raise Error(f"a run trains on one GPU, not {gpus_per_run:g}; ask for --gpus 1, or for a share such as 0.5")
+            raise Error(
+                f"a run trains on one GPU, not {gpus_per_run:g}; ask for --gpus 1, or for a share such as 0.5"
+            )
         if gpus_per_run and not found:
-            raise Error(f"--gpus {gpus_per_run:g} was asked for, but no GPU can be seen here; leave it out to train on the CPU")
+            raise Error(
+                f"--gpus {gpus_per_run:g} was asked for, but no GPU can be seen here; leave it out to train on the CPU"
+            )
         share = 0 if gpus_per_run == 0 or not found else gpus_per_run or 1
         places = len(found) * max(1, int(1 / share)) if share else cores()
         if not share and memory():
@@ -62,14 +72,20 @@ class Pool:
         self.slots = jobs or places
         self.threads = max(1, cores() // self.slots)
         if share:
-            self.environments = [{"CUDA_VISIBLE_DEVICES": found[k % len(found)]} for k in range(self.slots)]
+            self.environments = [
+                {"CUDA_VISIBLE_DEVICES": found[k % len(found)]} for k in range(self.slots)
+            ]
         else:
             self.environments = [{"CUDA_VISIBLE_DEVICES": ""} if found else {}] * self.slots
         self.gpus = len(found) if share else 0
         self._context = mp.get_context("forkserver" if sys.platform != "win32" else "spawn")
-        os.environ.setdefault("PYDEVD_DISABLE_FILE_VALIDATION", "1")  # of the debugger that ipykernel loads: a warning to every terminal
+        os.environ.setdefault(
+            "PYDEVD_DISABLE_FILE_VALIDATION", "1"
+        )  # of the debugger that ipykernel loads: a warning to every terminal
         if sys.platform != "win32":
-            self._context.set_forkserver_preload([*PRELOAD, *(PRELOAD_NOTEBOOKS if notebooks else ())])
+            self._context.set_forkserver_preload(
+                [*PRELOAD, *(PRELOAD_NOTEBOOKS if notebooks else ())]
+            )
         self._running: dict = {}  # pipe -> (job, process, slot)
 
     def __str__(self) -> str:
@@ -83,7 +99,9 @@ class Pool:
     def start(self, job: Job) -> None:
         slot = min(set(range(self.slots)) - {slot for _, _, slot in self._running.values()})
         here, there = self._context.Pipe(duplex=False)
-        process = self._context.Process(target=child, args=(job, self.environments[slot], self.threads, there), name=job.name)
+        process = self._context.Process(
+            target=child, args=(job, self.environments[slot], self.threads, there), name=job.name
+        )
         process.start()
         there.close()
         self._running[here] = (job, process, slot)
@@ -97,7 +115,11 @@ class Pool:
                 outcome = pipe.recv()
             except (EOFError, OSError):
                 process.join()
-                outcome = (DIED, f"its process was killed (exit code {process.exitcode}); out of memory?", "")
+                outcome = (
+                    DIED,
+                    f"its process was killed (exit code {process.exitcode}); out of memory?",
+                    "",
+                )
             pipe.close()
             process.join()
             ended.append((job, outcome))

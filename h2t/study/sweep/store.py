@@ -29,7 +29,9 @@ class Store:
 
     def __init__(self, url: str, scratch: Path | None = None):
         self.url = url.rstrip("/")
-        self._pushed: dict[str, tuple[int, int]] = {}  # what this machine has put there: name to size and time
+        self._pushed: dict[
+            str, tuple[int, int]
+        ] = {}  # what this machine has put there: name to size and time
         try:
             import fsspec
         except ImportError:
@@ -39,11 +41,19 @@ class Store:
             self._fs.invalidate_cache()
             self._fs.exists(self._path)
         except ImportError as e:
-            raise Error(f"{url} needs a package that is not installed ({e}); for s3:// use `uv run --extra s3 h2t sweep ...`") from None
+            raise Error(
+                f"{url} needs a package that is not installed ({e}); for s3:// use `uv run --extra s3 h2t sweep ...`"
+            ) from None
         except Exception as e:
-            raise Error(f"cannot reach {url}: {type(e).__name__}: {' '.join(str(e).split())}") from None
+            raise Error(
+                f"cannot reach {url}: {type(e).__name__}: {' '.join(str(e).split())}"
+            ) from None
 
-        base = os.environ.get("H2T_SCRATCH") or Path(tempfile.gettempdir()) / f"h2t-{os.getuid() if hasattr(os, 'getuid') else 'user'}"
+        base = (
+            os.environ.get("H2T_SCRATCH")
+            or Path(tempfile.gettempdir())
+            / f"h2t-{os.getuid() if hasattr(os, 'getuid') else 'user'}"
+        )
         self.scratch = scratch or Path(base) / hashlib.sha256(self.url.encode()).hexdigest()[:12]
 
     def sizes(self, name: str = "") -> dict[str, int]:
@@ -62,7 +72,11 @@ class Store:
         wanted = {f: n for f, n in self.sizes(name).items() if not only or Path(f).name in only}
         for file in sorted(wanted, key=lambda f: Path(f).name in MARKS):
             place = self.scratch / file
-            if place.exists() and place.stat().st_size == wanted[file] and place.name not in GROWING:
+            if (
+                place.exists()
+                and place.stat().st_size == wanted[file]
+                and place.name not in GROWING
+            ):
                 continue
             place.parent.mkdir(parents=True, exist_ok=True)
             part = place.with_name(f"{place.name}.{os.getpid()}{TEMPORARY}")
@@ -73,7 +87,11 @@ class Store:
     def push(self, name: str) -> None:
         """Make the store's copy of a run that of the scratch folder: what is new or has changed goes there, marks of being done
         last, and what is gone here, such as the reason of an earlier failure, is removed there."""
-        files = [f for f in (self.scratch / name).rglob("*") if f.is_file() and not f.name.startswith(".") and not f.name.endswith(TEMPORARY)]
+        files = [
+            f
+            for f in (self.scratch / name).rglob("*")
+            if f.is_file() and not f.name.startswith(".") and not f.name.endswith(TEMPORARY)
+        ]
         for file in sorted(files, key=lambda f: (f.name in MARKS, f.name == "done.json")):
             part = file.relative_to(self.scratch).as_posix()
             there = f"{self._path}/{part}"
@@ -119,4 +137,6 @@ class Store:
         try:
             yield
         except Exception as e:
-            raise Error(f"cannot {what} {file} in {self.url}: {type(e).__name__}: {' '.join(str(e).split())}") from None
+            raise Error(
+                f"cannot {what} {file} in {self.url}: {type(e).__name__}: {' '.join(str(e).split())}"
+            ) from None

@@ -44,6 +44,7 @@ __all__ = ["Bank", "Fits", "bank_key", "build_bank", "classify", "draw_all", "fi
 # nothing: on CIFAR-100-LT, 1, 2 and 4 give the same accuracies to 0.2 of their spread over seeds for p up to 0.5.
 LENT_VIEWS = 1
 
+
 @dataclass(frozen=True)
 class Bank:
     """Pooled features of a frozen backbone.
@@ -94,13 +95,26 @@ def bank_key(run: Run, config: Stage2) -> str:
     """What a bank depends on: stage 1's weights, the split, and how images are normalised and augmented."""
     result, params = run.step("stage1").result, run.params
     parts = {
-        "weights": result["weights_sha256"], "split": json.loads((run.path / "split.json").read_text())["hash"],
-        "images": params["pixels_sha256"], "statistics": [params["mean"], params["std"], params["image_size"]],
-        "augment": [config.crop_padding, config.pad_value, config.flip, config.seed, config.batch_size],
-        "bn": [config.bn_statistics, BN_BATCHES, config.fused_branch, config.fusing_branch], "format": 3,
+        "weights": result["weights_sha256"],
+        "split": json.loads((run.path / "split.json").read_text())["hash"],
+        "images": params["pixels_sha256"],
+        "statistics": [params["mean"], params["std"], params["image_size"]],
+        "augment": [
+            config.crop_padding,
+            config.pad_value,
+            config.flip,
+            config.seed,
+            config.batch_size,
+        ],
+        "bn": [config.bn_statistics, BN_BATCHES, config.fused_branch, config.fusing_branch],
+        "format": 3,
         **({"test": config.bn_reestimate} if config.bn_reestimate != "none" else {}),
-    }  # fmt: skip
-    if config.crop != "padded" or config.color_jitter or params.get("image_fit", "stretch") != "stretch":
+    }
+    if (
+        config.crop != "padded"
+        or config.color_jitter
+        or params.get("image_fit", "stretch") != "stretch"
+    ):
         parts["files"] = [config.crop, config.color_jitter, params.get("image_fit")]
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
 
@@ -113,10 +127,15 @@ def _val(run: Run) -> tuple[str, ...]:
 def _files(config: Stage2, views: int) -> dict[str, list[str]]:
     """The names of a bank's views, for each branch; with fixed statistics both branches see the images alike."""
     own = [f"view{v}" for v in range(views)]
-    return {"train": own, "lent": own if config.bn_statistics == "none" else [f"lent{v}" for v in range(LENT_VIEWS)]}
+    return {
+        "train": own,
+        "lent": own if config.bn_statistics == "none" else [f"lent{v}" for v in range(LENT_VIEWS)],
+    }
 
 
-def build_bank(run: Run | str, config: Stage2, views: int = 4, *, device: str = "auto", progress: bool = True) -> Bank:
+def build_bank(
+    run: Run | str, config: Stage2, views: int = 4, *, device: str = "auto", progress: bool = True
+) -> Bank:
     """Build the feature bank of a run's stage 1, or open the one that is there.
 
     Each view is a file of its own, written when it is complete, so that an interrupted build goes on and more views
@@ -130,13 +149,28 @@ def build_bank(run: Run | str, config: Stage2, views: int = 4, *, device: str = 
     if views < 1:
         raise Error(f"views is {views}; a bank needs at least 1")
     if not run.step("stage1").done:
-        raise Error(f"run {run.path} has no finished stage 1; train one with `h2t run RECIPE -p run {run.path}`, or import one")
+        raise Error(
+            f"run {run.path} has no finished stage 1; train one with `h2t run RECIPE -p run {run.path}`, or import one"
+        )
     if not (run.path / "split.json").exists():
-        raise Error(f"run {run.path} has no data yet; prepare it with notebook 01 or `h2t import FILE --run DIR --recipe RECIPE`")
+        raise Error(
+            f"run {run.path} has no data yet; prepare it with notebook 01 or `h2t import FILE --run DIR --recipe RECIPE`"
+        )
     key = bank_key(run, config)
     folder = run.path / f"bank-{key}"
-    wanted = list(dict.fromkeys(["test", *_val(run), *(name for names in _files(config, views).values() for name in names)]))
-    if any(not (folder / f"{name}.npy").exists() for name in wanted) or not (folder / "bank.json").exists():
+    wanted = list(
+        dict.fromkeys(
+            [
+                "test",
+                *_val(run),
+                *(name for names in _files(config, views).values() for name in names),
+            ]
+        )
+    )
+    if (
+        any(not (folder / f"{name}.npy").exists() for name in wanted)
+        or not (folder / "bank.json").exists()
+    ):
         with run.lock("bank"):
             _fill(run, config, folder, wanted, device, progress)
     return open_bank(run, config, views)
@@ -148,22 +182,48 @@ def open_bank(run: Run | str, config: Stage2, views: int | None = None) -> Bank:
     key = bank_key(run, config)
     folder = run.path / f"bank-{key}"
     views = views or len(list(folder.glob("view*.npy")))
-    files = {kind: [folder / f"{name}.npy" for name in names] for kind, names in _files(config, views).items()}
-    if not views or not all(p.exists() for p in (folder / "bank.json", *files["train"], *files["lent"])):
-        raise Error(f"run {run.path} has no feature bank for these settings; build it with `h2t bank {run.path}`")
+    files = {
+        kind: [folder / f"{name}.npy" for name in names]
+        for kind, names in _files(config, views).items()
+    }
+    if not views or not all(
+        p.exists() for p in (folder / "bank.json", *files["train"], *files["lent"])
+    ):
+        raise Error(
+            f"run {run.path} has no feature bank for these settings; build it with `h2t bank {run.path}`"
+        )
     meta = json.loads((folder / "bank.json").read_text())
-    train, lent = (torch.from_numpy(np.stack([np.load(p, mmap_mode="r") for p in paths])) for paths in files.values())
+    train, lent = (
+        torch.from_numpy(np.stack([np.load(p, mmap_mode="r") for p in paths]))
+        for paths in files.values()
+    )
     stage1 = run.step("stage1")
     model, (weight, bias) = stage1.result["model"], map(torch.from_numpy, classifier_of(stage1))
     counts = np.array(meta["counts"])
-    val = {k: torch.from_numpy(np.load(folder / f"{k}.npy")) for name in _val(run) for k in (name, f"{name}_labels")}
+    val = {
+        k: torch.from_numpy(np.load(folder / f"{k}.npy"))
+        for name in _val(run)
+        for k in (name, f"{name}_labels")
+    }
     return Bank(
-        train=train, lent=lent, labels=torch.from_numpy(np.load(folder / "labels.npy")),
-        test=torch.from_numpy(np.load(folder / "test.npy")), test_labels=torch.from_numpy(np.load(folder / "test_labels.npy")),
-        counts=counts, weight=weight, bias=bias, classes=tuple(meta["classes"]),
-        scheme=meta["scheme"], scale=meta["scale"], key=key, bn_statistics=meta["bn_statistics"], folder=folder,
-        num_experts=models.num_experts(model), shared=models.shares_head(model), **val,
-    )  # fmt: skip
+        train=train,
+        lent=lent,
+        labels=torch.from_numpy(np.load(folder / "labels.npy")),
+        test=torch.from_numpy(np.load(folder / "test.npy")),
+        test_labels=torch.from_numpy(np.load(folder / "test_labels.npy")),
+        counts=counts,
+        weight=weight,
+        bias=bias,
+        classes=tuple(meta["classes"]),
+        scheme=meta["scheme"],
+        scale=meta["scale"],
+        key=key,
+        bn_statistics=meta["bn_statistics"],
+        folder=folder,
+        num_experts=models.num_experts(model),
+        shared=models.shares_head(model),
+        **val,
+    )
 
 
 def _fill(run: Run, config: Stage2, folder, wanted: list[str], device, progress: bool) -> None:
@@ -175,7 +235,9 @@ def _fill(run: Run, config: Stage2, folder, wanted: list[str], device, progress:
     size, n = 250, len(train)
     views = -(-n // size)
     parts = {"test": test} | ({"val": val_loader(run, data, device)} if "val" in wanted else {})
-    total = len(_estimated(config)) * BN_BATCHES + sum(-(-len(parts[t]) // size) if t in parts else views for t in todo)
+    total = len(_estimated(config)) * BN_BATCHES + sum(
+        -(-len(parts[t]) // size) if t in parts else views for t in todo
+    )
     folder.mkdir(parents=True, exist_ok=True)
     clean(folder)
     start = time.perf_counter()
@@ -198,16 +260,27 @@ def _fill(run: Run, config: Stage2, folder, wanted: list[str], device, progress:
             write_atomic(folder / f"{name}.npy", lambda f, a=features: np.save(f, a))
     write_atomic(folder / "labels.npy", lambda f: np.save(f, data.train.labels))
     for name, part in parts.items():
-        write_atomic(folder / f"{name}_labels.npy", lambda f, y=part.labels: np.save(f, y.cpu().numpy()))
+        write_atomic(
+            folder / f"{name}_labels.npy", lambda f, y=part.labels: np.save(f, y.cpu().numpy())
+        )
     from safetensors.torch import save
 
-    state = {k: v.detach().cpu().contiguous() for k, v in model.backbone.state_dict().items()}  # as the test set sees it
+    state = {
+        k: v.detach().cpu().contiguous() for k, v in model.backbone.state_dict().items()
+    }  # as the test set sees it
     write_atomic(folder / "backbone.safetensors", save(state))
     scale = getattr(model.head, "scale", None)
-    write_json(folder / "bank.json", {
-        "counts": data.train.counts.tolist(), "classes": list(data.train.classes), "scheme": run.params["groups"],
-        "scale": scale, "bn_statistics": config.bn_statistics, "seconds": round(time.perf_counter() - start, 2),
-    })  # fmt: skip
+    write_json(
+        folder / "bank.json",
+        {
+            "counts": data.train.counts.tolist(),
+            "classes": list(data.train.classes),
+            "scheme": run.params["groups"],
+            "scale": scale,
+            "bn_statistics": config.bn_statistics,
+            "seconds": round(time.perf_counter() - start, 2),
+        },
+    )
 
 
 def _networks(backbone: nn.Module, train, labels, config: Stage2, bar) -> dict[str, nn.Module]:
@@ -220,7 +293,9 @@ def _networks(backbone: nn.Module, train, labels, config: Stage2, bar) -> dict[s
         seen[branch] = estimate(backbone, train, labels, config, branch, bar.update)
         if config.bn_statistics != "none":
             networks[{"fused": "view", "fusing": "lent"}[branch]] = fold(backbone)
-    streams = streams_of(config.bn_statistics if config.bn_reestimate == "none" else config.bn_reestimate)
+    streams = streams_of(
+        config.bn_statistics if config.bn_reestimate == "none" else config.bn_reestimate
+    )
     if streams:
         install(backbone, *(seen[branch] for branch in streams))
     backbone.eval()

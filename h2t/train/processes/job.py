@@ -44,7 +44,12 @@ def job(device: str = "auto", minutes: float = 30.0) -> Iterator[str]:
         if alone:
             raise
         lost = isinstance(e, dist.DistError) or "gloo" in str(e)  # Gloo raises plain RuntimeErrors
-        end(f"\nError: another process of this job has ended, or does not answer; {KEPT}" if lost else traceback.format_exc(), 1)
+        end(
+            f"\nError: another process of this job has ended, or does not answer; {KEPT}"
+            if lost
+            else traceback.format_exc(),
+            1,
+        )
 
 
 @contextlib.contextmanager
@@ -52,19 +57,41 @@ def _joined(device: str, minutes: float, end: Callable[[str, int], None]) -> Ite
     gpus = device != "cpu" and torch.cuda.is_available()
     patience = timedelta(minutes=minutes)
     store, rank, world = next(dist.rendezvous("env://", timeout=patience))
-    store = dist.PrefixStore(f"h2t/{os.environ.get('TORCHELASTIC_RESTART_COUNT', 0)}", store)  # torchrun may keep it when it restarts
-    dist.init_process_group("cpu:gloo,cuda:nccl" if gpus else "gloo", store=store, rank=rank, world_size=world, timeout=patience)
-    end.store = dist.TCPStore(os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"]), is_master=False, timeout=timedelta(seconds=10))
-    _on_sigterm(lambda: end(f"\nError: this job was stopped, by one of its processes that ended or from outside; {KEPT}", 143))
+    store = dist.PrefixStore(
+        f"h2t/{os.environ.get('TORCHELASTIC_RESTART_COUNT', 0)}", store
+    )  # torchrun may keep it when it restarts
+    dist.init_process_group(
+        "cpu:gloo,cuda:nccl" if gpus else "gloo",
+        store=store,
+        rank=rank,
+        world_size=world,
+        timeout=patience,
+    )
+    end.store = dist.TCPStore(
+        os.environ["MASTER_ADDR"],
+        int(os.environ["MASTER_PORT"]),
+        is_master=False,
+        timeout=timedelta(seconds=10),
+    )
+    _on_sigterm(
+        lambda: end(
+            f"\nError: this job was stopped, by one of its processes that ended or from outside; {KEPT}",
+            143,
+        )
+    )
     own = own_device(device, int(os.environ["LOCAL_RANK"]), int(os.environ["LOCAL_WORLD_SIZE"]))
     on_gpu = torch.tensor(int(own.startswith("cuda")))
     dist.all_reduce(on_gpu)
     if int(on_gpu) not in (0, dist.get_world_size()):
-        raise Error(f"{int(on_gpu)} of {dist.get_world_size()} processes have a GPU; use --device cpu, or only machines with GPUs")
+        raise Error(
+            f"{int(on_gpu)} of {dist.get_world_size()} processes have a GPU; use --device cpu, or only machines with GPUs"
+        )
     with contextlib.ExitStack() as stack:
         if dist.get_rank():
             os.environ["TQDM_DISABLE"] = "1"
-            stack.enter_context(contextlib.redirect_stdout(stack.enter_context(open(os.devnull, "w"))))
+            stack.enter_context(
+                contextlib.redirect_stdout(stack.enter_context(open(os.devnull, "w")))
+            )
         yield own
     dist.destroy_process_group()
 
@@ -76,13 +103,17 @@ def own_device(device: str, local_rank: int, local_world: int) -> str:
     """
     if device not in ("auto", "cuda"):
         if device.startswith("cuda"):
-            raise Error(f"device is {device!r}, but each process takes a GPU of its own; use cuda, and choose GPUs by CUDA_VISIBLE_DEVICES")
+            raise Error(
+                f"device is {device!r}, but each process takes a GPU of its own; use cuda, and choose GPUs by CUDA_VISIBLE_DEVICES"
+            )
         return device
     if not torch.cuda.is_available():
         return device
     gpus = torch.cuda.device_count()
     if local_world > gpus:
-        raise Error(f"{local_world} processes on a machine with {gpus} GPU{'s' * (gpus > 1)}; start at most that many (--nproc_per_node={gpus}), or use --device cpu")
+        raise Error(
+            f"{local_world} processes on a machine with {gpus} GPU{'s' * (gpus > 1)}; start at most that many (--nproc_per_node={gpus}), or use --device cpu"
+        )
     torch.cuda.set_device(local_rank)
     return f"cuda:{local_rank}"
 
@@ -106,8 +137,13 @@ class _Ending:
         if self.store is None:  # not joined yet
             return os.environ.get("RANK", "0") == "0"
         try:
-            return self.store.add(f"h2t/ended/{os.environ.get('TORCHELASTIC_RESTART_COUNT', 0)}", 1) == 1
-        except RuntimeError:  # the store went with the process or machine that held it: better twice than not at all
+            return (
+                self.store.add(f"h2t/ended/{os.environ.get('TORCHELASTIC_RESTART_COUNT', 0)}", 1)
+                == 1
+            )
+        except (
+            RuntimeError
+        ):  # the store went with the process or machine that held it: better twice than not at all
             return True
 
 
@@ -117,7 +153,12 @@ def _on_sigterm(act: Callable[[], None]) -> None:
     os.set_blocking(sender, False)
     signal.signal(signal.SIGTERM, lambda *_: None)
     signal.set_wakeup_fd(sender)
-    os.register_at_fork(after_in_child=lambda: (signal.set_wakeup_fd(-1), signal.signal(signal.SIGTERM, signal.SIG_DFL)))
+    os.register_at_fork(
+        after_in_child=lambda: (
+            signal.set_wakeup_fd(-1),
+            signal.signal(signal.SIGTERM, signal.SIG_DFL),
+        )
+    )
 
     def wait() -> None:
         while os.read(receiver, 1)[0] != signal.SIGTERM:

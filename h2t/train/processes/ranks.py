@@ -45,9 +45,13 @@ class Ranks(NamedTuple):
     def check(self, batch_size: int) -> None:
         """Refuse more processes than a batch has images. Raises ``h2t.Error``."""
         if batch_size < self.world:
-            raise Error(f"batch_size {batch_size} leaves some of {self.world} processes without images; start at most {batch_size}, or raise batch_size")
+            raise Error(
+                f"batch_size {batch_size} leaves some of {self.world} processes without images; start at most {batch_size}, or raise batch_size"
+            )
 
-    def prepare(self, model: torch.nn.Module, sync_bn: bool, device: torch.device) -> torch.nn.Module:
+    def prepare(
+        self, model: torch.nn.Module, sync_bn: bool, device: torch.device
+    ) -> torch.nn.Module:
         """Batch normalisation over the whole batch, or as it is over each process's share."""
         return synchronise(model, device) if self.world > 1 and sync_bn else model
 
@@ -77,7 +81,9 @@ class Ranks(NamedTuple):
         if self.world == 1:
             return own[index.to(own.device, non_blocking=True)]
         wanted = [index[r :: self.world] for r in range(self.world)]
-        mine = [w[w % self.world == self.rank] // self.world for w in wanted]  # my rows, by who wants them
+        mine = [
+            w[w % self.world == self.rank] // self.world for w in wanted
+        ]  # my rows, by who wants them
         owners = wanted[self.rank] % self.world
         sent = own[torch.cat(mine).to(own.device)].flatten(1)
         received = sent.new_empty(len(owners), sent.shape[1])
@@ -151,6 +157,12 @@ def _told(value, rank: int):
         torch.save(value, buffer)
     size = torch.tensor(buffer.tell())
     dist.broadcast(size, 0)
-    content = torch.frombuffer(bytearray(buffer.getvalue()), dtype=torch.uint8) if rank == 0 else torch.empty(int(size), dtype=torch.uint8)
+    content = (
+        torch.frombuffer(bytearray(buffer.getvalue()), dtype=torch.uint8)
+        if rank == 0
+        else torch.empty(int(size), dtype=torch.uint8)
+    )
     dist.broadcast(content, 0)
-    return value if rank == 0 else torch.load(io.BytesIO(content.numpy().tobytes()), weights_only=True)
+    return (
+        value if rank == 0 else torch.load(io.BytesIO(content.numpy().tobytes()), weights_only=True)
+    )
