@@ -490,13 +490,13 @@ def _show(results, main_only: bool = False) -> None:
             "medium",
             "few",
             "all",
-            "ECE",
+            "ece",
             *(["validation"] if held_out else []),
         ]
     ]
     for name, r in results.items():
         if "last" in r and (name in NAMES or not main_only):
-            cells = [r["last"].get(k) for k in ("many", "medium", "few", "top1", "ece")] + (
+            cells = [r["last"].get(k) for k in ("many", "medium", "few", "all", "ece")] + (
                 [r.get("val", {}).get("balanced")] if held_out else []
             )
             table.append(

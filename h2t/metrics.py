@@ -7,9 +7,19 @@ import numpy as np
 from h2t.base.errors import Error
 
 SCHEMES = ("field", "reference")
-BLOCK = (
-    1 << 22
-)  # logits looked at together: keeps 24,000 images of 8,142 classes from needing gigabytes of temporaries
+GROUPS = ("many", "medium", "few")
+# every measure of a step, by the name that files, tables, figures and parameters use
+MEASURES = (*GROUPS, "all", "balanced", "top5", "ece")
+LABELS = {"ece": "ECE", "top5": "top-5"}  # what people read, where it is another
+
+
+def label(measure: str) -> str:
+    """A measure as figures and tables print it."""
+    return LABELS.get(measure, measure)
+
+
+# logits looked at together: keeps 24,000 images of 8,142 classes from needing gigabytes
+BLOCK = 1 << 22
 
 
 def groups(counts: np.ndarray, scheme: str = "field") -> dict[str, np.ndarray]:
@@ -137,7 +147,7 @@ def summary(
 ) -> dict[str, float | None]:
     """Top-1, top-5, balanced and group accuracy, and expected calibration error, all in percent.
 
-    ``top1`` and ``top5`` are shares of the test images (top5 None below six classes); ``balanced`` is the mean over
+    ``all`` and ``top5`` are shares of the test images (top5 None below six classes); ``balanced`` is the mean over
     classes, and many, medium and few the means over a group's classes, None where it has none.
 
     Arguments: ``logits`` (N, C) of float16 to float64; ``labels`` (N,) integers; ``counts`` (C,) training images;
@@ -148,7 +158,7 @@ def summary(
     accuracy = per_class(logits, labels)
     rank = _by_block(_rank, logits, labels)
     return {
-        "top1": float(100 * (rank < 1).mean()),
+        "all": float(100 * (rank < 1).mean()),
         "top5": float(100 * (rank < 5).mean()) if logits.shape[1] > 5 else None,
         "balanced": float(np.nanmean(accuracy)),
         **group_means(accuracy, counts, scheme),
@@ -205,22 +215,3 @@ def ece(logits: np.ndarray, labels: np.ndarray, bins: int = 15) -> float:
     return float(
         ((full["accuracy"] - full["confidence"]).abs() * full["count"]).sum() / len(labels)
     )
-
-
-def group_table(results: dict, counts: np.ndarray, scheme: str = "field"):
-    """Methods side by side: a DataFrame with a row each and columns many, medium, few, all, balanced, top5, ECE in percent.
-
-    Arguments: ``results`` name to ``(logits (N, C), labels (N,))``; ``counts`` (C,) training images. Empty groups and
-    a top5 of fewer than six classes are NaN. Raises: ``h2t.Error`` as ``summary`` does, and for no results.
-    """
-    import pandas as pd
-
-    if not results:
-        raise Error("there are no results to compare; give at least one method's logits and labels")
-    rows = {name: summary(*out, counts, scheme) for name, out in results.items()}
-    table = (
-        pd.DataFrame.from_dict(rows, orient="index")
-        .astype(float)
-        .rename(columns={"top1": "all", "ece": "ECE"})
-    )
-    return table[["many", "medium", "few", "all", "balanced", "top5", "ECE"]]

@@ -143,7 +143,7 @@ class Step:
     def result(self) -> dict[str, Any]:
         path = self.path / "result.json"
         try:
-            return json.loads(path.read_text())
+            return renamed(json.loads(path.read_text()))
         except FileNotFoundError:
             raise Error(
                 f"{self.name} of run {self.run.path} is not finished: it has no result.json; run it first"
@@ -222,7 +222,9 @@ class Step:
     def history(self) -> list[dict[str, Any]]:
         """The rows of metrics.jsonl, one per epoch so far, also of a step that is still running."""
         path = self.path / "metrics.jsonl"
-        return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+        if not path.exists():
+            return []
+        return [renamed(json.loads(line)) for line in path.read_text().splitlines()]
 
     def finish(self, weights: dict, outputs: dict, result: dict[str, Any]) -> dict[str, Any]:
         """Write weights and test outputs, and result.json last, and drop the checkpoint."""
@@ -267,6 +269,15 @@ class Step:
             )
         both = load_file(path)
         return both["logits"], both["labels"]
+
+
+def renamed(record: dict[str, Any]) -> dict[str, Any]:
+    """A recorded result under today's names: before 0.2 the measure ``all`` was called top1."""
+    old = {"top1": "all"}
+    return {
+        old.get(k, k): renamed(v) if k in ("last", "best", "val") and isinstance(v, dict) else v
+        for k, v in record.items()
+    }
 
 
 def table(root: str | Path, **how):

@@ -67,7 +67,7 @@ def history() -> pd.DataFrame:
     table = pd.DataFrame(
         {"epoch": range(1, 9), "lr": [0.1] * 6 + [0.01] * 2, "loss": np.linspace(2, 1, 8)}
     )
-    for column, top in (("many", 70), ("medium", 40), ("few", 8), ("top1", 41)):
+    for column, top in (("many", 70), ("medium", 40), ("few", 8), ("all", 41)):
         table[column] = [np.nan if e % 2 else top * e / 8 for e in table["epoch"]]
     return table
 

@@ -122,7 +122,7 @@ def make_step(
         "params": params,
         "epochs": epochs,
         "last": last,
-        "best": {"epoch": epochs - 1, **last, "top1": last["top1"] + 1},
+        "best": {"epoch": epochs - 1, **last, "all": last["all"] + 1},
         "per_class": metrics.per_class(logits, LABELS).tolist(),
         "counts": COUNTS.tolist(),
         "groups": "field",

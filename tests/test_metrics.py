@@ -29,7 +29,7 @@ def test_accuracies_equal_a_count_by_hand(seed):
         seen[y] += 1
         hits[y] += order[0] == y
         top5 += y in order[:5]
-    assert got["top1"] == pytest.approx(100 * sum(hits) / 80) and got["top5"] == pytest.approx(
+    assert got["all"] == pytest.approx(100 * sum(hits) / 80) and got["top5"] == pytest.approx(
         100 * top5 / 80
     )
     each = [100 * h / s if s else None for h, s in zip(hits, seen, strict=True)]
@@ -122,14 +122,6 @@ def test_bad_input_is_refused(logits, labels, message):
         metrics.summary(logits, labels, np.ones(2, int))
 
 
-def test_the_table_has_a_row_per_method():
-    logits, labels, counts = make(0)
-    table = metrics.group_table({"a": (logits, labels), "b": (-logits, labels)}, counts)
-    assert list(table.index) == ["a", "b"] and table.loc["a", "all"] == pytest.approx(
-        metrics.summary(logits, labels, counts)["top1"]
-    )
-
-
 @st.composite
 def outputs(draw, dtype=None, smallest=1):
     """Logits and labels; whole-numbered logits, so that ties are common."""
@@ -194,10 +186,10 @@ def test_summary_is_what_a_loop_counts(out, data):
         hnp.arrays(np.int64, c, elements=st.sampled_from([0, 1, 19, 20, 21, 99, 100, 101, 500]))
     )
     found = metrics.summary(logits, labels, counts)
-    assert set(found) == {"top1", "top5", "balanced", "many", "medium", "few", "ece"}
+    assert set(found) == {"all", "top5", "balanced", "many", "medium", "few", "ece"}
     top1 = sum(ranking(row)[0] == y for row, y in zip(logits, labels, strict=True))
     top5 = sum(int(y) in ranking(row)[:5] for row, y in zip(logits, labels, strict=True))
-    assert found["top1"] == pytest.approx(100 * top1 / n)
+    assert found["all"] == pytest.approx(100 * top1 / n)
     assert found["top5"] is None if c < 6 else found["top5"] == pytest.approx(100 * top5 / n)
     by_class = {}
     for k in range(c):
@@ -218,7 +210,7 @@ def test_group_accuracy_is_the_share_of_images_only_where_the_test_set_is_balanc
     logits = np.eye(3)[[0, 0, 0, 1, 1, 1, 1, 0]]  # class 0: 3 of 3 right; class 1: 4 of 5
     found = metrics.summary(logits, np.array([0, 0, 0, 1, 1, 1, 1, 1]), np.array([500, 300, 5]))
     assert found["many"] == pytest.approx((100 + 80) / 2)
-    assert found["top1"] == pytest.approx(100 * 7 / 8)
+    assert found["all"] == pytest.approx(100 * 7 / 8)
     assert found["few"] is None and found["medium"] is None  # class 2 has no test images
 
 
@@ -355,30 +347,6 @@ def test_the_references_groups_are_fixed_ranges():
     }
 
 
-def test_group_table_has_a_row_per_method_in_order():
-    generator = np.random.default_rng(1)
-    labels = generator.integers(0, 4, 60)
-    results = {
-        name: (generator.normal(size=(60, 4)).astype(np.float32), labels)
-        for name in ("stage 1", "DR", "DR + H2T")
-    }
-    counts = np.array([500, 200, 50, 40])  # few is empty
-    table = metrics.group_table(results, counts)
-    assert list(table.index) == list(results)
-    assert list(table.columns) == ["many", "medium", "few", "all", "balanced", "top5", "ECE"]
-    assert table["few"].isna().all() and table["top5"].isna().all()
-    for name, out in results.items():
-        summary = metrics.summary(*out, counts)
-        for column, key in (
-            ("many", "many"),
-            ("medium", "medium"),
-            ("all", "top1"),
-            ("balanced", "balanced"),
-            ("ECE", "ece"),
-        ):
-            assert table.loc[name, column] == pytest.approx(summary[key])
-
-
 GOOD = np.zeros((3, 4)), np.array([0, 1, 2])
 COUNTS = np.array([500, 50, 5, 5])
 
@@ -449,7 +417,6 @@ def with_value(value) -> np.ndarray:
             "bins must be a whole number of 1 or more; got 0",
         ),
         (lambda: metrics.ece(*GOOD, bins=1.5), "bins must be a whole number of 1 or more; got 1.5"),
-        (lambda: metrics.group_table({}, COUNTS), "there are no results to compare"),
     ],
 )
 def test_a_mistake_is_named(call, message):

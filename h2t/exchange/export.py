@@ -124,7 +124,7 @@ def _write_checkpoint(path: Path, model: nn.Module, result: dict) -> None:
         {
             "epoch": result.get("epochs", 0),
             **state,
-            "best_acc1": torch.tensor(result["last"]["top1"]),
+            "best_acc1": torch.tensor(result["last"]["all"]),
             "its_ece": result["last"]["ece"],
         },
         buffer,
@@ -213,4 +213,4 @@ def describe(folder: Path) -> str:
     """What was exported, in a line."""
     about = json.loads((folder / "model.json").read_text())
     files = ", ".join(f.name for f in sorted(folder.glob("model.*")))
-    return f"{about['model']}, {about['num_classes']} classes, {about['step']} ({about['test_accuracy']['top1']:.2f} % test accuracy): {files} in {folder}"
+    return f"{about['model']}, {about['num_classes']} classes, {about['step']} ({about['test_accuracy']['all']:.2f} % test accuracy): {files} in {folder}"

@@ -12,10 +12,11 @@ import torch
 
 from h2t import metrics, models
 from h2t.base.errors import Error
+from h2t.metrics import MEASURES
 from h2t.models.imagenet_resnet import STAGES
 from h2t.runs import Run, Step, resolve
 from h2t.train import device as stepping
-from h2t.train.loop import MEASURES, VAL_SEEN
+from h2t.train.loop import VAL_SEEN
 from h2t.train.prepare import dataset, loaders, val_loader
 from h2t.train.stage1 import load_model
 

@@ -143,7 +143,7 @@ def plot_means(summary, rows=None, measures=("many", "medium", "few", "all"), ax
                 mec="white",
                 zorder=4,
             )
-        best = part["mean"].idxmin() if measure == "ECE" else part["mean"].idxmax()
+        best = part["mean"].idxmin() if measure == "ece" else part["mean"].idxmax()
         ax.axvline(part.loc[best, "mean"], color="#BBBBBB", lw=1.2, zorder=0)
         ax.set_title(
             f"{measure}: {part.loc[best, 'mean']:.1f}"
@@ -151,7 +151,7 @@ def plot_means(summary, rows=None, measures=("many", "medium", "few", "all"), ax
             color=TEXT.get(measure, "#222222"),
         )
         ax.set(
-            xlabel=f"{measure}, %" + (" (low is good)" if measure == "ECE" else ""),
+            xlabel=f"{measure}, %" + (" (low is good)" if measure == "ece" else ""),
             ylim=(len(groups) - 0.4, -0.6),
         )
         ax.margins(x=0.08)
@@ -215,13 +215,13 @@ def plot_curves(histories, measure: str = "all", axes=None):
                 markevery=max(1, len(mean) // 12),
             )
             ends.append((mean.iloc[-1], g))
-        best = max(ends) if measure != "ECE" else min(ends)
+        best = max(ends) if measure != "ece" else min(ends)
         ax.set(
             xlabel="epoch",
-            ylabel=f"test {'ECE' if measure == 'ECE' else 'accuracy'}{'' if measure in ('all', 'ECE') else ', ' + measure}, %",
+            ylabel=f"test {'ece' if measure == 'ece' else 'accuracy'}{'' if measure in ('all', 'ece') else ', ' + measure}, %",
         )
         ax.set_title(
-            f"Stage {stage}: {best[1]} ends {'highest' if len(ends) > 1 and measure != 'ECE' else 'lowest' if len(ends) > 1 else 'alone'},\nat {best[0]:.1f} %"
+            f"Stage {stage}: {best[1]} ends {'highest' if len(ends) > 1 and measure != 'ece' else 'lowest' if len(ends) > 1 else 'alone'},\nat {best[0]:.1f} %"
             if len(ends) > 1
             else f"Stage {stage}: ends at {best[0]:.1f} %"
         )
@@ -265,7 +265,7 @@ def plot_ratio_curves(table, measure: str = "all", ax=None):
             mec="white",
             ls=_LINES[k % 3],
         )
-        top = mean.idxmin() if measure == "ECE" else mean.idxmax()
+        top = mean.idxmin() if measure == "ece" else mean.idxmax()
         ax.plot(top, mean[top], "o", ms=15, mfc="none", mec=colour, mew=2)
         ends.append((mean.iloc[-1], setting, colour, mean.index[-1]))
         best.append(f"p = {top:g}" + (f" at {setting}" if setting else ""))
@@ -286,10 +286,10 @@ def plot_ratio_curves(table, measure: str = "all", ax=None):
                 annotation_clip=False,
             )
     n = int(table.groupby(["setting", "ratio"]).size().min())
-    what = "lowest" if measure == "ECE" else "highest"
+    what = "lowest" if measure == "ece" else "highest"
     ax.set(
         xlabel="fusion ratio p (share of channels swapped)",
-        ylabel=f"test {'' if measure == 'ECE' else 'accuracy, '}{measure}, %",
+        ylabel=f"test {'' if measure == 'ece' else 'accuracy, '}{measure}, %",
     )
     ax.set_title(
         f"Rings, {what}: {'; '.join(best[:3])}{' …' if len(best) > 3 else ''}\n({n if n > 1 else 'one'} run{'s' * (n > 1)} a point{', band: ± 1 std' if n > 1 else ''})"
@@ -338,14 +338,14 @@ def plot_cost(rows, measure: str = "all", ax=None):
             zorder=4,
             label=f"{g} (n = {len(part)}" + (f", {sizes[g] / 1e6:.2f} M)" if len(sizes) else ")"),
         )
-        means.append((x, y if measure != "ECE" else -y, g))
+        means.append((x, y if measure != "ece" else -y, g))
     front = [
         m for m in means if not any(o[0] <= m[0] and o[1] >= m[1] and o[:2] != m[:2] for o in means)
     ]
     front = sorted(front)
     ax.plot(
         [m[0] for m in front],
-        [abs(m[1]) if measure == "ECE" else m[1] for m in front],
+        [abs(m[1]) if measure == "ece" else m[1] for m in front],
         color="#777777",
         lw=1.6,
         ls="--",
@@ -366,7 +366,7 @@ def plot_cost(rows, measure: str = "all", ax=None):
     )
     ax.set(
         xlabel="training, seconds, stage 1 included",
-        ylabel=f"test {'' if measure == 'ECE' else 'accuracy, '}{measure}, %",
+        ylabel=f"test {'' if measure == 'ece' else 'accuracy, '}{measure}, %",
     )
     ax.margins(y=0.12)
     legend_below(ax, ncols=1 if max(map(len, look)) > (40 if len(sizes) == 0 else 32) else 2)

@@ -25,9 +25,9 @@ def plot_learning_curves(table, axes=None):
     from matplotlib.ticker import MaxNLocator
 
     left, right = axes = np.ravel(new_axes(axes, 1, 2, (11.5, 5)))
-    seen = table[table["top1"].notna()] if "top1" in table else table.iloc[:0]
+    seen = table[table["all"].notna()] if "all" in table else table.iloc[:0]
     marker, empty = "o" if len(seen) <= 30 else None, {}
-    for column, g in (("many", "many"), ("medium", "medium"), ("few", "few"), ("top1", "all")):
+    for column, g in (("many", "many"), ("medium", "medium"), ("few", "few"), ("all", "all")):
         values = seen[column].astype(float) if column in seen else seen["epoch"] * np.nan
         if values.notna().any():
             left.plot(
@@ -50,7 +50,7 @@ def plot_learning_curves(table, axes=None):
     )
     if len(seen):
         left.set_title(
-            f"Accuracy at epoch {seen['epoch'].iloc[-1]:.0f}: {seen['top1'].iloc[-1]:.1f} % over all"
+            f"Accuracy at epoch {seen['epoch'].iloc[-1]:.0f}: {seen['all'].iloc[-1]:.1f} % over all"
             + (f"\n{empties(empty).strip()}" if empty else "")
         )
         legend_below(left, ncols=2)

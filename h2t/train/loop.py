@@ -11,12 +11,12 @@ import torch
 
 from h2t import metrics
 from h2t.data.split import Dataset
+from h2t.metrics import MEASURES
 from h2t.runs import Step
 from h2t.train import device as stepping
 from h2t.train.prepare import val_loader
 from h2t.train.processes import ranks as distributed
 
-MEASURES = ("top1", "top5", "balanced", "many", "medium", "few", "ece")
 VAL_SEEN = (
     "stage 1 was imported: it may have been trained on these images, so that they are no validation"
 )
@@ -123,15 +123,15 @@ class Report:
         )
 
     def postfix(self, row: dict[str, Any]) -> str:
-        last = next((r for r in reversed(self.history) if "top1" in r), None)
-        return f"loss {row['loss']:.3f}" + (f", test top-1 {last['top1']:.1f} %" if last else "")
+        last = next((r for r in reversed(self.history) if "all" in r), None)
+        return f"loss {row['loss']:.3f}" + (f", test top-1 {last['all']:.1f} %" if last else "")
 
     def finish(self, module, test, config, device, **extra) -> dict[str, Any]:
         """Write weights, test outputs and the result of the last epoch, with the best evaluated one beside it."""
         logits = stepping.predict(module, test, config.precision)
-        evaluated = [r for r in self.history if "top1" in r]
+        evaluated = [r for r in self.history if "all" in r]
         best = max(
-            evaluated, key=lambda r: r["top1"], default=None
+            evaluated, key=lambda r: r["all"], default=None
         )  # None where nothing was trained
         val = self.on_val(module, test.device, config.precision)
         result = {

@@ -96,7 +96,7 @@ def _write(folder: Path, k: int, env: dict) -> None:
         (folder / name).mkdir()
         accuracy = r.uniform(0, 100, 100)
         measures = dict.fromkeys(
-            ("top1", "top5", "balanced", "many", "medium", "few", "ece"), float(accuracy.mean())
+            ("all", "top5", "balanced", "many", "medium", "few", "ece"), float(accuracy.mean())
         )
         result = {
             "step": name,

@@ -77,7 +77,7 @@ def test_the_checkpoint_has_the_references_layout_and_is_gone_on_from(run, tmp_p
     assert content["state_dict_classifier"].keys() == {"module.fc.weight", "module.fc.bias"}
     imported = import_checkpoint(file, digits_run(tmp_path / "run")[0], precision="fp32")
     assert imported["weights_sha256"] == Run(run).step("stage1").result["weights_sha256"]
-    assert imported["last"]["top1"] == Run(run).step("stage1").result["last"]["top1"]
+    assert imported["last"]["all"] == Run(run).step("stage1").result["last"]["all"]
 
 
 def test_a_network_that_the_reference_lacks_gets_no_checkpoint(tmp_path):

@@ -45,13 +45,13 @@ def test_a_checkpoint_is_imported_evaluated_and_gone_on_from(tmp_path):
     x = torch.from_numpy((data.test.images / 255 - mean) / std).float().permute(0, 3, 1, 2)
     with torch.no_grad():
         assert np.allclose(network.eval()(x).numpy(), logits, atol=1e-3)
-    assert result["last"]["top1"] == pytest.approx(
+    assert result["last"]["all"] == pytest.approx(
         100 * (logits.argmax(1) == data.test.labels).mean()
     )
     assert (
         train_stage1(run, stage1_config()) == Run(run).step("stage1").result
     )  # stands in for training
-    assert train_stage2(run, stage2_config(), "h2t", progress=False)["last"]["top1"] is not None
+    assert train_stage2(run, stage2_config(), "h2t", progress=False)["last"]["all"] is not None
     again = published.evaluate(run)
     assert again["stage2-h2t"]["last"] == pytest.approx(
         Run(run).step("stage2-h2t").result["last"], nan_ok=True
@@ -86,7 +86,7 @@ def test_a_checkpoint_is_imported_before_there_are_data(tmp_path):
     with pytest.raises(Error, match="has no data yet"):
         published.evaluate(tmp_path / "run")
     digits_run(tmp_path / "run")
-    assert published.evaluate(tmp_path / "run")["stage1"]["last"]["top1"] >= 0
+    assert published.evaluate(tmp_path / "run")["stage1"]["last"]["all"] >= 0
     assert Run(tmp_path / "run").step("stage1").outputs()[0].shape[1] == 10
 
 
@@ -207,5 +207,5 @@ def test_the_shared_checkpoint_reproduces_its_measured_accuracy(shared, tmp_path
     last = published.import_checkpoint(
         shared / "checkpoints" / "cifar100_if100_stage1.pth.tar", tmp_path / "run"
     )["last"]
-    got = [last[k] for k in ("top1", "many", "medium", "few")]
+    got = [last[k] for k in ("all", "many", "medium", "few")]
     assert got == pytest.approx([40.68, 70.42, 39.49, 5.21], abs=0.2)

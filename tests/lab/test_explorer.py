@@ -149,7 +149,7 @@ def test_a_state_is_saved_as_figures_classifier_and_recipe(trained, tmp_path):
         f"{n}.{e}" for n in FIGURES for e in ("png", "pdf")
     } | {"recipe.yaml"}
     result = Run(run).step("stage2-mine").result
-    assert result["cached"]["views"] == 2 and result["last"]["top1"] == pytest.approx(
+    assert result["cached"]["views"] == 2 and result["last"]["all"] == pytest.approx(
         panel.engine.accuracy(panel.engine.logits(panel.engine.fit(panel.state.recipe)))[1]["all"]
     )
     recipe = yaml.safe_load((folder / "recipe.yaml").read_text())
@@ -211,7 +211,7 @@ def test_the_cached_stage2_is_a_step_and_stands_beside_the_exact_one(trained, tm
                 progress=False,
             )["last"]
         assert (row.all, row.many, row.few) == pytest.approx(
-            (last["top1"], last["many"], last["few"])
+            (last["all"], last["many"], last["few"])
         )
 
 
@@ -229,7 +229,7 @@ def test_an_exact_run_that_is_there_is_not_trained_again(trained, tmp_path):
     table = compare(run, stage2_config(), [0.3], [0], views=2, progress=False)
     assert not Run(run).step("stage2-exact-p0.3-s0").done
     assert table.set_index("kind").loc["exact", "all"] == pytest.approx(
-        Run(run).step("stage2-mine").result["last"]["top1"]
+        Run(run).step("stage2-mine").result["last"]["all"]
     )
 
 

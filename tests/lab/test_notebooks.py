@@ -56,7 +56,7 @@ def done(tmp_path_factory):
 def test_the_main_job_ends_with_the_table_and_the_run_directory(done):
     run, out = done
     lines = out.stdout.splitlines()
-    assert lines[0].split() == ["test", "accuracy,", "%", "many", "medium", "few", "all", "ECE"]
+    assert lines[0].split() == ["test", "accuracy,", "%", "many", "medium", "few", "all", "ece"]
     names = [line[:26].strip() for line in lines[1:5]]
     assert names == ["stage 1", "stage 2, DR", "stage 2, DR, BN sees both", "stage 2, DR + H2T"]
     assert lines[-1] == f"run directory: {run}"
@@ -66,7 +66,7 @@ def test_the_main_job_ends_with_the_table_and_the_run_directory(done):
     results = Run(run).results()
     assert list(results) == ["stage1", "stage2-dr", "stage2-dr-both", "stage2-h2t"]
     for line, result in zip(lines[1:5], results.values(), strict=True):
-        assert line.split()[-2] == f"{result['last']['top1']:.2f}"
+        assert line.split()[-2] == f"{result['last']['all']:.2f}"
     assert (
         results["stage2-h2t"]["last"]["few"] > results["stage1"]["last"]["few"] + 2
     )  # the tail visibly gains

@@ -28,7 +28,7 @@ def rows(groups=GROUPS, seeds=4, settings=("",)):
             "all": r.normal(45 + j, 1),
             "balanced": 0.0,
             "top5": 0.0,
-            "ECE": r.normal(9, 1),
+            "ece": r.normal(9, 1),
             "total_seconds": r.normal(100 + 10 * j, 3),
             "device_name": "cpu",
         }
@@ -182,7 +182,7 @@ def test_cost_draws_the_means_and_the_line_of_what_nothing_beats():
     front = next(line for line in ax.lines if line.get_ls() == "--")
     assert list(front.get_xdata()) == [100, 200] and list(front.get_ydata()) == [41, 50]
     assert ax.get_title(loc="left") == "a is cheapest, b best,\nfor 2.0 times the seconds"
-    lower = plots.plot_cost(table.assign(ECE=table["all"]), "ECE")
+    lower = plots.plot_cost(table.assign(ece=table["all"]), "ece")
     assert lower.get_title(loc="left") == "a is cheapest, a best as well"
     assert "2 devices: seconds are not comparable" in plots.plot_cost(
         table.assign(device_name=["x", "x", "y", "y"])

@@ -35,7 +35,7 @@ def test_learning_curves_skip_epochs_without_evaluation():
                 "epoch": e,
                 "lr": 0.1,
                 "loss": 1 / e,
-                **({"top1": 5.0 * e, "many": 9.0 * e, "few": 0.0} if e % 2 == 0 else {}),
+                **({"all": 5.0 * e, "many": 9.0 * e, "few": 0.0} if e % 2 == 0 else {}),
             }
             for e in range(1, 9)
         ]
@@ -44,7 +44,7 @@ def test_learning_curves_skip_epochs_without_evaluation():
     lines = {line.get_label().split()[0]: line for line in left.lines}
     assert set(lines) == {"many", "few", "all"} and list(lines["all"].get_xdata()) == [2, 4, 6, 8]
     assert list(right.lines[0].get_ydata()) == pytest.approx([1 / e for e in range(1, 9)])
-    plots.plot_learning_curves(rows.drop(columns=["top1", "many", "few"]))
+    plots.plot_learning_curves(rows.drop(columns=["all", "many", "few"]))
 
 
 def test_the_ratio_curve_is_mean_and_deviation_over_seeds():
@@ -76,7 +76,7 @@ def test_learning_curves_are_the_evaluated_epochs():
     table = history()
     left, right = plots.plot_learning_curves(table)
     for line, column, g in zip(
-        left.lines, ("many", "medium", "few", "top1"), ("many", "medium", "few", "all"), strict=True
+        left.lines, ("many", "medium", "few", "all"), ("many", "medium", "few", "all"), strict=True
     ):
         assert line.get_xdata().tolist() == [2, 4, 6, 8]
         assert line.get_ydata().tolist() == table[column].dropna().tolist()

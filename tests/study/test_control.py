@@ -51,7 +51,7 @@ def rows(
                         ("many", 15),
                         ("medium", 1),
                         ("few", -20),
-                        ("ECE", -45),
+                        ("ece", -45),
                     )
                 }
                 found.append(

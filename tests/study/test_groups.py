@@ -164,7 +164,7 @@ def test_histories_are_the_lines_of_metrics(many):
     part = curves[(curves["run"] == one["run"]) & (curves["step"] == one["step"])]
     assert part["loss"].tolist() == [x["loss"] for x in lines] and part[
         "all"
-    ].dropna().tolist() == [x["top1"] for x in lines if "top1" in x]
+    ].dropna().tolist() == [x["all"] for x in lines if "all" in x]
     assert set(part["group"]) == {one["group"]} and len(curves) == sum(
         4 if s == 1 else 3 for s in rows["stage"]
     )
@@ -225,7 +225,7 @@ def test_the_overview_needs_nothing_that_a_machine_without_jupyter_lacks(many):
         "medium",
         "few",
         "all",
-        "ECE",
+        "ece",
     ]
     averages = summary(grouped(many[1]), ("all",)).set_index(["setting", "group"])
     for line, (_, row) in zip(lines[1:], averages.iterrows(), strict=True):

@@ -242,7 +242,7 @@ def test_event_files_hold_what_metrics_hold(root):
         json.loads(line)
         for line in (root / ODD / "stage1" / "metrics.jsonl").read_text().splitlines()
     ]
-    for tag in ("loss", "lr", "top1", "few"):
+    for tag in ("loss", "lr", "all", "few"):
         wanted = [(r["epoch"], r[tag]) for r in rows if r.get(tag) is not None]
         assert [(e.step, e.value) for e in events.Scalars(tag)] == [
             (k, pytest.approx(v)) for k, v in wanted

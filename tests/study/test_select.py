@@ -22,7 +22,7 @@ def candidates(root, values: dict[float, list[float]], **how):
             result = json.loads(file.read_text())
             result |= {
                 "val": {**result["last"], "balanced": value},
-                "last": {**result["last"], "balanced": 100 - value, "top1": 100 - value},
+                "last": {**result["last"], "balanced": 100 - value, "all": 100 - value},
             }
             file.write_text(json.dumps(result))
             params = yaml.safe_load((run / "params.yaml").read_text())

@@ -205,7 +205,7 @@ def test_several_stage_2_seeds_on_one_stage_1_are_one_pair_with_it(tmp_path):
 def test_two_single_runs_are_compared_on_their_test_images(single):
     root, table = single
     rows = grouped(table)
-    tests = pairwise(rows, root, ("all", "few", "ECE"), "stage 1").set_index(["measure", "group"])
+    tests = pairwise(rows, root, ("all", "few", "ece"), "stage 1").set_index(["measure", "group"])
     outputs = {
         name: runs.Run(root / "r").step(name).outputs()[0].argmax(1) == LABELS
         for name in ("stage1", "stage2-h2t")
@@ -221,8 +221,8 @@ def test_two_single_runs_are_compared_on_their_test_images(single):
         "test"
     ] == "bootstrap of the test images"
     assert (
-        np.isnan(tests.loc[("ECE", "DR + H2T"), "p"])
-        and "not an accuracy" in tests.loc[("ECE", "DR + H2T"), "test"]
+        np.isnan(tests.loc[("ece", "DR + H2T"), "p"])
+        and "not an accuracy" in tests.loc[("ece", "DR + H2T"), "test"]
     )
     assert "One seed proves little" in verdict(tests.reset_index(), "all", "stage 1")
 

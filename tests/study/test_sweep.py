@@ -456,7 +456,7 @@ def at_work(tmp_path):
     step.mkdir(parents=True)
     (step / "params.yaml").write_text("stage1_epochs: 4\n")
     (step / "metrics.jsonl").write_text(
-        json.dumps({"epoch": 1, "seconds": 50.0, "eval_seconds": 10.0, "top1": 43.21}) + "\n"
+        json.dumps({"epoch": 1, "seconds": 50.0, "eval_seconds": 10.0, "all": 43.21}) + "\n"
     )
     return plan, job
 

@@ -62,7 +62,7 @@ def test_the_mean_of_heads_trained_one_by_one(trained, tmp_path):
     assert not any(p.name.startswith(".heads") for p in run.iterdir()) and list(
         Run(run).results()
     ) == ["stage1", "stage2-h2t"]
-    assert result["last"]["top1"] > 0 and "best" not in result and result["params"]["heads"] == 2
+    assert result["last"]["all"] > 0 and "best" not in result and result["params"]["heads"] == 2
     assert (
         train_stage2(run, config, "h2t", progress=False) == Run(run).step("stage2-h2t").result
     )  # and is not done again

@@ -114,14 +114,13 @@ def test_stage1_equals_a_plain_loop(tmp_path):
 def test_a_stage1_result_is_complete(trained):
     result = Run(trained).step("stage1").result
     logits, labels = Run(trained).step("stage1").outputs()
-    assert result["last"]["top1"] == pytest.approx(100 * (logits.argmax(1) == labels).mean())
+    assert result["last"]["all"] == pytest.approx(100 * (logits.argmax(1) == labels).mean())
     assert (
-        result["best"]["epoch"] in (2, 4)
-        and result["best"]["top1"] >= result["last"]["top1"] - 1e-9
+        result["best"]["epoch"] in (2, 4) and result["best"]["all"] >= result["last"]["all"] - 1e-9
     )
     assert len(result["per_class"]) == 10 and result["environment"]["packages"]["torch"]
     rows = Run(trained).step("stage1").history()
-    assert [r["epoch"] for r in rows] == [1, 2, 3, 4] and ["top1" in r for r in rows] == [
+    assert [r["epoch"] for r in rows] == [1, 2, 3, 4] and ["all" in r for r in rows] == [
         False,
         True,
         False,

@@ -99,12 +99,12 @@ def test_every_step_is_measured_on_it_as_on_the_test_set(trained):
             and "val_is" not in result
             and result["counts"] == data.train.counts.tolist()
         )
-        rows = [r for r in Run(trained).step(name).history() if "top1" in r]
+        rows = [r for r in Run(trained).step(name).history() if "all" in r]
         assert rows[-1]["val_balanced"] == pytest.approx(result["val"]["balanced"])
     table = runs.table(trained, save=False).set_index("step")
     assert (
         table.loc["stage2-h2t", "val_balanced"] == results["stage2-h2t"]["val"]["balanced"]
-        and table.loc["stage1", "val_all"] == results["stage1"]["val"]["top1"]
+        and table.loc["stage1", "val_all"] == results["stage1"]["val"]["all"]
     )
     shown = CliRunner().invoke(main, ["evaluate", str(trained)]).output.splitlines()
     assert (
@@ -136,7 +136,7 @@ def test_the_cached_stage_2_is_measured_on_it_too(trained, tmp_path):
     result = train_cached(run, stage2_config(), views=2, progress=False)
     model = load_model(run, "stage2-cached", "cpu")
     train, _ = loaders(Run(run), dataset(run), "cpu")
-    assert result["val"]["top1"] == pytest.approx(
+    assert result["val"]["all"] == pytest.approx(
         100
         * (bank.val @ model.head.weight.T + model.head.bias)
         .argmax(1)
@@ -168,7 +168,7 @@ def test_a_sources_own_part_is_used_and_not_mixed_with_another(tmp_path):
     result = train_stage1(
         tmp_path / "run", stage1_config(stage1_epochs=1, warmup_epochs=0), progress=False
     )
-    assert result["val"]["top1"] is not None
+    assert result["val"]["all"] is not None
     with pytest.raises(Error, match="has a validation part of its own; set val_fraction to 0"):
         prepare(tmp_path / "other", Data(**{**data.to_dict(), "val_fraction": 0.5}))
 

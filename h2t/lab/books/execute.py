@@ -352,11 +352,7 @@ def training(run: Run) -> str:
             continue
         epochs = params.get("stage1_epochs" if step.name == "stage1" else "stage2_epochs", "?")
         top1 = next(
-            (
-                f", test top-1 {r['top1']:.1f} %"
-                for r in reversed(rows)
-                if r.get("top1") is not None
-            ),
+            (f", test top-1 {r['all']:.1f} %" for r in reversed(rows) if r.get("all") is not None),
             "",
         )
         return f"{step.name}: epoch {rows[-1]['epoch'] if rows else 0}/{epochs}{top1}"

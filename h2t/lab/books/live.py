@@ -34,7 +34,7 @@ def live(plot: Callable, every: float = 1.0) -> Callable[[list[dict[str, Any]]],
         nonlocal handle, last, cost
         start = time.monotonic()
         # the figure may cost a tenth of the training, no more
-        if start - last < max(every, 10 * cost) or not any("top1" in row for row in history):
+        if start - last < max(every, 10 * cost) or not any("all" in row for row in history):
             return
         import matplotlib.pyplot as plt
 

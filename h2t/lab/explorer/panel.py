@@ -361,7 +361,7 @@ class Panel:
     def save_classifier(self) -> str:
         """Save the current classifier as the stage-2 variant of that name."""
         result = self.engine.save(self.state, self.name.value)
-        return f"saved as {result['step']} of {self.engine.run.path}: {result['last']['top1']:.2f} % top-1"
+        return f"saved as {result['step']} of {self.engine.run.path}: {result['last']['all']:.2f} % top-1"
 
     def save_recipe(self) -> str:
         """Save the settings as a recipe with which papermill runs notebook 05 to the same classifier."""

@@ -10,9 +10,10 @@ from pathlib import Path
 import numpy as np
 
 from h2t.base.errors import Error
+from h2t.metrics import MEASURES
 from h2t.recipes.parameters import Data, Stage1, Stage2
 from h2t.runs import resolve
-from h2t.study.compare.table import MEASURES, SHARED, step_order
+from h2t.study.compare.table import SHARED, step_order
 
 SEEDS = ("split_seed", "val_seed", "stage1_seed", "seed")  # what is averaged over
 _WITHOUT_EFFECT = {"root", "eval_every", "precision", "split_seed", "val_seed", "seed"}
@@ -128,7 +129,7 @@ def narrow(rows, measure: str, keep: str = "", most: int = 12):
     To pick the best first makes them look better than they are; who does so has to say it. Returns: the rows of at most
     ``most`` groups, all of them where there are no more.
     """
-    means = rows.groupby("group")[measure].mean().sort_values(ascending=measure == "ECE")
+    means = rows.groupby("group")[measure].mean().sort_values(ascending=measure == "ece")
     first = [keep] if keep in means.index else []
     chosen = (first + [g for g in means.index if g != keep])[:most]
     return rows[rows["group"].isin(chosen)].reset_index(drop=True)
@@ -259,11 +260,11 @@ def histories(rows, root: str | Path):
         "loss",
         "lr",
         "seconds",
-        "top1",
+        "all",
         "ece",
     ]
     table = pd.DataFrame(found, columns=None if found else columns)
-    return table.rename(columns={"top1": "all", "ece": "ECE"})
+    return table
 
 
 def ratio_table(rows):
@@ -301,8 +302,8 @@ def overview(root: str | Path) -> str:
     from h2t.study.compare.table import table
 
     rows = grouped(table(root, save=False))
-    lines = [["test accuracy, %", "runs", "many", "medium", "few", "all", "ECE"]]
-    for (setting, group), part in summary(rows, ("many", "medium", "few", "all", "ECE")).groupby(
+    lines = [["test accuracy, %", "runs", "many", "medium", "few", "all", "ece"]]
+    for (setting, group), part in summary(rows, ("many", "medium", "few", "all", "ece")).groupby(
         ["setting", "group"], sort=False
     ):
         cells = [

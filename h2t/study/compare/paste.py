@@ -8,7 +8,7 @@ import pandas as pd
 
 from h2t.base.errors import Error
 
-LOWER_IS_BETTER = ("ECE",)
+LOWER_IS_BETTER = ("ece",)
 _TEX = {
     "\\": r"\textbackslash{}",
     "~": r"\textasciitilde{}",
@@ -122,7 +122,7 @@ def _cell(row, bold: bool, tex: bool) -> str:
 def _caption(summary, tests, bold: set, alpha: float) -> str:
     one = (summary["n"] <= 1).all()
     what = (
-        "Test accuracy and ECE in %" if "ECE" in set(summary["measure"]) else "Test accuracy in %"
+        "Test accuracy and ECE in %" if "ece" in set(summary["measure"]) else "Test accuracy in %"
     )
     what += ", one run each." if one else ", mean ± standard deviation over n runs."
     made = tests.dropna(subset=["p"])

@@ -113,9 +113,9 @@ def _row(root: Path, step: dict[str, Any]) -> dict[str, Any] | None:
         "bn": step.get("bn_statistics") if second else None,
         "otherwise": ", ".join(otherwise),
         "published": published(step),
-        "last": result["last"]["top1"],
-        "best": (result.get("best") or {}).get("top1"),
-        "ECE": result["last"]["ece"],
+        "last": result["last"]["all"],
+        "best": (result.get("best") or {}).get("all"),
+        "ece": result["last"]["ece"],
     }
     for scheme in metrics.SCHEMES if len(counts) == 100 else ("field",):
         row |= {
@@ -200,7 +200,7 @@ def markdown(summary) -> str:
         "last epoch",
         "best epoch (on test)",
         *groups,
-        "ECE",
+        "ece",
         "published",
         "difference",
         "in deviations",
@@ -221,7 +221,7 @@ def markdown(summary) -> str:
                 cell(row, "last"),
                 cell(row, "best"),
                 *(cell(row, g) for g in groups),
-                cell(row, "ECE"),
+                cell(row, "ece"),
                 f"{row['published']:.2f}" if known else "–",
                 f"{row['difference']:+.2f}"
                 if known and row["difference"] == row["difference"]

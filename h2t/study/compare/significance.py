@@ -185,7 +185,7 @@ def verdict(tests, measure: str, against: str, alpha: float = 0.05) -> str:
 
     Arguments: ``tests`` of ``pairwise`` against that group. Returns: text; never "better" without a corrected p below ``alpha``.
     """
-    lines, lower = [], measure == "ECE"
+    lines, lower = [], measure == "ece"
     for setting, part in tests[tests["measure"] == measure].groupby("setting", sort=False):
         sure = part[part["p_holm"] < alpha]
         open_, untested = part[part["p_holm"] >= alpha]["group"], part[part["p"].isna()]["group"]

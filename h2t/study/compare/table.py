@@ -20,12 +20,12 @@ import yaml
 
 from h2t.base.errors import Error
 from h2t.base.files import write_atomic
+from h2t.metrics import MEASURES
 from h2t.recipes import names as naming
 from h2t.recipes.parameters import _Training
-from h2t.runs import resolve
+from h2t.runs import renamed, resolve
 
 SHARED = tuple(f.name for f in dataclasses.fields(_Training))  # parameters that both stages have
-MEASURES = ("many", "medium", "few", "all", "balanced", "top5", "ECE")
 METHODS = {
     "crt": "DR",
     "lws": "LWS",
@@ -33,7 +33,6 @@ METHODS = {
     "mislas": "MiSLAS",
     "gcl": "GCL",
 }  # of stage 2, as the field names them
-_RECORDED = {"all": "top1", "ECE": "ece"}  # a measure's name in result.json, where it is another
 _STAGE1_WEIGHTS = re.compile(r"^stage1_weights: *['\"]?(\w+)", re.M)
 # a value that ends on its line, or the two lists that every run has
 _LINE = re.compile(r"""[A-Za-z_]\w*: ([^\s|>&*!{'"].*|'[^']*'|"[^"\\]*")|(mean|std):|- [-+.\w]+""")
@@ -211,7 +210,7 @@ class _Reader:
         for step in steps:
             try:
                 text = _read(f"{folder}/{step}/result.json")
-                result = None if text is None else json.loads(text)
+                result = None if text is None else renamed(json.loads(text))
                 if result is None:
                     skipped.append(f"{name}: {step} is not finished")
                 elif "last" not in result:
@@ -257,15 +256,14 @@ class _Reader:
         else:
             row |= {**{k: (first or {}).get(k) for k in (first or {}).get("_params", ())}, **params}
         row |= {f"stage1_{k}": (row if stage == 1 else first or {}).get(k) for k in SHARED}
-        row |= {m: last.get(_RECORDED.get(m, m)) for m in MEASURES}
+        row |= {m: last.get(m) for m in MEASURES}
         row |= (
-            {f"val_{m}": result["val"].get(_RECORDED.get(m, m)) for m in MEASURES}
-            | {"val_seen": "val_is" in result}
+            {f"val_{m}": result["val"].get(m) for m in MEASURES} | {"val_seen": "val_is" in result}
             if "val" in result
             else {}
         )
         row |= {
-            "best_all": best.get("top1"),
+            "best_all": best.get("all"),
             "best_epoch": best.get("epoch"),
             "epochs": result.get("epochs"),
         }

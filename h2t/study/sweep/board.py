@@ -170,11 +170,7 @@ def state(job: Job) -> str:
             / len(rows)
         )
         top1 = next(
-            (
-                f", test top-1 {r['top1']:.1f} %"
-                for r in reversed(rows)
-                if r.get("top1") is not None
-            ),
+            (f", test top-1 {r['all']:.1f} %" for r in reversed(rows) if r.get("all") is not None),
             "",
         )
         return f"{STEPS.get(step.name, step.name)}: epoch {rows[-1]['epoch']}/{epochs}{top1}, {spell(left)} left"
@@ -205,5 +201,5 @@ def _result(job: Job) -> str:
         groups = "/".join(
             "empty" if last[g] is None else f"{last[g]:.1f}" for g in ("many", "medium", "few")
         )
-        return f": test top-1 {last['top1']:.2f} % (many/medium/few {groups})"
+        return f": test top-1 {last['all']:.2f} % (many/medium/few {groups})"
     return ""

@@ -184,7 +184,7 @@ def compare(
                         "ratio": ratio,
                         "seed": seed,
                         **{k: last[k] for k in ("many", "medium", "few")},
-                        "all": last["top1"],
+                        "all": last["all"],
                     }
                 )
     return pd.DataFrame(rows).astype({"many": float, "medium": float, "few": float})

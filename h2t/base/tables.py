@@ -1,0 +1,45 @@
+"""A table of texts as people meet it: aligned in a terminal, as Markdown, or as HTML."""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Iterable, Sequence
+
+
+def number(value: float | None, digits: int = 2, *, sign: bool = False) -> str:
+    """A measure as tables show it: ``48.30``, with its ``sign`` if asked for, empty where there is none."""
+    if (
+        value is None or value != value
+    ):  # NaN is a measure that does not exist, such as that of an empty group
+        return ""
+    return f"{value:{'+' if sign else ''}.{digits}f}"
+
+
+def plain(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """Columns of a terminal: the first to the left, the others to the right."""
+    lines = [list(header), *map(list, rows)]
+    widths = [max(len(line[k]) for line in lines) for k in range(len(header))]
+    return "\n".join(_aligned(line, widths).rstrip() for line in lines)
+
+
+def _aligned(line: Sequence[str], widths: Sequence[int]) -> str:
+    first, *others = zip(line, widths, strict=True)
+    return "  ".join([first[0].ljust(first[1]), *(cell.rjust(w) for cell, w in others)])
+
+
+def markdown(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """A table of GitHub's Markdown; a ``|`` within a cell stays a character."""
+    ruler = ["---"] * len(header)
+    lines = [header, ruler, *rows]
+    return "\n".join(
+        "| " + " | ".join(c.replace("|", "\\|") for c in line) + " |" for line in lines
+    )
+
+
+def markup(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """An HTML table; what cells hold is escaped."""
+    head = "".join(f"<th>{html.escape(c)}</th>" for c in header)
+    body = "".join(
+        "<tr>" + "".join(f"<td>{html.escape(c)}</td>" for c in row) + "</tr>" for row in rows
+    )
+    return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
