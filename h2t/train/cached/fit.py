@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import time
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -141,6 +142,7 @@ def fit(
     draws: list[tuple] | None = None,
     device: str | None = None,
     progress: bool = False,
+    on_epoch: Callable[[], object] = lambda: None,
 ) -> Fits:
     """Train the classifier for every pair of ratio and seed at once, on banked features.
 
@@ -148,7 +150,8 @@ def fit(
     batch), with the softmax gradient written out. Ratios share each seed's draws, so that they compare in pairs.
 
     Arguments: ``ratios`` (R) in [0, 1]; ``seeds`` (S); ``config`` for branches, epochs, rate, decay and batch size
-    (its fusion_ratio and seed are not used); ``draws`` of ``draw_all`` with the same bank, recipe and seeds.
+    (its fusion_ratio and seed are not used); ``draws`` of ``draw_all`` with the same bank, recipe and seeds;
+    ``on_epoch`` is called before each epoch, by every thread that trains, and ends the fit by raising.
     Returns: ``Fits``. Raises: ``h2t.Error`` for a ratio outside [0, 1], or a method that is not cached
     or does not go with the bank's head.
     """
@@ -175,14 +178,15 @@ def fit(
             for t in (weight, torch.zeros_like(bank.bias))
         )
     elif dev.type == "cuda":
-        weight, bias = _fit(bank, ratios, seeds, config, draws, dev, progress)
+        weight, bias = _fit(bank, ratios, seeds, config, draws, dev, progress, on_epoch)
     else:
         # The products are too small to share out one by one: every thread takes ratios of its own instead, and no
         # thread ever waits for another, which on a busy machine is ten times as fast.
         threads = torch.get_num_threads()
         parts = [part.tolist() for part in np.array_split(ratios, min(threads, len(ratios)))]
         jobs = [
-            (bank, part, seeds, config, draws, dev, progress and part is parts[0]) for part in parts
+            (bank, part, seeds, config, draws, dev, progress and part is parts[0], on_epoch)
+            for part in parts
         ]
         with (
             stepping.threads(),
@@ -208,7 +212,7 @@ def _refuse(bank: Bank, ratios, config: Stage2) -> None:
 
 
 def _fit(
-    bank: Bank, ratios, seeds, config: Stage2, draws, dev, progress: bool
+    bank: Bank, ratios, seeds, config: Stage2, draws, dev, progress: bool, on_epoch
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Weights (R, S, C, D) and biases (R, S, C) of ``fit``, one batched product for all pairs."""
     pairs, d = (len(ratios), len(seeds)), bank.num_features
@@ -228,6 +232,7 @@ def _fit(
         for epoch in progress_bar(
             range(1, config.stage2_epochs + 1), "cached stage 2", unit="epoch", progress=progress
         ):
+            on_epoch()
             lr = stage2_lr(epoch, config)
             zb, zi, yb, rank = (
                 draws[epoch - 1] if draws else _epoch_draws(bank, config, seeds, epoch)
