@@ -62,9 +62,10 @@ def run(recipe, pairs, again, plain, device):
         recipe, {k: notebooks.parse_value(v) for k, v in pairs}
     )
     if plain:
-        done = notebooks.run_plain(
-            notebooks.complete(parameters, books), device=device, again=again
-        )
+        from h2t.pipeline import run_plain
+
+        complete = notebooks.complete(parameters, books)
+        done = run_plain(complete, device=device, again=again)
     else:
         done = notebooks.run_recipe(parameters, books, again=again)
     _show(done.results(), main_only=True)

@@ -88,7 +88,7 @@ def _import(threads: int) -> None:
 
 
 def _train(parameters: dict) -> float:
-    from h2t.lab.books.execute import run_plain
+    from h2t.pipeline import run_plain
 
     start = time.perf_counter()
     run_plain(parameters)

@@ -12,6 +12,7 @@ from click.testing import CliRunner
 from h2t import Data, Error, Run, Stage1, prepare, train_stage1
 from h2t.data.resident import Resident
 from h2t.lab.books import execute as notebooks
+from h2t.pipeline import run_plain
 from h2t.train.__main__ import main
 from h2t.train.processes.job import KEPT, own_device
 from tests.distributed_job import BATCH, CASES, double, gradient, train_others
@@ -69,7 +70,7 @@ def single(tmp_path_factory):
     """One process to the end, and the same run interrupted after its first epoch."""
     top = tmp_path_factory.mktemp("single")
     with double():
-        notebooks.run_plain(whole(run=str(top / "run")))
+        run_plain(whole(run=str(top / "run")))
         parameters = whole(run=str(top / "begun"))
         prepare(top / "begun", Data.of(parameters), progress=False)
         with pytest.raises(KeyboardInterrupt):

@@ -15,8 +15,9 @@ from h2t.cli import main
 from h2t.exchange import reference as published
 from h2t.exchange.export import export
 from h2t.exchange.predict import predict
-from h2t.lab.books.execute import complete, load_recipe, run_plain
+from h2t.lab.books.execute import complete, load_recipe
 from h2t.lab.explorer.engine import Explorer
+from h2t.pipeline import run_plain
 from h2t.recipes import methods_large as recipes_large
 from h2t.recipes import parameters as config
 from h2t.train.cached import bank as banking

@@ -1,0 +1,7 @@
+"""Notebooks: run from recipes by papermill, and what their cells call.
+
+execute.py: a recipe through the notebooks, what is done already, and papermill for the rest
+inline.py: a papermill engine in this process, for the jobs of a sweep
+live.py: figures that follow training, and widgets with a picture for paper
+warm.py: what the process that jobs are forked from has imported and drawn beforehand
+"""

@@ -12,7 +12,6 @@ import difflib
 import functools
 import hashlib
 import json
-import platform
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -22,6 +21,7 @@ import yaml
 
 from h2t.base.errors import Error, named
 from h2t.base.files import write_atomic
+from h2t.pipeline import begun, check_files, forget
 from h2t.recipes import grid
 from h2t.recipes import methods as recipes
 from h2t.recipes import parameters as config
@@ -135,36 +135,6 @@ def complete(parameters: dict[str, Any], notebooks: list[Path]) -> dict[str, Any
     }
 
 
-def check_files(parameters: dict[str, Any]) -> None:
-    """Files and folders that complete parameters name must be there before hours of work begin.
-
-    Raises: ``h2t.Error`` with the first that is missing.
-    """
-    source, root, checkpoint, pretrained = (
-        parameters.get(k) or "" for k in ("source", "root", "checkpoint", "pretrained")
-    )
-    if source in config.ROOTED:
-        for part in [root] if source in ("npz", "folder") else root.split(":"):
-            if not part or not resolve(part).exists():
-                raise Error(
-                    f"source is {source!r}, but there is nothing at root {part!r}; set it with `-p root PATH`"
-                )
-    if checkpoint and not resolve(checkpoint).is_file():
-        raise Error(
-            f"there is no checkpoint {checkpoint}; set it with `-p checkpoint FILE`, or to nothing to train stage 1"
-        )
-    if Path(pretrained).suffix and not resolve(pretrained).is_file():
-        raise Error(
-            f"pretrained {pretrained} does not exist; name a file of weights, or torchvision's weights such as IMAGENET1K_V1"
-        )
-
-
-def _begun(run: str) -> bool:
-    """Whether stage 1 is trained or goes on from a checkpoint, so that the files it began with are not needed any more."""
-    step = resolve(run) / "stage1"
-    return (step / "result.json").exists() or (step / "checkpoint.pt").exists()
-
-
 def run_recipe(
     parameters: dict[str, Any], notebooks: list[Path], *, again: bool = False, progress: bool = True
 ) -> Run:
@@ -173,11 +143,11 @@ def run_recipe(
     Raises: ``h2t.Error`` with the notebook's own message where a cell fails; the executed copy shows where.
     """
     place = parameters.get("run") or declared(notebooks[0])["run"][0]
-    if again or not _begun(place):
+    if again or not begun(place):
         check_files(complete(parameters, notebooks))
     run = Run(place)
     if again:
-        _forget(run)
+        forget(run)
     with run.lock("notebooks"):
         todo = [nb for nb in notebooks if not done(run, nb, parameters)]
         # one cell more each: papermill injects the parameters
@@ -215,15 +185,6 @@ def done(run: Run, notebook: Path, parameters: dict[str, Any], reads: str = "") 
     depends on, such as a hash of a table."""
     mark = run.path / "notebooks" / f"{notebook.stem}.done"
     return mark.exists() and mark.read_text() == _key(notebook, parameters, reads)
-
-
-def _forget(run: Run) -> None:
-    with run.lock():
-        for mark in (run.path / "notebooks").glob("*.done"):
-            mark.unlink()
-        for step in run.path.glob("stage*"):
-            run.step(step.name).clear()
-        (run.path / "split.json").unlink(missing_ok=True)
 
 
 def execute(run: Run, notebook: Path, parameters: dict[str, Any], engine, reads: str = "") -> None:
@@ -357,38 +318,3 @@ def training(run: Run) -> str:
         )
         return f"{step.name}: epoch {rows[-1]['epoch'] if rows else 0}/{epochs}{top1}"
     return ""
-
-
-def run_plain(parameters: dict[str, Any], *, again: bool = False, device: str = "auto") -> Run:
-    """The steps of notebooks 01 to 03 as plain function calls, for machines without Jupyter, and for several processes."""
-    from h2t.train.prepare import dataset, prepare
-    from h2t.train.processes.ranks import ranks
-    from h2t.train.stage1 import train_stage1
-    from h2t.train.stage2 import train_stage2
-
-    place, stage1 = parameters.get("run", "runs/run"), config.Stage1.of(parameters)
-    ranks().check(stage1.batch_size)
-    if again or not ranks().first(_begun, place):
-        ranks().first(check_files, parameters)
-    run = Run(place)
-    if again:
-        ranks().first(_forget, run)
-
-    def prepared() -> None:
-        prepare(run, config.Data.of(parameters))
-
-    def elsewhere() -> None:
-        if not (run.path / "split.json").exists():
-            raise Error(
-                f"{run.path} on {platform.node()} does not hold what the first process wrote; put the run where all machines see it"
-            )
-        dataset(run)  # what is downloaded or decoded, once on each machine
-
-    ranks().first(prepared)
-    ranks().each_machine(elsewhere)
-    train_stage1(run, stage1, device=device)
-    for variant, stage2 in config.variants(
-        config.Stage2.of(parameters), parameters.get("control", False)
-    ).items():
-        train_stage2(run, stage2, variant, device=device)
-    return run

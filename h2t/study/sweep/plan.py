@@ -16,6 +16,7 @@ from typing import Any
 
 from h2t.base.errors import Error
 from h2t.lab.books import execute as notebooks
+from h2t.pipeline import check_files
 from h2t.recipes import grid
 from h2t.recipes import methods as recipes
 from h2t.recipes import parameters as config
@@ -118,7 +119,7 @@ def plan(
             ) from None
         complete[name] = _normal(notebooks.complete(parameters, main))
     for parameters in complete.values():
-        notebooks.check_files(parameters)
+        check_files(parameters)
     for name, method in named.items():
         complete[name]["method"] = (
             method  # for who reads the plan or a run's recipe.yaml; what it stands for is there as well
