@@ -11,6 +11,8 @@ __version__ = "0.1.0"
 
 _PUBLIC = {
     "Run": "h2t.runs",
+    "table": "h2t.study.compare.table",
+    "report": "h2t.study.report.site",
     "Data": "h2t.recipes.parameters",
     "Stage1": "h2t.recipes.parameters",
     "Stage2": "h2t.recipes.parameters",

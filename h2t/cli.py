@@ -144,8 +144,8 @@ def sweep(recipe, pairs, jobs, address, gpus, books, plain, dry_run):
 @PARAMETERS
 def reproduce(root, jobs, gpus, pairs):
     """Hold the runs under a folder against the published tables; or, of a recipe of runs, first train those that are missing."""
+    from h2t.base.files import resolve
     from h2t.lab.books import execute as notebooks
-    from h2t.runs import resolve
     from h2t.study.compare.reproduce import markdown, reproduce
 
     failed = {}
@@ -214,7 +214,7 @@ def control(root, ratio, cached, seeds, views, pairs):
 @click.argument("root", type=click.Path())
 def select(root):
     """Rank the settings of the runs under a folder by their validation part, and write the best as a recipe."""
-    from h2t.runs import resolve
+    from h2t.base.files import resolve
     from h2t.study.compare.select import markdown, select
 
     click.echo(markdown(select(root)))
@@ -229,9 +229,9 @@ def select(root):
 @PARAMETERS
 def pack(recipe, file, pairs):
     """Write a recipe's long tail and test images to one small file, for a machine without the set."""
+    from h2t.base.files import resolve
     from h2t.lab.books import execute as notebooks
     from h2t.recipes.parameters import Data
-    from h2t.runs import resolve
     from h2t.train.prepare import pack
 
     parameters = notebooks.complete(
@@ -434,7 +434,7 @@ def lab(arguments):
     """Open the notebooks in JupyterLab; further arguments go to it."""
     import subprocess
 
-    from h2t.runs import resolve
+    from h2t.base.files import resolve
 
     try:
         sys.exit(

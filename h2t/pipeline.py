@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from h2t.base.errors import Error
+from h2t.base.files import resolve
 from h2t.recipes import parameters as config
-from h2t.runs import Run, resolve
+from h2t.runs import Run
 
 
 def run_plain(parameters: dict[str, Any], *, again: bool = False, device: str = "auto") -> Run:
@@ -85,9 +86,6 @@ def begun(run: str) -> bool:
 
 def forget(run: Run) -> None:
     """Undo a run's steps, subset and marks of executed notebooks, so that all is made anew."""
-    with run.lock():
-        for mark in (run.path / "notebooks").glob("*.done"):
-            mark.unlink()
-        for step in run.path.glob("stage*"):
-            run.step(step.name).clear()
-        (run.path / "split.json").unlink(missing_ok=True)
+    for mark in (run.path / "notebooks").glob("*.done"):
+        mark.unlink()
+    run.restart()

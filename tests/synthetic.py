@@ -10,7 +10,8 @@ import pytest
 import yaml
 from safetensors.numpy import save_file
 
-from h2t import Data, Stage1, Stage2, metrics, runs
+import h2t
+from h2t import Data, Stage1, Stage2, metrics
 from h2t.recipes.parameters import variants
 
 COUNTS = np.array([200, 150, 60, 30, 10, 5])
@@ -186,11 +187,11 @@ def sweep(root: Path, seeds=5, ratios=(0.3,), factors=(50.0,), **how) -> Path:
 @pytest.fixture(scope="module")
 def many(tmp_path_factory):
     root = sweep(tmp_path_factory.mktemp("many"), seeds=5, ratios=(0.1, 0.3), factors=(10.0, 50.0))
-    return root, runs.table(root, save=False)
+    return root, h2t.table(root, save=False)
 
 
 @pytest.fixture(scope="module")
 def single(tmp_path_factory):
     root = tmp_path_factory.mktemp("single")
     make_run(root / "r")
-    return root, runs.table(root, save=False)
+    return root, h2t.table(root, save=False)

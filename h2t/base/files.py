@@ -1,27 +1,52 @@
-"""Atomic writes: a reader sees the old file or the new one, never half of either."""
+"""Files: where they lie, whose they are, how they are written and removed. See readers.py for how they are read."""
 
 from __future__ import annotations
 
 import contextlib
+import json
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
+
+import yaml
 
 from h2t.base.errors import Error
 
 TEMPORARY = ".h2t-tmp"
+MARK = "h2t.json"
+
+
+def resolve(path: str | Path) -> Path:
+    """Make a path absolute; a relative one starts at the project, also in ``notebooks/``.
+
+    Raises: ``h2t.Error`` where no file can be called that.
+    """
+    base = Path.cwd()
+    if base.name == "notebooks" and (base.parent / "h2t").is_dir():
+        base = base.parent
+    try:
+        whole = (base / Path(path).expanduser()).resolve()
+        whole.exists()  # asks the system, which refuses names that are too long
+    except PermissionError:
+        return whole
+    except (ValueError, RuntimeError, OSError) as e:
+        why = getattr(e, "strerror", None) or e
+        raise Error(f"no file can be called {str(path)[:80]!r}: {why}; name another") from None
+    return whole
 
 
 def write_atomic(path: str | Path, content: bytes | Callable[[BinaryIO], object]) -> None:
     """Write a file under a temporary name, flush it to disk and rename it.
 
-    Arguments: ``path``; ``content`` the bytes, or a function that writes them to an open binary file.
-    Raises: ``h2t.Error`` naming the file where the disk is full or the folder cannot be written; what was there before
-    stays as it was.
+    A reader sees the old file or the new one, never half of either.
+
+    Arguments: ``content`` the bytes, or a function that writes them to an open binary file.
+    Raises: ``h2t.Error`` naming the file where the disk is full or the folder cannot be written;
+    what was there before stays as it was.
     """
     path = Path(path)
-    temporary = path.with_name(f"{path.name}.{os.getpid()}{TEMPORARY}")
+    temporary = _temporary(path)
     try:
         with open(temporary, "wb") as f:
             if callable(content):
@@ -34,50 +59,127 @@ def write_atomic(path: str | Path, content: bytes | Callable[[BinaryIO], object]
     except Exception as e:
         with contextlib.suppress(OSError):
             temporary.unlink(missing_ok=True)
-        cause = e if isinstance(e, OSError) else e.__cause__ or e.__context__
         # torch.save wraps a failed write in a RuntimeError of its own
+        cause = e if isinstance(e, OSError) else e.__cause__ or e.__context__
         if isinstance(cause, OSError) or "write" in str(e):
             why = getattr(cause, "strerror", None) or str(e)
-            raise Error(
-                f"cannot write {path}: {why}; free some disk space or choose another run folder, then run again"
-            ) from None
+            mend = "free some disk space or choose another folder, then run again"
+            raise Error(f"cannot write {path}: {why}; {mend}") from None
         raise
 
 
-def link(source: Path, target: Path) -> None:
-    """Put a file into another folder too: a hard link where the file system has them, else a copy. Whatever is written later
-    goes to a new file and is renamed, so neither place ever sees the other's changes.
+def write_json(path: Path, value: Any) -> None:
+    write_atomic(path, (json.dumps(value, indent=1, allow_nan=False) + "\n").encode())
 
-    Raises: ``h2t.Error`` as ``write_atomic`` does.
+
+def write_yaml(path: Path, value: Any) -> None:
+    write_atomic(path, yaml.safe_dump(value, sort_keys=False, allow_unicode=True).encode())
+
+
+def link(source: Path, target: Path) -> None:
+    """Put a file into another folder too: a hard link where the file system has them, else a copy.
+
+    Whatever is written later goes to a new file and is renamed, so neither place ever sees the
+    other's changes. Raises: ``h2t.Error`` as ``write_atomic`` does.
     """
     target.parent.mkdir(parents=True, exist_ok=True)
-    temporary = target.with_name(f"{target.name}.{os.getpid()}{TEMPORARY}")
+    temporary = _temporary(target)
     try:
         os.link(source, temporary)
         os.replace(temporary, target)
-        temporary.unlink(
-            missing_ok=True
-        )  # renaming a link onto another link of the same file leaves both
+        # renaming a link onto another link of the same file leaves both
+        temporary.unlink(missing_ok=True)
     except OSError:
         write_atomic(target, source.read_bytes())
 
 
+def _temporary(path: Path) -> Path:
+    return path.with_name(f"{path.name}.{os.getpid()}{TEMPORARY}")
+
+
 @contextlib.contextmanager
 def alone(file: Path) -> Iterator[None]:
-    """Do what several processes at once may find undone, such as a download or a cache, one process at a time: the others wait,
-    and then find it done. Arguments: ``file`` the lock, there only while it is held. Raises: ``OSError`` where it cannot be made."""
+    """Do what several processes may find undone, such as a download, one process at a time.
+
+    The others wait, and then find it done. Arguments: ``file`` the lock, there while it is held.
+    Raises: ``OSError`` where it cannot be made.
+    """
     import filelock
 
     file.parent.mkdir(parents=True, exist_ok=True)
     with filelock.FileLock(file):
         try:
             yield
-        finally:  # who waits for this one still gets it; who comes now makes another, and both find the work done
+        finally:
+            # who waits for this one still gets it; who comes now makes another, and both find
+            # the work done
             with contextlib.suppress(OSError):
                 file.unlink()
 
 
+def owned(folder: Path, kind: str, before: Callable[[Path], bool] | None = None) -> bool:
+    """Whether h2t made a folder as what ``kind`` says (run, sweep, report, cache, bank).
+
+    A folder is h2t's where it holds the mark h2t.json, which is written into it first, before
+    anything else. Only then may h2t change or remove what lies in it.
+
+    Arguments: ``before`` recognises what a version made that wrote no marks yet.
+    """
+    try:
+        mark = json.loads((folder / MARK).read_bytes()[:1000])
+        return isinstance(mark, dict) and mark.get("h2t") == kind
+    except FileNotFoundError:
+        return bool(before and before(folder))
+    except (OSError, ValueError, RecursionError):
+        return False
+
+
+def claim(folder: Path, kind: str, before: Callable[[Path], bool] | None = None) -> None:
+    """Make a folder and mark it as h2t's, or find it marked. Arguments: as ``owned``.
+
+    Raises: ``h2t.Error``, and nothing in it is changed, where it holds anything of others, or
+    cannot be made.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        inside = [p.name for p in folder.iterdir()]
+    except FileExistsError:
+        raise Error(f"{kind} {folder} is a file; name a directory") from None
+    except OSError as e:
+        raise Error(f"cannot make the folder {folder}: {e.strerror}; name another") from None
+    if owned(folder, kind, before):
+        if MARK not in inside:  # made before there were marks, and perhaps only to be read
+            with contextlib.suppress(Error):
+                write_json(folder / MARK, {"h2t": kind, "version": 1})
+        return
+    # a writer that was killed before it could mark the folder, or an empty folder that is locked
+    if all(n.startswith(f"{MARK}.") and n.endswith(TEMPORARY) for n in inside):
+        write_json(folder / MARK, {"h2t": kind, "version": 1})
+        return clean(folder)
+    raise Error(
+        f"{folder} is not empty and is no {kind} that h2t made, so nothing in it is touched; "
+        f"name a new folder, or an empty one"
+    )
+
+
 def clean(folder: Path) -> None:
-    """Remove what killed writers left behind in a folder."""
+    """Remove what killed writers left behind in a folder of h2t's. Call where nobody writes."""
     for leftover in folder.glob(f"*{TEMPORARY}"):
         leftover.unlink(missing_ok=True)
+
+
+def remove(folder: Path, names: Iterable[str]) -> None:
+    """Remove the files of these names, and the folder where nothing else lies in it.
+
+    What others put there stays. A name may lead into a subfolder; one that leads out of the folder,
+    or through a link, is left alone.
+    """
+    top = folder.resolve()
+    for name in names:
+        file = folder / name
+        if file.parent.resolve() == (top / name).parent and top in (top / name).parents:
+            with contextlib.suppress(FileNotFoundError, NotADirectoryError, IsADirectoryError):
+                file.unlink()
+    clean(folder)
+    with contextlib.suppress(OSError):
+        folder.rmdir()

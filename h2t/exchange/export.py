@@ -12,9 +12,9 @@ from torch import nn
 
 from h2t import models
 from h2t.base.errors import Error
-from h2t.base.files import write_atomic
+from h2t.base.files import resolve, write_atomic, write_json
 from h2t.exchange.reference import read_checkpoint
-from h2t.runs import Run, resolve, write_json
+from h2t.runs import Run
 from h2t.train import device as stepping
 from h2t.train.prepare import dataset, loaders, statistics
 from h2t.train.stage1 import load_model

@@ -9,12 +9,13 @@ import numpy as np
 
 from h2t import metrics
 from h2t.base.errors import Error
+from h2t.base.files import resolve
 from h2t.base.progress import bar as progress_bar
 from h2t.data.images import read_image
 from h2t.data.lists import SUFFIXES
 from h2t.data.resident import Resident
 from h2t.data.split import Split
-from h2t.runs import Run, resolve
+from h2t.runs import Run
 from h2t.train import device as stepping
 from h2t.train.prepare import dataset, statistics
 from h2t.train.stage1 import load_model

@@ -12,9 +12,10 @@ import torch
 
 from h2t import metrics, models
 from h2t.base.errors import Error
+from h2t.base.files import resolve
 from h2t.metrics import MEASURES
 from h2t.models.imagenet_resnet import STAGES
-from h2t.runs import Run, Step, resolve
+from h2t.runs import Run, Step
 from h2t.train import device as stepping
 from h2t.train.loop import VAL_SEEN
 from h2t.train.prepare import dataset, loaders, val_loader

@@ -9,6 +9,8 @@ import numpy as np
 
 from h2t import metrics
 from h2t.base.errors import Error
+from h2t.base.files import resolve, write_json, write_yaml
+from h2t.base.machine import environment
 from h2t.data import longtail
 from h2t.data import pack as packing
 from h2t.data.lazy import Files
@@ -17,7 +19,7 @@ from h2t.data.sources import load
 from h2t.data.split import Dataset, Split
 from h2t.data.streamed import Streamed
 from h2t.recipes.parameters import Data, _Training
-from h2t.runs import Run, environment, resolve, write_json, write_yaml
+from h2t.runs import Run
 
 STATISTICS = {
     "cifar": ((0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010)),

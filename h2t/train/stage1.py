@@ -11,12 +11,13 @@ import torch
 
 from h2t import models
 from h2t.base import rng
+from h2t.base.files import resolve
 from h2t.base.progress import bar as progress_bar
 from h2t.data import samplers
 from h2t.losses import EXPERT_LOSSES, bound, needs
 from h2t.losses.class_balanced import class_weights
 from h2t.recipes.parameters import Stage1
-from h2t.runs import Run, resolve
+from h2t.runs import Run
 from h2t.train import device as stepping
 from h2t.train import mixing
 from h2t.train.loop import Report

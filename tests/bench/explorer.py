@@ -32,7 +32,9 @@ def bench_explorer(run: str | Path, out: str | Path) -> bool:
     """
     import pandas as pd
 
-    from h2t.runs import Run, environment, resolve
+    from h2t.base.files import resolve
+    from h2t.base.machine import environment
+    from h2t.runs import Run
     from h2t.train import device as stepping
     from h2t.train.cached.steps import recipe_of
 

@@ -41,7 +41,8 @@ def bench_gpu(out: str | Path, *, root: str = "", device: str = "cuda") -> bool:
     import pandas as pd
     import torch
 
-    from h2t.runs import environment, resolve
+    from h2t.base.files import resolve
+    from h2t.base.machine import environment
     from h2t.train import device as stepping
 
     chosen = stepping.pick_device(device)

@@ -36,8 +36,9 @@ def bench_loader(out: str | Path, *, device: str = "auto", workers: int | None =
     import pandas as pd
     import torch
 
+    from h2t.base.files import resolve
+    from h2t.base.machine import environment
     from h2t.data.workers import number_of_workers
-    from h2t.runs import environment, resolve
     from h2t.train import device as stepping
 
     chosen, workers = stepping.pick_device(device), workers or number_of_workers()

@@ -27,7 +27,8 @@ def bench_steps(out: str | Path, *, steps: int = 4, device: str = "auto") -> boo
     """
     import pandas as pd
 
-    from h2t.runs import environment, resolve
+    from h2t.base.files import resolve
+    from h2t.base.machine import environment
     from h2t.train import device as stepping
 
     chosen = stepping.pick_device(device)

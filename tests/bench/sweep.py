@@ -23,7 +23,8 @@ def bench_sweep(out: str | Path, *, runs: int = 20, jobs: int = 0, books: str = 
     """
     import pandas as pd
 
-    from h2t.runs import environment, resolve
+    from h2t.base.files import resolve
+    from h2t.base.machine import environment
     from h2t.study.sweep import plan as sweeping
     from h2t.study.sweep.pool import Pool
 

@@ -20,7 +20,7 @@ TARGET = 30.0  # seconds for 10,000 runs of four steps each: "in seconds", not m
 
 
 def bench_table(out: str | Path, runs: int = RUNS) -> bool:
-    """Time ``h2t.runs.table`` on made-up runs in a temporary folder, saving included, and save the row as CSV.
+    """Time ``h2t.table`` on made-up runs in a temporary folder, saving included, and save the row as CSV.
 
     Every run has parameters of its own, a stage 1 and three stage 2s, and result.json files of 100 classes. The files
     were written just before, so they are read from memory, not from the disk.
@@ -28,7 +28,9 @@ def bench_table(out: str | Path, runs: int = RUNS) -> bool:
     """
     import pandas as pd
 
-    from h2t.runs import environment, resolve, table
+    from h2t.base.files import resolve
+    from h2t.base.machine import environment
+    from h2t.study.compare.table import table
 
     with tempfile.TemporaryDirectory(prefix="h2t-bench-") as folder:
         start = time.perf_counter()

@@ -9,7 +9,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from h2t import Error, runs
+import h2t
+from h2t import Error
 from h2t.study.compare import groups as compare
 from h2t.study.compare.groups import grouped, mixed, summary
 from tests import synthetic
@@ -38,7 +39,7 @@ def test_a_parameter_of_stage_1_splits_every_method_that_it_changes(tmp_path):
             make_run(
                 tmp_path / f"{lr} {seed}", seed, stage1_lr=lr, names=("dr",), quality={"stage1": lr}
             )
-    groups = set(grouped(runs.table(tmp_path, save=False))["group"])
+    groups = set(grouped(h2t.table(tmp_path, save=False))["group"])
     assert groups == {
         "stage 1, stage1_lr 0.1",
         "stage 1, stage1_lr 0.05",
@@ -58,7 +59,7 @@ def test_a_parameter_of_stage_1_splits_every_method_that_it_changes(tmp_path):
 def test_what_is_averaged_though_unlike_is_said(tmp_path, change, said):
     for seed in range(3):
         make_run(tmp_path / str(seed), seed, names=("dr",), **(change if seed == 2 else {}))
-    rows = grouped(runs.table(tmp_path, save=False))
+    rows = grouped(h2t.table(tmp_path, save=False))
     assert set(rows.groupby("group").size()) == {3}
     assert (
         len(mixed(rows)) == 1
@@ -78,7 +79,7 @@ def test_another_width_is_said_and_a_parameter_outside_by_too(tmp_path):
             {"head.weight": np.zeros((6, width), np.float32)},
             run / "stage1" / "weights.safetensors",
         )
-    said = mixed(grouped(runs.table(tmp_path, save=False), ["method"]))
+    said = mixed(grouped(h2t.table(tmp_path, save=False), ["method"]))
     assert any("2 widths: 8 (2), 16 (1)" in s for s in said) and any(
         "2 models: resnet20 (2), resnet32 (1)" in s for s in said
     )
@@ -93,7 +94,7 @@ def test_the_same_weights_count_once_in_a_group(tmp_path):
         weights = json.loads((a / name / "result.json").read_text())["weights_sha256"]
         result = json.loads((b / name / "result.json").read_text())
         (b / name / "result.json").write_text(json.dumps({**result, "weights_sha256": weights}))
-    rows = grouped(runs.table(tmp_path, save=False))
+    rows = grouped(h2t.table(tmp_path, save=False))
     assert set(rows.groupby("group").size()) == {1}
 
 
@@ -172,7 +173,7 @@ def test_histories_are_the_lines_of_metrics(many):
 
 def test_a_damaged_curve_is_named_and_a_missing_one_left_out(tmp_path):
     run = make_run(tmp_path / "r", names=())
-    rows = grouped(runs.table(tmp_path, save=False))
+    rows = grouped(h2t.table(tmp_path, save=False))
     (run / "stage1" / "metrics.jsonl").write_text('{"epoch": 1')
     with pytest.raises(Error, match="metrics.jsonl is damaged"):
         compare.histories(rows, tmp_path)

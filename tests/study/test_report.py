@@ -13,7 +13,8 @@ import nbformat
 import pytest
 from click.testing import CliRunner
 
-from h2t import Error, runs
+import h2t
+from h2t import Error
 from h2t.cli import main
 from h2t.study.report import site as report
 from h2t.study.report.tensorboard import FILE, export
@@ -131,7 +132,7 @@ def test_the_index_has_a_row_a_run_and_names_what_is_left_out(root):
         for r in body.split("<tr>")[1:]
     }
     assert set(rows) == {ODD, "deep/b"}
-    tables = runs.table(root, copies=True, save=False)
+    tables = h2t.table(root, copies=True, save=False)
     for name, row in rows.items():
         for value in tables[tables["run"] == name]["all"]:
             assert f"{value:.2f}" in row
@@ -249,7 +250,7 @@ def test_event_files_hold_what_metrics_hold(root):
         ]
     times = [e.wall_time for e in events.Scalars("loss")]
     assert times[-1] - times[0] == pytest.approx(sum(r["seconds"] for r in rows[1:]))
-    assert runs.table(root, save=False)["run"].nunique() == 2  # the event files are no runs
+    assert h2t.table(root, save=False)["run"].nunique() == 2  # the event files are no runs
 
 
 def test_event_files_follow_a_run_that_goes_on(root):

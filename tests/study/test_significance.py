@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import h2t
 from h2t import Error, runs
 from h2t.study.compare.groups import grouped
 from h2t.study.compare.significance import across_seeds, bootstrap, holm, mcnemar, pairwise, verdict
@@ -184,7 +185,7 @@ def test_several_stage_2_seeds_on_one_stage_1_are_one_pair_with_it(tmp_path):
         shared = json.loads((run / "stage1" / "result.json").read_text())["weights_sha256"]
         for params in run.glob("stage2-*/params.yaml"):
             params.write_text(params.read_text().replace(own, shared))
-    rows = grouped(runs.table(tmp_path, save=False))
+    rows = grouped(h2t.table(tmp_path, save=False))
     tests = pairwise(rows, tmp_path, ("all",)).set_index(["group", "against"])
     assert tests.loc[("DR + H2T", "stage 1"), "pairs"] == 1
     other = rows[
@@ -230,7 +231,7 @@ def test_two_single_runs_are_compared_on_their_test_images(single):
 def test_no_seed_in_common_no_outputs_and_no_such_baseline(tmp_path):
     make_run(tmp_path / "a", 0, names=("dr",))
     make_run(tmp_path / "b", 1, names=("h2t",))
-    rows = grouped(runs.table(tmp_path, save=False))
+    rows = grouped(h2t.table(tmp_path, save=False))
     tests = pairwise(rows, tmp_path, ("all",)).set_index(["group", "against"])
     assert tests.loc[("DR + H2T", "DR"), "test"] == "none: no seed and split in common"
     (tmp_path / "a" / "stage2-dr" / "outputs.safetensors").unlink()
@@ -249,7 +250,7 @@ def test_what_else_differs_between_two_groups_is_named(tmp_path):
         make_run(tmp_path / f"a{seed}", seed, names=("dr",))
         run = make_run(tmp_path / f"b{seed}", seed, names=("h2t",), revision="b" * 40)
         adopt(tmp_path / f"a{seed}", run, "stage1")
-    tests = pairwise(grouped(runs.table(tmp_path, save=False)), tmp_path, ("all",)).set_index(
+    tests = pairwise(grouped(h2t.table(tmp_path, save=False)), tmp_path, ("all",)).set_index(
         ["group", "against"]
     )
     assert (

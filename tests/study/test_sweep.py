@@ -16,7 +16,8 @@ import pytest
 import torch
 from click.testing import CliRunner
 
-from h2t import Error, Run, runs
+import h2t
+from h2t import Error, Run
 from h2t.cli import main
 from h2t.study.sweep import plan as sweeping
 from h2t.study.sweep.board import Board
@@ -159,7 +160,7 @@ def _victims(sweep: subprocess.Popen) -> dict[str, psutil.Process]:
 
 def _table(root: Path):
     """The table of runs, but for how long things took and when."""
-    return runs.table(root, copies=True, save=False).drop(
+    return h2t.table(root, copies=True, save=False).drop(
         columns=["time", "seconds", "stage1_seconds", "total_seconds"]
     )
 

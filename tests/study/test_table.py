@@ -8,7 +8,8 @@ import pandas as pd
 import pytest
 from click.testing import CliRunner
 
-from h2t import Error, runs
+import h2t
+from h2t import Error
 from h2t.cli import main
 from tests.synthetic import COUNTS, adopt, make_run, sweep
 
@@ -19,7 +20,7 @@ def edit(path, **changes):
 
 def test_a_row_says_what_the_files_say(tmp_path):
     make_run(tmp_path / "a" / "b", seed=3)
-    table = runs.table(tmp_path).set_index("step")
+    table = h2t.table(tmp_path).set_index("step")
     assert list(table.index) == ["stage1", "stage2-dr", "stage2-dr-both", "stage2-h2t"]
     assert table["run"].unique().tolist() == ["a/b"] and table["method"].tolist() == [
         "stage 1",
@@ -63,7 +64,7 @@ def test_a_row_says_what_the_files_say(tmp_path):
 
 def test_stage_2_has_its_own_value_and_stage_1s_beside_it(tmp_path):
     make_run(tmp_path / "r", seed=7, batch_size=32)
-    row = runs.table(tmp_path).set_index("step").loc["stage2-h2t"]
+    row = h2t.table(tmp_path).set_index("step").loc["stage2-h2t"]
     assert (
         row["batch_size"] == 128
         and row["stage1_batch_size"] == 32
@@ -74,7 +75,7 @@ def test_stage_2_has_its_own_value_and_stage_1s_beside_it(tmp_path):
 
 def test_a_copied_step_is_counted_once_and_the_row_is_that_of_the_run_that_trained_it(tmp_path):
     sweep(tmp_path, seeds=2, ratios=(0.1, 0.3))
-    table = runs.table(tmp_path)
+    table = h2t.table(tmp_path)
     assert table["step"].value_counts().to_dict() == {
         "stage1": 2,
         "stage2-dr": 2,
@@ -85,7 +86,7 @@ def test_a_copied_step_is_counted_once_and_the_row_is_that_of_the_run_that_train
         table[table["step"] != "stage2-h2t"]["run"].str.startswith("shared/").all()
         and table["adopted_from"].isna().all()
     )
-    whole = runs.table(tmp_path, copies=True)
+    whole = h2t.table(tmp_path, copies=True)
     assert len(whole) == 2 * 3 + 4 * 4 and whole["copy"].sum() == 4 * 3
     assert not whole[whole["adopted_from"].isna()]["copy"].any()
 
@@ -94,7 +95,7 @@ def test_a_copy_whose_origin_is_gone_still_counts_once(tmp_path):
     shared = make_run(tmp_path / "elsewhere" / "s", names=("dr",))
     for ratio in (0.1, 0.3):
         adopt(shared, make_run(tmp_path / "root" / f"p{ratio}", ratio=ratio), "stage1")
-    assert (runs.table(tmp_path / "root")["step"] == "stage1").sum() == 1
+    assert (h2t.table(tmp_path / "root")["step"] == "stage1").sum() == 1
 
 
 def test_equal_weights_on_another_split_or_with_other_parameters_are_rows_of_their_own(tmp_path):
@@ -105,12 +106,12 @@ def test_equal_weights_on_another_split_or_with_other_parameters_are_rows_of_the
             run / "stage1" / "result.json",
             weights_sha256=json.loads((a / "stage1" / "result.json").read_text())["weights_sha256"],
         )
-    assert runs.table(tmp_path)["run"].tolist() == ["a", "b", "c"]
+    assert h2t.table(tmp_path)["run"].tolist() == ["a", "b", "c"]
 
 
 def test_saved_as_parquet_and_csv(tmp_path):
     make_run(tmp_path / "r")
-    table = runs.table(tmp_path)
+    table = h2t.table(tmp_path)
     pd.testing.assert_frame_equal(pd.read_parquet(tmp_path / "table.parquet"), table)
     read = pd.read_csv(tmp_path / "table.csv")
     assert (
@@ -119,7 +120,7 @@ def test_saved_as_parquet_and_csv(tmp_path):
         and (read["split"] == table["split"]).all()
     )
     (tmp_path / "table.csv").unlink()
-    runs.table(tmp_path, save=False)
+    h2t.table(tmp_path, save=False)
     assert not (tmp_path / "table.csv").exists()
 
 
@@ -135,7 +136,7 @@ def test_what_is_damaged_or_unfinished_is_skipped_and_named(tmp_path):
     content = json.loads(result.read_text())
     del content["last"]
     result.write_text(json.dumps(content))
-    table = runs.table(tmp_path)
+    table = h2t.table(tmp_path)
     assert table["run"].tolist() == ["good"]
     skipped = {line.split(":")[0]: line for line in table.attrs["skipped"]}
     assert set(skipped) == {"cut", "empty", "unmeasured", "begun", "text", "yaml"}
@@ -155,9 +156,9 @@ def test_any_depth_one_run_links_and_what_is_no_run(tmp_path):
     (tmp_path / "runs" / "tensorboard" / "c" / "stage1").mkdir(
         parents=True
     )  # event files: no run, and nothing unfinished
-    table = runs.table(tmp_path / "runs")
+    table = h2t.table(tmp_path / "runs")
     assert table["run"].tolist() == ["a b/c", "linked"] and table.attrs["skipped"] == []
-    assert runs.table(run)["run"].tolist() == ["."]
+    assert h2t.table(run)["run"].tolist() == ["."]
 
 
 def test_parameters_that_yaml_writes_on_several_lines_are_read_whole(tmp_path):
@@ -172,23 +173,23 @@ def test_parameters_that_yaml_writes_on_several_lines_are_read_whole(tmp_path):
         "normalise": "1e3",
     }
     (run / "params.yaml").write_text(yaml.safe_dump(params, sort_keys=False))
-    row = runs.table(tmp_path).iloc[0]
+    row = h2t.table(tmp_path).iloc[0]
     assert row["root"] == long and row["profile"] == "no" and row["normalise"] == "1e3"
 
 
 def test_mistakes_end_in_one_message(tmp_path, monkeypatch):
     with pytest.raises(Error, match="there is no folder of runs .*none"):
-        runs.table(tmp_path / "none")
+        h2t.table(tmp_path / "none")
     with pytest.raises(Error, match="holds no finished step of a run; train a run"):
-        runs.table(tmp_path)
+        h2t.table(tmp_path)
     make_run(tmp_path / "r", names=())
     monkeypatch.setitem(sys.modules, "pyarrow", None)
     with pytest.raises(Error, match="pyarrow is not installed"):
-        runs.table(tmp_path)
-    assert len(runs.table(tmp_path, save=False)) == 1 and not (tmp_path / "table.csv").exists()
+        h2t.table(tmp_path)
+    assert len(h2t.table(tmp_path, save=False)) == 1 and not (tmp_path / "table.csv").exists()
     os.unlink(tmp_path / "r" / "stage1" / "result.json")
     with pytest.raises(Error, match="r: stage1 is not finished"):
-        runs.table(tmp_path, save=False)
+        h2t.table(tmp_path, save=False)
 
 
 def test_an_empty_group_is_missing_and_columns_have_one_type(tmp_path):
@@ -196,7 +197,7 @@ def test_an_empty_group_is_missing_and_columns_have_one_type(tmp_path):
     result = json.loads((run / "stage1" / "result.json").read_text())
     edit(run / "stage1" / "result.json", last={**result["last"], "many": None})
     make_run(tmp_path / "s", seed=1)
-    table = runs.table(tmp_path)
+    table = h2t.table(tmp_path)
     assert (
         table.loc[0, "many"] != table.loc[0, "many"]
         and table["many"].dtype == float

@@ -10,7 +10,8 @@ from click.testing import CliRunner
 from hypothesis import given
 from hypothesis import strategies as st
 
-from h2t import Data, Error, Run, metrics, prepare, runs, train_stage1, train_stage2
+import h2t
+from h2t import Data, Error, Run, metrics, prepare, train_stage1, train_stage2
 from h2t.cli import main
 from h2t.data import longtail
 from h2t.train.cached import bank as banking
@@ -101,7 +102,7 @@ def test_every_step_is_measured_on_it_as_on_the_test_set(trained):
         )
         rows = [r for r in Run(trained).step(name).history() if "all" in r]
         assert rows[-1]["val_balanced"] == pytest.approx(result["val"]["balanced"])
-    table = runs.table(trained, save=False).set_index("step")
+    table = h2t.table(trained, save=False).set_index("step")
     assert (
         table.loc["stage2-h2t", "val_balanced"] == results["stage2-h2t"]["val"]["balanced"]
         and table.loc["stage1", "val_all"] == results["stage1"]["val"]["all"]
@@ -183,7 +184,7 @@ def test_of_an_imported_stage_1_it_is_said_that_it_may_have_seen_the_part(tmp_pa
     assert (
         "may have been trained on" in train_stage2(run, stage2_config(), progress=False)["val_is"]
     )
-    assert runs.table(run, save=False)["val_seen"].all()
+    assert h2t.table(run, save=False)["val_seen"].all()
 
 
 def test_a_run_of_an_earlier_version_goes_on(tmp_path):

@@ -20,12 +20,13 @@ from typing import Any
 import yaml
 
 from h2t.base.errors import Error, named
-from h2t.base.files import write_atomic
+from h2t.base.files import resolve, write_atomic
+from h2t.base.readers import read_yaml
 from h2t.pipeline import begun, check_files, forget
 from h2t.recipes import grid
 from h2t.recipes import methods as recipes
 from h2t.recipes import parameters as config
-from h2t.runs import Run, read_yaml, resolve
+from h2t.runs import Run
 
 MAIN = ("01_dataset", "02_stage1", "03_stage2", "04_analysis")
 _TYPES = {"int": int, "float": float, "str": str, "bool": bool, "list": list}

@@ -16,12 +16,13 @@ from PIL import Image
 
 from h2t import metrics
 from h2t.base.errors import Error
+from h2t.base.files import write_yaml
 from h2t.fusion import FUSIONS
 from h2t.lab.books.live import show_box
 from h2t.lab.explorer.engine import BRANCHES, Explorer, State
 from h2t.lab.explorer.figures import Boundary, Changed, ClassAccuracy, Embedding, Flow, RatioCurve
 from h2t.plots import published_curve, short
-from h2t.runs import check_variant, write_yaml
+from h2t.runs import check_variant
 
 FIGURES = ("accuracy", "curve", "boundary", "flow", "map", "changed")
 

@@ -13,8 +13,8 @@ from typing import NamedTuple
 import numpy as np
 
 from h2t.base.errors import Error
-from h2t.base.files import write_atomic
-from h2t.runs import Run, resolve
+from h2t.base.files import resolve, write_atomic
+from h2t.runs import Run
 
 MEASURES = ("all", "many", "medium", "few")
 SHOWN = (*MEASURES, "ece")

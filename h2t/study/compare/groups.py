@@ -10,9 +10,9 @@ from pathlib import Path
 import numpy as np
 
 from h2t.base.errors import Error
+from h2t.base.files import resolve
 from h2t.metrics import MEASURES
 from h2t.recipes.parameters import Data, Stage1, Stage2
-from h2t.runs import resolve
 from h2t.study.compare.table import SHARED, step_order
 
 SEEDS = ("split_seed", "val_seed", "stage1_seed", "seed")  # what is averaged over
@@ -77,7 +77,7 @@ def grouped(table, by=()):
 
     Without ``by`` a group is a method with every parameter that varies within it, seeds apart, and a setting is the
     data set with every parameter that varies in it, so that nothing unlike is averaged but what ``mixed`` names.
-    Arguments: ``table`` of ``h2t.runs.table``; ``by`` columns that make up a group instead (the setting is then empty).
+    Arguments: ``table`` of ``h2t.table``; ``by`` columns that make up a group instead (the setting is then empty).
     Returns: a copy sorted by setting and group, with one row for what was trained twice to the same weights.
     Raises: ``h2t.Error`` for a column that is not there.
     """

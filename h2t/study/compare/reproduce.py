@@ -10,12 +10,12 @@ import numpy as np
 
 from h2t import metrics
 from h2t.base.errors import Error
-from h2t.base.files import write_atomic
+from h2t.base.files import resolve, write_atomic
 from h2t.data.longtail import class_counts
 from h2t.recipes import methods as recipes
 from h2t.recipes.parameters import _Training
 from h2t.recipes.published import MODELS, NUMBERS, published
-from h2t.runs import Run, resolve
+from h2t.runs import Run
 
 SETS = {
     100: ("CIFAR-100-LT", 500),

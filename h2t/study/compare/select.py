@@ -7,9 +7,10 @@ from pathlib import Path
 import numpy as np
 
 from h2t.base.errors import Error
-from h2t.base.files import write_atomic
+from h2t.base.files import resolve, write_atomic, write_yaml
+from h2t.base.readers import read_yaml
 from h2t.recipes.parameters import Data, Stage1, Stage2
-from h2t.runs import Run, read_yaml, resolve, write_yaml
+from h2t.runs import Run
 from h2t.study.compare.groups import grouped, summary
 from h2t.study.compare.significance import pairwise
 

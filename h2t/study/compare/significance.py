@@ -13,7 +13,8 @@ import numpy as np
 
 from h2t import metrics
 from h2t.base.errors import Error
-from h2t.runs import Run, resolve
+from h2t.base.files import resolve
+from h2t.runs import Run
 from h2t.study.compare.groups import UNLIKE
 
 DRAWS = 10_000

@@ -19,11 +19,11 @@ from typing import Any
 import yaml
 
 from h2t.base.errors import Error
-from h2t.base.files import write_atomic
+from h2t.base.files import resolve, write_atomic
 from h2t.metrics import MEASURES
 from h2t.recipes import names as naming
 from h2t.recipes.parameters import _Training
-from h2t.runs import renamed, resolve
+from h2t.runs import renamed
 
 SHARED = tuple(f.name for f in dataclasses.fields(_Training))  # parameters that both stages have
 METHODS = {

@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import Any
 
 from h2t.base.errors import Error
-from h2t.base.files import write_atomic
+from h2t.base.files import resolve, write_atomic, write_json
 from h2t.lab.books import execute as notebooks
-from h2t.runs import Run, resolve, write_json
+from h2t.runs import Run
 from h2t.study.compare.table import find, table
 from h2t.study.report import pages as page_html
 
@@ -87,7 +87,7 @@ def _check_out(root: Path, out: Path) -> None:
 
 def _compare(root: Path, book: Path, given: dict[str, Any], progress: bool) -> Path:
     """Execute notebook 06, unless the table, the notebook, the package and the parameters are those of last time."""
-    run, reads = Run(root), hashlib.sha256((root / "table.csv").read_bytes()).hexdigest()
+    run, reads = Run(root, kind=""), hashlib.sha256((root / "table.csv").read_bytes()).hexdigest()
     with run.lock("notebooks"):
         if not notebooks.done(run, book, given, reads):
             with _bar(len(notebooks.code_cells(book)) + 1, progress, BOOK) as advance:

@@ -7,8 +7,7 @@ import os
 from pathlib import Path
 
 from h2t.base.errors import Error
-from h2t.base.files import write_atomic
-from h2t.runs import resolve
+from h2t.base.files import resolve, write_atomic
 from h2t.study.compare.table import find
 
 FILE = "events.out.tfevents.0000000000.h2t"  # TensorBoard looks for "tfevents" in the name

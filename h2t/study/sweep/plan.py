@@ -15,12 +15,14 @@ from pathlib import Path
 from typing import Any
 
 from h2t.base.errors import Error
+from h2t.base.files import resolve, write_json
+from h2t.base.readers import read_yaml
 from h2t.lab.books import execute as notebooks
 from h2t.pipeline import check_files
 from h2t.recipes import grid
 from h2t.recipes import methods as recipes
 from h2t.recipes import parameters as config
-from h2t.runs import Run, read_yaml, resolve, write_json
+from h2t.runs import Run
 from h2t.study.sweep.board import Board
 from h2t.study.sweep.job import Job, key_of
 from h2t.study.sweep.pool import DIED, Pool
@@ -326,7 +328,7 @@ def sweep(plan: Plan, pool=None, *, progress: bool = True) -> Outcome:
     ``progress`` shows a line for each running job and a total. Raises: ``h2t.Error`` where another sweep holds the root.
     """
     pool = pool or Pool()
-    run = Run(plan.root)
+    run = Run(plan.root, kind="")
     with contextlib.ExitStack() as stack:
         try:
             stack.enter_context(run.lock("sweep"))

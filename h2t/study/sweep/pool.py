@@ -15,7 +15,7 @@ import sys
 from multiprocessing.connection import wait
 
 from h2t.base.errors import Error
-from h2t.runs import cores
+from h2t.base.machine import cores
 from h2t.study.sweep.job import PRELOAD, PRELOAD_NOTEBOOKS, Job, child
 
 DIED = "died"

@@ -25,13 +25,13 @@ from torch import nn
 from h2t import models
 from h2t.base import rng
 from h2t.base.errors import Error
-from h2t.base.files import clean, write_atomic
+from h2t.base.files import clean, write_atomic, write_json
 from h2t.base.progress import bar as progress_bar
 from h2t.exchange.reference import classifier_of
 from h2t.fusion import class_means
 from h2t.models.batchnorm import fold
 from h2t.recipes.parameters import Stage2
-from h2t.runs import Run, write_json
+from h2t.runs import Run
 from h2t.train import device as stepping
 from h2t.train.bn_statistics import BN_BATCHES, estimate, install, streams_of
 from h2t.train.cached.fit import Fits, classify, draw_all, fit

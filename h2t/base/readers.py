@@ -1,0 +1,209 @@
+"""One door for every file that is read: whatever is wrong with it becomes one sentence."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import yaml
+
+from h2t.base.errors import Error
+
+AGAIN = "remove it and run again"
+TEXT, LINES = 1 << 20, 1 << 28  # bytes: of a YAML file; of JSON
+NODES, DEPTH = 100_000, 50  # of a YAML file once its aliases are spelled out
+
+
+@contextlib.contextmanager
+def reading(path: Path, way_out: str = AGAIN) -> Iterator[None]:
+    """Turn whatever goes wrong with a file, while it is read or checked, into one ``h2t.Error``.
+
+    Arguments: ``way_out`` what to do, as the end of a sentence.
+    """
+    try:
+        yield
+    except Error:
+        raise
+    except FileNotFoundError:
+        raise Error(f"{path} does not exist; {way_out}") from None
+    except OSError as e:
+        raise Error(f"{path} cannot be read: {e.strerror or e}; {way_out}") from None
+    except Exception as e:  # of whatever library reads it
+        raise Error(f"{path} is damaged ({_why(e)}); {way_out}") from None
+
+
+def _why(e: Exception) -> str:
+    said = " ".join(str(e).split())
+    if isinstance(e, KeyError):
+        said = f"it lacks {said}"
+    elif isinstance(e, RecursionError):
+        said = "it is nested too deep"
+    return said[:120] or type(e).__name__
+
+
+def content(path: Path, limit: int | None = None) -> bytes:
+    """The bytes of a regular file: a pipe or a device would block, or never end. Call in ``reading``."""
+    if path.exists() and not path.is_file():
+        raise ValueError("it is no regular file")
+    if limit is not None and path.stat().st_size > limit:
+        raise ValueError(f"it is larger than {limit:,} bytes")
+    return path.read_bytes()
+
+
+def read_json(path: Path, way_out: str = AGAIN) -> dict[str, Any]:
+    """Read a JSON object, with the numbers that JSON has. Raises ``h2t.Error``, see ``reading``."""
+    with reading(path, way_out):
+        value = json.loads(content(path, LINES), parse_constant=_no_number)
+        if not isinstance(value, dict):
+            raise ValueError("it holds no object")
+        return value
+
+
+def read_lines(path: Path, way_out: str = AGAIN) -> list[dict[str, Any]]:
+    """Read a file of one JSON object a line. Raises ``h2t.Error``, see ``reading``."""
+    with reading(path, way_out):
+        rows = [json.loads(line) for line in content(path, LINES).splitlines()]
+        if not all(isinstance(row, dict) for row in rows):
+            raise ValueError("a line of it holds no object")
+        return rows
+
+
+def _no_number(name: str) -> None:
+    raise ValueError(f"it holds {name}")
+
+
+def read_yaml(path: Path, way_out: str = "mend it") -> dict[str, Any]:
+    """Read a flat mapping of parameters. Raises ``h2t.Error`` where it is not one."""
+    path = Path(path)
+    with reading(path, way_out):
+        text = content(path, TEXT).decode()
+    try:
+        value = parse_yaml(text)
+    except ValueError as e:
+        raise Error(f"{path} is not a readable YAML file: {e}") from None
+    if value is None:
+        return {}
+    if not isinstance(value, dict) or not all(isinstance(k, str) for k in value):
+        raise Error(f"{path} must hold parameters as `name: value` lines")
+    return value
+
+
+def parse_yaml(text: str) -> Any:
+    """The value that a text in YAML stands for: numbers, texts, dates, lists, mappings.
+
+    Raises: ``ValueError`` with one short sentence where it is none, or where its aliases make it
+    far larger or deeper than it looks.
+    """
+    loader = yaml.SafeLoader(text)
+    try:
+        node = loader.get_single_node()
+        if node is None:
+            return None
+        _measure(node, {}, 0)
+        return loader.construct_document(node)
+    except Exception as e:  # also of dates and numbers that only look like such
+        raise ValueError(_why(e)) from None
+    finally:
+        loader.dispose()
+
+
+def _measure(node: yaml.Node, sizes: dict[int, int], depth: int) -> int:
+    """How many nodes one is, its aliases spelled out."""
+    if sizes.get(id(node)) == 0 or depth > DEPTH:
+        raise ValueError("it is nested too deep")
+    if id(node) not in sizes:
+        sizes[id(node)] = 0  # begun: to meet it again below itself is a circle
+        children = node.value if isinstance(node, yaml.CollectionNode) else ()
+        pairs = isinstance(node, yaml.MappingNode)
+        parts = [n for pair in children for n in pair] if pairs else children
+        sizes[id(node)] = 1 + sum(_measure(n, sizes, depth + 1) for n in parts)
+    if sizes[id(node)] > NODES:
+        raise ValueError("its aliases make it too large")
+    return sizes[id(node)]
+
+
+def read_array(path: Path, way_out: str = AGAIN, *, mapped: bool = False) -> np.ndarray:
+    """Read an .npy file without objects; ``mapped`` leaves it on disk until it is used.
+
+    A header that promises more than the file holds is refused before anything is allocated.
+    Raises: ``h2t.Error``, see ``reading``.
+    """
+    with reading(path, way_out):
+        if path.exists() and not path.is_file():
+            raise ValueError("it is no regular file")
+        array = np.load(path, mmap_mode="r", allow_pickle=False)
+        return array if mapped else np.array(array)
+
+
+def read_tensors(
+    path: Path, way_out: str = AGAIN, *, sha256: str | None = None, numpy: bool = False
+) -> dict[str, Any]:
+    """Read a safetensors file: torch tensors by name, or arrays of ``numpy``.
+
+    Arguments: ``sha256`` what its bytes must hash to, where that is on record.
+    Raises: ``h2t.Error``, see ``reading``, also where a number in it is NaN or infinite.
+    """
+    with reading(path, way_out):
+        blob = content(path)
+        if sha256 is not None and hashlib.sha256(blob).hexdigest() != sha256:
+            load_tensors(blob, numpy)  # says what is wrong where it cannot be read at all
+            raise ValueError("it is not the file whose hash was recorded")
+        return load_tensors(blob, numpy)
+
+
+def load_tensors(blob: bytes, numpy: bool = False) -> dict[str, Any]:
+    """The tensors of safetensors bytes. Raises ``ValueError`` for NaN, and what safetensors does."""
+    if numpy:
+        from safetensors.numpy import load
+
+        tensors = load(blob)
+        check = np.isfinite
+    else:
+        import torch
+        from safetensors.torch import load
+
+        tensors = load(blob)
+        check = torch.isfinite
+    for name, tensor in tensors.items():
+        if not check(tensor).all():
+            raise ValueError(f"{name[:60]} holds NaN or infinite numbers")
+    return tensors
+
+
+def read_pickled(path: Path, way_out: str = AGAIN, allowed: list | None = None) -> Any:
+    """Read what torch.save wrote, weights-only: tensors and plain values, never code.
+
+    Arguments: ``allowed`` what else may stand in it, as ``torch.serialization.safe_globals`` takes.
+    Raises: ``h2t.Error``, see ``reading``; one that holds code is named as such.
+    """
+    import re
+
+    import torch
+
+    with reading(path, way_out):
+        if not path.exists():
+            raise FileNotFoundError
+        if not path.is_file():
+            raise ValueError("it is no regular file")
+        if zipfile.is_zipfile(path):
+            with zipfile.ZipFile(path) as parts:  # torch packs nothing; what is packed can burst
+                if any(p.file_size > p.compress_size for p in parts.infolist()):
+                    raise ValueError("it is packed, as torch.save does not do")
+        try:
+            with torch.serialization.safe_globals(allowed or []):
+                return torch.load(path, map_location="cpu", weights_only=True)
+        except Exception as e:
+            found = re.search(r"Unsupported global: GLOBAL (\S+)", str(e))
+            found = found or re.search(r"(?:global|class) (\S+\.\S+) ", str(e))
+            if found is None:
+                raise
+            raise Error(
+                f"{path} was refused: it holds {found.group(1)[:80]}, which is code and not "
+                f"tensors and numbers; {way_out}"
+            ) from None
