@@ -134,6 +134,9 @@ def make_step(
         "in_channels": 1,
         "model": params.get("model", "resnet20"),
         "head": "linear",
+        "parameters": 6 * 8 + 3 * 4,
+        "width": 8,
+        **more,
         "weights_sha256": hashlib.sha256(repr((name[:6], params, more, draw)).encode()).hexdigest(),
         "environment": {
             "revision": revision,

@@ -11,6 +11,7 @@ import numpy as np
 
 from h2t.base.errors import Error
 from h2t.base.files import write_atomic
+from h2t.recipes.names import STEPS, place  # noqa: F401
 
 COLOURS = {"many": "#0072B2", "medium": "#E69F00", "few": "#D55E00", "all": "#333333"}
 TEXT = {
@@ -31,13 +32,6 @@ KINDS = (
     "#8C8C8C",
     "#222222",
 )  # of methods, where there are many
-STEPS = {
-    "stage1": "stage 1",
-    "stage2-dr": "DR",
-    "stage2-dr-both": "DR, BN sees both",
-    "stage2-h2t-balanced": "DR + H2T, BN sees balanced",
-    "stage2-h2t": "DR + H2T",
-}
 _STEP_COLOURS = {
     "stage 1": METHODS[0],
     "DR": METHODS[1],
@@ -111,24 +105,6 @@ def method_colours(methods) -> list[str]:
         _STEP_COLOURS[m] if m in _STEP_COLOURS else left[others.index(m) % len(left)]
         for m in methods
     ]
-
-
-_AFTER = (
-    ", stage 1",
-    "",
-    " + DR",
-    ", BN sees both",
-    " + H2T",
-)  # what a name may end with, in the order of a run's steps
-
-
-def place(method: str) -> tuple[str, int, str]:
-    """Where the name of a step (``h2t.recipes.names.whole``) stands among others: the kind that its steps have in common, which step of it, and the name."""
-    step = next(
-        (k for k, end in enumerate(_AFTER) if end and method.endswith(end)), _AFTER.index("")
-    )
-    kind = method.removesuffix(_AFTER[step]).removesuffix(" + DR")
-    return kind, step, method
 
 
 def empties(groups: dict) -> str:

@@ -5,6 +5,17 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+# the steps of a run by their folders
+STEPS = {
+    "stage1": "stage 1",
+    "stage2-dr": "DR",
+    "stage2-dr-both": "DR, BN sees both",
+    "stage2-h2t-balanced": "DR + H2T, BN sees balanced",
+    "stage2-h2t": "DR + H2T",
+}
+STAGE2 = {"crt": "DR", "lws": "LWS", "tau": "tau-norm", "mislas": "MiSLAS", "gcl": "GCL"}
+# what a name may end with, in the order of a run's steps
+_ENDS = (", stage 1", "", " + DR", ", BN sees both", " + H2T")
 LOSSES = {
     "ce": "CE",
     "focal": "Focal",
@@ -47,3 +58,37 @@ def whole(name: str, stage: int, stage1: Mapping[str, Any]) -> str:
     if name.startswith("DR + "):
         return first + name[2:]
     return name if first == "GCL" == name[:3] else f"{first} + {name}"
+
+
+def method_of(
+    stage: int,
+    params: Mapping[str, Any],
+    cached: bool = False,
+    stage1: Mapping[str, Any] | None = None,
+) -> str:
+    """What a step does, from its parameters, as a sweep may call its variants anything.
+
+    Arguments: ``params`` of the step, ``stage1`` those of its stage 1; ``cached`` whether it is a cached stage 2.
+    """
+    if stage == 1:
+        return whole(STEPS["stage1"], stage, stage1 or {})
+    kind, fusion = params.get("stage2_method", "crt"), params.get("fusion", "swap")
+    name, seen = STAGE2.get(kind, kind), params.get("bn_statistics")
+    if params.get("fusion_ratio"):
+        name += " + H2T" if fusion == "swap" else f" + {fusion}"
+        name += ", BN sees balanced" if seen == "balanced" else ""
+    elif seen == "both":
+        name += ", BN sees both"
+    return whole(name + (" (cached)" if cached else ""), stage, stage1 or {})
+
+
+def place(method: str) -> tuple[str, int, str]:
+    """Where the name of a step stands among others: its kind (RIDE), which step of it, and the name."""
+    step = next((k for k, end in enumerate(_ENDS) if end and method.endswith(end)), _ENDS.index(""))
+    return method.removesuffix(_ENDS[step]).removesuffix(" + DR"), step, method
+
+
+def order(method: str) -> tuple:
+    """A key that sorts names: a run's own steps first, H2T after what it is compared with, then each other kind."""
+    known = list(STEPS.values())
+    return (known.index(method),) if method in known else (len(known), *place(method))

@@ -2,10 +2,8 @@
 
 import pytest
 
-from h2t.plots import place
 from h2t.recipes import methods as recipes
-from h2t.recipes.names import first_stage, whole
-from h2t.study.compare.table import method_of, step_order
+from h2t.recipes.names import first_stage, method_of, order, place
 
 PUBLISHED = {  # method: stage 1, stage 2 without fusion, with it
     "dr": ("stage 1", "DR", "DR + H2T"),
@@ -27,7 +25,7 @@ def test_the_steps_of_a_method_have_the_names_of_the_published_table(method):
     stage1, stage2 = (s.to_dict() for s in recipes.METHODS[method].at(100))
     plain = {**stage2, "fusion_ratio": 0.0, "bn_statistics": "balanced"}
     names = [
-        whole(method_of(stage, params), stage, stage1)
+        method_of(stage, params, stage1=stage1)
         for stage, params in ((1, stage1), (2, plain), (2, stage2))
     ]
     assert tuple(names) == PUBLISHED[method]
@@ -35,13 +33,13 @@ def test_the_steps_of_a_method_have_the_names_of_the_published_table(method):
 
 def test_other_mixtures_are_named_after_both_stages_and_a_new_loss_after_itself():
     ride = recipes.RIDE.to_dict()
-    assert whole(method_of(2, {"bn_statistics": "both"}), 2, ride) == "RIDE + DR, BN sees both"
-    assert whole(method_of(2, {"fusion_ratio": 0.3, "fusion": "noise"}), 2, ride) == "RIDE + noise"
-    assert (
-        whole(method_of(2, {"stage2_method": "mislas", "fusion_ratio": 0.3}), 2, {"loss": "bsce"})
-        == "BSCE + MiSLAS + H2T"
-    )
-    assert whole(method_of(2, {"stage2_method": "gcl"}), 2, {"loss": "ldam"}) == "LDAM + GCL"
+    for params, stage1, name in (
+        ({"bn_statistics": "both"}, ride, "RIDE + DR, BN sees both"),
+        ({"fusion_ratio": 0.3, "fusion": "noise"}, ride, "RIDE + noise"),
+        ({"stage2_method": "mislas", "fusion_ratio": 0.3}, {"loss": "bsce"}, "BSCE + MiSLAS + H2T"),
+        ({"stage2_method": "gcl"}, {"loss": "ldam"}, "LDAM + GCL"),
+    ):
+        assert method_of(2, params, stage1=stage1) == name
     assert (
         first_stage({"loss": "sqrt", "drw_from": 0.8, "cmo_probability": 0.5}) == "sqrt-DRW + CMO"
     )
@@ -68,7 +66,7 @@ def test_steps_of_a_kind_stand_together_in_the_order_of_a_run():
         "RIDE + DR",
         "RIDE + H2T",
     ]
-    assert sorted(reversed(right), key=step_order) == right
+    assert sorted(reversed(right), key=order) == right
     assert {place(m)[0] for m in right[8:11]} == {"GCL"} and place("RIDE + DR, BN sees both")[
         0
     ] == "RIDE"

@@ -10,7 +10,6 @@ from click.testing import CliRunner
 
 import h2t
 from h2t import Error
-from h2t.cli import main
 from tests.synthetic import COUNTS, adopt, make_run, sweep
 
 
@@ -161,20 +160,37 @@ def test_any_depth_one_run_links_and_what_is_no_run(tmp_path):
     assert h2t.table(run)["run"].tolist() == ["."]
 
 
-def test_parameters_that_yaml_writes_on_several_lines_are_read_whole(tmp_path):
-    run = make_run(tmp_path / "r", names=())
-    long = "/data/" + "a folder with spaces " * 10 + ": and # more"
-    import yaml
+def test_a_run_made_before_lacks_two_columns_and_has_its_stage_1_beside_it(tmp_path):
+    run = make_run(tmp_path / "r", seed=3)
+    for file in run.glob("*/result.json"):
+        result = json.loads(file.read_text())
+        for name in ("parameters", "width", "stage1_weights"):
+            result.pop(name, None)
+        file.write_text(json.dumps(result))
+    table = h2t.table(tmp_path).set_index("step")
+    assert table["parameters"].isna().all() and table["width"].isna().all()
+    assert set(table["stage1_weights"]) == {table.loc["stage1", "weights_sha256"]}
 
-    params = {
-        **yaml.safe_load((run / "params.yaml").read_text()),
-        "root": long,
-        "profile": "no",
-        "normalise": "1e3",
-    }
-    (run / "params.yaml").write_text(yaml.safe_dump(params, sort_keys=False))
-    row = h2t.table(tmp_path).iloc[0]
-    assert row["root"] == long and row["profile"] == "no" and row["normalise"] == "1e3"
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"last": {"all": "high"}},
+        {"last": [1]},
+        {"last": {"few": True}},
+        {"params": None},
+        {"environment": {"packages": 3}},
+        {"seconds": "long"},
+    ],
+    ids=str,
+)
+def test_one_wrong_value_costs_its_own_row_alone(tmp_path, change):
+    make_run(tmp_path / "good", names=())
+    edit(make_run(tmp_path / "wrong", names=()) / "stage1" / "result.json", **change)
+    table = h2t.table(tmp_path, save=False)
+    assert table["run"].tolist() == ["good"] and "wrong: stage1 is damaged" in str(
+        table.attrs["skipped"]
+    )
 
 
 def test_mistakes_end_in_one_message(tmp_path, monkeypatch):
@@ -208,19 +224,20 @@ def test_an_empty_group_is_missing_and_columns_have_one_type(tmp_path):
 
 def test_the_benchmark_writes_runs_that_the_table_reads(tmp_path, monkeypatch):
     from tests.bench import table as bench_table
+    from tests.bench.__main__ import bench
 
     monkeypatch.setattr(bench_table, "RUNS", 3)
     monkeypatch.setattr(bench_table.bench_table, "__defaults__", (3,))
     out = CliRunner().invoke(
-        main,
-        ["bench", "table", "--check", "--out", str(tmp_path / "rows.csv")],
+        bench,
+        ["table", "--check", "--out", str(tmp_path / "rows.csv")],
         catch_exceptions=False,
     )
     assert out.exit_code == 0 and "the table of 12 steps" in out.output
     monkeypatch.setattr(bench_table, "TARGET", 0.0)
     assert (
         CliRunner()
-        .invoke(main, ["bench", "table", "--check", "--out", str(tmp_path / "rows.csv")])
+        .invoke(bench, ["table", "--check", "--out", str(tmp_path / "rows.csv")])
         .exit_code
         == 1
     )

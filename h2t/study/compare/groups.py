@@ -12,8 +12,9 @@ import numpy as np
 from h2t.base.errors import Error
 from h2t.base.files import resolve
 from h2t.metrics import MEASURES
+from h2t.recipes import names
 from h2t.recipes.parameters import Data, Stage1, Stage2
-from h2t.study.compare.table import SHARED, step_order
+from h2t.study.compare.table import SHARED
 
 SEEDS = ("split_seed", "val_seed", "stage1_seed", "seed")  # what is averaged over
 _WITHOUT_EFFECT = {"root", "eval_every", "precision", "split_seed", "val_seed", "seed"}
@@ -88,7 +89,7 @@ def grouped(table, by=()):
             raise Error(f"by names {name!r}, which is no column of the table; see table.csv")
     table = table.assign(
         _rank=table["method"].map(
-            {m: k for k, m in enumerate(sorted(table["method"].unique(), key=step_order))}
+            {m: k for k, m in enumerate(sorted(table["method"].unique(), key=names.order))}
         )
     )
     settings = (

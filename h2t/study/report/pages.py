@@ -8,6 +8,7 @@ from pathlib import Path
 from urllib.parse import quote
 
 from h2t.base.errors import Error
+from h2t.recipes import names
 
 _STYLE = """
 body { font: 16px/1.5 system-ui, sans-serif; color: #222; max-width: 1180px; margin: 0 auto; padding: 1rem 1.5rem 4rem }
@@ -124,7 +125,6 @@ def index(rows, pages: dict[str, Path], problems: list[str], root: str) -> str:
     Arguments: ``rows`` of ``h2t.study.compare.table.table`` with copies; ``pages`` page name to notebook; ``problems`` to list.
     """
     from h2t.study.compare.groups import METHOD, SEEDS, SETTING
-    from h2t.study.compare.table import step_order
 
     per_run = {name: part for name, part in rows.groupby("run", sort=True)}
     varying = [
@@ -142,7 +142,7 @@ def index(rows, pages: dict[str, Path], problems: list[str], root: str) -> str:
         for c in varying
         if not (c.startswith("stage1_") and c[7:] in varying and (rows[c] == rows[c[7:]]).all())
     ]
-    methods = sorted(rows["method"].unique(), key=step_order)
+    methods = sorted(rows["method"].unique(), key=names.order)
     links = {}
     for page in pages:
         folder, _, stem = page.rpartition("/")

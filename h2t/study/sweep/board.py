@@ -9,7 +9,7 @@ from collections import deque
 from collections.abc import Callable
 
 from h2t.base.errors import Error
-from h2t.plots.style import STEPS
+from h2t.recipes.names import STEPS
 from h2t.runs import Run
 from h2t.study.sweep.job import Job
 

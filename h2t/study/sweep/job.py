@@ -18,8 +18,8 @@ from typing import Any
 
 from h2t.base.errors import Error, named
 from h2t.base.files import link, write_json, write_yaml
-from h2t.plots.style import STEPS
 from h2t.recipes import parameters as config
+from h2t.recipes.names import STEPS
 from h2t.runs import Run, Step
 
 # modules that a job needs and that take seconds to import; a warm process has them before the job begins
