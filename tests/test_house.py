@@ -14,9 +14,10 @@ WIDTH, LINES, FUNCTION, BYTES = 100, 300, 60, 540_000
 FLOORS = (
     {"base"},
     {"losses", "data", "models", "fusion", "metrics", "runs", "encoders"},
+    {"heads"},
     {"recipes"},
     {"train", "plots"},
-    {"exchange", "heads"},
+    {"exchange"},
     {"pipeline"},
     {"lab"},
     {"study"},

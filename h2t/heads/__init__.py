@@ -1,0 +1,47 @@
+"""Heads: methods that train a classifier on the features of a frozen network, one idea a file.
+
+balanced_softmax.py: frequencies in the loss    ce.py: the linear probe    cosine.py: angles only
+crt.py: class-balanced batches (the field's DR)    gaussian.py: small classes spread as large ones
+h2t.py: channels of the head    h2t_balanced.py: channels of any class (control)
+logistic.py: scikit-learn's, balanced    logit_adjustment.py: priors taken off    lws.py: a factor per class
+mislas.py: softened labels    mixup.py: blended features (control)    nearest_mean.py: no training
+noise.py: noise for channels (control)    tau_norm.py: rows of one length    zeros.py: nothing for channels (control)
+
+features.py: what goes in and comes out    grids.py: the settings each is tuned among
+probe.py: linear probes that others begin with    sgd.py: several settings trained at once
+tune.py: the setting that does best on images held out
+"""
+
+from __future__ import annotations
+
+import importlib
+from types import ModuleType
+
+from h2t.base.errors import Error
+
+# by the name that parameters and tables use: what figures call it
+HEADS = {
+    "ce": "CE probe",
+    "balanced_softmax": "balanced softmax",
+    "logit_adjustment": "logit adjustment",
+    "crt": "DR (cRT)",
+    "lws": "LWS",
+    "tau_norm": "tau-norm",
+    "mislas": "MiSLAS",
+    "cosine": "cosine",
+    "nearest_mean": "nearest mean",
+    "logistic": "logistic regression, balanced",
+    "gaussian": "DR + Gaussian spread",
+    "mixup": "DR + mixup",
+    "zeros": "DR + zeros",
+    "noise": "DR + noise",
+    "h2t_balanced": "DR + fusion from all",
+    "h2t": "DR + H2T",
+}
+
+
+def head(name: str) -> ModuleType:
+    """The file of a head: its ``GRID`` of settings and its ``fit(features, grid, seed)``. Raises ``h2t.Error``."""
+    if name not in HEADS:
+        raise Error(f"there is no head {name!r}; choose one of {', '.join(HEADS)}")
+    return importlib.import_module(f"h2t.heads.{name}")

@@ -1,0 +1,14 @@
+"""The linear probe: cross entropy on images as they come, which is what most people do with frozen features."""
+
+from __future__ import annotations
+
+from h2t.heads.features import Classifier, Features
+from h2t.heads.grids import RATES_AND_DECAYS
+from h2t.heads.sgd import train
+
+GRID = RATES_AND_DECAYS
+
+
+def fit(features: Features, grid, seed: int) -> list[Classifier]:
+    """Source: Alain and Bengio 2016. Instance-wise batches, no word on the imbalance: the baseline of baselines."""
+    return train(features, grid, seed, sampler="instance")

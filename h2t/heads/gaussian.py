@@ -1,0 +1,27 @@
+"""Gaussian spread: images of small classes are moved as the large classes' images lie about their means."""
+
+from __future__ import annotations
+
+import torch
+
+from h2t.heads.features import Classifier, Features
+from h2t.heads.grids import strengths
+from h2t.heads.sgd import Batch, train
+
+GRID = strengths((0.25, 0.5, 0.75, 1.0))
+
+
+def fit(features: Features, grid, seed: int) -> list[Classifier]:
+    """z + s (1 - n_y / n_max) e, e of the mean within-class covariance: after Yin et al. 2019 and Liu et al. 2020.
+
+    Deviation: the covariance is drawn from by the difference of a random image to its class's mean, which has that
+    covariance without a matrix of D x D.
+    """
+    short = 1 - features.counts / features.counts.max()
+    within = features.means
+
+    def spread(batch: Batch, strength: torch.Tensor) -> torch.Tensor:
+        moved = (batch.other - within[batch.other_y]) * short[batch.y][:, None]
+        return batch.z + strength.view(-1, 1, 1) * moved
+
+    return train(features, grid, seed, second="instance", mix=spread)
