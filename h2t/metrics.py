@@ -25,11 +25,14 @@ BLOCK = 1 << 22
 def groups(counts: np.ndarray, scheme: str = "field") -> dict[str, np.ndarray]:
     """The classes of the head, the middle and the tail.
 
-    Sources: ``field``: many > 100, medium 20..100, few < 20 training images (Liu et al. 2019, OLTR); ``reference``: the
-    fixed class ranges 0-35, 36-70, 71-99 of the H2T code, for 100 classes.
+    Sources: ``field``: many > 100, medium 20..100, few < 20 training images (Liu et al. 2019,
+    OLTR); ``reference``: the fixed class ranges 0-35, 36-70, 71-99 of the H2T code, for 100
+    classes.
 
-    Arguments: ``counts`` (C,) training images per class. Returns: many, medium and few to class indices, maybe none.
-    Raises: ``h2t.Error`` for counts that are none, an unknown scheme, or the reference's with other than 100 classes.
+    Arguments: ``counts`` (C,) training images per class. Returns: many, medium and few to class
+    indices, maybe none.
+    Raises: ``h2t.Error`` for counts that are none, an unknown scheme, or the reference's with other
+    than 100 classes.
     """
     counts = _checked_counts(counts)
     if scheme == "field":
@@ -38,7 +41,8 @@ def groups(counts: np.ndarray, scheme: str = "field") -> dict[str, np.ndarray]:
     if scheme == "reference":
         if len(counts) != 100:
             raise Error(
-                f"groups = reference are ranges of 100 classes, but there are {len(counts)}; use groups = field"
+                f"groups = reference are ranges of 100 classes, but there are {len(counts)}; use "
+                "groups = field"
             )
         return {"many": np.arange(36), "medium": np.arange(36, 71), "few": np.arange(71, 100)}
     raise Error(f"groups is {scheme!r}; choose one of {', '.join(SCHEMES)}")
@@ -47,11 +51,14 @@ def groups(counts: np.ndarray, scheme: str = "field") -> dict[str, np.ndarray]:
 def ends(
     counts: np.ndarray, scheme: str = "field", labels: np.ndarray | None = None
 ) -> dict[str, np.ndarray]:
-    """The head and the tail of any set: its outermost groups that have classes, or, in a set with only one such group,
-    the larger and the smaller half of its classes.
+    """The head and the tail of any set: its outermost groups that have classes.
 
-    Arguments: ``counts``, ``scheme`` as in ``groups``; ``labels`` of the test set, to leave out classes it does not have.
-    Returns: two names to class indices, the head first. Raises: ``h2t.Error`` for fewer than two classes.
+    In a set with only one such group, the larger and the smaller half of its classes.
+
+    Arguments: ``counts``, ``scheme`` as in ``groups``; ``labels`` of the test set, to leave out
+    classes it does not have.
+    Returns: two names to class indices, the head first. Raises: ``h2t.Error`` for fewer than two
+    classes.
     """
     counts = _checked_counts(counts)
     here = np.arange(len(counts)) if labels is None else np.unique(labels)
@@ -70,15 +77,18 @@ def _checked_counts(counts, num_classes: int | None = None) -> np.ndarray:
     counts = np.asarray(counts)
     if counts.ndim != 1 or not np.issubdtype(counts.dtype, np.number):
         raise Error(
-            f"counts must be (C,) numbers of training images; got shape {counts.shape}, {counts.dtype}"
+            f"counts must be (C,) numbers of training images; got shape {counts.shape}, "
+            f"{counts.dtype}"
         )
     if not (counts >= 0).all():  # also catches NaN
         raise Error(
-            f"counts must be 0 or more; class {int(np.flatnonzero(~(counts >= 0))[0])} has {counts[~(counts >= 0)][0]}"
+            f"counts must be 0 or more; class {int(np.flatnonzero(~(counts >= 0))[0])} has "
+            f"{counts[~(counts >= 0)][0]}"
         )
     if num_classes is not None and len(counts) != num_classes:
         raise Error(
-            f"counts name {len(counts)} classes, but the classifier has {num_classes}; give one count per class"
+            f"counts name {len(counts)} classes, but the classifier has {num_classes}; give one "
+            "count per class"
         )
     return counts
 
@@ -98,7 +108,8 @@ def _checked(logits, labels) -> tuple[np.ndarray, np.ndarray]:
     )  # an image file's uint8 labels would overflow where they are multiplied
     if labels.min() < 0 or labels.max() >= logits.shape[1]:
         raise Error(
-            f"labels must lie in 0 to {logits.shape[1] - 1}, the classes of the logits; got {labels.min()} to {labels.max()}"
+            f"labels must lie in 0 to {logits.shape[1] - 1}, the classes of the logits; got "
+            f"{labels.min()} to {labels.max()}"
         )
     finite = _by_block(lambda z: np.isfinite(z).all(1), logits)
     if not finite.all():
@@ -115,7 +126,7 @@ def _by_block(measure, *arrays: np.ndarray) -> np.ndarray:
 
 
 def _rank(logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    """How many classes come before the true one (N,): of equal logits the lower class, as argmax has it."""
+    """How many classes come before the true one (N,); of equals the lower, as argmax has it."""
     true = np.take_along_axis(logits, labels[:, None], 1)
     lower = np.arange(logits.shape[1]) < labels[:, None]
     return ((logits > true) | ((logits == true) & lower)).sum(1)
@@ -133,7 +144,7 @@ def per_class(logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
 def group_means(
     accuracy: np.ndarray, counts: np.ndarray, scheme: str = "field"
 ) -> dict[str, float | None]:
-    """Mean of the classes' accuracies (C,) in each group; None for a group without tested classes."""
+    """Mean of the classes' accuracies (C,) in each group; None where none is tested."""
     means, accuracy = {}, np.asarray(accuracy, np.float64)
     counts = _checked_counts(counts, len(accuracy))
     for g, classes in groups(counts, scheme).items():
@@ -147,12 +158,14 @@ def summary(
 ) -> dict[str, float | None]:
     """Top-1, top-5, balanced and group accuracy, and expected calibration error, all in percent.
 
-    ``all`` and ``top5`` are shares of the test images (top5 None below six classes); ``balanced`` is the mean over
-    classes, and many, medium and few the means over a group's classes, None where it has none.
+    ``all`` and ``top5`` are shares of the test images (top5 None below six classes); ``balanced``
+    is the mean over classes, and many, medium and few the means over a group's classes, None where
+    it has none.
 
-    Arguments: ``logits`` (N, C) of float16 to float64; ``labels`` (N,) integers; ``counts`` (C,) training images;
-    ``scheme`` as in ``groups``.
-    Raises: ``h2t.Error`` for shapes that do not agree, labels out of range, logits that are not finite.
+    Arguments: ``logits`` (N, C) of float16 to float64; ``labels`` (N,) integers; ``counts`` (C,)
+    training images; ``scheme`` as in ``groups``.
+    Raises: ``h2t.Error`` for shapes that do not agree, labels out of range, logits that are not
+    finite.
     """
     logits, labels = _checked(logits, labels)
     accuracy = per_class(logits, labels)
@@ -181,9 +194,10 @@ def softmax(logits: np.ndarray) -> np.ndarray:
 
 
 def calibration(logits: np.ndarray, labels: np.ndarray, bins: int = 15):
-    """The reliability diagram as a table: per confidence bin (lower, upper], count, mean confidence and accuracy in percent.
+    """The reliability diagram: per bin (lower, upper], count, mean confidence and accuracy in %.
 
-    Source: Guo et al. 2017, equal-width bins. Empty bins have count 0 and NaN. Returns: a DataFrame of ``bins`` rows.
+    Source: Guo et al. 2017, equal-width bins. Empty bins have count 0 and NaN. Returns: a DataFrame
+    of ``bins`` rows.
     Raises: ``h2t.Error`` as ``summary`` does, and for fewer than one bin.
     """
     import pandas as pd
@@ -209,7 +223,7 @@ def calibration(logits: np.ndarray, labels: np.ndarray, bins: int = 15):
 
 
 def ece(logits: np.ndarray, labels: np.ndarray, bins: int = 15) -> float:
-    """Expected calibration error in percent: |accuracy - confidence| by bin, weighted by the bin's images (Guo et al. 2017)."""
+    """Expected calibration error in percent: |accuracy - confidence|, weighted by bins' images."""
     table = calibration(logits, labels, bins)
     full = table[table["count"] > 0]
     return float(

@@ -320,7 +320,7 @@ RESULT: dict[str, Any] = {
 
 
 def _fits(record: dict[str, Any], kinds: dict[str, Any], needed: bool = False) -> None:
-    """Raise ``ValueError`` where a value is of another kind than said, or ``needed`` and missing."""
+    """Raise ``ValueError`` where a value is of another kind, or ``needed`` and missing."""
     for name, kind in kinds.items():
         if name not in record and not needed:
             continue

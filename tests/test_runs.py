@@ -55,7 +55,8 @@ def test_other_parameters_for_a_begun_step_are_refused_and_again_starts_over(tmp
 
 
 def test_two_processes_cannot_write_one_run(tmp_path):
-    code = f"from h2t import Run\nwith Run({str(tmp_path / 'r')!r}).lock(): print('held', flush=True); input()"
+    code = f"from h2t import Run\nwith Run({str(tmp_path / 'r')!r}).lock():\n"
+    code += "    print('held', flush=True); input()"
     other = subprocess.Popen(
         [sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     )

@@ -2,12 +2,14 @@
 
 
 class Error(Exception):
-    """A mistake in what was asked for: one message naming what is at fault and what to do about it."""
+    """A mistake in what was asked for: one message that names it and says what to do."""
 
 
 _MENDS = {
-    "OutOfMemoryError": "the GPU's memory is full: lower batch_size, or let fewer runs share it (--jobs, --gpus 1), then run again",
-    "MemoryError": "main memory is full: lower batch_size, or run fewer at a time (--jobs), then run again",
+    "OutOfMemoryError": "the GPU's memory is full: lower batch_size, or let fewer runs share it "
+    "(--jobs, --gpus 1), then run again",
+    "MemoryError": "main memory is full: lower batch_size, or run fewer at a time (--jobs), then "
+    "run again",
 }
 
 

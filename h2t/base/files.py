@@ -1,4 +1,4 @@
-"""Files: where they lie, whose they are, how they are written and removed. See readers.py for how they are read."""
+"""Files: where they lie, whose they are, how they are written, linked and removed."""
 
 from __future__ import annotations
 

@@ -48,7 +48,7 @@ def _why(e: Exception) -> str:
 
 
 def content(path: Path, limit: int | None = None) -> bytes:
-    """The bytes of a regular file: a pipe or a device would block, or never end. Call in ``reading``."""
+    """The bytes of a regular file: a pipe would block. Call in ``reading``."""
     if path.exists() and not path.is_file():
         raise ValueError("it is no regular file")
     if limit is not None and path.stat().st_size > limit:
@@ -158,7 +158,7 @@ def read_tensors(
 
 
 def load_tensors(blob: bytes, numpy: bool = False) -> dict[str, Any]:
-    """The tensors of safetensors bytes. Raises ``ValueError`` for NaN, and what safetensors does."""
+    """The tensors of safetensors bytes. Raises ``ValueError`` where one holds NaN."""
     if numpy:
         from safetensors.numpy import load
 
@@ -199,11 +199,10 @@ def read_pickled(path: Path, way_out: str = AGAIN, allowed: list | None = None) 
             with torch.serialization.safe_globals(allowed or []):
                 return torch.load(path, map_location="cpu", weights_only=True)
         except Exception as e:
-            found = re.search(r"Unsupported global: GLOBAL (\S+)", str(e))
-            found = found or re.search(r"(?:global|class) (\S+\.\S+) ", str(e))
-            if found is None:
-                raise
-            raise Error(
-                f"{path} was refused: it holds {found.group(1)[:80]}, which is code and not "
-                f"tensors and numbers; {way_out}"
-            ) from None
+            found = re.search(r"Unsupported (?:global: GLOBAL|class) (\S+)", str(e))
+            if found:
+                code = f"{found.group(1)[:80]}, which is code and not tensors and numbers"
+                raise Error(f"{path} was refused: it holds {code}; {way_out}") from None
+            if "Unsupported operand" in str(e):  # of other pickles, with code or without
+                raise ValueError("it is no file that torch.save writes by itself") from None
+            raise ValueError("it is cut short, or torch.save did not write it") from None

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 
 
 def number(value: float | None, digits: int = 2, *, sign: bool = False) -> str:
-    """A measure as tables show it: ``48.30``, with its ``sign`` if asked for, empty where there is none."""
+    """A measure as tables show it: ``48.30``, with its ``sign`` if asked for, empty for None."""
     if (
         value is None or value != value
     ):  # NaN is a measure that does not exist, such as that of an empty group

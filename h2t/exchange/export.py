@@ -1,4 +1,6 @@
-"""A trained run as files that other software reads: safetensors, a plain state dict, the reference's checkpoint, ONNX."""
+"""A trained run as files that other software reads: safetensors, a plain state dict, the
+reference's checkpoint, ONNX.
+"""
 
 from __future__ import annotations
 
@@ -24,15 +26,20 @@ CLOSE = 1e-3  # largest difference of logits that rounding may make
 
 
 def export(run: Run | str, step: str = "", out: str | Path = "", *, onnx: bool = False) -> Path:
-    """Write a finished step of a run as ``model.safetensors``, ``model.pt`` and ``model.json``, and ``model.onnx`` if asked for.
+    """Write a finished step of a run as ``model.safetensors``, ``model.pt`` and ``model.json``, and
+    ``model.onnx`` if asked for.
 
-    The tensors have torchvision's names (conv1.weight, layer1.0.bn1.weight, ..., fc.weight). model.json says which network they
-    belong to, the class names, and how images are prepared. A network with a linear classifier is also written as ``model.pth.tar``,
-    in the layout of the H2T reference, from which its code and ``checkpoint`` here go on. ONNX takes images (N, C, H, W) in [0, 1], not normalised, and gives
-    logits. Each file is read back and held against the original on test images before it is kept.
+    The tensors have torchvision's names (conv1.weight, layer1.0.bn1.weight, ..., fc.weight).
+    model.json says which network they belong to, the class names, and how images are prepared. A
+    network with a linear classifier is also written as ``model.pth.tar``, in the layout of the H2T
+    reference, from which its code and ``checkpoint`` here go on. ONNX takes images (N, C, H, W) in
+    [0, 1], not normalised, and gives logits. Each file is read back and held against the original
+    on test images before it is kept.
 
-    Arguments: ``step`` such as stage1, by default stage2-h2t where it is finished; ``out`` folder, by default ``export`` in the run.
-    Returns: the folder. Raises: ``h2t.Error`` where the step is not finished, or what ONNX needs is not installed.
+    Arguments: ``step`` such as stage1, by default stage2-h2t where it is finished; ``out`` folder,
+    by default ``export`` in the run.
+    Returns: the folder. Raises: ``h2t.Error`` where the step is not finished, or what ONNX needs is
+    not installed.
     """
     run = Run(run, create=False)
     name = step or ("stage2-h2t" if run.step("stage2-h2t").done else "stage1")
@@ -109,7 +116,9 @@ def _plain(name: str) -> str:
 
 
 def _write_checkpoint(path: Path, model: nn.Module, result: dict) -> None:
-    """Write the reference's layout, with the names of its parallel models, and hold it against the original."""
+    """Write the reference's layout, with the names of its parallel models, and hold it against the
+    original.
+    """
     parts = {"state_dict_model": "backbone.", "state_dict_classifier": "head."}
     state = {
         part: {

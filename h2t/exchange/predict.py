@@ -31,13 +31,15 @@ def predict(
     device: str = "auto",
     progress: bool = True,
 ):
-    """Classify image files with a finished step of a run, resized and normalised as its training images were,
-    in fp32, so that an image gets the same answer on every machine.
+    """Classify image files with a finished step of a run, resized and normalised as its training
+    images were, in fp32, so that an image gets the same answer on every machine.
 
-    Arguments: ``run``; ``images`` a file, or a folder searched through; ``step`` such as stage1, by default stage2-h2t
-    where it is finished. Returns: a DataFrame, a row per image: path, label (class name), confidence (softmax, in %), and
-    error, which says why where an image cannot be read.
-    Raises: ``h2t.Error`` where there are no images, the run has no data, or the step is not finished.
+    Arguments: ``run``; ``images`` a file, or a folder searched through; ``step`` such as stage1, by
+    default stage2-h2t where it is finished. Returns: a DataFrame, a row per image: path, label
+    (class name), confidence (softmax, in %), and error, which says why where an image cannot be
+    read.
+    Raises: ``h2t.Error`` where there are no images, the run has no data, or the step is not
+    finished.
     """
     import pandas as pd
 

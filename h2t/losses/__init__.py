@@ -1,8 +1,22 @@
-"""Losses, one idea per file: a function of (logits, labels, counts, weight). A new one is a file and a line here.
+"""Losses, one idea a file: a function of (logits, labels, counts, weight).
 
-``weight`` (C,) or None is the deferred re-weighting of the training loop (DRW, Cao et al. 2019); a batch's mean is then the
-weighted one, as in ``torch.nn.functional.cross_entropy``. What else a loss takes are keywords: one named
-like a parameter of stage 1 gets its value, and ``generator``, of a loss that draws, one of its own for every epoch.
+    balanced_softmax.py: BSCE, Ren et al. 2020
+    class_balanced.py: weights by effective number, Cui et al. 2019
+    cross_entropy.py: the plain one
+    focal.py: Lin et al. 2017
+    gcl.py: Gaussian clouded logits, Li et al. 2022
+    label_aware_smoothing.py: MiSLAS, Zhong et al. 2021
+    ldam.py: label-distribution-aware margins, Cao et al. 2019
+    logit_adjustment.py: Menon et al. 2021
+    reslt.py: ResLT's branches, Cui et al. 2022
+    ride.py: RIDE's diverse experts, Wang et al. 2021
+
+A new one is a file and a line here.
+
+``weight`` (C,) or None is the deferred re-weighting of the training loop (DRW, Cao et al. 2019); a
+batch's mean is then the weighted one, as in ``torch.nn.functional.cross_entropy``. What else a loss
+takes are keywords: one named like a parameter of stage 1 gets its value, and ``generator``, of a
+loss that draws, one of its own for every epoch.
 """
 
 import functools
@@ -34,7 +48,7 @@ def loss_of(name: str) -> Callable:
 
 
 def bound(name: str, settings: Mapping, generator) -> Callable:
-    """A loss as a function of (logits, labels, counts, weight), its keywords taken from ``settings`` by name."""
+    """A loss as a function of (logits, labels, counts, weight), its keywords from ``settings``."""
     given = {**settings, "generator": generator}
     return functools.partial(loss_of(name), **{k: given[k] for k in needs(name) if k in given})
 

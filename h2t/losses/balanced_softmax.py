@@ -10,7 +10,7 @@ def balanced_softmax(
     counts: torch.Tensor,
     weight: torch.Tensor | None = None,
 ) -> torch.Tensor:
-    """Cross entropy on logits + log n_c, so that the logits themselves need not carry the classes' frequencies.
+    """Cross entropy on logits + log n_c, so that logits need not carry how frequent classes are.
 
     Source: Ren et al. 2020, equation 4. Arguments and result as ``cross_entropy``; ``counts`` > 0.
     """

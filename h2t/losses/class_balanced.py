@@ -9,7 +9,7 @@ BETA = 0.9999
 
 
 def class_weights(counts: torch.Tensor, beta: float = BETA) -> torch.Tensor:
-    """Weights of classes by their effective number of images, (1 - beta) / (1 - beta^n), normalised to sum C.
+    """Weights of classes by effective number of images, (1 - beta) / (1 - beta^n), of sum C.
 
     Source: Cui et al. 2019, equation 4. Arguments: ``counts`` (C,) > 0. Returns: (C,) float64.
     """

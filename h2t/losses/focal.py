@@ -12,10 +12,10 @@ def focal(
     counts: torch.Tensor,
     weight: torch.Tensor | None = None,
 ) -> torch.Tensor:
-    """Cross entropy in which an image counts the less the surer the network is of it: -(1 - p)^gamma log p.
+    """Cross entropy in which a sure answer counts less: -(1 - p)^gamma log p.
 
-    Source: Lin et al. 2017, equation 4, gamma = 2. Deviation: softmax instead of sigmoids, as the field does.
-    Arguments and result as ``cross_entropy``.
+    Source: Lin et al. 2017, equation 4, gamma = 2. Deviation: softmax instead of sigmoids, as the
+    field does. Arguments and result as ``cross_entropy``.
     """
     log_p = F.log_softmax(logits, 1).gather(1, labels[:, None])[:, 0]  # (B,)
     loss = (-torch.expm1(log_p)).clamp_min(0) ** GAMMA * -log_p  # 1 - p without cancellation

@@ -18,15 +18,17 @@ def gcl(
     margin: float = 0.0,
     gamma: float = 0.0,
 ) -> torch.Tensor:
-    """Cross entropy on cosines that are lowered at random, the more the rarer their class, so that the tail spreads out.
+    """Cross entropy on cosines lowered at random, the more the rarer their class.
 
-    Source: Li et al., "Long-tailed visual recognition via Gaussian clouded logit adjustment", CVPR 2022, equations 5 to 8,
-    with its released settings: cosine_j - delta |e| (log n_max - log n_j) / log(n_max / n_min), e ~ N(0, 1/3) clipped to +-1.
-    Its second stage has ``scale`` 20, a ``margin`` 0.1 off the true class's cosine, and a focal factor (1 - p)^``gamma``, gamma = 1,
+    Source: Li et al., "Long-tailed visual recognition via Gaussian clouded logit adjustment", CVPR
+    2022, equations 5 to 8, with its released settings: cosine_j - delta |e| (log n_max - log n_j) /
+    log(n_max / n_min), e ~ N(0, 1/3) clipped to +-1. Its second stage has ``scale`` 20, a
+    ``margin`` 0.1 off the true class's cosine, and a focal factor (1 - p)^``gamma``, gamma = 1,
     through which no gradient flows.
 
-    Arguments and result as ``cross_entropy``; ``logits`` of a cosine head, already multiplied by ``SCALE``; ``generator`` of
-    the cloud, on the CPU (None: no cloud); ``delta`` its size and ``margin``, both in cosines; ``scale`` of this loss.
+    Arguments and result as ``cross_entropy``; ``logits`` of a cosine head, already multiplied by
+    ``SCALE``; ``generator`` of the cloud, on the CPU (None: no cloud); ``delta`` its size and
+    ``margin``, both in cosines; ``scale`` of this loss.
     """
     log_n = counts.double().log()
     rarity = ((log_n.max() - log_n) / (log_n.max() - log_n.min()).clamp_min(1e-12)).to(

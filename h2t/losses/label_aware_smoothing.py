@@ -9,10 +9,13 @@ HEAD, TAIL = 0.4, 0.1
 
 
 def smoothing(counts: torch.Tensor, head: float = HEAD, tail: float = TAIL) -> torch.Tensor:
-    """How much of its probability each class's label gives away: tail + (head - tail) sin(pi/2 (n - n_min)/(n_max - n_min)).
+    """How much of its probability each class's label gives away.
 
-    Source: Zhong et al. 2021, equation 8, the concave form. Arguments: ``counts`` (C,); ``head`` and ``tail`` in [0, 1], of
-    the largest and the smallest class. Returns: (C,) float64; ``tail`` throughout where all classes are of one size.
+    e = tail + (head - tail) sin(pi/2 (n - n_min)/(n_max - n_min)).
+
+    Source: Zhong et al. 2021, equation 8, the concave form. Arguments: ``counts`` (C,); ``head``
+    and ``tail`` in [0, 1], of the largest and the smallest class. Returns: (C,) float64; ``tail``
+    throughout where all classes are of one size.
     """
     n = counts.double()
     share = (n - n.min()) / (n.max() - n.min()).clamp_min(1)
@@ -28,10 +31,13 @@ def label_aware_smoothing(
     smooth_head: float = HEAD,
     smooth_tail: float = TAIL,
 ) -> torch.Tensor:
-    """Cross entropy against labels that are softer the larger their class: (1 - e_y) (-log p_y) + e_y mean_c(-log p_c).
+    """Cross entropy against labels that are softer the larger their class.
 
-    Source: Zhong et al. 2021 (MiSLAS), equation 5 as its released code has it: what a label gives away is spread over all
-    classes, itself among them. Arguments and result as ``cross_entropy``; ``smooth_head`` and ``smooth_tail`` as in ``smoothing``.
+    The loss is (1 - e_y) (-log p_y) + e_y mean_c(-log p_c).
+
+    Source: Zhong et al. 2021 (MiSLAS), equation 5 as its released code has it: what a label gives
+    away is spread over all classes, itself among them. Arguments and result as ``cross_entropy``;
+    ``smooth_head`` and ``smooth_tail`` as in ``smoothing``.
     """
     log_p = F.log_softmax(logits, 1)  # (B, C)
     e = smoothing(counts, smooth_head, smooth_tail).to(logits.dtype)[labels]  # (B,)

@@ -12,11 +12,11 @@ def ldam(
     counts: torch.Tensor,
     weight: torch.Tensor | None = None,
 ) -> torch.Tensor:
-    """Cross entropy in which the true class must win by a margin, the larger the rarer it is: m_y ~ n_y^(-1/4).
+    """Cross entropy in which the true class must win by a margin, m_y ~ n_y^(-1/4).
 
-    Source: Cao et al. 2019, equations 11 to 13: cosine logits, largest margin 0.5, scale 30. With deferred
-    re-weighting (``drw_from`` 0.8) it is LDAM-DRW.
-    Arguments and result as ``cross_entropy``; ``logits`` of a cosine head, which are already multiplied by the scale.
+    Source: Cao et al. 2019, equations 11 to 13: cosine logits, largest margin 0.5, scale 30. With
+    deferred re-weighting (``drw_from`` 0.8) it is LDAM-DRW. Arguments and result as
+    ``cross_entropy``; ``logits`` of a cosine head, which are already multiplied by the scale.
     """
     margins = counts.to(logits.dtype) ** -0.25
     margins = SCALE * MAX_MARGIN * margins / margins.max()  # (C,)

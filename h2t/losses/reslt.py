@@ -9,8 +9,11 @@ BETA, FROM = 0.995, (0.35, 0.7)
 
 
 def members(counts: torch.Tensor, shares: Sequence[float] = FROM) -> torch.Tensor:
-    """Which classes each branch is trained on: the first on all, the others on those from each of the ``shares`` of the classes
-    on, by size: all but the largest 35 %, the smallest 30 %. Returns: (1 + len(shares), C) bool."""
+    """Which classes each branch is trained on, (1 + len(shares), C) bool.
+
+    The first on all, the others on those from each of the ``shares`` of the classes on, by size:
+    all but the largest 35 %, the smallest 30 %.
+    """
     rank = torch.empty_like(counts).scatter_(
         0,
         counts.argsort(descending=True, stable=True),
@@ -28,15 +31,17 @@ def reslt(
     reslt_beta: float = BETA,
     reslt_from: Sequence[float] = FROM,
 ) -> torch.Tensor:
-    """beta times the branches' cross entropy, each on the images of its classes, and (1 - beta) times that of their sum.
+    """beta times the branches' cross entropies, each on its classes, + (1 - beta) that of their sum.
 
-    Source: Cui et al. 2022 (ResLT), equations 2 to 4, with its released settings on CIFAR-100: branches on all classes, those from
-    the 35th and from the 70th of 100 by size (CIFAR-10: from the 2nd and the 4th of 10), pooled: the sum over all images of all
-    branches, over their number. beta 0.995, 0.99, 0.72 at imbalance factor 100, 50, 10. Deviation: the log of the softmax itself,
-    where the released code adds 1e-7 to the softmax.
+    Source: Cui et al. 2022 (ResLT), equations 2 to 4, with its released settings on CIFAR-100:
+    branches on all classes, those from the 35th and from the 70th of 100 by size (CIFAR-10: from
+    the 2nd and the 4th of 10), pooled: the sum over all images of all branches, over their number.
+    beta 0.995, 0.99, 0.72 at imbalance factor 100, 50, 10. Deviation: the log of the softmax
+    itself, where the released code adds 1e-7 to the softmax.
 
-    Arguments: ``logits`` (K, B, C) of the branches, K <= 3, or (B, C) of one; the rest as ``cross_entropy``; ``reslt_beta`` beta;
-    ``reslt_from`` shares of the classes, as in ``members``. Returns: a scalar.
+    Arguments: ``logits`` (K, B, C) of the branches, K <= 3, or (B, C) of one; the rest as
+    ``cross_entropy``; ``reslt_beta`` beta; ``reslt_from`` shares of the classes, as in ``members``.
+    Returns: a scalar.
     """
     branches = logits if logits.dim() == 3 else logits[None]
     k, b, c = branches.shape

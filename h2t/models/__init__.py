@@ -1,4 +1,15 @@
-"""Models: a backbone (features) and a head (classifier), always apart, so that stage 2 can hold one and train the other."""
+"""Models: a backbone (features) and a head (classifier), always apart.
+
+Stage 2 holds the one and trains the other.
+
+    backbone.py: what backbones share; freezing a part of one
+    batchnorm.py: batch normalisation over several processes, and folded into convolutions
+    cifar_resnet.py: ResNets for small images
+    experts.py: RIDE and ResLT, several experts on one trunk
+    heads.py: linear and cosine classifiers, shared and scaled ones
+    imagenet_resnet.py: ResNets for large images
+    weights.py: weights to begin with, in the layouts of this field
+"""
 
 from __future__ import annotations
 
@@ -51,8 +62,8 @@ BACKBONES = {
 class Classifier(nn.Module):
     """A backbone and a head: ``logits = head(backbone(x))``.
 
-    Arguments: ``backbone`` maps images (B, C, H, W) to features (B, D) and has ``num_features`` and ``maps``;
-    ``head`` maps (B, D) to logits (B, classes).
+    Arguments: ``backbone`` maps images (B, C, H, W) to features (B, D) and has ``num_features`` and
+    ``maps``; ``head`` maps (B, D) to logits (B, classes).
     """
 
     def __init__(self, backbone: nn.Module, head: nn.Module):
@@ -72,11 +83,10 @@ class Classifier(nn.Module):
 def build(
     model: str, num_classes: int, *, head: str = "linear", in_channels: int = 3, generator=None
 ) -> Classifier:
-    """Build a model by name, initialised as the field does: those for small images kaiming-normal on convolutions and linear
-    heads, as the reference; those for large ones as torchvision, kaiming-normal by fan out on convolutions, uniform on linear heads.
+    """Build a model by name, initialised as the field does (``initialise``).
 
-    Arguments: ``model`` one of ``BACKBONES``; ``num_classes``; ``head`` one of ``HEADS``; ``in_channels`` 1 or 3;
-    ``generator`` for the initialisation (CPU; a fixed one if None).
+    Arguments: ``model`` one of ``BACKBONES``; ``num_classes``; ``head`` one of ``HEADS``;
+    ``in_channels`` 1 or 3; ``generator`` for the initialisation (CPU; a fixed one if None).
     Raises: ``h2t.Error`` for an unknown name.
     """
     if model not in BACKBONES:
@@ -97,7 +107,8 @@ def _head(model: str, head: str, backbone: nn.Module, num_classes: int) -> nn.Mo
     if shares_head(model):
         if head != "linear":
             raise Error(
-                f"model {model} has one linear classifier for all branches; use it with head linear, not {head}"
+                f"model {model} has one linear classifier for all branches; use it with head "
+                f"linear, not {head}"
             )
         return SharedHead(backbone.num_features, num_classes, backbone.num_experts)
     more = {"num_experts": backbone.num_experts} if head == "cosine" else {}
@@ -105,7 +116,7 @@ def _head(model: str, head: str, backbone: nn.Module, num_classes: int) -> nn.Mo
 
 
 def num_experts(model: str) -> int:
-    """How many experts a model of that name has: blocks of its features, each with a channel permutation of its own."""
+    """How many experts a model has: blocks of features, each with a permutation of its own."""
     backbone = BACKBONES[model]
     return backbone.args[1] if backbone.func is RideResNet else backbone.func.num_experts
 
@@ -116,8 +127,12 @@ def shares_head(model: str) -> bool:
 
 
 def initialise(network: nn.Module, generator: torch.Generator, torchvision: bool = False) -> None:
-    """Initialise as the reference, kaiming-normal (fan in) on conv and linear weights, the linear bias uniform; or as torchvision,
-    kaiming-normal (fan out, for ReLU) on conv weights, linear weights and bias uniform in +-1 / sqrt(features)."""
+    """Initialise as the reference, or, for large images, as torchvision.
+
+    The reference: kaiming-normal (fan in) on conv and linear weights, the linear bias uniform;
+    torchvision: kaiming-normal (fan out, for ReLU) on conv weights, linear weights and bias uniform
+    in +-1 / sqrt(features).
+    """
     for module in network.modules():
         if isinstance(module, nn.Conv2d | nn.Linear):
             bound = module.weight[0].numel() ** -0.5

@@ -1,4 +1,6 @@
-"""What all backbones share: a part of one can be frozen, and then keeps its batch normalisation in eval mode."""
+"""What all backbones share: a part of one can be frozen, and then keeps its batch normalisation in
+eval mode.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +8,9 @@ from torch import nn
 
 
 class Backbone(nn.Module):
-    """A backbone ``frozen`` of whose submodules, by name, stay in eval mode whatever mode the backbone is put in."""
+    """A backbone ``frozen`` of whose submodules, by name, stay in eval mode whatever mode the
+    backbone is put in.
+    """
 
     frozen: tuple[str, ...] = ()
 
@@ -26,8 +30,9 @@ def last_block(backbone: nn.Module) -> str:
 def freeze(backbone: Backbone, trainable: str) -> None:
     """Freeze a backbone before its last residual block, or nothing of it.
 
-    Source: Liu et al. 2019 train only the last block of a ResNet-152 with ImageNet weights on Places-LT. The frozen part gets no
-    gradient and its batch normalisation neither uses nor follows the batches, in stage 2 neither.
+    Source: Liu et al. 2019 train only the last block of a ResNet-152 with ImageNet weights on
+    Places-LT. The frozen part gets no gradient and its batch normalisation neither uses nor follows
+    the batches, in stage 2 neither.
 
     Arguments: ``trainable`` all, or last_block or new_last_block, which freeze the same.
     """

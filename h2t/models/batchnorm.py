@@ -1,19 +1,90 @@
-"""Batch normalisation folded into the convolutions before it, for networks that no longer train."""
+"""Batch normalisation: over all processes that train together, and folded into convolutions."""
 
 from __future__ import annotations
 
 import copy
 
 import torch
+import torch.distributed as dist
 from torch import nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 
-def fold(network: nn.Module) -> nn.Module:
-    """A copy of a network in eval mode with each BN folded into the convolution before it: the same function up to rounding, faster.
+class SyncBatchNorm2d(nn.BatchNorm2d):
+    """Batch normalisation whose mean and variance are those of the whole batch, of which each
+    process holds a share.
 
-    A BN belongs to the convolution whose name in the same module has ``conv`` where its own has ``bn``, or that it follows in a
-    sequence; others stay as they are.
+    torch's own, ``nn.SyncBatchNorm``, knows GPUs only; this one is for the rest. In eval mode it is
+    ``nn.BatchNorm2d``. A process may hold no image of a batch. Shapes, parameters and buffers are
+    those of ``nn.BatchNorm2d``.
+    """
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        if not self.training:
+            return super().forward(x)
+        own = x.to(torch.promote_types(x.dtype, torch.float32))  # (b, C, H, W)
+        n = own[:, 0].numel()
+        mean = own.sum((0, 2, 3)) / max(n, 1)
+        square = (
+            (own - mean[:, None, None]).square().sum((0, 2, 3))
+        )  # about the mean, and so without cancellation
+        every = _Gathered.apply(torch.cat([mean, square, own.new_tensor([n])]))  # (world, 2 C + 1)
+        means, squares, ns = every.tensor_split([len(mean), 2 * len(mean)], 1)
+        n = ns.sum()
+        mean = (ns * means).sum(0) / n
+        var = (squares + ns * (means - mean).square()).sum(0) / n
+        with torch.no_grad():
+            self.num_batches_tracked.add_(1)
+            share = (
+                1 / float(self.num_batches_tracked) if self.momentum is None else self.momentum
+            )  # None: the mean of all batches
+            self.running_mean.lerp_(mean, share)
+            self.running_var.lerp_(var * (n / (n - 1)), share)
+        scale = (var + self.eps).rsqrt() * self.weight
+        return ((own - mean[:, None, None]) * scale[:, None, None] + self.bias[:, None, None]).to(
+            x.dtype
+        )
+
+
+class _Gathered(torch.autograd.Function):
+    """The vectors of all processes (world, D); the gradient of one's own is the sum of what all of
+    them do with it.
+    """
+
+    @staticmethod
+    def forward(ctx, own):
+        parts = [torch.empty_like(own) for _ in range(dist.get_world_size())]
+        dist.all_gather(parts, own)
+        return torch.stack(parts)
+
+    @staticmethod
+    def backward(ctx, gradient):
+        gradient = gradient.clone(memory_format=torch.contiguous_format)
+        dist.all_reduce(gradient)
+        return gradient[dist.get_rank()]
+
+
+def synchronise(model: nn.Module, device: torch.device) -> nn.Module:
+    """Let a model's batch normalisations see the batches of all processes, their parameters and
+    buffers as they were.
+
+    Returns: the model. Call in every process, with the process group of ``torch.distributed`` set
+    up.
+    """
+    if device.type == "cuda":
+        return nn.SyncBatchNorm.convert_sync_batchnorm(model)
+    for module in model.modules():
+        if type(module) is nn.BatchNorm2d:
+            module.__class__ = SyncBatchNorm2d  # the same state, another forward
+    return model
+
+
+def fold(network: nn.Module) -> nn.Module:
+    """A copy of a network in eval mode with each BN folded into the convolution before it: the same
+    function up to rounding, faster.
+
+    A BN belongs to the convolution whose name in the same module has ``conv`` where its own has
+    ``bn``, or that it follows in a sequence; others stay as they are.
     """
     folded = copy.deepcopy(network).eval()
     for module in folded.modules():

@@ -1,4 +1,6 @@
-"""The ResNets of the CIFAR experiments: He et al. 2016, section 4.2, with option-A (parameter-free) shortcuts."""
+"""The ResNets of the CIFAR experiments: He et al. 2016, section 4.2, with option-A (parameter-free)
+shortcuts.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +12,7 @@ from h2t.models.backbone import Backbone
 
 
 class BasicBlock(nn.Module):
-    """Two 3x3 convolutions and a shortcut that subsamples and pads with zero channels (option A)."""
+    """Two 3x3 convolutions and a shortcut that subsamples and pads with zeros (option A)."""
 
     def __init__(self, in_planes: int, planes: int, stride: int):
         super().__init__()
@@ -29,11 +31,14 @@ class BasicBlock(nn.Module):
 
 
 class CifarResNet(Backbone):
-    """ResNet-20/32/44/56/110 for small images: three stages of 16, 32 and 64 channels, D = 64 features.
+    """ResNet-20/32/44/56/110 for small images: three stages of 16, 32 and 64 channels, D = 64
+    features.
 
-    Source: He et al. 2016; widths and names as in the H2T reference (ResNet-32 with 100 classes: 0.47 M parameters).
+    Source: He et al. 2016; widths and names as in the H2T reference (ResNet-32 with 100 classes:
+    0.47 M parameters).
 
-    Arguments: ``depth`` 6n + 2; ``in_channels`` 1 or 3. Images are (B, in_channels, H, W) with H, W >= 8.
+    Arguments: ``depth`` 6n + 2; ``in_channels`` 1 or 3. Images are (B, in_channels, H, W) with H, W
+    >= 8.
     """
 
     num_features, num_experts = 64, 1

@@ -1,4 +1,6 @@
-"""Networks of several experts on one trunk: RIDE and ResLT. Their features lie side by side, one block of D for each expert."""
+"""Networks of several experts on one trunk: RIDE and ResLT. Their features lie side by side, one
+block of D for each expert.
+"""
 
 from __future__ import annotations
 
@@ -12,13 +14,16 @@ WIDTHS = {"full": (32, 64), "narrow": (24, 48)}  # channels of layers 2 and 3
 
 
 class RideResNet(nn.Module):
-    """A ResNet whose stem and first stage are shared and whose other stages exist once for each of K experts.
+    """A ResNet whose stem and first stage are shared and whose other stages exist once for each of
+    K experts.
 
-    Source: Wang et al., "Long-tailed recognition by routing diverse distribution-aware experts", ICLR 2021, section 3, without
-    its routing (all experts answer). Parameters with 3 experts, a cosine head and 100 classes, ResNet-32: 1,362,064 at full
-    width, 783,856 narrow (a ResNet-32 itself has 470,004).
+    Source: Wang et al., "Long-tailed recognition by routing diverse distribution-aware experts",
+    ICLR 2021, section 3, without its routing (all experts answer). Parameters with 3 experts, a
+    cosine head and 100 classes, ResNet-32: 1,362,064 at full width, 783,856 narrow (a ResNet-32
+    itself has 470,004).
 
-    Arguments: ``depth`` 6n + 2; ``num_experts`` K; ``width`` full (D = 64) or narrow (D = 48); ``in_channels`` 1 or 3.
+    Arguments: ``depth`` 6n + 2; ``num_experts`` K; ``width`` full (D = 64) or narrow (D = 48);
+    ``in_channels`` 1 or 3.
     """
 
     def __init__(self, depth: int, num_experts: int, width: str = "full", in_channels: int = 3):
@@ -48,9 +53,10 @@ class RideResNet(nn.Module):
 class ResltResNet(CifarResNet):
     """A ResNet whose last maps go through three branches, a BN each, for a classifier they share.
 
-    Source: Cui et al., "ResLT: residual learning for long-tailed recognition", TPAMI 2022, section 3.2, as its released code has
-    it for CIFAR: where the paper draws a 1x1 convolution and a BN, it keeps the BN alone, without an activation behind it.
-    Parameters with 100 classes, ResNet-32: 470,388, which is 384 more than the ResNet-32 itself.
+    Source: Cui et al., "ResLT: residual learning for long-tailed recognition", TPAMI 2022, section
+    3.2, as its released code has it for CIFAR: where the paper draws a 1x1 convolution and a BN, it
+    keeps the BN alone, without an activation behind it. Parameters with 100 classes, ResNet-32:
+    470,388, which is 384 more than the ResNet-32 itself.
 
     Arguments: as ``CifarResNet``.
     """

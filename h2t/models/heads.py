@@ -8,11 +8,14 @@ from torch import nn
 
 
 class CosineHead(nn.Module):
-    """Cosine classifier: scale * cos(z, w_c), no bias; of several experts the mean of such, each on its own block of z.
+    """Cosine classifier: scale * cos(z, w_c), no bias; of several experts the mean of such, each on
+    its own block of z.
 
-    Source: as in LDAM (Cao et al. 2019) and RIDE; scale 30; rows begin at length 1, which sets how fast they turn.
+    Source: as in LDAM (Cao et al. 2019) and RIDE; scale 30; rows begin at length 1, which sets how
+    fast they turn.
 
-    Arguments: ``num_features`` of all experts, ``num_classes``, ``scale`` the logit range, ``num_experts`` K.
+    Arguments: ``num_features`` of all experts, ``num_classes``, ``scale`` the logit range,
+    ``num_experts`` K.
     """
 
     def __init__(
@@ -54,7 +57,8 @@ class SharedHead(nn.Linear):
 
     Source: ResLT (Cui et al. 2022), section 3.2.
 
-    Arguments: ``num_features`` of all experts, K D; ``num_classes``; ``num_experts`` K. ``weight`` is (classes, D).
+    Arguments: ``num_features`` of all experts, K D; ``num_classes``; ``num_experts`` K. ``weight``
+    is (classes, D).
     """
 
     def __init__(self, num_features: int, num_classes: int, num_experts: int):
@@ -76,9 +80,11 @@ class SharedHead(nn.Linear):
 class ScaledHead(nn.Module):
     """A linear head and one learned factor per class: s_c (w_c . z + b_c).
 
-    Source: learnable weight scaling, Kang et al. 2020, section 4.2; MiSLAS (Zhong et al. 2021) trains both parts.
+    Source: learnable weight scaling, Kang et al. 2020, section 4.2; MiSLAS (Zhong et al. 2021)
+    trains both parts.
 
-    Arguments: ``head`` a linear head, kept and trained or frozen by whoever builds this; ``scale`` (C,) starts at 1.
+    Arguments: ``head`` a linear head, kept and trained or frozen by whoever builds this; ``scale``
+    (C,) starts at 1.
     """
 
     def __init__(self, head: nn.Linear):
@@ -91,16 +97,18 @@ class ScaledHead(nn.Module):
 
     @torch.no_grad()
     def folded(self) -> nn.Linear:
-        """The linear head that computes the same: the factors multiplied into its rows and biases."""
+        """The linear head that computes the same: the factors in its rows and biases."""
         self.head.weight.mul_(self.scale[:, None])
         self.head.bias.mul_(self.scale)
         return self.head
 
 
 def tau_normalised(weight: torch.Tensor, tau: float) -> torch.Tensor:
-    """Rows of a classifier divided by a power of their length: w_c / ||w_c||^tau (tau-norm, Kang et al. 2020, equation 5).
+    """Rows of a classifier divided by a power of their length: w_c / ||w_c||^tau (tau-norm, Kang et
+    al. 2020, equation 5).
 
-    Arguments: ``weight`` (C, D); ``tau`` 0 keeps the rows, 1 brings all to length 1. Returns: (C, D); a row of zeros stays.
+    Arguments: ``weight`` (C, D); ``tau`` 0 keeps the rows, 1 brings all to length 1. Returns: (C,
+    D); a row of zeros stays.
     """
     return weight / weight.norm(dim=1, keepdim=True).clamp_min(1e-12) ** tau
 

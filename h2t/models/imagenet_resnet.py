@@ -1,4 +1,6 @@
-"""The ResNets of the large sets: torchvision's, without their classifier, with its names of tensors."""
+"""The ResNets of the large sets: torchvision's, without their classifier, with its names of
+tensors.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +9,8 @@ from torch import nn
 
 from h2t.models.backbone import Backbone
 
-# depth to block and number of them in each of the four stages; 10 is the field's own (Liu et al. 2019), the others He et al. 2016
+# depth to block and number of them in each of the four stages; 10 is the field's own (Liu et al.
+# 2019), the others He et al. 2016
 STAGES = {
     10: ("BasicBlock", (1, 1, 1, 1)),
     18: ("BasicBlock", (2, 2, 2, 2)),
@@ -21,12 +24,13 @@ STAGES = {
 class ImageNetResNet(Backbone):
     """ResNet-10/18/34/50/101/152 for large images, or ResNeXt-50 32x4d: D = 512 or 2048 features.
 
-    Source: He et al. 2016, Xie et al. 2017, as in torchvision (strides of bottlenecks on their 3x3 convolution, which is not so in
-    the Caffe weights of Liu et al. 2019). Parameters with 1000 classes: ResNet-10 5,418,792, ResNet-50 25,557,032,
-    ResNet-152 60,192,808, ResNeXt-50 25,028,904.
+    Source: He et al. 2016, Xie et al. 2017, as in torchvision (strides of bottlenecks on their 3x3
+    convolution, which is not so in the Caffe weights of Liu et al. 2019). Parameters with 1000
+    classes: ResNet-10 5,418,792, ResNet-50 25,557,032, ResNet-152 60,192,808, ResNeXt-50
+    25,028,904.
 
-    Arguments: ``depth``; ``groups`` 32 with ``width`` 4 for ResNeXt; ``in_channels`` 1 or 3. Images are (B, in_channels, H, W)
-    with H, W >= 8; maps have 1/32 of their sides.
+    Arguments: ``depth``; ``groups`` 32 with ``width`` 4 for ResNeXt; ``in_channels`` 1 or 3. Images
+    are (B, in_channels, H, W) with H, W >= 8; maps have 1/32 of their sides.
     """
 
     num_experts = 1

@@ -1,15 +1,125 @@
-"""Weights to begin with: torchvision's by name, or those of a file."""
+"""Weights to begin with: torchvision's by name, or those of a file in one of this field's layouts.
+
+A file is safetensors, or what torch.save wrote, opened weights-only. Layouts, by their keys:
+
+    state_dict_model, state_dict_classifier    H2T, MiSLAS (Zhong et al. 2021); its second stage has
+                                               state_dict_lws_model, factors of the classes, too;
+                                               on Places-LT state_dict_block, the last block, apart
+    state_dict_best: feat_model, classifier    decoupling (Kang et al. 2020)
+    state_dict, or model                       LDAM-DRW (Cao et al. 2019), and most others
+    names of tensors                           a plain state dict
+
+Names may begin with module., backbone. or encoder., and the classifier be called fc, linear,
+classifier or head.
+"""
 
 from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import torch
 from torch import nn
 
 from h2t.base.errors import Error
+from h2t.base.readers import read_pickled, read_tensors, reading
 from h2t.models.backbone import last_block
+
+ONLY = "only tensors, numbers and known names are read"
+# What else a training's checkpoint holds, and nothing here uses.
+BESIDE = {"epoch", "best_epoch", "best_acc1", "best_acc", "its_ece", "arch", "optimizer"}
+BESIDE |= {"centroids", "scheduler", "lr_scheduler", "args"}
+PARTS = ("state_dict_model", "state_dict_classifier", "state_dict_block", "state_dict_lws_model")
+KNOWN = {*BESIDE, *PARTS, "state_dict_best", "state_dict", "model"}
+
+
+def read_weights(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
+    """The tensors of a file under torchvision's names (conv1.weight, ..., fc.bias), and the rest.
+
+    Returns: tensors in fp32, and what lies beside them. Raises: ``h2t.Error`` for a file that is
+    missing, damaged, of another layout, or that holds code, or tensors that are no weights: NaN,
+    complex, quantised, whole numbers, or larger than what is on file.
+    """
+    if path.suffix == ".safetensors":
+        found, content = read_tensors(path, ONLY), {}
+    else:
+        content = read_pickled(path, ONLY, _numpy_scalars())
+        found = content
+    with reading(path, ONLY):
+        if not isinstance(content, dict) or not all(isinstance(k, str) for k in found):
+            raise ValueError("it is not a dictionary of tensors")
+        flat = _flat(found)
+        if not flat:
+            raise ValueError("it is not a dictionary of tensors")
+        return {name: _checked(name, tensor) for name, tensor in flat.items()}, content
+
+
+def _numpy_scalars() -> list:
+    scalar = np.float64(0).__reduce__()[0]
+    dtypes = [type(np.dtype(t)) for t in ("f8", "f4")]
+    names = ("numpy.core.multiarray.scalar", "numpy._core.multiarray.scalar")
+    return [*((scalar, name) for name in names), np.dtype, *dtypes]
+
+
+def _flat(content: dict[str, Any]) -> dict[str, torch.Tensor]:
+    """One dictionary of tensors out of whichever layout."""
+    holders = KNOWN - BESIDE
+    if not holders & content.keys():
+        return _named(content)
+    if more := sorted(content.keys() - KNOWN):
+        raise ValueError(f"it holds {more[0][:60]!r}, which no known layout does")
+    parts = dict(content)
+    if isinstance(parts.get("state_dict_best"), dict):
+        best = parts["state_dict_best"]
+        parts |= {"state_dict_model": best.get("feat_model", {})}
+        parts |= {"state_dict_classifier": best.get("classifier", {})}
+    if "state_dict_model" not in parts:
+        whole = parts.get("state_dict", parts.get("model"))
+        return _named(whole if whole is not None else {})
+    flat = _named(parts["state_dict_model"])
+    head = _named(parts.get("state_dict_classifier", {}))
+    flat |= {f"fc.{name.removeprefix('fc.')}": tensor for name, tensor in head.items()}
+    there = len({k.split(".")[1] for k in flat if k.startswith("layer4.")})
+    for name, tensor in _named(parts.get("state_dict_block", {})).items():
+        flat[f"layer4.{there}.{name.removeprefix('layer5.')}"] = tensor
+    for factors in _named(parts.get("state_dict_lws_model", {})).values():
+        flat["fc.weight"] = flat["fc.weight"] * factors.reshape(-1, 1)
+        flat["fc.bias"] = flat["fc.bias"] * factors.reshape(-1)
+    return flat
+
+
+def _named(state: Any) -> dict[str, torch.Tensor]:
+    """A state dict under torchvision's names."""
+    tensors = isinstance(state, dict) and all(isinstance(v, torch.Tensor) for v in state.values())
+    if not tensors or not all(isinstance(k, str) for k in state):
+        raise ValueError("it is not a dictionary of tensors")
+    # the classifier of LDAM (Cao et al. 2019) with normalised columns is stored transposed
+    columns = {k for k in state if k.endswith("linear.weight")}
+    columns = {k for k in columns if k.removesuffix("weight") + "bias" not in state}
+    renamed = {}
+    for name, tensor in state.items():
+        tensor = tensor.t() if name in columns and tensor.dim() == 2 else tensor
+        name = re.sub(r"^(module\.)?((backbone|encoder)\.)?", "", name)
+        renamed[re.sub(r"^(fc|linear|classifier|head)\.(fc\.)?", "fc.", name)] = tensor
+    return renamed
+
+
+def _checked(name: str, tensor: torch.Tensor) -> torch.Tensor:
+    """A tensor of numbers that are on file; raises ``ValueError``."""
+    name = name[:60]
+    if tensor.layout != torch.strided or tensor.is_quantized or tensor.device.type != "cpu":
+        raise ValueError(f"{name} is quantised, sparse or empty")
+    if tensor.numel() * tensor.element_size() > tensor.untyped_storage().nbytes():
+        raise ValueError(f"{name} is {tuple(tensor.shape)}, of which the file holds less")
+    if name.endswith("num_batches_tracked"):
+        return tensor
+    if not tensor.is_floating_point():
+        raise ValueError(f"{name} is {tensor.dtype}, where weights are float")
+    if not torch.isfinite(tensor).all():
+        raise ValueError(f"{name} holds NaN or infinite numbers")
+    return tensor.float()
 
 
 def load_pretrained(
@@ -17,84 +127,64 @@ def load_pretrained(
 ) -> None:
     """Load weights into a backbone; a classifier that comes with them is left out.
 
-    Arguments: ``model`` name of the backbone; ``pretrained`` a name of torchvision's weights for it, such as IMAGENET1K_V1, which is
-    downloaded once into torch's cache, or a file: safetensors, or a state dict in torch's format, opened weights-only;
+    Arguments: ``model`` name of the backbone; ``pretrained`` a name of torchvision's weights for
+    it, such as IMAGENET1K_V1, which is downloaded once into torch's cache, or a file;
     ``trainable`` new_last_block leaves the last residual block as it was initialised.
-    Raises: ``h2t.Error`` where they cannot be had, hold anything but tensors, or belong to another network.
+    Raises: ``h2t.Error`` where they cannot be had, or belong to another network.
     """
-    source = Path(pretrained).expanduser()
-    state = _read(source) if source.suffix or source.exists() else _download(model, pretrained)
-    state = {re.sub(r"^(module\.)?(backbone\.)?", "", k): v for k, v in state.items()}
-    want = backbone.state_dict()
-    for name, tensor in want.items():
-        found = state.get(name)
-        if (
-            name.endswith("num_batches_tracked") and found is None
-        ):  # weights of before 2018 lack them
-            state[name] = tensor
-        elif found is None or found.shape != tensor.shape:
-            what = (
-                "is missing"
-                if found is None
-                else f"is {tuple(found.shape)} where {model} has {tuple(tensor.shape)}"
+    file = Path(pretrained).expanduser()
+    if file.suffix or file.exists():
+        if not file.is_file():
+            raise Error(
+                f"pretrained {file} does not exist; name a file of weights, or torchvision's "
+                "weights such as IMAGENET1K_V1"
             )
-            raise Error(f"pretrained {pretrained} is of another network: {name} {what}")
-    if more := [k for k in state if k not in want and not k.startswith(("fc.", "head."))]:
-        raise Error(f"pretrained {pretrained} is of another network: {model} has no {more[0]}")
+        state = read_weights(file)[0]
+    else:
+        state = _download(model, pretrained)
+    want = backbone.state_dict()
+    for name in {**want, **state}:
+        if name not in state and name.endswith("num_batches_tracked"):  # weights of before 2018
+            state[name] = want[name]
+        why = differs(name, state.get(name), want.get(name), model)
+        if why and not name.startswith("fc."):
+            raise Error(f"pretrained {pretrained} is of another network: {why}")
     keep = last_block(backbone) + "." if trainable == "new_last_block" else "-"
     backbone.load_state_dict({k: want[k] if k.startswith(keep) else state[k] for k in want})
+
+
+def differs(
+    name: str, found: torch.Tensor | None, wanted: torch.Tensor | None, model: str
+) -> str | None:
+    """In words what a file has of a tensor and what ``model`` has, or None where they agree."""
+    if found is None:
+        return f"{name} is missing"
+    if wanted is None:
+        return f"{model} has no {name}"
+    if found.shape != wanted.shape:
+        return f"{name} is {tuple(found.shape)} where {model} has {tuple(wanted.shape)}"
+    return None
 
 
 def _download(model: str, name: str) -> dict[str, torch.Tensor]:
     from torchvision.models import get_model_weights
 
     try:
-        known = {
-            w.name: w for w in get_model_weights({"resnext50": "resnext50_32x4d"}.get(model, model))
-        }
+        called = {"resnext50": "resnext50_32x4d"}.get(model, model)
+        known = {w.name: w for w in get_model_weights(called)}
     except ValueError:
         known = {}
     if name not in known:
-        choice = (
-            f"torchvision has {', '.join(known)} for {model}"
-            if known
-            else f"torchvision has no weights for {model}"
+        has = f"{', '.join(known) or 'no weights'} for {model}"
+        raise Error(
+            f"pretrained is {name!r}; torchvision has {has}, or name a file "
+            "(.pth, .pt or .safetensors)"
         )
-        raise Error(f"pretrained is {name!r}; {choice}, or name a file (.pth, .pt or .safetensors)")
     try:
         return known[name].get_state_dict(progress=False, check_hash=True)
     except Exception as e:  # of the network, the disk or the hash
-        file = known[name].url.rsplit("/", 1)[-1]
+        file, why = known[name].url.rsplit("/", 1)[-1], " ".join(str(e).split())
         raise Error(
-            f"the weights {name} of {model} could not be downloaded ({' '.join(str(e).split())}); get the file {file} elsewhere and set pretrained to its path"
+            f"the weights {name} of {model} could not be downloaded ({why}); get the file {file} "
+            "elsewhere and set pretrained to its path"
         ) from None
-
-
-def _read(path: Path) -> dict[str, torch.Tensor]:
-    if not path.is_file():
-        raise Error(
-            f"pretrained {path} does not exist; name a file of weights, or torchvision's weights such as IMAGENET1K_V1"
-        )
-    try:
-        if path.suffix == ".safetensors":
-            from safetensors.torch import load_file
-
-            return load_file(path)
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as e:
-        what = re.search(r"Unsupported global: GLOBAL (\S+)", str(e))
-        why = (
-            f"it holds {what.group(1)}, which is not allowed"
-            if what
-            else "it is damaged or not a file of weights"
-        )
-        raise Error(f"pretrained {path} was refused: {why}; only tensors are read") from None
-    for key in ("state_dict", "model"):  # of a training checkpoint
-        content = content.get(key, content) if isinstance(content, dict) else content
-    if (
-        not isinstance(content, dict)
-        or not content
-        or not all(isinstance(k, str) and isinstance(v, torch.Tensor) for k, v in content.items())
-    ):
-        raise Error(f"pretrained {path} was refused: it is not a dictionary of tensors")
-    return content

@@ -102,27 +102,27 @@ def drop(part, key):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda c: c.update(epoch=Evil()), "print, which is not allowed"),
-        (lambda c: c.update(its_ece=np.array([1.0, 2.0])), "not allowed|not a number"),
+        (lambda c: c.update(epoch=Evil()), "print, which is code"),
+        (lambda c: c.update(its_ece=np.array([1.0, 2.0])), "which is code|not a number"),
         (
-            lambda c: c.update(optimizer={"lr": 0.1}),
-            "holds 'optimizer', which the reference's layout does not have",
+            lambda c: c.update(surprise={"lr": 0.1}),
+            "holds 'surprise', which no known layout does",
         ),
         (lambda c: c.update(best_acc1="high"), "best_acc1 is str, not a number"),
         (lambda c: c.update(best_acc1=torch.zeros(3)), "best_acc1 is Tensor, not a number"),
         (lambda c: c["state_dict_model"].update({"module.x": 3}), "not a dictionary of tensors"),
         (
             lambda c: c.pop("state_dict_classifier"),
-            "lacks state_dict_model and state_dict_classifier",
+            "holds no classifier",
         ),
         (
             drop("state_dict_model", "module.layer2.1.bn1.weight"),
-            "another model: backbone.layer2.1.bn1.weight is None",
+            "another model: backbone.layer2.1.bn1.weight is missing",
         ),
         (drop("state_dict_model", "module.conv1.weight"), "another model"),
         (
             lambda c: c["state_dict_model"].update({"module.layer4.0.w": torch.zeros(1)}),
-            "another model: backbone.layer4.0.w",
+            "another model: .*layer4.0.w",
         ),
         (
             lambda c: c["state_dict_model"].update({"module.bn1.weight": torch.zeros(24)}),
@@ -146,7 +146,7 @@ def test_truncated_missing_and_foreign_files_are_refused(tmp_path):
     for size in (0, 100, len(whole) // 2, len(whole) - 10):
         (tmp_path / "t.pth.tar").write_bytes(whole[:size])
         with pytest.raises(
-            Error, match="t.pth.tar was refused: it is truncated or not a checkpoint"
+            Error, match="t.pth.tar is damaged .it is cut short, or torch.save did not write it"
         ):
             published.read_checkpoint(tmp_path / "t.pth.tar")
     (tmp_path / "p.pth.tar").write_bytes(pickle.dumps({"a": 1}))
@@ -156,7 +156,7 @@ def test_truncated_missing_and_foreign_files_are_refused(tmp_path):
     with zipfile.ZipFile(buffer, "w") as z:
         z.writestr("hello", "world")
     (tmp_path / "z.pth.tar").write_bytes(buffer.getvalue())
-    with pytest.raises(Error, match="z.pth.tar was refused"):
+    with pytest.raises(Error, match="z.pth.tar is damaged"):
         published.read_checkpoint(tmp_path / "z.pth.tar")
     with pytest.raises(Error, match="there is no checkpoint"):
         published.read_checkpoint(tmp_path / "none.pth.tar")
@@ -193,7 +193,9 @@ def test_the_shared_checkpoint_is_read(shared):
 
 
 def test_the_shared_checkpoint_reproduces_its_measured_accuracy(shared, tmp_path):
-    """40.68 / 70.42 / 39.49 / 5.21 by the reference's groups, measured in bf16; 0.2 points is the room for precision."""
+    """40.68 / 70.42 / 39.49 / 5.21 by the reference's groups, measured in bf16; 0.2 points is the
+    room for precision.
+    """
     from h2t import Data, prepare
 
     indices = np.load(shared / "checkpoints" / "cifar100_if100_indices.npy")

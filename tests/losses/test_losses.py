@@ -1,4 +1,6 @@
-"""Each loss against a slow loop of its own formula, on extreme counts, in both precisions; and a new one from the README."""
+"""Each loss against a slow loop of its own formula, on extreme counts, in both precisions; and a
+new one from the README.
+"""
 
 import math
 import re
@@ -35,7 +37,9 @@ def soft(z):
 
 
 def by_hand(name, z, y, n):
-    """The loss of one image, in double precision with the standard library alone, and its weight in the batch's mean."""
+    """The loss of one image, in double precision with the standard library alone, and its weight in
+    the batch's mean.
+    """
     log_p = lambda z: z[y] - max(z) - math.log(sum(math.exp(v - max(z)) for v in z))  # noqa: E731
     if name == "ce":
         return -log_p(z), 1.0
@@ -100,7 +104,10 @@ def test_value_and_gradient_of_every_loss_are_those_of_a_slow_loop(dtype, batch,
             weight and torch.tensor(weight, dtype=dtype),
         )
         rows = z.detach().double().tolist()
-        slow = lambda rows, name=name: mean_by_hand(name, rows, labels, COUNTS, weight)  # noqa: E731
+
+        def slow(rows, name=name):
+            return mean_by_hand(name, rows, labels, COUNTS, weight)
+
         assert value.item() == pytest.approx(slow(rows), rel=tolerance, abs=tolerance), name
         value.backward()
         assert z.grad.isfinite().all() and z.grad.dtype == dtype
@@ -135,7 +142,9 @@ def test_no_logits_make_any_loss_nan(rows, label, weight):
 
 
 def test_the_slow_loop_tells_the_losses_apart():
-    """So that the tests above can fail: none of the formulas is another's on this batch, but for those that are one and the same."""
+    """So that the tests above can fail: none of the formulas is another's on this batch, but for
+    those that are one and the same.
+    """
     z, y = [[1.0, -2.0, 0.5, 3.0, 0.0], [0.0, 1.0, 2.0, -1.0, -3.0]], [4, 1]
     values = {name: round(mean_by_hand(name, z, y, COUNTS), 6) for name in LOSSES}
     same = {}
@@ -212,7 +221,9 @@ def test_re_weighting_begins_after_its_share_of_the_epochs():
 
 
 def test_the_readmes_new_loss_trains(tmp_path):
-    """The README's example, as written: its file and its entry in a copy of the package, and its command."""
+    """The README's example, as written: its file and its entry in a copy of the package, and its
+    command.
+    """
     text = (ROOT / "README.md").read_text()
     section = text[text.index("### A loss of your own") :]
     file = re.search(r"`(h2t/losses/\w+\.py)`", section)[1]
@@ -275,7 +286,9 @@ def test_label_aware_smoothing_takes_most_from_the_largest_class_and_bears_equal
 @settings(max_examples=15)
 @given(batch=batches, seed=st.integers(0, 99))
 def test_the_clouded_loss_is_that_of_a_slow_loop(dtype, batch, seed):
-    """With its cloud, in the settings of both its stages; the focal factor of the second is a constant to the gradient."""
+    """With its cloud, in the settings of both its stages; the focal factor of the second is a
+    constant to the gradient.
+    """
     labels, tolerance = [b[1] for b in batch], 1e-4 if dtype == torch.float32 else 1e-6
     cloud = (
         torch.randn(len(batch), 5, generator=torch.Generator().manual_seed(seed)).double().tolist()

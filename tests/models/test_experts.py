@@ -1,4 +1,6 @@
-"""RIDE and ResLT: the networks and their sizes, their losses, and that everything behind stage 1 works on them."""
+"""RIDE and ResLT: the networks and their sizes, their losses, and that everything behind stage 1
+works on them.
+"""
 
 import shutil
 
@@ -348,7 +350,8 @@ def test_a_checkpoint_of_experts_is_recognised(tmp_path):
     [
         (
             {"loss": "ride", "head": "cosine"},
-            "loss ride is of several experts, which model resnet32 has not; use it with a model such as ride2_resnet32",
+            "loss ride is of several experts, which model resnet32 has not; use it with a model "
+            "such as ride2_resnet32",
         ),
         (
             {"loss": "reslt", "model": "ride3_resnet32"},

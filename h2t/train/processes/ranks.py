@@ -27,7 +27,7 @@ import torch
 import torch.distributed as dist
 
 from h2t.base.errors import Error
-from h2t.models.sync_bn import synchronise
+from h2t.models.batchnorm import synchronise
 
 
 def ranks() -> Ranks:
