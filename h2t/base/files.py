@@ -117,6 +117,24 @@ def alone(file: Path) -> Iterator[None]:
                 file.unlink()
 
 
+@contextlib.contextmanager
+def held(file: Path, what: str) -> Iterator[None]:
+    """Hold a lock that nobody waits for. Raises ``h2t.Error`` where another process holds it."""
+    import filelock
+
+    lock = filelock.FileLock(file)
+    try:
+        lock.acquire(timeout=0)
+    except filelock.Timeout:
+        raise Error(f"{what} is in use by another process; wait for it or choose another") from None
+    except OSError as e:
+        raise Error(f"cannot lock {what}: {e.strerror}") from None
+    try:
+        yield
+    finally:
+        lock.release()
+
+
 def owned(folder: Path, kind: str, before: Callable[[Path], bool] | None = None) -> bool:
     """Whether h2t made a folder as what ``kind`` says (run, sweep, report, cache, bank).
 
@@ -163,9 +181,21 @@ def claim(folder: Path, kind: str, before: Callable[[Path], bool] | None = None)
 
 
 def clean(folder: Path) -> None:
-    """Remove what killed writers left behind in a folder of h2t's. Call where nobody writes."""
+    """Remove what killed writers left behind in a folder of h2t's; who still writes is let be."""
     for leftover in folder.glob(f"*{TEMPORARY}"):
-        leftover.unlink(missing_ok=True)
+        writer = leftover.name.removesuffix(TEMPORARY).rpartition(".")[2]
+        if writer.isdecimal() and (int(writer) == os.getpid() or not _alive(int(writer))):
+            leftover.unlink(missing_ok=True)
+
+
+def _alive(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except (ProcessLookupError, OverflowError):
+        return False
+    except OSError:  # of another user
+        return True
+    return True
 
 
 def remove(folder: Path, names: Iterable[str]) -> None:

@@ -6,7 +6,7 @@ import contextlib
 import hashlib
 import json
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -56,6 +56,12 @@ def content(path: Path, limit: int | None = None) -> bytes:
     return path.read_bytes()
 
 
+def sha256(path: Path) -> str:
+    """The hash of a file's bytes, in hexadecimal."""
+    with open(path, "rb") as f:
+        return hashlib.file_digest(f, "sha256").hexdigest()
+
+
 def read_json(path: Path, way_out: str = AGAIN) -> dict[str, Any]:
     """Read a JSON object, with the numbers that JSON has. Raises ``h2t.Error``, see ``reading``."""
     with reading(path, way_out):
@@ -63,6 +69,24 @@ def read_json(path: Path, way_out: str = AGAIN) -> dict[str, Any]:
         if not isinstance(value, dict):
             raise ValueError("it holds no object")
         return value
+
+
+def agrees(record: dict[str, Any], kinds: dict[str, type], needed: Collection[str] = ()) -> None:
+    """Raise ``ValueError`` where a value in a record is of another kind than said, or missing.
+
+    Arguments: ``kinds`` name to kind; of int and float also a list, or a mapping, of such, where a
+    measure that does not exist is None; ``needed`` names of those that must be there.
+    """
+    for name in kinds.keys() & record.keys() | set(needed):
+        value, kind = record[name], kinds[name]
+        parts = list(value.values()) if isinstance(value, dict) else value
+        parts = parts if isinstance(parts, list) and kind in (int, float) else [value]
+        fits = {int: int, float: int | float | None}.get(kind, kind)
+        for part in parts:
+            if not isinstance(part, fits) or isinstance(part, bool):
+                raise ValueError(f"its {name} is {str(value)[:40]!r}")
+            if kind is int and not 0 <= part < 1 << 31:
+                raise ValueError(f"its {name} is {str(value)[:40]}")
 
 
 def read_lines(path: Path, way_out: str = AGAIN) -> list[dict[str, Any]]:

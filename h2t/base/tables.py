@@ -8,11 +8,9 @@ from collections.abc import Iterable, Sequence
 
 def number(value: float | None, digits: int = 2, *, sign: bool = False) -> str:
     """A measure as tables show it: ``48.30``, with its ``sign`` if asked for, empty for None."""
-    if (
-        value is None or value != value
-    ):  # NaN is a measure that does not exist, such as that of an empty group
+    if value is None or value != value:  # NaN: a measure that does not exist
         return ""
-    return f"{value:{'+' if sign else ''}.{digits}f}"
+    return format(value, f"+.{digits}f" if sign else f".{digits}f")
 
 
 def plain(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:

@@ -29,7 +29,7 @@ def test_a_folder_is_marked_first_and_of_one_kind(tmp_path):
 
 
 def test_a_writer_killed_before_the_mark_leaves_a_folder_that_can_be_used(tmp_path):
-    (tmp_path / f"{MARK}.77.h2t-tmp").write_text("{")
+    (tmp_path / f"{MARK}.4194399.h2t-tmp").write_text("{")
     claim(tmp_path, "run")
     assert [p.name for p in tmp_path.iterdir()] == [MARK]
 
