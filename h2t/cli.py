@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 
 import click
@@ -54,8 +55,30 @@ def main():
     "--plain", is_flag=True, help="Train without notebooks, for machines that lack Jupyter."
 )
 @DEVICE
-def run(recipe, pairs, again, plain, device):
-    """Run a recipe from images to analysis, through notebooks 01 to 04."""
+@click.option(
+    "--timeout",
+    type=click.FloatRange(min=0, min_open=True),
+    default=30.0,
+    show_default=True,
+    help="Under torchrun: minutes that a process waits for the others.",
+)
+def run(recipe, pairs, again, plain, device, timeout):
+    """Run a recipe from images to analysis, through notebooks 01 to 04.
+
+    With --plain also in several processes: torchrun --nproc_per_node=4 -m h2t run RECIPE --plain
+    """
+    if int(os.environ.get("WORLD_SIZE", 1)) == 1:
+        _run(recipe, pairs, again, plain, device)
+        return
+    if not plain:
+        raise Error("torchrun starts several processes, but notebooks run in one; add --plain")
+    from h2t.train.processes.job import job
+
+    with job(device, timeout) as own:
+        _run(recipe, pairs, again, plain, own)
+
+
+def _run(recipe, pairs, again, plain, device) -> None:
     from h2t.lab.books import execute as notebooks
 
     parameters, books = notebooks.load_recipe(
@@ -64,8 +87,7 @@ def run(recipe, pairs, again, plain, device):
     if plain:
         from h2t.pipeline import run_plain
 
-        complete = notebooks.complete(parameters, books)
-        done = run_plain(complete, device=device, again=again)
+        done = run_plain(notebooks.complete(parameters, books), device=device, again=again)
     else:
         done = notebooks.run_recipe(parameters, books, again=again)
     _show(done.results(), main_only=True)
@@ -328,7 +350,7 @@ def import_(file, run_, recipe, indices, pairs, again, device):
 )
 def evaluate(run, device, precision):
     """Evaluate every finished step of a run on the test set."""
-    from h2t.exchange.reference import evaluate
+    from h2t.train.evaluate import evaluate
 
     _show(evaluate(run, device=device, precision=precision))
 

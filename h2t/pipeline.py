@@ -1,54 +1,128 @@
-"""A run from end to end by plain function calls: no notebook, no Jupyter, one process or several."""
+"""A run from end to end, without notebooks: for machines that lack Jupyter, and for several processes."""
 
 from __future__ import annotations
 
+import hashlib
 import platform
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from h2t.base.errors import Error
 from h2t.base.files import resolve
-from h2t.recipes import parameters as config
+from h2t.recipes.parameters import ROOTED, Data, Stage1, Stage2, variants
 from h2t.runs import Run
+
+if TYPE_CHECKING:  # what loads torch does so where it is used: a recipe's mistakes are told at once
+    from h2t.train.loop import OnEpoch
+    from h2t.train.rundata import RunData
 
 
 def run_plain(parameters: dict[str, Any], *, again: bool = False, device: str = "auto") -> Run:
-    """The steps of notebooks 01 to 03, also under ``torchrun``; what is done already is not run again.
+    """The steps of notebooks 01 to 03 as plain function calls; what is done already is not done again.
 
-    Arguments: ``parameters`` complete, name to value; ``again`` begins anew.
-    Raises: ``h2t.Error`` before any work for parameters or files that are wrong.
+    Arguments: ``parameters`` complete, as a recipe gives them; ``again`` discards what the run holds; ``device`` auto,
+    cpu or cuda. Raises: ``h2t.Error`` for what does not go together or is not there, before any work.
     """
-    from h2t.train.prepare import dataset, prepare
     from h2t.train.processes.ranks import ranks
-    from h2t.train.stage1 import train_stage1
     from h2t.train.stage2 import train_stage2
 
-    place, stage1 = parameters.get("run", "runs/run"), config.Stage1.of(parameters)
-    stage2s = config.variants(config.Stage2.of(parameters), parameters.get("control", False))
-    ranks().check(stage1.batch_size)
-    if again or not ranks().first(begun, place):
-        ranks().first(check_files, parameters)
+    together, place = ranks(), parameters.get("run", "runs/run")
+    first, second = Stage1.of(parameters), Stage2.of(parameters)
+    together.check(first.batch_size)
+    if again or not together.first(begun, place):
+        together.first(check_files, parameters)
     run = Run(place)
     if again:
-        ranks().first(forget, run)
+        together.first(forget, run)
+    data = _loaded(run, Data.of(parameters))
+    train_stage1(data, first, device=device)
+    for name, stage2 in variants(second, parameters.get("control", False)).items():
+        train_stage2(data, stage2, name, device=device)
+    return run
 
-    def prepared() -> None:
-        prepare(run, config.Data.of(parameters))
+
+def _loaded(run: Run, wanted: Data) -> RunData:
+    """The run's data, prepared by the first process; what is downloaded or decoded, is once on each machine."""
+    from h2t.train.prepare import prepare
+    from h2t.train.processes.ranks import ranks
+    from h2t.train.rundata import dataset
+
+    together, found = ranks(), []
 
     def elsewhere() -> None:
         if not (run.path / "split.json").exists():
             raise Error(
                 f"{run.path} on {platform.node()} does not hold what the first process wrote; "
-                f"put the run where all machines see it"
+                "put the run where all machines see it"
             )
-        dataset(run)  # what is downloaded or decoded, once on each machine
+        found.append(dataset(run))
 
-    ranks().first(prepared)
-    ranks().each_machine(elsewhere)
-    train_stage1(run, stage1, device=device)
-    for variant, stage2 in stage2s.items():
-        train_stage2(run, stage2, variant, device=device)
-    return run
+    together.first(lambda: found.append(prepare(run, wanted)))
+    together.each_machine(elsewhere)
+    return found[0] if found else dataset(run)
+
+
+def train_stage1(
+    run: RunData | Run | str,
+    config: Stage1,
+    *,
+    device: str = "auto",
+    again: bool = False,
+    progress: bool = True,
+    on_epoch: OnEpoch | None = None,
+) -> dict[str, Any]:
+    """Stage 1 of a run: trained, or where the recipe names a ``checkpoint``, imported and evaluated in its place.
+
+    Arguments, result and what it raises: as of ``h2t.train.stage1.train`` and ``h2t.exchange.reference``.
+    """
+    from h2t.train import stage1
+    from h2t.train.processes.ranks import ranks
+    from h2t.train.rundata import run_of
+
+    together, step = ranks(), run_of(run).step("stage1")
+    # what was begun by training is not thrown away for a checkpoint: the step itself refuses that
+    begun_here = together.first(lambda: step.done or (step.path / "checkpoint.pt").exists())
+    if config.checkpoint and (again or not begun_here):
+        together.first(_imported, run, config, again, device)
+        again = False
+    elif not again:
+        together.first(_checked, run, config, device)
+    return stage1.train(
+        run, config, device=device, again=again, progress=progress, on_epoch=on_epoch
+    )
+
+
+def _imported(run: RunData | Run | str, config: Stage1, again: bool, device: str) -> None:
+    from h2t.exchange.reference import import_checkpoint
+
+    made = {"checkpoint": config.checkpoint}
+    how = {"device": device, "precision": config.precision, "made": made}
+    import_checkpoint(config.checkpoint, run, again=again, **how)
+
+
+def _checked(run: RunData | Run | str, config: Stage1, device: str) -> None:
+    """Refuse an imported stage 1 that is not the one asked for; measure one that came before there were data."""
+    from h2t.train.evaluate import evaluate
+    from h2t.train.rundata import run_of
+
+    step = run_of(run).step("stage1")
+    imported = step.result.get("imported") if step.done else None
+    if not imported:
+        return
+    wanted, by_recipe = config.checkpoint, step.params.get("checkpoint", "")
+    file = resolve(wanted) if wanted else None
+    if file and file.is_file():
+        same = hashlib.sha256(file.read_bytes()).hexdigest() == imported["sha256"]
+    else:  # it may be gone by now; `h2t import` needs no recipe that names it
+        same = file.name == imported["file"] if file else not by_recipe
+    if not same:
+        says = f"names {wanted}" if wanted else "names no checkpoint"
+        raise Error(
+            f"stage 1 of run {step.run.path} was imported from {by_recipe or imported['file']}, "
+            f"and the recipe {says}; choose another run, or start over with `--again`"
+        )
+    if "last" not in step.result:
+        evaluate(run, device=device, precision=config.precision)
 
 
 def check_files(parameters: dict[str, Any]) -> None:
@@ -56,30 +130,29 @@ def check_files(parameters: dict[str, Any]) -> None:
 
     Raises: ``h2t.Error`` with the first that is missing.
     """
-    source, root, checkpoint, pretrained = (
-        parameters.get(k) or "" for k in ("source", "root", "checkpoint", "pretrained")
-    )
-    if source in config.ROOTED:
+    names = ("source", "root", "checkpoint", "pretrained")
+    source, root, checkpoint, pretrained = (parameters.get(name) or "" for name in names)
+    if source in ROOTED:
         for part in [root] if source in ("npz", "folder") else root.split(":"):
             if not part or not resolve(part).exists():
                 raise Error(
                     f"source is {source!r}, but there is nothing at root {part!r}; "
-                    f"set it with `-p root PATH`"
+                    "set it with `-p root PATH`"
                 )
     if checkpoint and not resolve(checkpoint).is_file():
         raise Error(
             f"there is no checkpoint {checkpoint}; set it with `-p checkpoint FILE`, "
-            f"or to nothing to train stage 1"
+            "or to nothing to train stage 1"
         )
     if Path(pretrained).suffix and not resolve(pretrained).is_file():
         raise Error(
             f"pretrained {pretrained} does not exist; name a file of weights, "
-            f"or torchvision's weights such as IMAGENET1K_V1"
+            "or torchvision's weights such as IMAGENET1K_V1"
         )
 
 
 def begun(run: str) -> bool:
-    """Whether stage 1 is trained or has a checkpoint: the files it began with are needed no more."""
+    """Whether stage 1 is trained or goes on from a checkpoint, so that the files it began with are not needed."""
     step = resolve(run) / "stage1"
     return (step / "result.json").exists() or (step / "checkpoint.pt").exists()
 

@@ -17,9 +17,9 @@ from h2t.base.errors import Error
 from h2t.base.files import resolve, write_atomic, write_json
 from h2t.exchange.reference import read_checkpoint
 from h2t.runs import Run
-from h2t.train import device as stepping
-from h2t.train.prepare import dataset, loaders, statistics
-from h2t.train.stage1 import load_model
+from h2t.train.device import threads_for, to_device
+from h2t.train.evaluate import load_model
+from h2t.train.rundata import dataset
 
 IMAGES = 64  # test images on which every file is held against the original
 CLOSE = 1e-3  # largest difference of logits that rounding may make
@@ -46,9 +46,9 @@ def export(run: Run | str, step: str = "", out: str | Path = "", *, onnx: bool =
     model, result = load_model(run, name, "cpu"), run.step(name).result
     if onnx:
         _import_onnx()
-    data, (mean, std) = dataset(run, progress=False), statistics(run)
-    test = loaders(run, data, torch.device("cpu"))[1]
-    with torch.inference_mode(), stepping.threads_for(test, IMAGES):
+    data = dataset(run, progress=False)
+    mean, std, test = data.mean, data.std, data.loader("test", "cpu")
+    with torch.inference_mode(), threads_for(test, IMAGES):
         images = next(iter(test.batches(IMAGES)))[0].clone()
         logits = model(images)
     folder = resolve(out) if str(out) else run.path / "export"
@@ -70,7 +70,7 @@ def export(run: Run | str, step: str = "", out: str | Path = "", *, onnx: bool =
         )
         copy.load_state_dict({k: again[_plain(k)] for k in copy.state_dict()})
         with torch.inference_mode():
-            _same(stepping.to_device(copy, torch.device("cpu")).eval()(images), logits, file)
+            _same(to_device(copy, torch.device("cpu")).eval()(images), logits, file)
         write_atomic(folder / file, blobs[file])
     if result["head"] == "linear" and {k for k in tensors if k.startswith("fc.")} == {
         "fc.weight",
@@ -84,7 +84,7 @@ def export(run: Run | str, step: str = "", out: str | Path = "", *, onnx: bool =
             "model": result["model"],
             "head": result["head"],
             "num_classes": result["num_classes"],
-            "classes": list(data.train.classes),
+            "classes": list(data.classes),
             "in_channels": result["in_channels"],
             "height": height,
             "width": width,

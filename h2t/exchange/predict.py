@@ -16,9 +16,10 @@ from h2t.data.lists import SUFFIXES
 from h2t.data.resident import Resident
 from h2t.data.split import Split
 from h2t.runs import Run
-from h2t.train import device as stepping
-from h2t.train.prepare import dataset, statistics
-from h2t.train.stage1 import load_model
+from h2t.train.device import pick_device
+from h2t.train.evaluate import load_model
+from h2t.train.evaluate import predict as answers
+from h2t.train.rundata import class_names, image_shape, statistics
 
 CHUNK = 512  # images decoded and held at a time
 
@@ -43,7 +44,7 @@ def predict(
     """
     import pandas as pd
 
-    run, device = Run(run, create=False), stepping.pick_device(device)
+    run, device = Run(run, create=False), pick_device(device)
     model = load_model(
         run, step or ("stage2-h2t" if run.step("stage2-h2t").done else "stage1"), str(device)
     )
@@ -55,8 +56,7 @@ def predict(
     )
     if not paths:
         raise Error(f"{top} holds no images" if top.exists() else f"there are no images at {top}")
-    train = dataset(run, progress=progress).train
-    shape, (mean, std) = train.images.shape[1:], statistics(run)
+    classes, shape, (mean, std) = class_names(run), image_shape(run), statistics(run)
     size = shape[0] if shape[0] == shape[1] else 0  # read_image resizes to squares
     fit = run.params.get("image_fit", "stretch")
 
@@ -80,13 +80,13 @@ def predict(
             part = paths[start : start + CHUNK]
             read_in = list(pool.map(read, part))
             good = [k for k, image in enumerate(read_in) if not isinstance(image, str)]
-            share = np.zeros((len(part), len(train.classes)))
+            share = np.zeros((len(part), len(classes)))
             if good:
                 pixels = np.stack([read_in[k] for k in good])
                 loader = Resident(
-                    Split(pixels, np.zeros(len(good), np.int64), train.classes), mean, std, device
+                    Split(pixels, np.zeros(len(good), np.int64), classes), mean, std, device
                 )
-                share[good] = metrics.softmax(stepping.predict(model, loader, "fp32").numpy())
+                share[good] = metrics.softmax(answers(model, loader, "fp32").numpy())
             for k, path in enumerate(part):
                 name, error = (
                     str(path.relative_to(top)) if path != top else path.name,
@@ -95,7 +95,7 @@ def predict(
                 label, confidence = (
                     ("", np.nan)
                     if error
-                    else (train.classes[share[k].argmax()], round(100 * share[k].max(), 2))
+                    else (classes[share[k].argmax()], round(100 * share[k].max(), 2))
                 )
                 rows.append(
                     {"path": name, "label": label, "confidence": confidence, "error": error}

@@ -10,6 +10,12 @@ from torch import nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 
+def norms(network: nn.Module) -> list[nn.Module]:
+    """The batch normalisations of a network, in order."""
+    kinds = (nn.BatchNorm2d, nn.SyncBatchNorm)
+    return [m for m in network.modules() if isinstance(m, kinds)]
+
+
 class SyncBatchNorm2d(nn.BatchNorm2d):
     """Batch normalisation whose mean and variance are those of the whole batch, of which each
     process holds a share.

@@ -9,26 +9,21 @@ from torch import nn
 
 from h2t.base import rng
 from h2t.data import samplers
+from h2t.models.batchnorm import norms
 from h2t.recipes.parameters import Stage2
-from h2t.train import device as stepping
-from h2t.train.processes.ranks import ranks
+from h2t.train.device import autocast
 
-BN_BATCHES = (
-    43  # batches of each branch over which statistics are averaged: half an epoch of CIFAR-100-LT
-)
+# batches of each branch over which statistics are averaged: half an epoch of CIFAR-100-LT
+BN_BATCHES = 43
 
 Moments = list[tuple[torch.Tensor, torch.Tensor]]  # mean and variance (channels,) of each BN
 
 
-def norms(backbone: nn.Module) -> list[nn.Module]:
+def trained(backbone: nn.Module) -> list[nn.Module]:
     """Its batch normalisations that training changes, in order; those of a frozen part keep their statistics."""
     before = backbone.training
     backbone.train()
-    found = [
-        m
-        for m in backbone.modules()
-        if isinstance(m, nn.modules.batchnorm._BatchNorm) and m.training
-    ]
+    found = [m for m in norms(backbone) if m.training]
     backbone.train(before)
     return found
 
@@ -45,58 +40,39 @@ def estimate(
     """The mean over ``BN_BATCHES`` augmented batches of what each batch is normalised by.
 
     The running statistics that training leaves behind follow the last twenty batches or so; these follow all alike.
-    Arguments: ``backbone`` is left in eval mode with these statistics; ``train`` loader; ``labels`` (N,) on the CPU; ``config``
-    names samplers, augmentation and seed; ``branch`` fused or fusing; ``on_batch`` is called after each.
+
+    Arguments: ``backbone`` is left in eval mode with these statistics; ``train`` loader; ``labels`` (N,) on the CPU;
+    ``config`` names samplers, augmentation and seed; ``branch`` fused or fusing; ``on_batch`` is called after each.
     """
     sampler = {"fused": config.fused_branch, "fusing": config.fusing_branch}[branch]
-    momenta = [m.momentum for m in norms(backbone)]
-    for m in norms(backbone):
+    own = trained(backbone)
+    momenta = [m.momentum for m in own]
+    for m in own:
         m.reset_running_stats()
         m.momentum = None  # cumulative mean
     backbone.train()
-    order = samplers.epoch(
-        sampler,
-        labels,
-        BN_BATCHES * config.batch_size,
-        rng.torch_generator(config.seed, f"bank/bn-{branch}"),
-    )
+    number = BN_BATCHES * config.batch_size
+    generator = rng.torch_generator(config.seed, f"bank/bn-{branch}")
+    order = samplers.epoch(sampler, labels, number, generator)
     draws = rng.torch_generator(config.seed, f"bank/bn-{branch}-augment")
     for x, _ in train.epoch(order, config.batch_size, draws, config.flip):
-        with stepping.autocast(train.device, config.precision):
+        with autocast(train.device, config.precision):
             backbone(x)
         on_batch()
-    for m, momentum in zip(norms(backbone), momenta, strict=True):
+    for m, momentum in zip(own, momenta, strict=True):
         m.momentum = momentum
-    ranks().agree(backbone)
     backbone.eval()
-    return [(m.running_mean.clone(), m.running_var.clone()) for m in norms(backbone)]
+    return [(m.running_mean.clone(), m.running_var.clone()) for m in own]
 
 
 @torch.no_grad()
 def install(backbone: nn.Module, *streams: Moments) -> None:
-    """Give a backbone the mean of the statistics of one or several streams: running ones follow them in turn, batch by batch."""
-    for m, *moments in zip(norms(backbone), *streams, strict=True):
+    """Give a backbone the mean of the statistics of one or several streams: running ones follow them in turn."""
+    for m, *moments in zip(trained(backbone), *streams, strict=True):
         m.running_mean.copy_(torch.stack([mean for mean, _ in moments]).mean(0))
         m.running_var.copy_(torch.stack([variance for _, variance in moments]).mean(0))
 
 
 def streams_of(statistics: str) -> tuple[str, ...]:
-    """The branches that a value of ``bn_statistics`` or ``bn_reestimate`` names."""
-    return {
-        "none": (),
-        "balanced": ("fused",),
-        "instance": ("fusing",),
-        "both": ("fusing", "fused"),
-    }[statistics]
-
-
-def reestimate(backbone: nn.Module, train, labels: torch.Tensor, config: Stage2) -> None:
-    """Set the statistics that the test set is normalised by as ``config.bn_reestimate`` says; none leaves them as they are."""
-    if config.bn_reestimate != "none":
-        install(
-            backbone,
-            *(
-                estimate(backbone, train, labels, config, branch)
-                for branch in streams_of(config.bn_reestimate)
-            ),
-        )
+    """The branches that a value of ``bn_statistics`` names."""
+    return {"none": (), "balanced": ("fused",), "both": ("fusing", "fused")}[statistics]

@@ -1,19 +1,16 @@
-"""One update, and what both stages share: device, precision, evaluation."""
+"""What training runs on: device, precision, threads, and the optimiser."""
 
 from __future__ import annotations
 
 import contextlib
 import ctypes
 import functools
-import inspect
 import sys
 
 import torch
 from torch import nn
 
 from h2t.base.errors import Error
-from h2t.models.batchnorm import fold
-from h2t.train.processes.ranks import Ranks
 
 
 def pick_device(device: str = "auto") -> torch.device:
@@ -45,18 +42,14 @@ def native_bf16(device: torch.device) -> bool:
     """Whether the device computes bf16 natively; on other processors bf16 is emulated and slower than fp32."""
     if device.type == "cuda":
         return torch.cuda.is_bf16_supported(including_emulation=False)
-    checks = (
-        getattr(torch.cpu, name, None)
-        for name in ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
-    )
-    return any(check() for check in checks if check)
+    if not hasattr(torch.cpu, "get_capabilities"):  # torch before 2.12 does not tell
+        return False
+    able = torch.cpu.get_capabilities()
+    return any(able.get(name) for name in ("avx512_bf16", "amx_bf16", "amx_tile"))
 
 
-PIXELS_PER_THREAD = (
-    4096  # of a batch: a 2-core machine trains 64 images of 8 x 8 as fast on one thread as on two
-)
-
-PIXELS_AT_ONCE = 8_000_000  # of a batch whose network only answers: 159 images of 224 x 224
+# of a batch: two cores train 64 images of 8 x 8 no faster on two threads than on one
+PIXELS_PER_THREAD = 4096
 
 
 @contextlib.contextmanager
@@ -97,20 +90,13 @@ def to_device(model: nn.Module, device: torch.device) -> nn.Module:
     return model.to(device).to(memory_format=torch.channels_last)
 
 
-class SGD(torch.optim.SGD):
-    """torch's SGD without the wrappers that keep it out of compiled code: they import torch's compiler at the first step, which takes
-    as long as torch itself does, and nothing here is compiled."""
-
-    step = torch.no_grad()(inspect.unwrap(torch.optim.SGD.step))
-    zero_grad, state_dict, load_state_dict, add_param_group = (
-        inspect.unwrap(getattr(torch.optim.SGD, name))
-        for name in ("zero_grad", "state_dict", "load_state_dict", "add_param_group")
-    )
-
-
-def sgd(parameters, lr: float, momentum: float, weight_decay: float, nesterov: bool = False) -> SGD:
+def sgd(
+    parameters, lr: float, momentum: float, weight_decay: float, nesterov: bool = False
+) -> torch.optim.SGD:
     """Fused SGD: one kernel for all parameters."""
-    return SGD(parameters, lr, momentum, weight_decay=weight_decay, nesterov=nesterov, fused=True)
+    return torch.optim.SGD(
+        parameters, lr, momentum, weight_decay=weight_decay, nesterov=nesterov, fused=True
+    )
 
 
 def set_lr(optimizer: torch.optim.Optimizer, *rates: float) -> None:
@@ -121,34 +107,3 @@ def set_lr(optimizer: torch.optim.Optimizer, *rates: float) -> None:
             group["lr"].fill_(rate)
         else:
             group["lr"] = rate
-
-
-def check_finite(
-    losses: torch.Tensor, epoch: int, first_step: int, step_name: str, parameter: str
-) -> None:
-    """Raise ``h2t.Error`` at the first loss of an epoch (steps,) that is not finite."""
-    bad = (~losses.isfinite()).nonzero()
-    if len(bad):
-        k = int(bad[0])
-        raise Error(
-            f"{step_name} diverged: the loss is {losses[k].item()} at step {first_step + k + 1} (epoch {epoch}, "
-            f"batch {k + 1}). The checkpoint of epoch {epoch - 1} is kept; start again with a lower {parameter}"
-        )
-
-
-@torch.inference_mode()
-def predict(
-    model: nn.Module, loader, precision: str = "auto", batch_size: int = 500
-) -> torch.Tensor:
-    """Logits of a whole split in order, in eval mode, each process's share gathered; of large images fewer at a time. Returns: (N, C) float32 on the CPU."""
-    network = fold(model)
-    batch_size = min(batch_size, max(1, PIXELS_AT_ONCE // (loader.height * loader.width)))
-    # forward alone is about a quarter of a training step's work
-    with autocast(loader.device, precision), threads_for(loader, batch_size // 4):
-        logits = torch.cat([network(images).float() for images, _ in loader.batches(batch_size)])
-    return Ranks(*loader.shard).gather(logits, len(loader)).cpu()
-
-
-def due(epoch: int, epochs: int, every: int) -> bool:
-    """Whether an epoch, counted from 1, ends with an evaluation: every ``every``-th and the last."""
-    return epoch % every == 0 or epoch == epochs

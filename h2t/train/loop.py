@@ -1,4 +1,4 @@
-"""What a training loop reports: evaluation, the rows of metrics.jsonl, checkpoints, and the final result."""
+"""What both stages do around their updates: epochs, rates, evaluation, rows of metrics.jsonl, checkpoints, the result."""
 
 from __future__ import annotations
 
@@ -10,159 +10,183 @@ import numpy as np
 import torch
 
 from h2t import metrics
-from h2t.data.split import Dataset
+from h2t.base.errors import Error
+from h2t.base.progress import bar as progress_bar
 from h2t.metrics import MEASURES
+from h2t.recipes.parameters import _Training
 from h2t.runs import Step
-from h2t.train import device as stepping
-from h2t.train.prepare import val_loader
-from h2t.train.processes import ranks as distributed
+from h2t.train.device import precision_of, set_lr
+from h2t.train.evaluate import VAL_SEEN, measures, predict
+from h2t.train.processes.ranks import ranks
+from h2t.train.rundata import RunData
 
-VAL_SEEN = (
-    "stage 1 was imported: it may have been trained on these images, so that they are no validation"
-)
 BEST_IS = "chosen by test accuracy among the evaluated epochs, as the reference does; not a result"
+
+OnEpoch = Callable[[list[dict[str, Any]]], None]
 
 
 class Report:
-    """The bookkeeping of one step, apart from its loop.
+    """The bookkeeping of one step, apart from its loop: continues from the last checkpoint where there is one.
 
-    Arguments: ``step``; ``data``; ``scheme`` of the groups; ``epochs`` in all; ``every`` how often to evaluate;
-    ``on_epoch`` called with the rows so far.
+    Arguments: ``step``; ``data`` of its run; ``model`` and ``optimizer``, restored here; ``config`` for precision and
+    how often to evaluate; ``epochs`` in all; ``device``; ``on_epoch`` called with the rows so far.
     """
 
     def __init__(
         self,
         step: Step,
-        data: Dataset,
-        scheme: str,
+        data: RunData,
+        model: torch.nn.Module,
+        optimizer: torch.optim.Optimizer,
+        config: _Training,
         epochs: int,
-        every: int,
-        on_epoch: Callable | None,
+        device: torch.device,
+        on_epoch: OnEpoch | None,
     ):
-        self.step, self.data, self.scheme, self.epochs, self.every = (
-            step,
-            data,
-            scheme,
-            epochs,
-            every,
-        )
-        self.on_epoch, self.history, self.counts, self.ranks = (
-            on_epoch,
-            [],
-            data.train.counts,
-            distributed.ranks(),
-        )
-        self.val = None  # its loader, from the first evaluation on
-        self.saved, self.cost = (
-            float("-inf"),
-            0.0,
-        )  # when the last checkpoint was written, and how long that took
+        self.step, self.data, self.model, self.optimizer = step, data, model, optimizer
+        self.config, self.epochs, self.device, self.on_epoch = config, epochs, device, on_epoch
+        self.ranks, self.counts = ranks(), data.train.counts
+        self.test, self.val = (data.loader(p, device, None, self.ranks) for p in ("test", "val"))
+        # when the last checkpoint was written, and how long that took
+        self.saved, self.cost = float("-inf"), 0.0
+        self.history: list[dict[str, Any]] = []
+        self.done = self._resume()
 
-    def resume(self, module: torch.nn.Module, optimizer: torch.optim.Optimizer) -> int:
+    def _resume(self) -> int:
         """Restore the last checkpoint, if there is one. Returns the number of epochs that are done."""
         state = self.ranks.first(self.step.load_checkpoint)
         if state is None:
             return 0
-        module.load_state_dict(state["model"])
-        optimizer.load_state_dict(state["optimizer"])
+        self.model.load_state_dict(state["model"])
+        self.optimizer.load_state_dict(state["optimizer"])
         self.history = state["history"]
         self.ranks.first(self.step.write_history, self.history)
         return state["epoch"]
 
-    def epoch(
-        self, epoch, lr, losses, seconds, module, test, optimizer, precision
-    ) -> dict[str, Any]:
-        """Close an epoch: evaluate where that is due, append a row, save the checkpoint; on a GPU, where an epoch can be shorter
-        than that, only as often as it takes a twentieth of the time."""
-        self.ranks.agree(module)
-        row = {
-            "epoch": epoch,
-            "lr": lr,
-            "loss": losses.double().mean().item(),
-            "seconds": round(seconds, 4),
-        }
-        if stepping.due(epoch, self.epochs, self.every):
+    def epoch(self, epoch: int, lr: float, losses: torch.Tensor, seconds: float) -> dict[str, Any]:
+        """Close an epoch: evaluate where that is due, append a row, save the checkpoint."""
+        self.ranks.agree(self.model)
+        loss = losses.double().mean().item()
+        row = {"epoch": epoch, "lr": lr, "loss": loss, "seconds": round(seconds, 4)}
+        if epoch % self.config.eval_every == 0 or epoch == self.epochs:
             start = time.perf_counter()
-            row |= self.measure(stepping.predict(module, test, precision).numpy())
-            row |= {
-                f"val_{k}": v
-                for k, v in (self.on_val(module, test.device, precision) or {}).items()
-            }
+            row |= self._summary(self._predict(self.test), self.data.test.labels)
+            row |= {f"val_{k}": v for k, v in (self._on_val() or {}).items()}
             row["eval_seconds"] = round(time.perf_counter() - start, 4)
         self.history.append(row)
-        self.ranks.first(self._checkpoint, epoch, module, optimizer)
+        self.ranks.first(self._checkpoint, epoch)
         if self.on_epoch:
             self.on_epoch(self.history)
         return row
 
-    def _checkpoint(self, epoch: int, module, optimizer) -> None:
-        start, on_gpu = time.perf_counter(), next(module.parameters()).is_cuda
-        if on_gpu and epoch < self.epochs and start - self.saved < 20 * self.cost:
+    def _checkpoint(self, epoch: int) -> None:
+        # on a GPU an epoch can be shorter than saving it: then only as often as it takes a twentieth of the time
+        start = time.perf_counter()
+        soon = start - self.saved < 20 * self.cost
+        if self.device.type == "cuda" and epoch < self.epochs and soon:
             return
-        self.step.save_checkpoint(
-            {"epoch": epoch, "model": module.state_dict(), "optimizer": optimizer.state_dict()},
-            self.history,
-        )
+        state = {"model": self.model.state_dict(), "optimizer": self.optimizer.state_dict()}
+        self.step.save_checkpoint({"epoch": epoch, **state}, self.history)
         self.saved = time.perf_counter()
         self.cost = self.saved - start
 
-    def measure(self, logits: np.ndarray) -> dict[str, float | None]:
-        return metrics.summary(logits, self.data.test.labels, self.counts, self.scheme)
+    def _predict(self, loader) -> torch.Tensor:
+        return predict(self.model, loader, self.config.precision)
 
-    def on_val(self, module, device, precision) -> dict[str, float | None] | None:
+    def _summary(self, logits: torch.Tensor, labels) -> dict[str, float | None]:
+        return metrics.summary(logits.numpy(), labels, self.counts, self.data.scheme)
+
+    def _on_val(self) -> dict[str, float | None] | None:
         """The measures on the validation part, None where there is none."""
-        if self.val is None and self.data.val is not None:
-            self.val = val_loader(self.step.run, self.data, device, self.ranks)
         if self.val is None:
             return None
-        return metrics.summary(
-            stepping.predict(module, self.val, precision).numpy(),
-            self.data.val.labels,
-            self.counts,
-            self.scheme,
-        )
+        return self._summary(self._predict(self.val), self.data.val.labels)
 
     def postfix(self, row: dict[str, Any]) -> str:
         last = next((r for r in reversed(self.history) if "all" in r), None)
         return f"loss {row['loss']:.3f}" + (f", test top-1 {last['all']:.1f} %" if last else "")
 
-    def finish(self, module, test, config, device, **extra) -> dict[str, Any]:
-        """Write weights, test outputs and the result of the last epoch, with the best evaluated one beside it."""
-        logits = stepping.predict(module, test, config.precision)
-        evaluated = [r for r in self.history if "all" in r]
-        best = max(
-            evaluated, key=lambda r: r["all"], default=None
-        )  # None where nothing was trained
-        val = self.on_val(module, test.device, config.precision)
+    def finish(self, **extra) -> dict[str, Any]:
+        """Write weights, test outputs and the result of the last epoch, with the best evaluated one beside it.
+
+        Arguments: ``extra`` what result.json says besides. Returns: the content of result.json.
+        """
+        logits, labels = self._predict(self.test), np.asarray(self.data.test.labels)
+        found = measures(logits, labels, self.counts, self.data.scheme)
         result = {
-            "params": config.to_dict(),
+            "params": self.config.to_dict(),
             "epochs": self.epochs,
-            "last": self.measure(logits.numpy()),
-            **({} if val is None else {"val": val}),
-            **(
-                {"best": {k: best[k] for k in ("epoch", *MEASURES)}, "best_is": BEST_IS}
-                if best
-                else {}
-            ),
-            "per_class": [
-                None if np.isnan(a) else float(a)
-                for a in metrics.per_class(logits.numpy(), self.data.test.labels)
-            ],
+            "last": found.pop("last"),
+            **self._beside(),
+            **found,
             "counts": self.counts.tolist(),
-            "groups": self.scheme,
+            "groups": self.data.scheme,
             "seconds": round(sum(r["seconds"] + r.get("eval_seconds", 0) for r in self.history), 3),
-            "device": str(device),
+            "device": str(self.device),
             "processes": self.ranks.world,
-            "precision": stepping.precision_of(device, config.precision),
-            "num_classes": len(self.data.train.classes),
-            "in_channels": self.data.train.images.shape[3],
+            "precision": precision_of(self.device, self.config.precision),
+            "num_classes": len(self.data.classes),
+            "in_channels": self.data.channels,
             **extra,
         }
-        if (
-            val is not None
-            and self.step.name != "stage1"
-            and self.ranks.first(lambda: bool(self.step.run.step("stage1").result.get("imported")))
-        ):
-            result["val_is"] = VAL_SEEN
-        outputs = {"logits": logits, "labels": torch.from_numpy(np.asarray(self.data.test.labels))}
-        return self.ranks.first(self.step.finish, module.state_dict(), outputs, result)
+        outputs = {"logits": logits, "labels": torch.from_numpy(labels)}
+        return self.ranks.first(self.step.finish, self.model.state_dict(), outputs, result)
+
+    def _beside(self) -> dict[str, Any]:
+        """What stands beside the result: the validation part's measures and the best evaluated epoch, where there are any."""
+        beside: dict[str, Any] = {}
+        if (val := self._on_val()) is not None:
+            beside["val"] = val
+            first = self.step.run.step("stage1")
+            if self.step.name != "stage1" and self.ranks.first(lambda: "imported" in first.result):
+                beside["val_is"] = VAL_SEEN
+        evaluated = [r for r in self.history if "all" in r]  # none where nothing was trained
+        if evaluated:
+            best = max(evaluated, key=lambda r: r["all"])
+            beside |= {"best": {k: best[k] for k in ("epoch", *MEASURES)}, "best_is": BEST_IS}
+        return beside
+
+
+def run_epochs(
+    report: Report,
+    train_epoch: Callable[[int], torch.Tensor],
+    rates: Callable[[int], list[float]],
+    *,
+    name: str,
+    blame: str,
+    progress: bool,
+) -> None:
+    """Train the epochs that are not done yet.
+
+    Arguments: ``train_epoch`` from an epoch's number, counted from 1, to the losses (steps,) of its updates; ``rates``
+    the learning rate of each parameter group in it; ``name`` of the step for people; ``blame`` the parameter to lower
+    where a loss is not finite. Raises: ``h2t.Error`` in that case.
+    """
+    bar = progress_bar(
+        range(report.done + 1, report.epochs + 1),
+        name,
+        report.epochs,
+        initial=report.done,
+        unit="epoch",
+        progress=progress,
+    )
+    for epoch in bar:
+        start = time.perf_counter()
+        now = rates(epoch)
+        set_lr(report.optimizer, *now)
+        losses = train_epoch(epoch)
+        check_finite(losses, epoch, name, blame)
+        row = report.epoch(epoch, now[0], losses, time.perf_counter() - start)
+        bar.set_postfix_str(report.postfix(row))
+
+
+def check_finite(losses: torch.Tensor, epoch: int, name: str, parameter: str) -> None:
+    """Raise ``h2t.Error`` at the first loss of an epoch (steps,) that is not finite."""
+    bad = (~losses.isfinite()).nonzero()
+    if len(bad):
+        k = int(bad[0])
+        step = (epoch - 1) * len(losses) + k + 1
+        raise Error(
+            f"{name} diverged: the loss is {losses[k].item()} at step {step} (epoch {epoch}, batch {k + 1}). "
+            f"The checkpoint of epoch {epoch - 1} is kept; start again with a lower {parameter}"
+        )

@@ -19,8 +19,9 @@ from h2t.lab.explorer.boundary import Plane, plane
 from h2t.lab.explorer.embedding import fit_map, place
 from h2t.recipes.parameters import Stage2
 from h2t.runs import Run
-from h2t.train.cached import bank as banking
-from h2t.train.prepare import dataset
+from h2t.train.cached import fit as fitting
+from h2t.train.cached.bank import build_bank
+from h2t.train.rundata import dataset
 
 RATIOS = tuple(k / 10 for k in range(11))
 FUSED_SHOWN = 60  # fused features drawn in the figures
@@ -56,7 +57,7 @@ class Explorer:
             raise Error(
                 "method tau trains nothing, so the explorer has no ratio to drag; open it with stage2_method crt, lws or mislas"
             )
-        self.bank = banking.build_bank(self.run, self.recipe, views, progress=progress)
+        self.bank = build_bank(self.run, self.recipe, views, progress=progress)
         if len(self.bank.counts) < 2:
             raise Error(f"run {self.run.path} has one class; the explorer compares two")
         order = np.argsort(-self.bank.counts, kind="stable")
@@ -82,8 +83,8 @@ class Explorer:
                 recipe.fusion,
             )
             if self._draws[0] != same:  # while only the ratio or the rate moves, the draws stay
-                self._draws = (same, banking.draw_all(self.bank, recipe, (recipe.seed,)))
-            fits = banking.fit(
+                self._draws = (same, fitting.draw_all(self.bank, recipe, (recipe.seed,)))
+            fits = fitting.fit(
                 self.bank, [recipe.fusion_ratio], [recipe.seed], recipe, draws=self._draws[1]
             )
             self._fits[key] = (fits.weight[0, 0], fits.bias[0, 0])
@@ -98,7 +99,7 @@ class Explorer:
 
     def logits(self, classifier) -> np.ndarray:
         """Test logits (T, C) of a classifier."""
-        return banking.classify(
+        return fitting.classify(
             self.bank.test, *classifier, self.bank.scale, self.bank.num_experts
         ).numpy()
 
@@ -110,7 +111,7 @@ class Explorer:
 
     def curve(self, recipe: Stage2, seeds=range(5)):
         """The ratio curve of a recipe: eleven ratios by five seeds, as ``Fits.table`` gives it."""
-        return banking.fit(self.bank, RATIOS, seeds, recipe).table()
+        return fitting.fit(self.bank, RATIOS, seeds, recipe).table()
 
     def fused(self, state: State) -> np.ndarray:
         """Features of the tail class after fusion at the current ratio, each with a mask of its own, (n, D)."""

@@ -129,7 +129,8 @@ def cached_rows(
     import pandas as pd
 
     from h2t import metrics
-    from h2t.train.cached.bank import build_bank, fit
+    from h2t.train.cached.bank import build_bank
+    from h2t.train.cached.fit import fit
     from h2t.train.cached.steps import recipe_of
 
     run, found = Run(run, create=False), []

@@ -179,8 +179,8 @@ def _wait_for(run: Run, seconds: float = 30) -> None:
 
 
 def _perform(job: Job, run: Run) -> None:
+    from h2t.pipeline import train_stage1
     from h2t.train.prepare import prepare
-    from h2t.train.stage1 import train_stage1
     from h2t.train.stage2 import train_stage2
 
     if job.stage1:
@@ -197,8 +197,8 @@ def _perform(job: Job, run: Run) -> None:
                 if not notebooks.done(run, book, job.parameters):
                     notebooks.execute(run, book, job.parameters, InlineEngine)
     elif job.kind == "stage1":
-        prepare(run, config.Data.of(job.parameters), progress=False)
-        train_stage1(run, config.Stage1.of(job.parameters), progress=False)
+        data = prepare(run, config.Data.of(job.parameters), progress=False)
+        train_stage1(data, config.Stage1.of(job.parameters), progress=False)
     variants = (
         config.variants(config.Stage2.of(job.parameters), job.parameters.get("control", False))
         if job.kind == "run"

@@ -16,7 +16,7 @@ import hashlib
 import json
 import time
 from dataclasses import dataclass
-from typing import Any
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -27,21 +27,17 @@ from h2t.base import rng
 from h2t.base.errors import Error
 from h2t.base.files import clean, write_atomic, write_json
 from h2t.base.progress import bar as progress_bar
-from h2t.exchange.reference import classifier_of
 from h2t.fusion import class_means
 from h2t.models.batchnorm import fold
 from h2t.recipes.parameters import Stage2
 from h2t.runs import Run
-from h2t.train import device as stepping
 from h2t.train.bn_statistics import BN_BATCHES, estimate, install, streams_of
-from h2t.train.cached.fit import Fits, classify, draw_all, fit
-from h2t.train.prepare import dataset, loaders, val_loader
-from h2t.train.stage1 import load_model
+from h2t.train.device import autocast, pick_device, threads_for
+from h2t.train.evaluate import classifier_of, load_model
+from h2t.train.rundata import RunData, dataset, run_of
 
-__all__ = ["Bank", "Fits", "bank_key", "build_bank", "classify", "draw_all", "fit", "open_bank"]
-
-# Views of the fusing branch. Each of its images lends a part of its channels to a random other image, so more views of it change
-# nothing: on CIFAR-100-LT, 1, 2 and 4 give the same accuracies to 0.2 of their spread over seeds for p up to 0.5.
+# Views of the fusing branch. Each of its images lends a part of its channels to a random other image, so more views of
+# it change nothing: on CIFAR-100-LT, 1, 2 and 4 give the same accuracies to 0.2 of their spread over seeds up to p = 0.5.
 LENT_VIEWS = 1
 
 
@@ -49,12 +45,13 @@ LENT_VIEWS = 1
 class Bank:
     """Pooled features of a frozen backbone.
 
-    ``train`` (V, N, D) float32, one row of views per training image, under the statistics of the fused branch; ``lent``
-    (L, N, D) other views of the same images under those of the fusing branch, ``LENT_VIEWS`` of them; ``labels`` (N,); ``test`` (T, D) under the
-    running statistics; ``test_labels`` (T,); ``val`` and ``val_labels`` alike, of a part held out of the long tail, else None; ``counts`` (C,) training images per class; ``weight`` (C, D) and ``bias``
-    (C,) the classifier of stage 1; ``classes`` names; ``scheme`` of the groups; ``scale`` of a cosine head, None for a linear
-    one; ``key`` what it was made from; ``folder`` with the files, among them the backbone with the running statistics;
-    ``num_experts`` K, blocks of the D features; ``shared`` whether the blocks of a row of ``weight`` are one and the same.
+    ``train`` (V, N, D) float32, views of every training image, under the statistics of the fused branch; ``lent``
+    (L, N, D) other views of them under those of the fusing branch; ``labels`` (N,); ``test`` (T, D) under the running
+    statistics; ``test_labels`` (T,); ``val`` and ``val_labels`` alike, of a part held out of the long tail, else None;
+    ``counts`` (C,) training images per class; ``weight`` (C, D) and ``bias`` (C,) the classifier of stage 1;
+    ``classes`` names; ``scheme`` of the groups; ``scale`` of a cosine head, None for a linear one; ``key`` what it was
+    made from; ``folder`` with the files, among them the backbone with the running statistics; ``num_experts`` K, blocks
+    of the D features; ``shared`` whether the blocks of a row of ``weight`` are one and the same.
     """
 
     train: torch.Tensor
@@ -70,7 +67,7 @@ class Bank:
     scale: float | None
     key: str
     bn_statistics: str
-    folder: Any = None
+    folder: Path | None = None
     num_experts: int = 1
     shared: bool = False
     val: torch.Tensor | None = None
@@ -108,13 +105,9 @@ def bank_key(run: Run, config: Stage2) -> str:
         ],
         "bn": [config.bn_statistics, BN_BATCHES, config.fused_branch, config.fusing_branch],
         "format": 3,
-        **({"test": config.bn_reestimate} if config.bn_reestimate != "none" else {}),
     }
-    if (
-        config.crop != "padded"
-        or config.color_jitter
-        or params.get("image_fit", "stretch") != "stretch"
-    ):
+    files = (config.crop, config.color_jitter, params.get("image_fit", "stretch"))
+    if files != ("padded", 0, "stretch"):
         parts["files"] = [config.crop, config.color_jitter, params.get("image_fit")]
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
 
@@ -134,51 +127,48 @@ def _files(config: Stage2, views: int) -> dict[str, list[str]]:
 
 
 def build_bank(
-    run: Run | str, config: Stage2, views: int = 4, *, device: str = "auto", progress: bool = True
+    run: RunData | Run | str,
+    config: Stage2,
+    views: int = 4,
+    *,
+    device: str = "auto",
+    progress: bool = True,
 ) -> Bank:
     """Build the feature bank of a run's stage 1, or open the one that is there.
 
     Each view is a file of its own, written when it is complete, so that an interrupted build goes on and more views
     can be added later. The files lie in ``bank-<key>`` of the run, keyed by the hashes of weights and split.
 
-    Arguments: ``run`` with a finished or imported stage 1; ``config`` names the BN statistics (balanced, both, none)
-    and the augmentation; ``views`` V augmented views per image.
+    Arguments: ``run`` with a finished or imported stage 1, or its data; ``config`` names the BN statistics (balanced,
+    both, none) and the augmentation; ``views`` V augmented views per image.
     Raises: ``h2t.Error`` where the run has no data or no finished stage 1.
     """
-    run, device = Run(run, create=False), stepping.pick_device(device)
+    given, run = run, run_of(run)
     if views < 1:
         raise Error(f"views is {views}; a bank needs at least 1")
     if not run.step("stage1").done:
         raise Error(
-            f"run {run.path} has no finished stage 1; train one with `h2t run RECIPE -p run {run.path}`, or import one"
+            f"run {run.path} has no finished stage 1; "
+            f"train one with `h2t run RECIPE -p run {run.path}`, or import one"
         )
     if not (run.path / "split.json").exists():
         raise Error(
-            f"run {run.path} has no data yet; prepare it with notebook 01 or `h2t import FILE --run DIR --recipe RECIPE`"
+            f"run {run.path} has no data yet; "
+            "prepare it with notebook 01 or `h2t import FILE --run DIR --recipe RECIPE`"
         )
-    key = bank_key(run, config)
-    folder = run.path / f"bank-{key}"
-    wanted = list(
-        dict.fromkeys(
-            [
-                "test",
-                *_val(run),
-                *(name for names in _files(config, views).values() for name in names),
-            ]
-        )
-    )
-    if (
-        any(not (folder / f"{name}.npy").exists() for name in wanted)
-        or not (folder / "bank.json").exists()
-    ):
+    folder = run.path / f"bank-{bank_key(run, config)}"
+    # with fixed statistics both branches see the images alike, so that a name can stand here twice
+    wanted = list(dict.fromkeys(["test", *_val(run), *sum(_files(config, views).values(), [])]))
+    there = (folder / name for name in ("bank.json", *(f"{name}.npy" for name in wanted)))
+    if not all(path.exists() for path in there):
         with run.lock("bank"):
-            _fill(run, config, folder, wanted, device, progress)
+            _fill(dataset(given, progress=progress), config, folder, wanted, device, progress)
     return open_bank(run, config, views)
 
 
-def open_bank(run: Run | str, config: Stage2, views: int | None = None) -> Bank:
+def open_bank(run: RunData | Run | str, config: Stage2, views: int | None = None) -> Bank:
     """Open a run's bank, memory-mapped. Raises ``h2t.Error`` with the mend where there is none that fits."""
-    run = Run(run, create=False)
+    run = run_of(run)
     key = bank_key(run, config)
     folder = run.path / f"bank-{key}"
     views = views or len(list(folder.glob("view*.npy")))
@@ -186,12 +176,15 @@ def open_bank(run: Run | str, config: Stage2, views: int | None = None) -> Bank:
         kind: [folder / f"{name}.npy" for name in names]
         for kind, names in _files(config, views).items()
     }
-    if not views or not all(
-        p.exists() for p in (folder / "bank.json", *files["train"], *files["lent"])
-    ):
+    needed = (folder / "bank.json", *files["train"], *files["lent"])
+    if not views or not all(p.exists() for p in needed):
         raise Error(
             f"run {run.path} has no feature bank for these settings; build it with `h2t bank {run.path}`"
         )
+
+    def array(name: str) -> torch.Tensor:
+        return torch.from_numpy(np.load(folder / f"{name}.npy"))
+
     meta = json.loads((folder / "bank.json").read_text())
     train, lent = (
         torch.from_numpy(np.stack([np.load(p, mmap_mode="r") for p in paths]))
@@ -199,104 +192,88 @@ def open_bank(run: Run | str, config: Stage2, views: int | None = None) -> Bank:
     )
     stage1 = run.step("stage1")
     model, (weight, bias) = stage1.result["model"], map(torch.from_numpy, classifier_of(stage1))
-    counts = np.array(meta["counts"])
-    val = {
-        k: torch.from_numpy(np.load(folder / f"{k}.npy"))
-        for name in _val(run)
-        for k in (name, f"{name}_labels")
-    }
+    held_out = [k for name in _val(run) for k in (name, f"{name}_labels")]
     return Bank(
         train=train,
         lent=lent,
-        labels=torch.from_numpy(np.load(folder / "labels.npy")),
-        test=torch.from_numpy(np.load(folder / "test.npy")),
-        test_labels=torch.from_numpy(np.load(folder / "test_labels.npy")),
-        counts=counts,
         weight=weight,
         bias=bias,
+        counts=np.array(meta["counts"]),
         classes=tuple(meta["classes"]),
-        scheme=meta["scheme"],
-        scale=meta["scale"],
+        **{k: meta[k] for k in ("scheme", "scale", "bn_statistics")},
+        **{k: array(k) for k in ("labels", "test", "test_labels", *held_out)},
         key=key,
-        bn_statistics=meta["bn_statistics"],
         folder=folder,
         num_experts=models.num_experts(model),
         shared=models.shares_head(model),
-        **val,
     )
 
 
-def _fill(run: Run, config: Stage2, folder, wanted: list[str], device, progress: bool) -> None:
-    data = dataset(run, progress=progress)
-    train, test = loaders(run, data, device, config)
-    model = load_model(run, "stage1", str(device))
-    labels = torch.from_numpy(data.train.labels)
-    todo = [name for name in wanted if not (folder / f"{name}.npy").exists()]
-    size, n = 250, len(train)
-    views = -(-n // size)
-    parts = {"test": test} | ({"val": val_loader(run, data, device)} if "val" in wanted else {})
-    total = len(_estimated(config)) * BN_BATCHES + sum(
-        -(-len(parts[t]) // size) if t in parts else views for t in todo
-    )
-    folder.mkdir(parents=True, exist_ok=True)
-    clean(folder)
-    start = time.perf_counter()
-    bar = progress_bar(total=total, desc="feature bank", unit="batch", progress=progress)
-    with bar, torch.inference_mode(), stepping.threads_for(train, config.batch_size):
-        networks = _networks(model.backbone, train, labels, config, bar)
-        for name in todo:
-            network = networks[name.rstrip("0123456789")]
-            if name in parts:
-                batches = parts[name].batches(size)
-            else:
-                draws = rng.torch_generator(config.seed, f"bank/{name}")
-                batches = train.epoch(torch.arange(n), size, draws, config.flip)
-            out = []
-            for x, _ in batches:
-                with stepping.autocast(device, config.precision):
-                    out.append(network(x).float().cpu())
-                bar.update()
-            features = torch.cat(out).numpy()
-            write_atomic(folder / f"{name}.npy", lambda f, a=features: np.save(f, a))
-    write_atomic(folder / "labels.npy", lambda f: np.save(f, data.train.labels))
-    for name, part in parts.items():
-        write_atomic(
-            folder / f"{name}_labels.npy", lambda f, y=part.labels: np.save(f, y.cpu().numpy())
-        )
+def _fill(
+    data: RunData, config: Stage2, folder: Path, wanted: list[str], device: str, progress: bool
+) -> None:
+    """Compute and write the parts of a bank that are wanted and not there yet."""
     from safetensors.torch import save
 
-    state = {
-        k: v.detach().cpu().contiguous() for k, v in model.backbone.state_dict().items()
-    }  # as the test set sees it
+    start, device, size = time.perf_counter(), pick_device(device), 250
+    train = data.loader("train", device, config)
+    model = load_model(data, "stage1", str(device))
+    parts = {name: data.loader(name, device) for name in ("test", "val") if name in wanted}
+    todo = [name for name in wanted if not (folder / f"{name}.npy").exists()]
+    batches = sum(-(-len(parts.get(name, train)) // size) for name in todo)
+    total = len(_estimated(config)) * BN_BATCHES + batches
+    folder.mkdir(parents=True, exist_ok=True)
+    clean(folder)
+
+    def store(name: str, array: np.ndarray) -> None:
+        write_atomic(folder / f"{name}.npy", lambda f: np.save(f, array))
+
+    bar = progress_bar(total=total, desc="feature bank", unit="batch", progress=progress)
+    with bar, torch.inference_mode(), threads_for(train, config.batch_size):
+        networks = _networks(model.backbone, train, data.train.labels, config, bar)
+        for name in todo:
+            network, out = networks[name.rstrip("0123456789")], []
+            if name in parts:
+                images = parts[name].batches(size)
+            else:
+                draws = rng.torch_generator(config.seed, f"bank/{name}")
+                images = train.epoch(torch.arange(len(train)), size, draws, config.flip)
+            for x, _ in images:
+                with autocast(device, config.precision):
+                    out.append(network(x).float().cpu())
+                bar.update()
+            store(name, torch.cat(out).numpy())
+    store("labels", data.train.labels)
+    for name, part in parts.items():
+        store(f"{name}_labels", part.labels.cpu().numpy())
+    # the backbone as the test set sees it
+    state = {k: v.detach().cpu().contiguous() for k, v in model.backbone.state_dict().items()}
     write_atomic(folder / "backbone.safetensors", save(state))
-    scale = getattr(model.head, "scale", None)
-    write_json(
-        folder / "bank.json",
-        {
-            "counts": data.train.counts.tolist(),
-            "classes": list(data.train.classes),
-            "scheme": run.params["groups"],
-            "scale": scale,
-            "bn_statistics": config.bn_statistics,
-            "seconds": round(time.perf_counter() - start, 2),
-        },
-    )
+    meta = {
+        "counts": data.train.counts.tolist(),
+        "classes": list(data.classes),
+        "scheme": data.scheme,
+        "scale": getattr(model.head, "scale", None),
+        "bn_statistics": config.bn_statistics,
+        "seconds": round(time.perf_counter() - start, 2),
+    }
+    write_json(folder / "bank.json", meta)
 
 
-def _networks(backbone: nn.Module, train, labels, config: Stage2, bar) -> dict[str, nn.Module]:
+def _networks(
+    backbone: nn.Module, train, labels: np.ndarray, config: Stage2, bar
+) -> dict[str, nn.Module]:
     """The backbone under the statistics of each kind of features: view (fused branch), lent (fusing branch), and test.
 
     ``backbone`` itself is left with those of the test set.
     """
     networks, seen = {"view": fold(backbone)}, {}
     for branch in _estimated(config):
-        seen[branch] = estimate(backbone, train, labels, config, branch, bar.update)
-        if config.bn_statistics != "none":
-            networks[{"fused": "view", "fusing": "lent"}[branch]] = fold(backbone)
-    streams = streams_of(
-        config.bn_statistics if config.bn_reestimate == "none" else config.bn_reestimate
-    )
-    if streams:
+        seen[branch] = estimate(
+            backbone, train, torch.from_numpy(labels), config, branch, bar.update
+        )
+        networks[{"fused": "view", "fusing": "lent"}[branch]] = fold(backbone)
+    if streams := streams_of(config.bn_statistics):
         install(backbone, *(seen[branch] for branch in streams))
     backbone.eval()
     networks["test"] = networks["val"] = fold(backbone)
@@ -305,4 +282,4 @@ def _networks(backbone: nn.Module, train, labels, config: Stage2, bar) -> dict[s
 
 def _estimated(config: Stage2) -> tuple[str, ...]:
     """The branches whose statistics a bank needs: of both, where either is normalised by its own batches."""
-    return streams_of(config.bn_reestimate if config.bn_statistics == "none" else "both")
+    return () if config.bn_statistics == "none" else streams_of("both")

@@ -7,7 +7,6 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -21,12 +20,10 @@ from h2t.fusion import blend, lend, soft_share
 from h2t.losses.label_aware_smoothing import smoothing
 from h2t.models.heads import tau_normalised, unit
 from h2t.recipes.parameters import LEARNED_SCALE, Stage2, check_method
-from h2t.train import device as stepping
 from h2t.train import methods
+from h2t.train.cached.bank import Bank
+from h2t.train.device import threads
 from h2t.train.schedule import stage2_lr
-
-if TYPE_CHECKING:
-    from h2t.train.cached.bank import Bank
 
 
 @dataclass(frozen=True)
@@ -182,14 +179,14 @@ def fit(
     else:
         # The products are too small to share out one by one: every thread takes ratios of its own instead, and no
         # thread ever waits for another, which on a busy machine is ten times as fast.
-        threads = torch.get_num_threads()
-        parts = [part.tolist() for part in np.array_split(ratios, min(threads, len(ratios)))]
+        number = min(torch.get_num_threads(), len(ratios))
+        parts = [part.tolist() for part in np.array_split(ratios, number)]
         jobs = [
             (bank, part, seeds, config, draws, dev, progress and part is parts[0], on_epoch)
             for part in parts
         ]
         with (
-            stepping.threads(),
+            threads(),
             ThreadPoolExecutor(
                 len(parts), initializer=torch.set_num_threads, initargs=(1,)
             ) as pool,

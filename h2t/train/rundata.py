@@ -1,0 +1,211 @@
+"""A run's data, loaded and checked once, and handed down from step to step."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from h2t.base.errors import Error
+from h2t.base.files import resolve
+from h2t.data import longtail
+from h2t.data.lazy import Files
+from h2t.data.resident import Loader, Resident
+from h2t.data.sources import load
+from h2t.data.split import Dataset, Split
+from h2t.data.streamed import Streamed
+from h2t.recipes.parameters import Data, _Training
+from h2t.runs import Run
+
+
+@dataclass(frozen=True)
+class RunData:
+    """The long-tailed data of a run: what ``prepare`` and ``dataset`` return and every step accepts in place of the run.
+
+    ``train``, ``test`` and ``val`` are the parts, ``val`` None where nothing was held out and the source has none;
+    ``mean`` and ``std`` per channel, in [0, 1], are what images are normalised with; ``scheme`` is that of the groups.
+    """
+
+    run: Run
+    name: str
+    train: Split
+    test: Split
+    val: Split | None
+    mean: list[float]
+    std: list[float]
+    scheme: str
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        return self.train.classes
+
+    @property
+    def channels(self) -> int:
+        return self.train.images.shape[3]
+
+    def loaders(
+        self, device, config: _Training | None = None, shard: tuple[int, int] = (0, 1)
+    ) -> tuple[Loader, Loader]:
+        """The loaders of the training part and of the test part; arguments as of ``loader``."""
+        return self.loader("train", device, config, shard), self.loader("test", device, None, shard)
+
+    def loader(
+        self,
+        part: str,
+        device,
+        config: _Training | None = None,
+        shard: tuple[int, int] = (0, 1),
+    ) -> Loader | None:
+        """The loader of a part, streamed where its images are files; None for a validation part that is not there.
+
+        Arguments: ``part`` train, test or val; ``config`` of the stage that augments it, None for images as they are;
+        ``shard`` (rank, world) of a process among several. Raises: ``h2t.Error`` for a crop that it cannot do.
+        """
+        split = getattr(self, part)
+        if split is None:
+            return None
+        how: dict[str, Any] = {"shard": shard}
+        if config:
+            how |= {
+                "padding": config.crop_padding,
+                "pad_value": config.pad_value,
+                "color_jitter": config.color_jitter,
+                "rotation": getattr(config, "rotation", 0.0),
+            }
+        crop = config.crop if config else "padded"
+        if isinstance(split.images, Files):
+            return Streamed(split, self.mean, self.std, device, crop=crop, **how)
+        if crop == "resized":
+            raise Error(
+                f"crop resized cuts from the image files, but run {self.run.path} holds them decoded; "
+                "prepare one with loader streamed, or set crop to padded"
+            )
+        return Resident(split, self.mean, self.std, device, **how)
+
+
+def run_of(run: RunData | Run | str) -> Run:
+    """The run, there already, that somebody named or whose data they have. Raises ``h2t.Error`` where there is none."""
+    return run.run if isinstance(run, RunData) else Run(run, create=False)
+
+
+def dataset(run: RunData | Run | str, *, progress: bool = True) -> RunData:
+    """The long-tailed data of a prepared run, read and checked here unless they are in hand already.
+
+    Raises: ``h2t.Error`` where the run holds none, or where the source no longer gives what the run was made from.
+    """
+    if isinstance(run, RunData):
+        return run
+    run = Run(run, create=False)
+    if not (run.path / "split.json").exists():
+        raise Error(
+            f"run {run.path} has no data yet; prepare it with notebook 01 or `h2t run RECIPE -p run {run.path}`"
+        )
+    return opened(run, load_source(Data.of(run.params), progress))
+
+
+def opened(run: Run, full: Dataset) -> RunData:
+    """A prepared run's part of the whole set. Raises ``h2t.Error`` where that is no longer what it was."""
+    manifest, params = longtail.Manifest.load(run.path), run.params
+    if len(manifest.indices) and manifest.indices.max() >= len(full.train):
+        raise Error(
+            f"{params['source']} at {params['root']!r} has {len(full.train)} training images, "
+            f"fewer than run {run.path} refers to"
+        )
+    data = cut(run, full, manifest, params["mean"], params["std"], params["groups"])
+    _refuse_changes(data, manifest, params.get("pixels_sha256"))
+    return data
+
+
+def load_source(config: Data, progress: bool) -> Dataset:
+    """The whole set that a config names, before it is cut to a long tail."""
+    root = str(resolve(config.root)) if config.root and ":" not in config.root else config.root
+    how = ("image_size", "channels", "test_fraction", "split_seed", "image_fit", "loader")
+    settings = {name: getattr(config, name) for name in how}
+    return load(config.source, root, progress=progress, **settings)
+
+
+def cut(run: Run, full: Dataset, manifest: longtail.Manifest, mean, std, scheme: str) -> RunData:
+    """A whole set cut to the long tail of a run, and to what is held out of it to choose by."""
+    held = manifest.val_indices
+    val = full.train.take(held) if len(held) else full.val
+    train = full.train.take(manifest.indices)
+    return RunData(run, full.name, train, full.test, val, list(mean), list(std), scheme)
+
+
+def inputs_of(data: RunData) -> dict[str, Any]:
+    """What inputs.json says: class names and shape, and fingerprints by which a change of any part is noticed."""
+    parts = {"test": data.test, "validation": data.val}
+    return {
+        "classes": list(data.classes),
+        "shape": list(data.train.images.shape[1:]),
+        "parts": {
+            name: {"images": fingerprint(part), "labels": _sha256(part.labels.astype("<i8"))}
+            for name, part in parts.items()
+            if part is not None
+        },
+    }
+
+
+def _refuse_changes(data: RunData, manifest: longtail.Manifest, pixels: str) -> None:
+    """Raise ``h2t.Error`` naming what of a run's source is no longer what the run was made from.
+
+    Arguments: ``manifest`` and ``pixels``, the training images' fingerprint, of the run. A run made by an earlier
+    version has no record of test part and class names: these are taken as they are.
+    """
+    now = inputs_of(data)
+    before = data.run.inputs if (data.run.path / "inputs.json").exists() else now
+    changed = {
+        "names of the classes": now["classes"] != before["classes"],
+        "training labels": not np.array_equal(data.train.labels, manifest.labels),
+        "training images": fingerprint(data.train) != pixels,
+    }
+    for part in {**now["parts"], **before["parts"]}:
+        is_now, was = (inputs["parts"].get(part, {}) for inputs in (now, before))
+        for what in ("labels", "images"):
+            changed[f"{part} {what}"] = was.get(what) != is_now.get(what)
+    if names := [what for what, differs in changed.items() if differs]:
+        raise Error(
+            f"the {' and the '.join(names)} are no longer those that run {data.run.path} was made from; "
+            "put them back, choose another run, or start over with `--again`"
+        )
+
+
+def fingerprint(split: Split) -> str:
+    """SHA-256 of a part's images: of their bytes where they are in memory, else of their shape, paths and file sizes.
+
+    Those stay as they are where a set is copied, and hardly where an image is changed.
+    """
+    digest = hashlib.sha256(str(split.images.shape).encode())
+    if split.paths is None:
+        digest.update(np.ascontiguousarray(split.images))
+    else:
+        digest.update("\n".join(split.paths).encode("utf-8", "surrogateescape"))
+        digest.update(np.asarray(split.sizes, "<i8").tobytes())
+    return digest.hexdigest()
+
+
+def class_names(run: RunData | Run | str) -> tuple[str, ...]:
+    """The names of a run's classes, without its images. Raises ``h2t.Error`` where it has no data."""
+    run = run_of(run)
+    recorded = (run.path / "inputs.json").exists()  # not by an earlier version
+    return tuple(run.inputs["classes"]) if recorded else dataset(run, progress=False).classes
+
+
+def image_shape(run: RunData | Run | str) -> tuple[int, ...]:
+    """Height, width and channels of a run's images, without them. Raises ``h2t.Error`` where it has no data."""
+    run = run_of(run)
+    if (run.path / "inputs.json").exists():
+        return tuple(run.inputs["shape"])
+    return dataset(run, progress=False).train.images.shape[1:]
+
+
+def statistics(run: RunData | Run | str) -> tuple[list[float], list[float]]:
+    """The channel means and standard deviations, in [0, 1], that a run normalises with."""
+    params = run_of(run).params
+    return params["mean"], params["std"]
+
+
+def _sha256(array: np.ndarray) -> str:
+    return hashlib.sha256(np.ascontiguousarray(array)).hexdigest()
