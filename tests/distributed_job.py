@@ -1,4 +1,4 @@
-"""What tests/train/test_distributed.py starts in several processes: `-m tests.distributed_job KIND FOLDER ARGUMENTS of h2t.train`."""
+"""What tests/train/test_distributed.py starts in several processes: `-m tests.distributed_job KIND FOLDER ARGUMENTS of h2t run`."""
 
 import contextlib
 import os
@@ -11,12 +11,11 @@ import numpy as np
 import torch
 
 from h2t import Error, Run, models, train_stage1, train_stage2
+from h2t.cli import run as main
 from h2t.data import augment
 from h2t.losses import EXPERT_LOSSES, LOSSES, bound
-from h2t.train import bn_statistics as normalisation
 from h2t.train import device as stepping
 from h2t.train import mixing
-from h2t.train.__main__ import main
 from h2t.train.processes import ranks as distributed
 from h2t.train.processes.job import job
 from tests.helpers import stage1_config, stage2_config
@@ -120,13 +119,6 @@ def train_others(run: Path) -> None:
         "noise",
         progress=False,
     )
-    with mock.patch.object(normalisation, "BN_BATCHES", 3):
-        train_stage2(
-            run,
-            stage2_config(stage2_epochs=1, bn_reestimate="both", **common),
-            "anew",
-            progress=False,
-        )
 
 
 def collectives(ranks: distributed.Ranks, folder: Path) -> dict:

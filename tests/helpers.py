@@ -9,6 +9,9 @@ import numpy as np
 
 from h2t import Data, Stage1, Stage2, prepare, train_stage1, train_stage2
 from h2t.study.sweep.job import PRELOAD
+from h2t.train.cached.bank import build_bank
+from h2t.train.cached.fit import fit
+from h2t.train.cached.steps import save_variant
 
 ROOT = Path(__file__).parent.parent
 # fp32: the references that they are held against are, and a processor with native bf16 would train in that
@@ -39,6 +42,14 @@ def stage1_config(**changes) -> Stage1:
 
 def stage2_config(**changes) -> Stage2:
     return Stage2(**{**TINY2, **changes})
+
+
+def train_cached(run, config: Stage2, variant: str = "cached", *, views: int = 2, **how):
+    """The cached stage 2 of one recipe, saved as a step of the run. Returns: its result."""
+    bank = build_bank(run, config, views, progress=False)
+    fits = fit(bank, [config.fusion_ratio], [config.seed], config)
+    classifier = fits.weight[0, 0], fits.bias[0, 0]
+    return save_variant(run, bank, classifier, config, variant, **how)
 
 
 def stop_after(epochs: int):

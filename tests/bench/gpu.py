@@ -276,9 +276,9 @@ def whole_run(
     ``data`` are parameters of its set other than those of CIFAR-100-LT."""
     import torch
 
+    from h2t import train_stage1
     from h2t.recipes.parameters import Data, Stage1, Stage2
     from h2t.train.prepare import prepare
-    from h2t.train.stage1 import train_stage1
     from h2t.train.stage2 import train_stage2
 
     with tempfile.TemporaryDirectory() as folder:
@@ -341,7 +341,8 @@ def cached(device, ratios: int = 11, seeds: int = 5) -> float:
     import torch
 
     from h2t.recipes.parameters import Stage2
-    from h2t.train.cached.bank import Bank, fit
+    from h2t.train.cached.bank import Bank
+    from h2t.train.cached.fit import fit
 
     g = torch.Generator().manual_seed(0)
     _, labels = random_images()

@@ -14,7 +14,7 @@ from h2t import Error, Run, train_stage1, train_stage2
 from h2t.cli import main
 from h2t.exchange.export import export
 from h2t.exchange.reference import import_checkpoint
-from h2t.train.prepare import dataset
+from h2t.train.rundata import dataset
 from tests.helpers import digits_run, stage1_config, stage2_config
 
 

@@ -10,6 +10,7 @@ import torch
 
 from h2t import Error, Run, models, train_stage1, train_stage2
 from h2t.exchange import reference as published
+from h2t.train.evaluate import evaluate, results_table
 from tests.helpers import digits_run, stage1_config, stage2_config
 
 
@@ -52,11 +53,11 @@ def test_a_checkpoint_is_imported_evaluated_and_gone_on_from(tmp_path):
         train_stage1(run, stage1_config()) == Run(run).step("stage1").result
     )  # stands in for training
     assert train_stage2(run, stage2_config(), "h2t", progress=False)["last"]["all"] is not None
-    again = published.evaluate(run)
+    again = evaluate(run)
     assert again["stage2-h2t"]["last"] == pytest.approx(
         Run(run).step("stage2-h2t").result["last"], nan_ok=True
     )
-    assert list(published.results_table(again).index) == ["stage1", "stage2-h2t"]
+    assert list(results_table(again).index) == ["stage1", "stage2-h2t"]
 
 
 def test_a_checkpoint_is_evaluated_in_the_precision_asked_for(tmp_path):
@@ -72,9 +73,7 @@ def test_a_checkpoint_is_evaluated_in_the_precision_asked_for(tmp_path):
         logits[precision] = Run(run).step("stage1").outputs()[0]
     apart = np.abs(logits["fp32"] - logits["bf16"]).max() / np.abs(logits["fp32"]).max()
     assert 1e-4 < apart < 0.1
-    result = published.evaluate(tmp_path / "bf16")[
-        "stage1"
-    ]  # as it was measured before, on any machine
+    result = evaluate(tmp_path / "bf16")["stage1"]  # as it was measured before, on any machine
     assert result["precision"] == "bf16" and result["last"] == pytest.approx(
         Run(tmp_path / "bf16").step("stage1").result["last"], nan_ok=True
     )
@@ -84,9 +83,9 @@ def test_a_checkpoint_is_imported_before_there_are_data(tmp_path):
     write(tmp_path / "c.pth.tar")
     published.import_checkpoint(tmp_path / "c.pth.tar", tmp_path / "run")
     with pytest.raises(Error, match="has no data yet"):
-        published.evaluate(tmp_path / "run")
+        evaluate(tmp_path / "run")
     digits_run(tmp_path / "run")
-    assert published.evaluate(tmp_path / "run")["stage1"]["last"]["all"] >= 0
+    assert evaluate(tmp_path / "run")["stage1"]["last"]["all"] >= 0
     assert Run(tmp_path / "run").step("stage1").outputs()[0].shape[1] == 10
 
 

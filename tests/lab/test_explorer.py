@@ -15,8 +15,9 @@ from h2t.lab.books.live import explore
 from h2t.lab.explorer.boundary import tail_side
 from h2t.lab.explorer.panel import FIGURES
 from h2t.train.cached import bank as banking
-from h2t.train.cached.steps import compare, recipe_of, train_cached
-from tests.helpers import ROOT, digits_run, stage1_config, stage2_config
+from h2t.train.cached import fit as fitting
+from h2t.train.cached.steps import compare, recipe_of
+from tests.helpers import ROOT, digits_run, stage1_config, stage2_config, train_cached
 
 BOOK = ROOT / "notebooks" / "05_fusion_explorer.ipynb"
 
@@ -44,7 +45,7 @@ def panel(opened):
 
 def test_the_fit_behind_the_slider_is_the_cached_stage2(panel):
     recipe = stage2_config(fusion_ratio=0.4)
-    alone = banking.fit(panel.engine.bank, [0.4], [0], recipe)
+    alone = fitting.fit(panel.engine.bank, [0.4], [0], recipe)
     weight, bias = panel.engine.fit(recipe)
     assert torch.allclose(weight, alone.weight[0, 0], atol=1e-6) and torch.allclose(
         bias, alone.bias[0, 0], atol=1e-6
@@ -193,10 +194,10 @@ def test_what_a_run_lacks_is_said_with_the_mend(trained, tmp_path):
 
 def test_the_cached_stage2_is_a_step_and_stands_beside_the_exact_one(trained, tmp_path):
     run = shutil.copytree(trained, tmp_path / "run")
-    result = train_cached(run, stage2_config(fusion_ratio=0.3), "cached", views=2, progress=False)
+    result = train_cached(run, stage2_config(fusion_ratio=0.3), "cached", views=2)
     assert result == Run(run).step("stage2-cached").result and result["cached"]["views"] == 2
     with pytest.raises(Error, match="already has stage2-cached"):
-        train_cached(run, stage2_config(fusion_ratio=0.5), "cached", views=2, progress=False)
+        train_cached(run, stage2_config(fusion_ratio=0.5), "cached", views=2)
     table = compare(run, stage2_config(), [0.0, 0.3], [0], views=2, progress=False)
     assert len(table) == 4 and set(table["kind"]) == {"exact", "cached"}
     for row in table.itertuples():
@@ -208,7 +209,6 @@ def test_the_cached_stage2_is_a_step_and_stands_beside_the_exact_one(trained, tm
                 stage2_config(fusion_ratio=row.ratio),
                 f"again-p{row.ratio:g}",
                 views=2,
-                progress=False,
             )["last"]
         assert (row.all, row.many, row.few) == pytest.approx(
             (last["all"], last["many"], last["few"])
@@ -246,7 +246,7 @@ def test_the_recipe_of_a_run_is_its_own(trained, tmp_path):
 
 def test_draws_are_kept_while_only_ratio_and_rate_move(panel, monkeypatch):
     drawn = []
-    real = banking.draw_all
+    real = fitting.draw_all
     monkeypatch.setattr(banking, "draw_all", lambda *a: (drawn.append(a[1]), real(*a))[1])
     fits = [
         panel.engine.fit(stage2_config(fusion_ratio=p, stage2_lr=lr))

@@ -12,19 +12,19 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from h2t import Error, Run, Stage1, models, train_stage1, train_stage2
-from h2t.exchange.reference import classifier_of
 from h2t.fusion import channel_mask
 from h2t.lab.explorer.boundary import pair_table, plane
 from h2t.lab.explorer.engine import Explorer
 from h2t.losses import loss_of
 from h2t.losses.reslt import members
+from h2t.models.batchnorm import fold
 from h2t.models.heads import CosineHead, SharedHead
 from h2t.recipes.parameters import Stage2
 from h2t.train.cached import bank as banking
 from h2t.train.cached import fit as fitting
 from h2t.train.cached.steps import save_variant
+from h2t.train.evaluate import classifier_of, load_model
 from h2t.train.schedule import stage2_lr
-from h2t.train.stage1 import load_model
 from tests.helpers import digits_run, same_weights, stage1_config, stage2_config, stop_after
 
 COUNTS = torch.tensor([100_000, 5_000, 120, 7, 1])
@@ -90,7 +90,7 @@ def test_features_are_the_experts_side_by_side(name):
                 * norm.weight[c]
             )
             assert torch.allclose(model.maps(x)[:, c], want, atol=1e-5)
-    folded = banking.fold(model.backbone)
+    folded = fold(model.backbone)
     assert torch.allclose(folded(x), model.features(x), rtol=1e-3, atol=1e-4)
     left = [m for m in folded.modules() if isinstance(m, torch.nn.BatchNorm2d)]
     assert len(left) == name.startswith("reslt")  # its branches' BN follows no convolution
@@ -239,7 +239,7 @@ def test_stage1_stage2_and_their_model_fit_together(trained, tmp_path):
     weight, bias = map(torch.from_numpy, classifier_of(Run(run).step("stage2-h2t")))
     scale = 30.0 if isinstance(model.head, CosineHead) else None
     assert torch.allclose(
-        banking.classify(model.features(x), weight, bias, scale, model.backbone.num_experts),
+        fitting.classify(model.features(x), weight, bias, scale, model.backbone.num_experts),
         model(x),
         atol=1e-4,
     )
@@ -251,7 +251,7 @@ def test_the_bank_and_the_cached_stage2_equal_autograd(trained, tmp_path):
     bank = banking.build_bank(run, config, 2, progress=False)
     k, d = bank.num_experts, bank.num_features // bank.num_experts
     assert (k, d) == ((2, 48) if bank.scale else (3, 64))
-    fits = banking.fit(bank, (0.0, 0.4), (0, 7), config)
+    fits = fitting.fit(bank, (0.0, 0.4), (0, 7), config)
     head = load_model(run, "stage1", "cpu").head
     optimizer = torch.optim.SGD(
         head.parameters(), 0.1, momentum=0.9, weight_decay=config.stage2_weight_decay
@@ -327,7 +327,7 @@ def test_methods_of_stage2_on_a_shared_head(tmp_path):
             64,
         ) and np.isfinite(result["last"]["all"])
     bank = banking.build_bank(run, config, 1, progress=False)
-    fits = banking.fit(bank, [0.0], [0], Stage2(stage2_method="tau", tau=0.5, fusion_ratio=0.0))
+    fits = fitting.fit(bank, [0.0], [0], Stage2(stage2_method="tau", tau=0.5, fusion_ratio=0.0))
     exact = load_model(run, "stage2-tau", "cpu").head(bank.test)
     assert torch.allclose(fits.logits(), exact, atol=1e-4)
 

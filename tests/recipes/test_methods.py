@@ -11,7 +11,7 @@ from h2t.losses import LOSSES
 from h2t.models.heads import CosineHead
 from h2t.recipes import methods as recipes
 from h2t.recipes.parameters import METHODS, Data, Stage1, Stage2, check
-from h2t.train.stage1 import load_model
+from h2t.train.evaluate import load_model
 from tests.helpers import digits_run
 
 COSINE = {"ldam", "gcl", "ride"}  # losses that set margins between cosines

@@ -227,6 +227,7 @@ def test_from_the_command_line(tmp_path):
 def test_the_cached_cells_of_one_run(tmp_path):
     from h2t import train_stage1
     from h2t.train.cached import bank as banking
+    from h2t.train.cached import fit as fitting
     from tests.helpers import digits_run, stage1_config, stage2_config
 
     run, _ = digits_run(tmp_path / "run")
@@ -234,7 +235,7 @@ def test_the_cached_cells_of_one_run(tmp_path):
     small = {"stage2_epochs": 2, "batch_size": 64, "crop_padding": 1, "flip": False}
     table = control.cached_rows(run, (0.5,), range(2), views=1, overrides=small, progress=False)
     assert len(table) == 2 * 2 * 2 and table["unit"].nunique() == 2
-    fits = banking.fit(
+    fits = fitting.fit(
         banking.open_bank(run, stage2_config(bn_statistics="balanced")),
         (0.0, 0.5),
         (0, 1),

@@ -12,11 +12,12 @@ from hypothesis import strategies as st
 from h2t import Error, Run, Stage2, models, train_stage1
 from h2t.base import rng
 from h2t.data import samplers
+from h2t.models.batchnorm import fold
 from h2t.recipes.parameters import Stage2 as Config
 from h2t.train.cached import bank as banking
 from h2t.train.cached import fit as fitting
+from h2t.train.evaluate import load_model
 from h2t.train.schedule import stage2_lr
-from h2t.train.stage1 import load_model
 from tests.helpers import digits_run, stage1_config, stage2_config
 
 
@@ -83,21 +84,21 @@ def test_all_pairs_at_once_equal_one_at_a_time_to_rounding(
 ):  # which share the ratios out
     bank, config = toy(scale=scale), Config(stage2_epochs=4, batch_size=16, stage2_lr=0.1)
     ratios, seeds = (0.0, 0.3, 0.75, 1.0), (0, 7)
-    fits = banking.fit(bank, ratios, seeds, config)
+    fits = fitting.fit(bank, ratios, seeds, config)
     assert fits.weight.shape == (4, 2, 4, 12) and fits.bias.shape == (4, 2, 4)
     for r, ratio in enumerate(ratios):
         for s, seed in enumerate(seeds):
             w, b = slow_fit(bank, ratio, seed, config)
             assert torch.allclose(fits.weight[r, s], w, atol=1e-5), (ratio, seed)
             assert torch.allclose(fits.bias[r, s], b, atol=1e-5)
-            alone = banking.fit(bank, [ratio], [seed], config)
+            alone = fitting.fit(bank, [ratio], [seed], config)
             assert torch.allclose(fits.weight[r, s], alone.weight[0, 0], atol=1e-6)
 
 
 @pytest.mark.parametrize("fusion", ["mixup", "noise", "zeros"])
 def test_other_fusions_equal_a_loop_too(fusion):
     bank, config = toy(), Config(stage2_epochs=2, batch_size=16, stage2_lr=0.1, fusion=fusion)
-    fits = banking.fit(bank, (0.0, 0.6), (0, 7), config)
+    fits = fitting.fit(bank, (0.0, 0.6), (0, 7), config)
     for s, seed in enumerate((0, 7)):
         w, b = bank.weight.clone().requires_grad_(), bank.bias.clone().requires_grad_()
         optimizer = torch.optim.SGD(
@@ -124,7 +125,7 @@ def test_other_fusions_equal_a_loop_too(fusion):
         assert torch.allclose(fits.weight[1, s], w.detach(), atol=1e-5) and torch.allclose(
             fits.bias[1, s], b.detach(), atol=1e-5
         )
-    plain = banking.fit(bank, (0.0,), (0, 7), Config(stage2_epochs=2, batch_size=16, stage2_lr=0.1))
+    plain = fitting.fit(bank, (0.0,), (0, 7), Config(stage2_epochs=2, batch_size=16, stage2_lr=0.1))
     assert torch.equal(fits.weight[:1], plain.weight)  # without fusion all are DR
 
 
@@ -139,7 +140,7 @@ def test_the_drawn_ranks_swap_int_p_times_d_channels_in_every_step(seed, ratio):
 
 def test_the_table_counts_what_the_classifiers_get_right():
     bank = toy()
-    fits = banking.fit(bank, (0.0, 0.5), (0, 1), Config(stage2_epochs=1, batch_size=16))
+    fits = fitting.fit(bank, (0.0, 0.5), (0, 1), Config(stage2_epochs=1, batch_size=16))
     table = fits.table()
     for (ratio, seed), rows in table.groupby(["ratio", "seed"]):
         r, s = fits.ratios.index(ratio), fits.seeds.index(seed)
@@ -169,7 +170,7 @@ def test_folding_bn_changes_nothing_but_the_time():
                 m.bias.normal_(generator=g)
         x = torch.randn(5, 1, 12, 12, generator=g)
         assert torch.allclose(
-            banking.fold(model.backbone)(x), model.backbone.eval()(x), rtol=1e-3, atol=1e-3
+            fold(model.backbone)(x), model.backbone.eval()(x), rtol=1e-3, atol=1e-3
         )
 
 
@@ -184,10 +185,10 @@ def test_a_bank_holds_the_features_of_the_backbone_it_names(trained, tmp_path, b
 
     model.backbone.load_state_dict(load_file(bank.folder / "backbone.safetensors"))
     assert torch.equal(model.backbone.bn1.running_mean, kept) == (bn == "none")
-    from h2t.train.prepare import dataset, loaders
+    from h2t.train.rundata import dataset
 
     data = dataset(Run(run))
-    _, test = loaders(Run(run), data, "cpu")
+    _, test = data.loaders("cpu")
     with torch.no_grad():
         want = torch.cat([model.eval().features(x) for x, _ in test.batches()])
     assert torch.allclose(bank.test, want, atol=1e-3)
@@ -205,10 +206,10 @@ def test_each_branch_is_normalised_by_its_own_batches_and_the_test_set_by_the_na
     """The statistics of the first BN layer, computed here from its inputs, batch by batch."""
     from safetensors.torch import load_file
 
-    from h2t.train.prepare import dataset, loaders
+    from h2t.train.rundata import dataset
 
     data = dataset(Run(trained))
-    train, _ = loaders(Run(trained), data, torch.device("cpu"), stage2_config())
+    train, _ = data.loaders(torch.device("cpu"), stage2_config())
     backbone = load_model(trained, "stage1", "cpu").backbone
     want = {}
     for branch, sampler in (("fused", "balanced"), ("fusing", "instance")):
@@ -271,8 +272,8 @@ def test_a_bank_is_kept_extended_and_never_stale(trained, tmp_path):
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda run: banking.fit(toy(), [1.2]), r"fusion_ratio is 1.2; it must be in \[0, 1\]"),
-        (lambda run: banking.fit(toy(), []), "at least one ratio"),
+        (lambda run: fitting.fit(toy(), [1.2]), r"fusion_ratio is 1.2; it must be in \[0, 1\]"),
+        (lambda run: fitting.fit(toy(), []), "at least one ratio"),
         (lambda run: banking.build_bank(run, Stage2(), 0), "views is 0"),
         (lambda run: banking.build_bank(run / "none", Stage2()), "no run directory"),
     ],

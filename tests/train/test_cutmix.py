@@ -8,7 +8,6 @@ from h2t import Error, Run, Stage1, train_stage1
 from h2t.base import rng
 from h2t.data import augment, samplers
 from h2t.train import mixing
-from h2t.train.prepare import loaders
 from tests.helpers import digits_run, same_weights, stage1_config
 
 
@@ -49,7 +48,7 @@ def test_paste_replaces_the_box_and_nothing_else():
 @pytest.fixture(scope="module")
 def made(tmp_path_factory):
     run, data = digits_run(tmp_path_factory.mktemp("cmo") / "run")
-    train, _ = loaders(Run(run), data, torch.device("cpu"), stage1_config())
+    train, _ = data.loaders(torch.device("cpu"), stage1_config())
     return train, torch.from_numpy(data.train.labels), data.train.counts
 
 

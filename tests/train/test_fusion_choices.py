@@ -6,10 +6,11 @@ import numpy as np
 import pytest
 
 from h2t import Run, train_stage1, train_stage2
-from h2t.exchange.reference import classifier_of
 from h2t.fusion import FUSIONS
 from h2t.lab.books.live import explore
 from h2t.train.cached import bank as banking
+from h2t.train.cached import fit as fitting
+from h2t.train.evaluate import classifier_of
 from tests.helpers import digits_run, stage1_config, stage2_config
 
 
@@ -34,7 +35,7 @@ def test_each_fusion_trains_another_classifier_exact_and_cached_and_none_does_an
             progress=False,
         )
         exact[fusion] = classifier_of(Run(trained).step(f"stage2-{fusion}"))[0]
-        fits = banking.fit(bank, (0.0, 0.5), (0,), stage2_config(fusion=fusion, **common))
+        fits = fitting.fit(bank, (0.0, 0.5), (0,), stage2_config(fusion=fusion, **common))
         plain[fusion], cached[fusion] = (w[0].numpy() for w in fits.weight)
     for a, b in itertools.combinations(FUSIONS, 2):
         assert not np.allclose(exact[a], exact[b], atol=1e-4) and not np.allclose(

@@ -21,10 +21,10 @@ from h2t.pipeline import run_plain
 from h2t.recipes import methods_large as recipes_large
 from h2t.recipes import parameters as config
 from h2t.train.cached import bank as banking
-from h2t.train.prepare import dataset
+from h2t.train.cached import fit as fitting
+from h2t.train.evaluate import evaluate, features_of, load_model, one_batch
+from h2t.train.rundata import dataset
 from h2t.train.schedule import stage1_lr
-from h2t.train.stage1 import features_of, load_model
-from h2t.train.stage2 import one_batch
 from tests.helpers import ROOT, same_weights, stop_after
 from tests.large import COUNTS, imagenet_lt, inaturalist2018, one_worker, places_lt, streamed_data
 
@@ -116,7 +116,7 @@ def test_stage_2_the_bank_and_everything_after_go_through(made, tmp_path):
     assert bank.train.shape == (2, sum(COUNTS), 64) and not torch.equal(
         bank.train[0], bank.train[1]
     )
-    assert banking.fit(bank, [0.0, 0.3], [0], Stage2(**TWO)).weight.shape == (2, 1, 3, 64)
+    assert fitting.fit(bank, [0.0, 0.3], [0], Stage2(**TWO)).weight.shape == (2, 1, 3, 64)
     assert banking.bank_key(Run(run), Stage2(**{**TWO, "color_jitter": 0.0})) != bank.key
     assert Explorer(run, Stage2(**TWO), views=2, progress=False).images(np.array([0, 5])).shape == (
         2,
@@ -124,7 +124,7 @@ def test_stage_2_the_bank_and_everything_after_go_through(made, tmp_path):
         16,
         3,
     )
-    again = published.evaluate(run)
+    again = evaluate(run)
     assert again["stage2-h2t"]["last"] == pytest.approx(
         Run(run).step("stage2-h2t").result["last"], nan_ok=True
     )

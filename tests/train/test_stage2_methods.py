@@ -9,17 +9,22 @@ import torch.nn.functional as F
 
 from h2t import Error, Run, train_stage1, train_stage2
 from h2t.base import rng
-from h2t.exchange.reference import classifier_of
 from h2t.lab.explorer.engine import Explorer
 from h2t.models.heads import ScaledHead, tau_normalised
 from h2t.recipes.parameters import Stage2
 from h2t.train import device as stepping
-from h2t.train.cached import bank as banking
 from h2t.train.cached import fit as fitting
-from h2t.train.cached.steps import compare, train_cached
+from h2t.train.cached.steps import compare
+from h2t.train.evaluate import classifier_of, load_model
 from h2t.train.schedule import stage2_lr
-from h2t.train.stage1 import load_model
-from tests.helpers import digits_run, same_weights, stage1_config, stage2_config, stop_after
+from tests.helpers import (
+    digits_run,
+    same_weights,
+    stage1_config,
+    stage2_config,
+    stop_after,
+    train_cached,
+)
 from tests.train.test_bank import toy
 
 
@@ -100,7 +105,7 @@ def test_the_cached_method_equals_autograd_one_pair_at_a_time(method):
         fused_branch="class_aware",
     )
     bank = toy()
-    fits = banking.fit(bank, (0.0, 0.6), (0, 7), config)
+    fits = fitting.fit(bank, (0.0, 0.6), (0, 7), config)
     for r, ratio in enumerate((0.0, 0.6)):
         for s, seed in enumerate((0, 7)):
             w, b, scale = slow_fit(bank, method, ratio, seed, config)
@@ -113,10 +118,10 @@ def test_the_cached_method_equals_autograd_one_pair_at_a_time(method):
 def reference(run, config, counts):
     """The exact stage 2 with fixed statistics, plain: features of both branches, a loss, torch's own SGD."""
     from h2t.data import samplers
-    from h2t.train.prepare import dataset, loaders
+    from h2t.train.rundata import dataset
 
     data = dataset(Run(run))
-    train, _ = loaders(Run(run), data, torch.device("cpu"), config)
+    train, _ = data.loaders(torch.device("cpu"), config)
     model, labels = load_model(run, "stage1", "cpu"), torch.from_numpy(data.train.labels)
     w, b = (p.detach().clone().requires_grad_() for p in (model.head.weight, model.head.bias))
     s = torch.ones(10, requires_grad=True)
@@ -262,7 +267,7 @@ def test_exact_and_cached_meet_for_every_method(run):
             table.loc[table["kind"] == kind, "all"].mean() for kind in ("exact", "cached")
         )
         assert abs(exact - cached) < (0.3 if method == "tau" else 8), (method, exact, cached)
-        train_cached(run, config, f"cached-{method}", views=2, progress=False)
+        train_cached(run, config, f"cached-{method}", views=2)
         assert load_model(run, f"stage2-cached-{method}", "cpu").head.weight.shape == (10, 64)
 
 
@@ -282,11 +287,11 @@ def test_exact_and_cached_meet_for_every_method(run):
             "stage2_method is 'magic'; choose one of crt, lws, tau, mislas",
         ),
         (
-            lambda: banking.fit(toy(scale=8.0), [0.3], config=Stage2(stage2_method="lws")),
+            lambda: fitting.fit(toy(scale=8.0), [0.3], config=Stage2(stage2_method="lws")),
             "which a cosine head ignores",
         ),
         (
-            lambda: banking.fit(
+            lambda: fitting.fit(
                 toy(), [0.0, 0.3], config=Stage2(stage2_method="tau", fusion_ratio=0.0)
             ),
             "its only ratio is 0",
@@ -329,7 +334,7 @@ def test_soft_fusion_exact_and_cached(run):
     soft, swap = (classifier_of(Run(run).step(f"stage2-{v}"))[0] for v in ("soft", "swap"))
     assert np.isfinite(soft).all() and not np.allclose(soft, swap)
     bank = toy()
-    fits = banking.fit(
+    fits = fitting.fit(
         bank,
         (0.0, 0.5, 1.0),
         (0, 7),

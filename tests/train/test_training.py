@@ -15,8 +15,8 @@ from h2t import Error, Run, models, train_stage1, train_stage2
 from h2t.base import rng
 from h2t.data import samplers
 from h2t.train import device as stepping
-from h2t.train.prepare import dataset, loaders
-from h2t.train.stage1 import load_model
+from h2t.train.evaluate import load_model
+from h2t.train.rundata import dataset
 from h2t.train.stage2 import features
 from tests.helpers import (
     die_in_the_third_checkpoint,
@@ -172,7 +172,7 @@ def reference_stage2(run, config):
     """Stage 2 on feature maps, one step after another, the backbone's statistics kept by hand where asked."""
     run = Run(run)
     data = dataset(run)
-    train, _ = loaders(run, data, torch.device("cpu"), config)
+    train, _ = data.loaders(torch.device("cpu"), config)
     model, labels = load_model(run, "stage1", "cpu"), torch.from_numpy(data.train.labels)
     head, backbone = model.head, model.backbone
     optimizer = torch.optim.SGD(
@@ -252,7 +252,7 @@ def test_stage2_trains_the_classifier_alone(trained, tmp_path):
 def test_statistics_see_the_streams_that_are_named(trained):
     model = load_model(trained, "stage1", "cpu")
     data = dataset(Run(trained))
-    train, _ = loaders(Run(trained), data, torch.device("cpu"))
+    train, _ = data.loaders(torch.device("cpu"))
     x = next(iter(train.batches(32)))[0]
     bn = model.backbone.bn1
     before, momentum = bn.running_mean.clone(), bn.momentum
@@ -279,39 +279,6 @@ def kill(kind, run, delay=None):
     process.join()
     here.close()
     return process.exitcode
-
-
-def test_an_update_is_that_of_torchs_sgd_also_after_a_checkpoint():
-    def make():
-        return models.build(
-            "resnet20", 3, in_channels=1, generator=torch.Generator().manual_seed(0)
-        )
-
-    ours, theirs = make(), make()
-    how = {"momentum": 0.9, "weight_decay": 0.1, "nesterov": True}
-    a, b = (
-        stepping.sgd(ours.parameters(), 0.1, **how),
-        torch.optim.SGD(theirs.parameters(), 0.1, fused=True, **how),
-    )
-    g = torch.Generator().manual_seed(1)
-    for k in range(4):
-        x = torch.randn(4, 1, 8, 8, generator=g)
-        for model, optimizer in ((ours, a), (theirs, b)):
-            optimizer.zero_grad()
-            model(x).logsumexp(1).sum().backward()
-            optimizer.step()
-        if k == 1:
-            state, a = a.state_dict(), stepping.sgd(ours.parameters(), 9.0, **how)
-            a.load_state_dict(state)
-            stepping.set_lr(a, 0.02)
-            stepping.set_lr(b, 0.02)
-    assert all(
-        torch.equal(p, q) for p, q in zip(ours.parameters(), theirs.parameters(), strict=True)
-    )
-    assert (
-        a.state_dict().keys() == b.state_dict().keys()
-        and a.state_dict()["param_groups"] == b.state_dict()["param_groups"]
-    )
 
 
 @pytest.mark.parametrize(("kind", "name"), [("stage1", "stage1"), ("stage2", "stage2-h2t")])
@@ -445,7 +412,7 @@ def test_data_that_changed_behind_a_run_is_refused(tmp_path):
         )
     arrays["train_images"] = 255 - arrays["train_images"]
     np.savez(tmp_path / "x.npz", **arrays)
-    with pytest.raises(Error, match="no longer holds the images"):
+    with pytest.raises(Error, match="training images are no longer those that run"):
         dataset(tmp_path / "run")
 
 
@@ -454,10 +421,10 @@ def test_small_work_is_held_to_one_thread_and_the_setting_comes_back(
 ):
     run, data = digits_run(tmp_path / "run")
     seen, before = [], torch.get_num_threads()
-    real = stepping.SGD.step
+    real = torch.optim.SGD.step
     assert before == 2
     monkeypatch.setattr(
-        stepping.SGD,
+        torch.optim.SGD,
         "step",
         lambda self, *a: (seen.append(torch.get_num_threads()), real(self, *a))[1],
     )

@@ -15,11 +15,11 @@ from h2t import Data, Error, Run, metrics, prepare, train_stage1, train_stage2
 from h2t.cli import main
 from h2t.data import longtail
 from h2t.train.cached import bank as banking
-from h2t.train.cached.steps import train_cached
-from h2t.train.prepare import dataset, loaders, statistics
-from h2t.train.stage1 import load_model
+from h2t.train.cached import fit as fitting
+from h2t.train.evaluate import load_model
+from h2t.train.rundata import dataset, statistics
 from tests.data.test_arrays import save_npz
-from tests.helpers import DIGITS, digits_run, stage1_config, stage2_config
+from tests.helpers import DIGITS, digits_run, stage1_config, stage2_config, train_cached
 
 
 @pytest.fixture(scope="module")
@@ -120,7 +120,7 @@ def test_the_cached_stage_2_is_measured_on_it_too(trained, tmp_path):
     assert bank.val.shape == (len(dataset(run).val), 64) and torch.equal(
         bank.val_labels, torch.from_numpy(dataset(run).val.labels)
     )
-    fits = banking.fit(bank, (0.0, 0.5), (0, 1), stage2_config())
+    fits = fitting.fit(bank, (0.0, 0.5), (0, 1), stage2_config())
     table = fits.table("val").set_index(["ratio", "seed", "group"])["accuracy"]
     hit = (bank.val @ fits.weight[1, 0].T + fits.bias[1, 0]).argmax(1) == bank.val_labels
     assert table[0.5, 0, "all"] == pytest.approx(100 * hit.float().mean().item())
@@ -134,9 +134,9 @@ def test_the_cached_stage_2_is_measured_on_it_too(trained, tmp_path):
             ]
         )
     )
-    result = train_cached(run, stage2_config(), views=2, progress=False)
+    result = train_cached(run, stage2_config(), views=2)
     model = load_model(run, "stage2-cached", "cpu")
-    train, _ = loaders(Run(run), dataset(run), "cpu")
+    train, _ = dataset(run).loaders("cpu")
     assert result["val"]["all"] == pytest.approx(
         100
         * (bank.val @ model.head.weight.T + model.head.bias)
@@ -150,7 +150,7 @@ def test_the_cached_stage_2_is_measured_on_it_too(trained, tmp_path):
     bare, _ = digits_run(tmp_path / "bare")
     train_stage1(bare, stage1_config(stage1_epochs=1, warmup_epochs=0), progress=False)
     with pytest.raises(Error, match="has no validation part"):
-        banking.fit(
+        fitting.fit(
             banking.build_bank(bare, stage2_config(), 1, progress=False),
             [0.0],
             [0],
