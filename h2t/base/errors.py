@@ -4,6 +4,10 @@
 class Error(Exception):
     """A mistake in what was asked for: one message that names it and says what to do."""
 
+    def _render_traceback_(self) -> list[str]:
+        """What IPython and Jupyter show in place of a traceback (their documented hook): one sentence."""
+        return [f"{type(self).__name__}: {self}"]
+
 
 _MENDS = {
     "OutOfMemoryError": "the GPU's memory is full: lower batch_size, or let fewer runs share it "

@@ -1,0 +1,49 @@
+"""A notebook's parameters: those of its tagged cell, whatever its other cells have named since."""
+
+from __future__ import annotations
+
+import ast
+import dataclasses
+from collections.abc import Sequence
+from typing import Any
+
+from h2t.recipes import parameters as config
+
+
+def read(namespace: dict[str, Any], *steps: type, own: Sequence[str] = ()) -> dict[str, Any]:
+    """The notebook's parameters, checked as those of a recipe are, for ``Stage1.of`` and the like.
+
+    Only what the notebook declares is looked at, so that it may be called again when later cells
+    have named other things. Right after the parameters cell a name that nothing declares is found too.
+
+    Arguments: ``namespace`` the notebook's ``globals()``; ``steps`` the dataclasses whose fields its
+    parameters cell holds; ``own`` those that belong to no step. Returns: name to value.
+    Raises: ``h2t.Error`` for an unknown name, a wrong type, or a value out of range.
+    """
+    declared = [*own, *(f.name for step in steps for f in dataclasses.fields(step))]
+    # In is IPython's list of the cells that have run, this one last
+    typed = _typed(namespace.get("In", [])[:-1])
+    given = {n: namespace[n] for n in [*declared, *typed] if n in namespace}
+    config.check(given, also=own)
+    return {n: given[n] for n in declared if n in given}
+
+
+def _typed(cells: list[str]) -> list[str]:
+    """What the parameters cell names, the last of ``cells``, or the one before where papermill has put its own between.
+
+    Nothing where another cell has run since: it is not known then which cell that was.
+    """
+    names = []
+    for source in reversed(cells):
+        try:
+            body = ast.parse(source).body
+        except SyntaxError:
+            return []
+        annotated = [n.target for n in body if isinstance(n, ast.AnnAssign)]
+        if not annotated and not source.startswith("# Parameters"):  # papermill's first line
+            return []
+        plain = [t for n in body if isinstance(n, ast.Assign) for t in n.targets]
+        names += [t.id for t in [*annotated, *plain] if isinstance(t, ast.Name)]
+        if annotated:
+            return [n for n in names if not n.startswith("_")]
+    return []

@@ -1,0 +1,141 @@
+"""Notebooks are for running again: all cells twice in one kernel, single cells out of order, other parameters."""
+
+import ast
+import json
+
+import pytest
+
+from h2t.lab.books import execute as notebooks
+from h2t.lab.books.parameters import _typed
+from h2t.recipes import parameters as config
+from tests.helpers import ROOT, execute_inline, processes
+
+BOOKS = sorted((ROOT / "notebooks").glob("0*.ipynb"))
+SHORT = {"views": 2, "precision": "fp32"}
+# what makes each notebook quick, and what is another the fourth time; {0} and {1} are two runs
+FAST = {
+    "00": [{"seeds": 2, "ratios": [0.3, 0.5], "num_features": 8}, {"fusion_ratio": 0.5}],
+    "01": [{"run": "{0}"}, {"run": "{1}", "imbalance_factor": 10.0}],
+    "02": [{"run": "{0}", "stage1_epochs": 2}, {"run": "{1}", "stage1_epochs": 3}],
+    "03": [
+        {"run": "{0}", "stage2_epochs": 1, "compare_ratios": [0.0, 0.5], "compare_seeds": 2},
+        {"run": "{1}", "fusion_ratio": 0.6, "compare_seeds": 0},
+    ],
+    "04": [{"run": "{0}"}, {"run": "{1}", "head_class": 1}],
+    "05": [{"run": "{0}", "stage2_epochs": 1}, {"fusion_ratio": 0.6}],
+    "06": [{"root": "{root}"}, {"measure": "few"}],
+}
+
+
+def source(cell) -> str:
+    return "".join(cell["source"])
+
+
+def tagged(book):
+    cells = json.loads(book.read_text(encoding="utf-8"))["cells"]
+    return next(c for c in cells if "parameters" in c["metadata"].get("tags", []))
+
+
+def with_parameters(book, values) -> str:
+    declared = notebooks.declared(book)
+    spec = {n: (values.get(n, default), kind) for n, (default, kind) in declared.items()}
+    return "".join(f"{n}: {kind} = {v!r}\n" for n, (v, kind) in spec.items())
+
+
+def four_times(book, folder, fill):
+    """A notebook whose cells run once, again, backwards one by one, and with other parameters."""
+    notebook = json.loads(book.read_text(encoding="utf-8"))
+    code = [c for c in notebook["cells"] if c["cell_type"] == "code"]
+    first, other = ({n: fill(v) for n, v in p.items()} for p in FAST[book.stem[:2]])
+    first = {n: v for n, v in SHORT.items() if n in notebooks.declared(book)} | first
+    texts = [source(c) for c in code[1:]]
+    ways = ([with_parameters(book, first), *texts],) * 2
+    ways += (texts[::-1], [with_parameters(book, {**first, **other}), *texts])
+    cells = [
+        {**code[1], "id": f"c-{w}-{k}", "source": text, "metadata": {}}
+        for w, way in enumerate(ways)
+        for k, text in enumerate(way)
+    ]
+    folder.mkdir(exist_ok=True)
+    written = folder / book.name
+    written.write_text(json.dumps({**notebook, "cells": cells}), encoding="utf-8")
+    return written
+
+
+@pytest.fixture(scope="module")
+def executed(tmp_path_factory):
+    """All notebooks, each four times, one after the other in one process, as in the jobs of a sweep."""
+    root = tmp_path_factory.mktemp("again") / "runs"
+    runs = {"{0}": root / "a", "{1}": root / "b", "{root}": root}
+    fill = lambda v: str(runs[v]) if v in ("{0}", "{1}", "{root}") else v  # noqa: E731
+    done = {}
+    for book in BOOKS:
+        written = four_times(book, root.parent / "books", fill)
+        process = processes().Process(target=execute_inline, args=(root / "log", [written], {}))
+        process.start()
+        process.join()
+        copy = root / "log" / "notebooks" / written.name
+        done[book.stem[:2]] = process.exitcode, json.loads(copy.read_text(encoding="utf-8"))
+    return done
+
+
+@pytest.mark.parametrize("number", FAST)
+def test_it_runs_twice_out_of_order_and_with_other_parameters(executed, number):
+    code, notebook = executed[number]
+    outputs = [(c["id"], o) for c in notebook["cells"] for o in c.get("outputs", [])]
+    failed = [(k, o["evalue"]) for k, o in outputs if o["output_type"] == "error"]
+    assert not failed and code == 0
+
+
+@pytest.mark.parametrize("number", FAST)
+def test_no_cell_ends_in_a_value_that_nobody_reads(executed, number):
+    for cell in executed[number][1]["cells"]:
+        for output in cell.get("outputs", []):
+            text = "".join(output.get("data", {}).get("text/plain", []))
+            assert "PosixPath(" not in text and text.strip() not in ("[]", "None"), cell["source"]
+
+
+def names_set(cell) -> set[str]:
+    """What a cell names for all other cells: not what stays in a function or a comprehension."""
+    found, todo = set(), [ast.parse(source(cell))]
+    while todo:
+        node = todo.pop()
+        if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
+            found.add(node.id)
+        inner = (ast.ListComp, ast.SetComp, ast.DictComp, ast.GeneratorExp, ast.FunctionDef)
+        if not isinstance(node, inner):
+            todo += ast.iter_child_nodes(node)
+    return found
+
+
+@pytest.mark.parametrize("book", BOOKS, ids=lambda p: p.stem)
+def test_no_cell_names_anything_as_a_parameter_is_named(book):
+    own = tagged(book)
+    taken = {*config.declared(), *notebooks.declared(book)}
+    for cell in json.loads(book.read_text(encoding="utf-8"))["cells"]:
+        if cell["cell_type"] == "code" and source(cell) != source(own):
+            assert not names_set(cell) & taken
+            assert "globals()" not in source(cell) or "read(globals()" in source(cell).replace(
+                "read(\n    globals()", "read(globals()"
+            )
+
+
+PARAMETERS = 'run: str = "runs/x"  # where\nseed: int = 0\n'
+
+
+@pytest.mark.parametrize(
+    ("cells", "names"),
+    [
+        ([PARAMETERS], ["run", "seed"]),
+        (["x = 1", PARAMETERS.replace("seed", "sead")], ["run", "sead"]),
+        ([PARAMETERS, "# Parameters\nseed = 3\nloss = 'ce'\n"], ["seed", "loss", "run", "seed"]),
+        ([PARAMETERS, "x = 5"], []),  # a cell between: what the namespace holds is all there is
+        (["x = 5"], []),
+        (["# Parameters\nseed = 3"], []),
+        ([PARAMETERS, "%%time"], []),
+        (["seed: int = 3\n_mine = 4"], ["seed"]),
+        ([], []),
+    ],
+)
+def test_what_the_parameters_cell_names_is_read_from_the_cell_itself(cells, names):
+    assert _typed(cells) == names
