@@ -257,6 +257,8 @@ class Step:
     def outputs(self) -> tuple[np.ndarray, np.ndarray]:
         """The test set's ``logits`` (N, C) float32 and ``labels`` (N,) int64 as NumPy arrays."""
         none = f"has no test outputs; evaluate it with `h2t evaluate {self.run.path}`"
+        train = f"train it with `h2t run RECIPE -p run {self.run.path}`"
+        self._there("result.json", f"is not finished; {train}")
         path = self._there("outputs.safetensors", none)
         both = readers.read_tensors(path, self.over, numpy=True)
         if not both:  # of a checkpoint that was imported and not evaluated

@@ -2,6 +2,7 @@
 
 import ast
 import json
+import os
 
 import pytest
 
@@ -23,7 +24,7 @@ FAST = {
     ],
     "04": [{"run": "{0}"}, {"run": "{1}", "head_class": 1}],
     "05": [{"run": "{0}", "stage2_epochs": 1}, {"fusion_ratio": 0.6}],
-    "06": [{"root": "{root}"}, {"measure": "few"}],
+    "06": [{"root": "{root}", "methods": ["DR", "DR + H2T"]}, {"measure": "few"}],
 }
 
 
@@ -62,6 +63,11 @@ def four_times(book, folder, fill):
     return written
 
 
+def execute(*arguments):
+    os.environ["H2T_FIGURES"] = ""  # shown, but not written
+    execute_inline(*arguments)
+
+
 @pytest.fixture(scope="module")
 def executed(tmp_path_factory):
     """All notebooks, each four times, one after the other in one process, as in the jobs of a sweep."""
@@ -71,7 +77,7 @@ def executed(tmp_path_factory):
     done = {}
     for book in BOOKS:
         written = four_times(book, root.parent / "books", fill)
-        process = processes().Process(target=execute_inline, args=(root / "log", [written], {}))
+        process = processes().Process(target=execute, args=(root / "log", [written], {}))
         process.start()
         process.join()
         copy = root / "log" / "notebooks" / written.name

@@ -153,9 +153,7 @@ def test_the_first_process_speaks_for_all(launched):
 
 def test_what_draws_within_a_batch_or_looks_at_all_of_it_gives_the_numbers_of_one_process(launched):
     folder, _, _, (out, _) = launched
-    same_numbers(
-        folder / "run", folder / "alone", ("stage1", "stage2-soft", "stage2-noise")
-    )
+    same_numbers(folder / "run", folder / "alone", ("stage1", "stage2-soft", "stage2-noise"))
     assert "written by 0" in out and "written by 1" not in out
 
 

@@ -3,5 +3,7 @@
 execute.py: a recipe through the notebooks, what is done already, and papermill for the rest
 inline.py: a papermill engine in this process, for the jobs of a sweep
 live.py: figures that follow training, and widgets with a picture for paper
+parameters.py: the parameters of a notebook's tagged cell, checked
+verdicts.py: the sentences of the notebooks, computed from their numbers
 warm.py: what the process that jobs are forked from has imported and drawn beforehand
 """
