@@ -10,6 +10,7 @@ from h2t.base.errors import Error
 __version__ = "0.1.0"
 
 _PUBLIC = {
+    "H2TClassifier": "h2t.estimator",
     "Run": "h2t.runs",
     "table": "h2t.study.compare.table",
     "report": "h2t.study.report.site",

@@ -17,7 +17,7 @@ FLOORS = (
     {"heads"},
     {"recipes"},
     {"train", "plots"},
-    {"exchange"},
+    {"exchange", "estimator"},
     {"pipeline"},
     {"lab"},
     {"study"},

@@ -15,6 +15,9 @@ from h2t.data import samplers
 from h2t.heads.features import Classifier, Features
 
 EPOCHS, BATCH, MOMENTUM, LR, WEIGHT_DECAY = 10, 128, 0.9, 0.02, 5e-4  # those of H2T's stage 2
+STEPS = (
+    400  # and at least so many, since ten epochs of a small set are over before anything is learned
+)
 
 
 @dataclass(frozen=True)
@@ -27,6 +30,11 @@ class Batch:
     other: torch.Tensor | None
     other_y: torch.Tensor | None
     generator: torch.Generator
+
+
+def epochs_of(n: int) -> int:
+    """How many epochs ``n`` images are trained for."""
+    return max(EPOCHS, -(-STEPS // -(-n // BATCH)))
 
 
 Mix = Callable[[Batch, torch.Tensor], torch.Tensor]  # (batch, strengths (P,)) to features (P, B, D)
@@ -53,7 +61,8 @@ def train(
     learn_scale: bool = False,
     cosine: Sequence[float] | None = None,
 ) -> list[Classifier]:
-    """Train one classifier a setting of ``grid``: SGD with momentum 0.9, cosine by epoch, batches of 128, 10 epochs.
+    """Train one classifier a setting of ``grid``: SGD with momentum 0.9, cosine by epoch, batches of 128, 10
+    epochs or 400 steps.
 
     Arguments: ``grid`` P settings with ``lr``, ``weight_decay`` and what else the head asks for, of which ``strength``
     goes to ``mix``; ``seed`` of every draw; ``sampler`` of the labels' stream and ``second`` of the other one (names in
@@ -68,8 +77,9 @@ def train(
     optimiser = _SGD(parameters, grid)
     strength = torch.tensor([float(g.get("strength", 0.0)) for g in grid])
     scales = None if cosine is None else torch.tensor([float(s) for s in cosine]).view(p, 1, 1)
-    for epoch in range(EPOCHS):
-        rate = 0.5 * (1 + math.cos(math.pi * epoch / EPOCHS))
+    epochs = epochs_of(n)
+    for epoch in range(epochs):
+        rate = 0.5 * (1 + math.cos(math.pi * epoch / epochs))
         for batch in _batches(features, sampler, second, seed, epoch, n):
             z = batch.z[None] if mix is None else mix(batch, strength)
             logits = _logits(z, weight, scales)

@@ -10,11 +10,17 @@ from torch import nn
 from h2t.base import rng
 from h2t.base.errors import Error
 from h2t.data import samplers
-from h2t.heads import HEADS, grids, head
+from h2t.heads import HEADS, grids, head, sgd
 from h2t.heads.features import Classifier, Features, features
-from h2t.heads.sgd import BATCH, EPOCHS, Batch
+from h2t.heads.sgd import BATCH, Batch, epochs_of
 
 COUNTS = (60, 25, 9, 3)
+
+
+@pytest.fixture(autouse=True)
+def few_steps(monkeypatch):
+    """The slow computations below take as many steps as what they are held against."""
+    monkeypatch.setattr(sgd, "STEPS", 12)
 
 
 def toy(seed: int = 0, d: int = 12) -> Features:
@@ -39,8 +45,9 @@ def slow(f: Features, setting, seed, sampler, change=None, loss=None, second=Non
         layer.bias.copy_(start.bias if start else 0 * layer.bias)
     lr, wd = setting.get("lr", 0.02), setting.get("weight_decay", 5e-4)
     optimiser = torch.optim.SGD(layer.parameters(), lr, 0.9, weight_decay=wd)
-    for epoch in range(EPOCHS):
-        optimiser.param_groups[0]["lr"] = lr * 0.5 * (1 + math.cos(math.pi * epoch / EPOCHS))
+    epochs = epochs_of(len(f.labels))
+    for epoch in range(epochs):
+        optimiser.param_groups[0]["lr"] = lr * 0.5 * (1 + math.cos(math.pi * epoch / epochs))
         zs, ys = draws(f, seed, epoch, "fused", sampler)
         other = draws(f, seed, epoch, "fusing", second) if second else (None, None)
         g = rng.torch_generator(seed, "head/mix", epoch)

@@ -8,7 +8,7 @@ from h2t.base.errors import Error
 from h2t.heads import head
 from h2t.heads.features import features
 from h2t.heads.tune import folds, priors_of, refit, score, tune
-from tests.heads.test_heads import toy
+from tests.heads.test_heads import few_steps, toy  # noqa: F401
 
 
 @given(st.lists(st.integers(1, 9), min_size=1, max_size=6), st.integers(2, 6), st.integers(0, 99))
