@@ -23,7 +23,7 @@ from pathlib import Path
 
 import numpy as np
 
-SAMPLE = 9
+SAMPLE = 6
 TIMES = {"seconds", "eval_seconds", "time", "environment"}
 CALLS = ((os, "fsync"), (os, "replace"), (os, "link"), (os, "unlink"), (os, "mkdir"), (os, "rmdir"))
 CALLS += ((builtins, "open"), (io, "open"))
