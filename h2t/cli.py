@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from pathlib import Path
 
 import click
 
@@ -321,7 +322,7 @@ def import_(file, run_, recipe, indices, pairs, again, device):
     published.read_checkpoint(file)
     parameters = {}
     if recipe or pairs or indices:
-        from h2t.data.longtail import read_indices
+        from h2t.base.readers import read_array
         from h2t.recipes.parameters import Data, check
         from h2t.train.prepare import prepare
 
@@ -330,7 +331,7 @@ def import_(file, run_, recipe, indices, pairs, again, device):
             notebooks.complete(*notebooks.load_recipe(recipe, overrides)) if recipe else overrides
         )
         check(parameters, also=parameters if recipe else ())
-        prepare(run_, Data.of(parameters), indices=read_indices(indices) if indices else None)
+        prepare(run_, Data.of(parameters), indices=read_array(Path(indices)) if indices else None)
     result = published.import_checkpoint(
         file, run_, again=again, device=device, precision=parameters.get("precision", "auto")
     )

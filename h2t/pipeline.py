@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from h2t.base.errors import Error
 from h2t.base.files import resolve
-from h2t.recipes.parameters import ROOTED, Data, Stage1, Stage2, variants
+from h2t.data.sources import ROOTED
+from h2t.recipes.parameters import Data, Stage1, Stage2, variants
 from h2t.runs import Run
 
 if TYPE_CHECKING:  # what loads torch does so where it is used: a recipe's mistakes are told at once

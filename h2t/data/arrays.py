@@ -1,134 +1,249 @@
-"""Arrays in the MedMNIST layout: one npz file, opened with pickling off and checked before anything is made of it."""
+"""Arrays in the MedMNIST layout: one npz file, checked before anything is made of it.
+
+A file of `h2t pack` stands for a large set, as far as it holds its images: one long tail's, with
+their places in the training part they are from and all of its labels. What is drawn from it is
+drawn from the whole set: a tail of the same seed at a larger imbalance factor has the same images,
+in the same order and with the same hash, as if the whole set were here.
+"""
 
 from __future__ import annotations
 
+import math
 import zipfile
-import zlib
 from pathlib import Path
 
 import numpy as np
+from numpy.lib import format as npy
 
 from h2t.base.errors import Error
+from h2t.base.files import write_atomic
+from h2t.data.manifest import Manifest
+from h2t.data.split import Dataset, Split
 
-Arrays = dict[str, tuple[np.ndarray, np.ndarray]]
+HEADERS = {(1, 0): npy.read_array_header_1_0, (2, 0): npy.read_array_header_2_0}
+COMPRESSED = 1100  # deflate makes nothing smaller than this part of it
+SAVE = "save it with numpy.savez_compressed"
 
 
-def read(path: Path) -> tuple[Arrays, tuple[str, ...]]:
+def read(path: Path, image_size: int = 0, channels: int = 0) -> dict[str, Split]:
     """Read train_images, train_labels and, where they are there, val_*, test_* and class_names.
 
-    Returns: part -> images (N, H, W, 1 or 3) uint8 and labels (N,) int64; C class names, the numbers where none are given.
+    Arguments: ``image_size`` and ``channels`` to bring images to, 0 as they are.
     Raises: ``h2t.Error`` naming the file, and the array or class at fault.
     """
-    if not path.is_file():
-        raise Error(f"npz file {path} does not exist")
     try:
-        archive = np.load(path, allow_pickle=False)
-        if not isinstance(archive, np.lib.npyio.NpzFile):
-            raise Error(
-                f"{path} is not a readable npz file: it holds a single array; save it with numpy.savez"
-            )
-        with archive:
-            names = set(archive.files)
-            if missing := {"train_images", "train_labels"} - names:
-                raise Error(
-                    f"{path} lacks the array {sorted(missing)[0]!r}; it holds {', '.join(sorted(names)) or 'nothing'}"
-                )
-            parts = [
-                p
-                for p in ("train", "val", "test")
-                if f"{p}_images" in names or f"{p}_labels" in names
-            ]
-            for p in parts:
-                if lacking := {f"{p}_images", f"{p}_labels"} - names:
-                    raise Error(f"{path} lacks the array {lacking.pop()!r}")
-            class_names = _array(archive, path, "class_names") if "class_names" in names else None
-            arrays = {p: _part(archive, path, p) for p in parts}
-    except (
-        OSError,
-        ValueError,
-        zipfile.BadZipFile,
-        zlib.error,
-        EOFError,
-        NotImplementedError,
-    ) as e:
+        with open(path, "rb") as f:
+            start = f.read(6)
+        if start == b"\x93NUMPY":
+            raise Error(f"{path} is not a readable npz file: it holds a single array; {SAVE}")
+        if start[:2] != b"PK":
+            raise Error(f"{path} is not a readable npz file: it is none by its first bytes; {SAVE}")
+        with zipfile.ZipFile(path) as archive:
+            return _read(archive, path, image_size, channels)
+    except FileNotFoundError:
+        raise Error(f"npz file {path} does not exist") from None
+    except (OSError, zipfile.BadZipFile, NotImplementedError) as e:
         raise Error(f"{path} is not a readable npz file: {' '.join(str(e).split())}") from None
-    return arrays, _classes(path, arrays, class_names)
 
 
-def further(path: Path, names: tuple[str, ...]) -> dict[str, np.ndarray]:
-    """Further arrays of a file that ``read`` has found good; nothing where one of the ``names`` is missing."""
-    with np.load(path, allow_pickle=False) as archive:
-        return (
-            {name: _array(archive, path, name) for name in names}
-            if set(names) <= set(archive.files)
-            else {}
-        )
+def _read(archive: zipfile.ZipFile, path: Path, *how: int) -> dict[str, Split]:
+    names = {n.removesuffix(".npy") for n in archive.namelist()}
+    parts = [p for p in ("val", "test") if {f"{p}_images", f"{p}_labels"} & names]
+    for name in (f"{p}_{kind}" for p in ("train", *parts) for kind in ("images", "labels")):
+        if name not in names:
+            held = ", ".join(sorted(names)) or "nothing"
+            raise Error(f"{path} lacks the array {name!r}; it holds {held:.500}")
+    arrays = {p: _part(archive, path, p) for p in ("train", *parts)}
+    given = _array(archive, path, "class_names") if "class_names" in names else None
+    classes = _classes(path, {p: labels for p, (_, labels) in arrays.items()}, given)
+    splits = {p: Split(resized(x, *how), y, classes) for p, (x, y) in arrays.items()}
+    if set(EXTRA) <= names:
+        extra = [_array(archive, path, name) for name in EXTRA]
+        splits["train"] = _unpack(splits["train"], *extra, path)
+    return splits
 
 
-def _classes(path: Path, arrays: Arrays, class_names: np.ndarray | None) -> tuple[str, ...]:
-    labels = arrays["train"][1]
-    if class_names is None:
-        count = int(labels.max()) + 1
-    elif class_names.ndim == 1:
-        count = len(class_names)
-    else:
-        raise Error(
-            f"{path}: class_names has shape {class_names.shape}; it must be a list of names (C,)"
-        )
-    highest = max(int(labels.max()) for _, labels in arrays.values())
-    if highest >= count:
-        raise Error(f"{path} has a label {highest}, outside its {count} classes 0 to {count - 1}")
-    # one bin more than there are images always has an empty one below it, so a wild label costs no memory
-    present = np.bincount(labels[labels <= len(labels)], minlength=min(count, len(labels) + 1))
-    if (present[:count] == 0).any():
-        raise Error(
-            f"{path}: class {int(np.flatnonzero(present == 0)[0])} has no training image; labels must be 0 to C - 1, each with an image"
-        )
-    if class_names is None:
-        return tuple(map(str, range(count)))
-    return tuple(
-        n.decode("utf-8", "replace") if isinstance(n, bytes) else str(n)
-        for n in class_names.tolist()
-    )
-
-
-def _array(archive, path: Path, name: str) -> np.ndarray:
+def _array(archive: zipfile.ZipFile, path: Path, name: str) -> np.ndarray:
+    """One array. What its header says is held against the file's size before memory is taken."""
     try:
-        return archive[name]
-    except ValueError as e:
-        if "pickle" in str(e) or "Object arrays" in str(e):
-            raise Error(
-                f"{path}: the array {name!r} holds pickled objects, which are not read; save plain numbers"
-            ) from None
-        raise Error(f"{path}: the array {name!r} is damaged: {e}") from None
+        info = archive.getinfo(f"{name}.npy")
+        if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+            raise ValueError(f"it is compressed as NumPy does not; {SAVE}")
+        with archive.open(info) as f:
+            shape, _, dtype = HEADERS[npy.read_magic(f)](f)
+            if dtype.hasobject:
+                raise ValueError("it holds pickled objects, which are not read; save plain numbers")
+            size = math.prod(shape) * dtype.itemsize
+            if size != info.file_size - f.tell() or size > COMPRESSED * (info.compress_size + 1):
+                raise ValueError(f"its shape {str(shape):.80} does not fit its bytes")
+            f.seek(0)
+            return npy.read_array(f, allow_pickle=False)
+    except Exception as e:  # zipfile, zlib and NumPy raise nearly anything on damaged bytes
+        why = " ".join(str(e).split()) or type(e).__name__
+        raise Error(f"{path}: the array {name!r} cannot be read: {why:.200}") from None
 
 
-def _part(archive, path: Path, part: str) -> tuple[np.ndarray, np.ndarray]:
-    images, labels = (
-        _array(archive, path, f"{part}_images"),
-        _array(archive, path, f"{part}_labels"),
-    )
-    if (
-        images.dtype != np.uint8
-        or images.ndim not in (3, 4)
-        or (images.ndim == 4 and images.shape[3] not in (1, 3))
-    ):
-        raise Error(
-            f"{path}: {part}_images is {images.dtype} of shape {images.shape}; it must be uint8 (N, H, W) or (N, H, W, 3)"
-        )
+def _part(archive: zipfile.ZipFile, path: Path, part: str) -> tuple[np.ndarray, np.ndarray]:
+    """The images (N, H, W, C) uint8 and labels (N,) int64 of a part."""
+    images, labels = (_array(archive, path, f"{part}_{kind}") for kind in ("images", "labels"))
+    if not images.size:
+        raise Error(f"{path}: {part}_images is empty")
+    images = _pixels(images, f"{path}: {part}_images is {images.dtype} of shape {images.shape}")
     if labels.ndim == 2 and labels.shape[1] == 1:
         labels = labels[:, 0]
     if labels.ndim != 1 or not np.issubdtype(labels.dtype, np.integer):
+        several = "; of several labels an image, save the images that have one, and that as number"
         raise Error(
-            f"{path}: {part}_labels is {labels.dtype} of shape {labels.shape}; it must be whole numbers (N,) or (N, 1)"
+            f"{path}: {part}_labels is {labels.dtype} of shape {labels.shape}; it must be whole "
+            f"numbers (N,) or (N, 1){several if labels.ndim == 2 else ''}"
         )
     if len(images) != len(labels):
         raise Error(
             f"{path}: {part}_images has {len(images)} images, {part}_labels {len(labels)} labels"
         )
-    if not images.size:
-        raise Error(f"{path}: {part}_images is empty")
-    labels = labels.astype(np.int64)
     if labels.min() < 0:
         raise Error(f"{path}: {part}_labels has a negative label {labels.min()}")
-    return images[..., None] if images.ndim == 3 else images, labels
+    if labels.max() >= 2**62:
+        raise Error(f"{path}: {part}_labels has a label {labels.max()}; they must be 0 to C - 1")
+    return images, labels.astype(np.int64)
+
+
+def _pixels(images: np.ndarray, what: str) -> np.ndarray:
+    """Images (N, H, W, 1 or 3) uint8 of an array that may be without channels, or of shares."""
+    if images.ndim == 3:
+        images = images[..., None]
+    if images.ndim != 4 or images.shape[3] not in (1, 3):
+        mend = ""
+        if images.ndim == 4 and images.shape[1] in (1, 3):
+            mend = "; channels come last: save images.transpose(0, 2, 3, 1)"
+        elif images.ndim in (4, 5):
+            mend = "; of volumes save a slice, such as images[:, images.shape[1] // 2]"
+        raise Error(f"{what}; it must be (N, H, W) or (N, H, W, 3){mend}")
+    if np.issubdtype(images.dtype, np.floating):
+        if not (images.min() >= 0 and images.max() <= 1):  # NaN is neither
+            raise Error(
+                f"{what} from {images.min()} to {images.max()}; it must be 0 to 1, or uint8"
+            )
+        return np.round(images * 255).astype(np.uint8)
+    if images.dtype != np.uint8:
+        raise Error(f"{what}; it must be uint8, 0 to 255, or floats from 0 to 1")
+    return images
+
+
+def resized(images: np.ndarray, image_size: int, channels: int) -> np.ndarray:
+    """Images (N, H, W, C) at another size, bilinearly, or in colour or grey; 0: as they are."""
+    n, h, w, c = images.shape
+    shape = (n, image_size or h, image_size or w, channels or c)
+    if images.shape == shape:
+        return images
+    from PIL import Image
+
+    out = np.empty(shape, np.uint8)
+    for image, place in zip(images, out, strict=True):
+        picture = Image.fromarray(image[..., 0] if c == 1 else image)
+        picture = picture.convert({1: "L", 3: "RGB"}[shape[3]])
+        picture = picture.resize((shape[2], shape[1]), Image.Resampling.BILINEAR)
+        place[:] = np.asarray(picture).reshape(place.shape)
+    return out
+
+
+def _classes(path: Path, labels: dict[str, np.ndarray], names: np.ndarray | None):
+    """The names of the C classes, their numbers where none are given."""
+    present = np.unique(labels["train"])
+    count = int(present[-1]) + 1 if names is None else len(np.atleast_1d(names))
+    if names is not None and names.ndim != 1:
+        raise Error(f"{path}: class_names has shape {names.shape}; it must be a list of names (C,)")
+    highest = max(int(of_part.max()) for of_part in labels.values())
+    if highest >= count:
+        raise Error(f"{path} has a label {highest}, outside its {count} classes 0 to {count - 1}")
+    if len(present) < count:
+        missing = np.flatnonzero(present != np.arange(len(present)))
+        raise Error(
+            f"{path}: class {int(missing[0]) if len(missing) else len(present)} has no training "
+            "image; labels must be 0 to C - 1, each with an image"
+        )
+    names = np.arange(count) if names is None else names
+    return tuple(
+        n.decode("utf-8", "replace") if isinstance(n, bytes) else str(n) for n in names.tolist()
+    )
+
+
+EXTRA = ("source_indices", "source_labels", "packed_as")  # what a packed file holds besides
+
+
+class Packed:
+    """The images (N, H, W, C) of a training part, of which M are here; another is an error.
+
+    Arguments: ``images`` (M, H, W, C); ``indices`` (M,) their places among ``total`` N; ``made``
+    says what was packed.
+    """
+
+    dtype, ndim = np.dtype(np.uint8), 4
+
+    def __init__(self, images: np.ndarray, indices: np.ndarray, total: int, made: str):
+        self.images, self.made, self.shape = images, made, (total, *images.shape[1:])
+        self.place = np.full(total, -1)
+        self.place[indices] = np.arange(len(indices))
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    def __getitem__(self, key) -> np.ndarray:
+        places = self.place[key]
+        if (np.asarray(places) < 0).any():
+            raise Error(
+                f"the packed file holds {len(self.images):,} of {len(self):,} training images, "
+                f"those of {self.made}, and not all that are asked for; a larger imbalance_factor "
+                "with the same profile, n_max and split_seed finds its own among them"
+            )
+        return self.images[places]
+
+    take = __getitem__
+
+
+def pack(data: Dataset, manifest: Manifest, file: str | Path) -> int:
+    """Write the long tail of a manifest, with the test part, to a file for source npz.
+
+    Arguments: ``data`` the whole set that the manifest's indices are of. Returns: the file's bytes.
+    Raises: ``h2t.Error`` for a manifest of other images, or where the file cannot be written.
+    """
+    if len(manifest.val_indices):
+        raise Error("a run's validation part is held out in preparing it; pack with val_fraction 0")
+    train = data.train
+    if not np.array_equal(train.labels[manifest.indices], manifest.labels):
+        raise Error("the manifest is of another set of images")
+    parts = {"train": train.take(manifest.indices), "test": data.test, "val": data.val}
+    arrays = {"class_names": np.array(train.classes)}
+    for name, part in parts.items():
+        if part is not None:
+            images = np.asarray(part.images[:])
+            grey = images.shape[3] == 1  # without their last axis, as the layout has them
+            arrays[f"{name}_images"] = images[..., 0] if grey else images
+            arrays[f"{name}_labels"] = part.labels
+    made = (
+        f"profile {manifest.profile}, imbalance_factor {manifest.imbalance_factor:g}, "
+        f"n_max {manifest.n_max}, split_seed {manifest.split_seed}"
+    )
+    arrays |= dict(zip(EXTRA, (manifest.indices, train.labels, np.array(made)), strict=True))
+    write_atomic(Path(file), lambda f: np.savez_compressed(f, **arrays))
+    return Path(file).stat().st_size
+
+
+def _unpack(train: Split, indices, labels, made, path: Path) -> Split:
+    """The whole training part that a file stands for: its images, as far as they are here."""
+    fits = (
+        indices.shape == train.labels.shape
+        and labels.ndim == 1
+        and all(np.issubdtype(a.dtype, np.integer) for a in (indices, labels))
+        and len(np.unique(indices)) == len(indices)
+        and 0 <= indices.min() <= indices.max() < len(labels)
+        and 0 <= labels.min() <= labels.max() < len(train.classes)
+        and np.array_equal(labels[indices], train.labels)
+    )
+    if not fits:
+        raise Error(
+            f"{path}: source_indices and source_labels do not fit train_labels; "
+            "pack it again with `h2t pack`"
+        )
+    images = Packed(train.images, indices, len(labels), f"{str(made):.200}")
+    return Split(images, labels.astype(np.int64), train.classes)

@@ -1,29 +1,31 @@
 """The large sets of the field by their list files: ImageNet-LT, Places-LT and iNaturalist 2018.
 
-Sources: Liu et al., "Large-scale long-tailed recognition in an open world", CVPR 2019, drew ImageNet-LT and Places-LT; Van Horn
-et al., "The iNaturalist species classification and detection dataset", CVPR 2018. Labels are those of the lists. Some projects
-number classes by descending count instead, so that their checkpoints are not label-compatible with these.
+Sources: Liu et al., "Large-scale long-tailed recognition in an open world", CVPR 2019, drew
+ImageNet-LT and Places-LT; Van Horn et al., "The iNaturalist species classification and detection
+dataset", CVPR 2018. Labels are those of the lists. Some projects number classes by descending count
+instead, so that their checkpoints are not label-compatible with these.
 """
 
 from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
 from h2t.base.errors import Error
-from h2t.data.lists import Paths, read_list
+from h2t.data.lists import Listed, numbered, objects, read_list
 
 
 @dataclass(frozen=True)
 class LargeSet:
     """A set as its lists have it.
 
-    ``lists`` part to the name of its list file, without .txt; ``images`` of each part and ``classes``, as published;
-    ``places`` gives, for a listed path and the name of its class, where else the image may lie, other layouts of the same set.
+    ``lists`` part to the name of its list file, without .txt; ``images`` of each part and
+    ``classes``, as published; ``places`` gives, for a listed path and the name of its class, where
+    else the image may lie in other layouts of the same set.
     """
 
     title: str
@@ -39,37 +41,27 @@ def _below_the_top(path: str, _: str) -> list[str]:
 
 
 def _imagenet(path: str, name: str) -> list[str]:
-    """The validation images of ImageNet lie in a folder for each class, or as distributed all in one."""
+    """The validation images of ImageNet lie in a folder for each class, or all in one."""
     file = path.rsplit("/", 1)[-1]
-    return (
-        [f"val/{file}", file] if file.startswith("ILSVRC2012_val_") else _below_the_top(path, name)
-    )
+    if file.startswith("ILSVRC2012_val_"):
+        return [f"val/{file}", file]
+    return _below_the_top(path, name)
 
 
 def _places365(path: str, name: str) -> list[str]:
     """Places365 comes in two layouts, and its long-tailed lists in both.
 
-    One has ``train/flea_market-indoor/00001354.jpg`` and ``val/flea_market-indoor/Places365_val_00000435.jpg``, the other
-    ``data_256/f/flea_market/indoor/00001354.jpg`` and ``val_256/Places365_val_00000435.jpg`` (large for 256 in the high resolution,
-    and torchvision adds _standard).
+    One has ``train/flea_market-indoor/00001354.jpg`` and
+    ``val/flea_market-indoor/Places365_val_00000435.jpg``, the other
+    ``data_256/f/flea_market/indoor/00001354.jpg`` and ``val_256/Places365_val_00000435.jpg`` (large
+    for 256 in the high resolution, and torchvision adds _standard).
     """
     file = path.rsplit("/", 1)[-1]
     if file.startswith("Places365_val_"):
         return [f"val/{name}/{file}", *(f"{top}/{file}" for top in ("val_256", "val_large", "val"))]
     nested = f"{name[0]}/{name.replace('-', '/')}/{file}"
-    return [
-        f"train/{name}/{file}",
-        *(
-            f"{top}/{nested}"
-            for top in (
-                "data_256",
-                "data_large",
-                "data_256_standard",
-                "data_large_standard",
-                "train",
-            )
-        ),
-    ]
+    tops = ("data_256", "data_large", "data_256_standard", "data_large_standard", "train")
+    return [f"train/{name}/{file}", *(f"{top}/{nested}" for top in tops)]
 
 
 SETS = {
@@ -99,7 +91,10 @@ SETS = {
 
 
 def split_root(root: str) -> tuple[Path, Path]:
-    """The folder of the list files and that of the images: one folder for both, or LISTS:IMAGES. Raises ``h2t.Error``."""
+    """The folders of the list files and of the images: one for both, or LISTS:IMAGES.
+
+    Raises: ``h2t.Error`` where one does not exist.
+    """
     lists, _, images = root.partition(":") if not Path(root).is_dir() else (root, "", "")
     folders = Path(lists), Path(images or lists)
     for name, path in zip(("list folder", "image root"), folders, strict=True):
@@ -110,68 +105,48 @@ def split_root(root: str) -> tuple[Path, Path]:
     return folders
 
 
-def read_set(
-    name: str, root: str
-) -> tuple[dict[str, tuple[Path, Paths, np.ndarray]], tuple[str, ...]]:
+def read_set(name: str, root: str) -> tuple[dict[str, tuple[Path, Listed]], tuple[str, ...]]:
     """Read the lists of one of ``SETS`` and find its images.
 
-    Arguments: ``root`` as in ``split_root``. Returns: part to (image root, paths (N,), labels (N,)), and class names: the
-    folders that the training images lie in. Raises: ``h2t.Error`` for a missing or malformed list, labels with gaps or
-    outside the training list's, or a part whose images lie in no known place.
+    Arguments: ``root`` as in ``split_root``. Returns: part to image root and images, and class
+    names: the folders that the training images lie in. A list of the validation part may be
+    missing. Raises: ``h2t.Error`` for a missing or malformed list, labels with gaps or outside the
+    training list's, or a part whose images lie in no known place.
     """
-    large, (lists, images) = SETS[name], split_root(root)
-    parts = {
-        part: read_list(_list_file(lists, stem, large.title)) for part, stem in large.lists.items()
-    }
-    num_classes = check_labels(lists, parts)
-    first = np.unique(parts["train"][1], return_index=True)[1]
-    classes = tuple(_class_name(parts["train"][0][int(k)]) for k in first)
-    if len(set(classes)) < num_classes:  # two labels in one folder: names would not tell them apart
-        classes = tuple(map(str, range(num_classes)))
+    large, (folder, images) = SETS[name], split_root(root)
+    files = {part: _list_file(folder, part, large) for part in large.lists}
+    lists = {part: read_list(file) for part, file in files.items() if file}
+    lists, classes = numbered(folder, lists)
+    train = lists["train"]
+    first = np.unique(train.labels, return_index=True)[1]
+    names = tuple(_class_name(train.paths[k]) for k in first)
+    if len(set(names)) == len(names):  # else two labels lie in one folder, which tells nothing
+        classes = names
     return {
-        part: (images, _found(images, paths, labels, classes, large.places, part), labels)
-        for part, (paths, labels) in parts.items()
+        part: (images, _found(images, listed, classes, large.places, part))
+        for part, listed in lists.items()
     }, classes
 
 
-def _list_file(folder: Path, stem: str, title: str) -> Path:
-    """The list of that name, or the only one whose name begins so."""
+def _list_file(folder: Path, part: str, large: LargeSet) -> Path | None:
+    """The list of a part by its name, or the only one whose name begins so."""
+    stem = large.lists[part]
     exact = folder / f"{stem}.txt"
-    found = (
-        [exact]
-        if exact.is_file()
-        else sorted(p for p in folder.glob("*.txt") if p.name.lower().startswith(stem.lower()))
-    )
-    if len(found) != 1:
-        what = (
-            f"has several that begin so ({', '.join(p.name for p in found)}); keep one"
-            if found
-            else "does not hold it; root is the folder of lists and images, or LISTS:IMAGES"
-        )
-        raise Error(f"{title} needs the list {stem}.txt, but {folder} {what}")
-    return found[0]
-
-
-def check_labels(folder: Path, parts: dict[str, tuple[Paths, np.ndarray]]) -> int:
-    """The number of classes of lists. Raises ``h2t.Error`` where labels have gaps, or lie outside the training list's."""
-    listed, highest = (
-        np.unique(parts["train"][1]),
-        max(int(labels.max()) for _, labels in parts.values()),
-    )
-    if (gaps := np.flatnonzero(listed != np.arange(len(listed)))).size:
-        c = int(gaps[0])
-        raise Error(
-            f"the training list in {folder} has label {listed[c]} but no image of class {c}; labels must be 0 to C - 1, each with an image"
-        )
-    if highest >= len(listed):
-        raise Error(
-            f"label {highest} is outside the range of the training list in {folder}: its labels are 0 to {len(listed) - 1}"
-        )
-    return len(listed)
+    if exact.is_file():
+        return exact
+    found = [p for p in sorted(folder.glob("*.txt")) if p.name.lower().startswith(stem.lower())]
+    if len(found) == 1:
+        return found[0]
+    if not found and part == "val":
+        return None
+    what = "does not hold it; root is the folder of lists and images, or LISTS:IMAGES"
+    if found:
+        what = f"has several that begin so ({', '.join(p.name for p in found)}); keep one"
+    raise Error(f"{large.title} needs the list {stem}.txt, but {folder} {what}")
 
 
 def _class_name(path: str) -> str:
-    """A class by its folder, without the part of the set and, in the nested layout of Places, the first letter."""
+    """A class by its folder, without the part and, in Places' nested layout, the first letter."""
     folders = path.split("/")[1:-1]
     if len(folders) > 1 and len(folders[0]) == 1:
         folders = folders[1:]
@@ -179,25 +154,20 @@ def _class_name(path: str) -> str:
 
 
 def _found(
-    root: Path,
-    paths: Paths,
-    labels: np.ndarray,
-    classes: tuple[str, ...],
-    places: Callable,
-    part: str,
-) -> Paths:
-    """Paths as they are on disk: as listed, or in the first other place that holds the first image."""
+    root: Path, listed: Listed, classes: tuple[str, ...], places: Callable, part: str
+) -> Listed:
+    """Paths as they are on disk: as listed, or in the first other place with the first image."""
 
     def places_of(k: int) -> list[str]:
-        return [paths[k], *places(paths[k], classes[labels[k]])]
+        path = listed.paths[k]
+        return [path, *places(path, classes[listed.labels[k]])]
 
     tried = places_of(0)
     which = next((i for i, path in enumerate(tried) if os.path.exists(root / path)), None)
     if which is None:
-        also = (
-            f"nor {', '.join(tried[1:])} there, where other copies of the set have it; "
-            if tried[1:]
-            else ""
-        )
+        also = f"nor {', '.join(tried[1:])} there, where other copies of the set have it; "
+        also = also if tried[1:] else ""
         raise Error(f"image {root / tried[0]} ({part}) does not exist, {also}check the image root")
-    return paths if which == 0 else Paths.of([places_of(k)[which] for k in range(len(paths))])
+    if which == 0:
+        return listed
+    return replace(listed, paths=objects(places_of(k)[which] for k in range(len(listed))))

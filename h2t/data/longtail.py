@@ -1,17 +1,14 @@
-"""Long-tailed subsets: class counts, the seeded draw, and the manifest that records it."""
+"""Long-tailed subsets: class counts, the seeded draw, and what is held out."""
 
 from __future__ import annotations
 
-import hashlib
-import json
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from fractions import Fraction
-from pathlib import Path
 
 import numpy as np
 
 from h2t.base.errors import Error
-from h2t.base.files import write_atomic
+from h2t.data.manifest import Manifest
 
 PROFILES = ("exponential", "step", "natural")
 
@@ -106,96 +103,6 @@ def draw(labels: np.ndarray, counts: np.ndarray, seed: int) -> np.ndarray:
     return np.concatenate(chosen).astype(np.int64)
 
 
-@dataclass(frozen=True)
-class Manifest:
-    """Which images make up a long-tailed set: ``indices`` (M,) into the source's training part and their ``labels``.
-
-    ``hash`` is SHA-256 over both; two runs with the same hash were trained on the same images of the same source.
-    ``val_indices`` (V,) are images of the long tail that were held out of training to choose by, if any; then the hash is over
-    them too, and ``counts`` are of the images that are trained on.
-    """
-
-    source: str
-    profile: str
-    imbalance_factor: float
-    n_max: int
-    split_seed: int
-    indices: np.ndarray
-    labels: np.ndarray
-    counts: tuple[int, ...]
-    val_indices: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int64))
-
-    @property
-    def hash(self) -> str:
-        digest = hashlib.sha256(np.ascontiguousarray(self.indices, dtype="<i8"))
-        digest.update(np.ascontiguousarray(self.labels, dtype="<i8"))
-        if len(self.val_indices):
-            digest.update(b"val")
-            digest.update(np.ascontiguousarray(self.val_indices, dtype="<i8"))
-        return digest.hexdigest()
-
-    def save(self, folder: str | Path) -> None:
-        """Write ``indices.npy``, ``labels.npy``, ``val_indices.npy`` if there are any, and then ``split.json``, each atomically."""
-        held = {"val_indices": self.val_indices} if len(self.val_indices) else {}
-        for name, array in {"indices": self.indices, "labels": self.labels, **held}.items():
-            write_atomic(
-                Path(folder) / f"{name}.npy", lambda f, a=array: np.save(f, a.astype("<i8"))
-            )
-        record = {
-            "source": self.source,
-            "profile": self.profile,
-            "imbalance_factor": self.imbalance_factor,
-            "n_max": self.n_max,
-            "split_seed": self.split_seed,
-            "images": len(self.indices),
-            "hash": self.hash,
-            "counts": list(map(int, self.counts)),
-            **({"val_images": len(self.val_indices)} if held else {}),
-        }
-        write_atomic(Path(folder) / "split.json", (json.dumps(record, indent=1) + "\n").encode())
-
-    @classmethod
-    def load(cls, folder: str | Path) -> Manifest:
-        """Read a manifest back. Raises ``h2t.Error`` where a file is missing, damaged or does not fit its hash."""
-        folder = Path(folder)
-        try:
-            record = json.loads((folder / "split.json").read_text())
-            indices, labels = (
-                np.load(folder / f"{name}.npy", allow_pickle=False)
-                for name in ("indices", "labels")
-            )
-            keys = ("source", "profile", "imbalance_factor", "n_max", "split_seed")
-            held = (
-                {"val_indices": np.load(folder / "val_indices.npy", allow_pickle=False)}
-                if record.get("val_images")
-                else {}
-            )
-            manifest = cls(
-                **{k: record[k] for k in keys},
-                indices=indices,
-                labels=labels,
-                counts=tuple(record["counts"]),
-                **held,
-            )
-            if manifest.counts != tuple(
-                np.bincount(labels, minlength=len(manifest.counts)).tolist()
-            ):
-                raise ValueError("its counts are not those of its labels")
-        except FileNotFoundError as e:
-            raise Error(
-                f"{e.filename} does not exist; prepare the data with notebook 01 first"
-            ) from None
-        except (OSError, ValueError, KeyError, TypeError, EOFError) as e:
-            raise Error(
-                f"the manifest in {folder} is damaged ({' '.join(str(e).split())}); prepare the data again"
-            ) from None
-        if manifest.hash != record.get("hash"):
-            raise Error(
-                f"{folder / 'indices.npy'} does not fit the hash in split.json; prepare the data again"
-            )
-        return manifest
-
-
 def build(
     labels: np.ndarray,
     *,
@@ -276,18 +183,24 @@ def from_indices(
     )
 
 
-def hold_out(manifest: Manifest, fraction: float, seed: int) -> Manifest:
-    """Take a validation part out of a long-tailed set, to choose by without looking at the test set.
+def hold_out(
+    manifest: Manifest, fraction: float, seed: int, groups: np.ndarray | None = None
+) -> Manifest:
+    """Take a validation part out of a long-tailed set, to choose by without the test set.
 
-    It is as long-tailed as the set: of every class the ``fraction``, rounded, but at least one image where the class has two,
-    and never its last one. With 0.2 a class of 500 gives 100 and one of 5 gives 1; measure it by the mean over classes
-    (``balanced``), and over several ``seed``s, since a tail class is then judged by a single image.
-    Returns: the manifest of what is left to train on. Raises: ``h2t.Error`` where no class has two images.
+    It is as long-tailed as the set: of every class the ``fraction``, rounded, but at least one
+    image where the class has two, and never its last one. With 0.2 a class of 500 gives 100 and one
+    of 5 gives 1; measure it by the mean over classes (``balanced``), and over several ``seed``s,
+    since a tail class is then judged by a single image.
+
+    Arguments: ``groups`` as in ``stratified``. Returns: the manifest of what is left to train on.
+    Raises: ``h2t.Error`` where no class has two images.
     """
-    kept, held = stratified(manifest.labels, len(manifest.counts), fraction, seed)
+    kept, held = stratified(manifest.labels, len(manifest.counts), fraction, seed, groups)
     if not len(held):
         raise Error(
-            "val_fraction is above 0, but no class has two training images to hold one out; set val_fraction to 0"
+            "val_fraction is above 0, but no class has two training images (or groups) to hold "
+            "one out; set val_fraction to 0"
         )
     labels = manifest.labels[kept]
     counts = np.bincount(labels, minlength=len(manifest.counts))
@@ -301,19 +214,44 @@ def hold_out(manifest: Manifest, fraction: float, seed: int) -> Manifest:
 
 
 def stratified(
-    labels: np.ndarray, num_classes: int, fraction: float, seed: int
+    labels: np.ndarray,
+    num_classes: int,
+    fraction: float,
+    seed: int,
+    groups: np.ndarray | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Hold out a share of every class: at least one image where it has two, never its last one.
 
-    Returns: kept and held-out indices, ascending. No global generator is touched.
+    Arguments: ``labels`` (N,); ``groups`` (N,) names of what stays on one side, so that shares are
+    met as far as groups allow. Returns: kept and held-out indices, ascending.
     """
-    generator, held = np.random.default_rng([seed, 0x5917]), []
-    ends = np.cumsum(np.bincount(labels, minlength=num_classes))
-    for indices in np.split(np.argsort(labels, kind="stable"), ends[:-1]):
-        number = min(max(round(fraction * len(indices)), 1), len(indices) - 1)
-        held.append(generator.permutation(indices)[: max(number, 0)])
-    test = np.sort(np.concatenate(held))
+    generator = np.random.default_rng([seed, 0x5917])
+    if groups is None:
+        held = []
+        ends = np.cumsum(np.bincount(labels, minlength=num_classes))
+        for indices in np.split(np.argsort(labels, kind="stable"), ends[:-1]):
+            number = min(max(round(fraction * len(indices)), 1), len(indices) - 1)
+            held.append(generator.permutation(indices)[: max(number, 0)])
+        test = np.sort(np.concatenate(held))
+    else:
+        test = _whole_groups(labels, num_classes, fraction, generator, groups)
     return np.setdiff1d(np.arange(len(labels)), test), test
+
+
+def _whole_groups(labels, num_classes, fraction, generator, groups) -> np.ndarray:
+    """Class by class from the smallest on, groups of which no side is chosen yet get one."""
+    groups = np.unique(groups, return_inverse=True)[1]
+    held, kept = (np.zeros(groups.max() + 1, bool) for _ in range(2))
+    for c in np.argsort(np.bincount(labels, minlength=num_classes), kind="stable"):
+        sizes = np.bincount(groups[labels == c], minlength=len(held))
+        left, taken = fraction * sizes.sum(), sizes[held].sum()
+        for group in generator.permutation(np.flatnonzero((sizes > 0) & ~held & ~kept)):
+            others = ((sizes > 0) & ~held).sum() > 1  # a class keeps one at least
+            if others and (not taken or taken + sizes[group] <= round(left)):
+                held[group], taken = True, taken + sizes[group]
+            else:
+                kept[group] = True
+    return np.flatnonzero(held[groups])
 
 
 def _manifest(
@@ -330,56 +268,3 @@ def _manifest(
         labels[indices],
         tuple(map(int, counts)),
     )
-
-
-def read_indices(file: str | Path) -> np.ndarray:
-    """Read a subset from a ``.npy`` file. Raises ``h2t.Error`` where it is missing, damaged or holds pickled objects."""
-    try:
-        return np.load(file, allow_pickle=False)
-    except FileNotFoundError:
-        raise Error(f"{file} does not exist") from None
-    except (OSError, ValueError, EOFError) as e:
-        raise Error(
-            f"{file} is not a readable .npy file of indices: {' '.join(str(e).split())}"
-        ) from None
-
-
-def export_list(manifest: Manifest, file: str | Path, paths=None) -> None:
-    """Write the subset as a list file, ``path label`` a line, which other projects read.
-
-    Arguments: ``paths`` (M,) relative to the image root; array-backed sources have none, and their images are named
-    ``train/<label>/<index>.png`` by their index in the source.
-    Raises: ``h2t.Error`` for a path that holds a line break, which the format cannot say.
-    """
-    if paths is None:
-        paths = [
-            f"train/{label}/{index}.png"
-            for index, label in zip(manifest.indices, manifest.labels, strict=True)
-        ]
-    lines = [f"{path} {label}\n" for path, label in zip(paths, manifest.labels, strict=True)]
-    if broken := next((line for line in lines if "\n" in line[:-1]), None):
-        raise Error(
-            f"the path in {broken!r} holds a line break, which a list file cannot; rename the image"
-        )
-    write_atomic(file, "".join(lines).encode("utf-8", "surrogateescape"))
-
-
-def import_list(file: str | Path, labels: np.ndarray, paths=None) -> np.ndarray:
-    """Read a list file back into indices (M,) of a source's training part with ``labels`` (N,) and ``paths`` (N,).
-
-    Raises: ``h2t.Error`` with the line's number for a path the source does not have or a label that differs.
-    """
-    from h2t.data.lists import read_list
-
-    listed, given = read_list(file)
-    if paths is None:
-        known = {f"train/{label}/{i}.png": i for i, label in enumerate(labels)}
-    else:
-        known = {path: i for i, path in enumerate(paths)}
-    indices = np.array([known.get(path, -1) for path in listed], dtype=np.int64)
-    wrong = np.flatnonzero((indices < 0) | (labels[indices] != given))
-    if wrong.size:
-        k = int(wrong[0])
-        why = "is not in the source" if indices[k] < 0 else f"has label {labels[indices[k]]} there"
-        raise Error(f"{file}, line {k + 1}: {listed[k]} with label {given[k]} {why}")
-    return indices

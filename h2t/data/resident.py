@@ -1,4 +1,4 @@
-"""The Resident loader: the whole set as uint8 on the device, crops and flips by index, no host in the loop."""
+"""The Resident loader: the whole set as uint8 on the device, cut by index, no host in the loop."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ import torch
 from h2t.data import augment
 from h2t.data.split import Split
 
-PAD_VALUES = ("zero", "mean")
-GROUP = 400_000  # pixels that are finished at a time on the CPU: what stays in its cache takes a quarter of the time
+GROUP = 400_000  # pixels finished at a time on the CPU: a quarter of the time, within its cache
 ROWS = 4096  # images read from disk at a time
 
 
 class Loader:
-    """What loaders share: labels on the device, what an epoch draws, and the way from pixels to what a network sees.
+    """What loaders share: labels, what an epoch draws, the way from pixels to a network's input.
 
-    Arguments: ``split``; ``mean``, ``std`` per channel in [0, 1]; ``device``; ``padding`` p in pixels; ``pad_value``
-    "zero" pads the raw image with black, as the reference does, "mean" with the mean colour rounded to 8 bits (what
-    padding after normalisation gives, up to that rounding); ``shard`` (rank, world) of a process among several, which
-    gets every world-th image from the rank-th on; ``color_jitter`` the strength of random changes of brightness, contrast
-    and saturation; ``rotation`` up to how many degrees ``epoch`` turns every image.
+    Arguments: ``split``; ``mean``, ``std`` per channel in [0, 1]; ``device``; ``padding`` p in
+    pixels; ``pad_value`` zero pads the raw image with black, as the reference does, mean with the
+    mean colour rounded to 8 bits (what padding after normalisation gives, up to that rounding);
+    ``shard`` (rank, world) of a process among several, which gets every world-th image from the
+    rank-th on; ``color_jitter`` the strength of random changes of brightness, contrast and
+    saturation; ``rotation`` up to how many degrees ``epoch`` turns every image.
     """
 
     def __init__(
@@ -37,24 +37,15 @@ class Loader:
         color_jitter: float = 0.0,
         rotation: float = 0.0,
     ):
-        self.device, self.padding, self.shard, self.color_jitter, self.rotation = (
-            torch.device(device),
-            padding,
-            shard,
-            color_jitter,
-            rotation,
-        )
+        self.device, self.padding, self.shard = torch.device(device), padding, shard
+        self.color_jitter, self.rotation = color_jitter, rotation
         self.height, self.width = split.images.shape[1:3]
-        self.fill = torch.tensor(
-            [round(255 * m) if pad_value == "mean" else 0 for m in mean],
-            dtype=torch.uint8,
-            device=self.device,
-        )
+        border = [round(255 * m) if pad_value == "mean" else 0 for m in mean]
+        self.fill = torch.tensor(border, dtype=torch.uint8, device=self.device)
         self.labels = torch.from_numpy(split.labels).to(self.device)
         # (x / 255 - mean) / std as one multiply-add
-        self.mean, self.std = (
-            torch.tensor(t, dtype=torch.float32, device=self.device) for t in (mean, std)
-        )
+        self.mean = torch.tensor(mean, dtype=torch.float32, device=self.device)
+        self.std = torch.tensor(std, dtype=torch.float32, device=self.device)
         self.scale, self.shift = 1 / (255 * self.std), -self.mean / self.std
         self.rows = torch.arange(self.height, device=self.device)
         self.columns = torch.arange(self.width, device=self.device)
@@ -63,27 +54,28 @@ class Loader:
         return len(self.labels)
 
     def draw(self, num: int, generator: torch.Generator, flip: bool) -> list[torch.Tensor]:
-        """What an epoch of ``num`` images draws, on the CPU: offsets of the crops, flips and, if any, angles and changes of colour."""
+        """What an epoch of ``num`` images draws, on the CPU: offsets of the crops, flips and, if
+        any, angles and changes of colour."""
         offsets = 2 * self.padding + 1
         top = torch.randint(offsets, (num,), generator=generator)
         left = torch.randint(offsets, (num,), generator=generator)
         mirror = torch.rand(num, generator=generator) < (0.5 if flip else 0.0)
-        angle = (
-            [self.rotation * (2 * torch.rand(num, generator=generator) - 1)]
-            if self.rotation
-            else []
-        )
-        return [
-            top,
-            left,
-            mirror,
-            *angle,
-            *(augment.jitter_draws(num, self.color_jitter, generator) if self.color_jitter else ()),
-        ]
+        draws = [top, left, mirror]
+        if self.rotation:
+            draws.append(self.rotation * (2 * torch.rand(num, generator=generator) - 1))
+        if self.color_jitter:
+            draws += augment.jitter_draws(num, self.color_jitter, generator)
+        return draws
 
     def pad(self, images: torch.Tensor) -> torch.Tensor:
         """Images (N, H, W, C) uint8 with the border around them."""
-        return _padded(images, len(images), self.padding, self.fill) if self.padding else images
+        p = self.padding
+        if not p:
+            return images
+        n, h, w, _ = images.shape
+        out = self.fill.repeat(n, h + 2 * p, w + 2 * p, 1)
+        out[:, p : p + h, p : p + w] = images
+        return out
 
     def place(
         self,
@@ -96,9 +88,10 @@ class Loader:
     ) -> torch.Tensor:
         """Cut, mirror, turn, change colours and normalise.
 
-        Arguments: ``images`` (N, H + 2p, W + 2p, C) uint8; the others (B,) on the device: ``index`` int64 into them;
-        ``top``, ``left`` int64 offsets in pixels, 0..2p; ``flip`` bool; ``more`` nothing, or what ``draw`` gives besides: float32
-        angles in degrees, counter-clockwise, where there is a ``rotation``, and factors and order (B, 3) of ``color_jitter``.
+        Arguments: ``images`` (N, H + 2p, W + 2p, C) uint8; the others (B,) on the device: ``index``
+        int64 into them; ``top``, ``left`` int64 offsets in pixels, 0..2p; ``flip`` bool; ``more``
+        nothing, or what ``draw`` gives besides: float32 angles in degrees, counter-clockwise, where
+        there is a ``rotation``, and factors and order (B, 3) of ``color_jitter``.
         Returns: (B, C, H, W) float32 in channels_last memory order.
         """
         angle, jitter = (more[:1], more[1:]) if self.rotation else ((), more)
@@ -106,29 +99,23 @@ class Loader:
         if angle:
             places, outside = self._turned(index, top, left, flip, *angle, down, across)
         else:
-            columns = (
-                torch.where(flip[:, None], self.width - 1 - self.columns, self.columns)
-                + left[:, None]
-            )  # (B, W)
-            rows = self.rows + top[:, None]  # (B, H)
-            places = ((index[:, None] * down + rows) * across)[:, :, None] + columns[
-                :, None, :
-            ]  # (B, H, W), of pixels in the whole set
+            mirrored = self.width - 1 - self.columns
+            columns = torch.where(flip[:, None], mirrored, self.columns) + left[:, None]  # (B, W)
+            rows = index[:, None] * down + self.rows + top[:, None]  # (B, H), of the whole set
+            places = (rows * across)[:, :, None] + columns[:, None, :]  # (B, H, W)
         # one index a pixel: a third of the time of indexing by image, row and column
-        pixels = (
-            images.view(-1, channels)
-            .index_select(0, places.flatten())
-            .view(*places.shape, channels)
-        )
-        return self.finish(
-            torch.where(outside[..., None], self.fill, pixels) if angle else pixels, *jitter
-        )
+        pixels = images.view(-1, channels).index_select(0, places.flatten())
+        pixels = pixels.view(*places.shape, channels)
+        if angle:
+            pixels = torch.where(outside[..., None], self.fill, pixels)
+        return self.finish(pixels, *jitter)
 
     def _turned(
         self, index, top, left, flip, angle, down: int, across: int
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Where the pixels of images come from that are turned about their centre, each taking the nearest one, and which lie outside,
-        (B, H, W) both: what torchvision's RandomRotation gives after crop and flip."""
+        """Where the pixels of images come from that are turned about their centre, each taking the
+        nearest one, and which lie outside, (B, H, W) both: torchvision's RandomRotation after crop
+        and flip."""
         turn = torch.deg2rad(angle)[:, None, None]
         x, y = self.columns + 0.5 - self.width / 2, (self.rows + 0.5 - self.height / 2)[:, None]
         columns = (turn.cos() * x - turn.sin() * y + self.width / 2).floor().long()  # (B, H, W)
@@ -140,13 +127,9 @@ class Loader:
         return (index * down + rows + top) * across + columns, outside
 
     def finish(self, pixels: torch.Tensor, *jitter: torch.Tensor) -> torch.Tensor:
-        """Change colours and normalise. ``pixels`` (B, H, W, C) uint8; ``jitter`` and what is returned as of ``place``."""
-        group = (
-            max(1, GROUP // (self.height * self.width))
-            if self.device.type == "cpu"
-            else len(pixels)
-        )
-        if len(pixels) <= group:
+        """Change colours and normalise. ``pixels`` (B, H, W, C) uint8; all else as of ``place``."""
+        group = max(1, GROUP // (self.height * self.width))
+        if self.device.type != "cpu" or len(pixels) <= group:
             return self._finished(pixels, *jitter)
         out = torch.empty(pixels.shape, device=self.device).permute(0, 3, 1, 2)
         for k in range(0, len(pixels), group):
@@ -162,38 +145,23 @@ class Loader:
 
 
 class Resident(Loader):
-    """A split held on the device as uint8 (N, H + 2p, W + 2p, C), padded once, cut and normalised batch by batch.
+    """A split held on the device as uint8 (N, H + 2p, W + 2p, C), padded once, cut batch by batch.
 
     Arguments: as of ``Loader``.
     """
 
-    def __init__(
-        self,
-        split: Split,
-        mean,
-        std,
-        device="cpu",
-        padding: int = 0,
-        pad_value: str = "zero",
-        shard: tuple[int, int] = (0, 1),
-        color_jitter: float = 0.0,
-        rotation: float = 0.0,
-    ):
-        super().__init__(
-            split, mean, std, device, padding, pad_value, shard, color_jitter, rotation
-        )
+    def __init__(self, split: Split, *how, **more):
+        super().__init__(split, *how, **more)
         pixels = split.images
         if isinstance(pixels, np.ndarray) and pixels.flags.writeable:
             self.images = self.pad(torch.from_numpy(pixels).to(self.device)).contiguous()
             return
-        self.images = _padded(None, len(split), padding, self.fill, (self.height, self.width))
-        for k in range(
-            0, len(split), ROWS
-        ):  # a memory map: never the whole of it in memory besides
+        # a memory map: never the whole of it in memory besides
+        p, (h, w) = self.padding, (self.height, self.width)
+        self.images = self.fill.repeat(len(split), h + 2 * p, w + 2 * p, 1)
+        for k in range(0, len(split), ROWS):
             part = torch.from_numpy(np.array(pixels[k : k + ROWS])).to(self.device)
-            self.images[
-                k : k + ROWS, padding : padding + self.height, padding : padding + self.width
-            ] = part
+            self.images[k : k + ROWS, p : p + h, p : p + w] = part
 
     def cut(
         self,
@@ -209,10 +177,13 @@ class Resident(Loader):
     def epoch(
         self, indices: torch.Tensor, batch_size: int, generator: torch.Generator, flip: bool = True
     ) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-        """One augmented epoch: a random crop, flip and, with ``rotation``, turn for every image, drawn at once, the last batch may be short.
+        """One augmented epoch: a random crop, flip and, with ``rotation``, turn for every image,
+        drawn at once; the last batch may be short.
 
-        Arguments: ``indices`` (M,) int64 on the CPU; ``generator`` on the CPU; ``flip`` whether to mirror half of them.
-        Yields: images (B, C, H, W) float32, of several processes its share of the batch; labels (B,) int64 of the whole batch.
+        Arguments: ``indices`` (M,) int64 on the CPU; ``generator`` on the CPU; ``flip`` whether to
+        mirror half of them.
+        Yields: images (B, C, H, W) float32, of several processes its share of the batch; labels
+        (B,) int64 of the whole batch.
         """
         draws = [t.to(self.device) for t in (indices, *self.draw(len(indices), generator, flip))]
         rank, world = self.shard
@@ -226,22 +197,7 @@ class Resident(Loader):
         return self.cut(index, middle, middle, torch.zeros_like(index, dtype=torch.bool))
 
     def batches(self, batch_size: int = 500) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-        """All images once, in order, uncropped and unflipped, for evaluation; of several processes its share, with its labels."""
+        """All images once, in order, unaugmented; of several processes its share, with labels."""
         rank, world = self.shard
         for index in torch.arange(rank, len(self), world, device=self.device).split(batch_size):
             yield self.plain(index), self.labels[index]
-
-
-def _padded(
-    images: torch.Tensor | None,
-    number: int,
-    padding: int,
-    fill: torch.Tensor,
-    size: tuple[int, int] = (0, 0),
-) -> torch.Tensor:
-    """Images (N, H, W, C) with a border of the colour ``fill`` (C,) around them; without images, what is to hold them."""
-    height, width = size if images is None else images.shape[1:3]
-    out = fill.repeat(number, height + 2 * padding, width + 2 * padding, 1)
-    if images is not None:
-        out[:, padding : padding + height, padding : padding + width] = images
-    return out

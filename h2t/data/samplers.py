@@ -8,6 +8,7 @@ from __future__ import annotations
 import torch
 
 from h2t.base.errors import Error
+from h2t.data import SAMPLERS
 
 
 def class_probabilities(kind: str, counts: torch.Tensor, beta: float = 0.9999) -> torch.Tensor:
@@ -76,6 +77,3 @@ def _class_aware(
         if need:
             result[classes == c] = by_class[start[c] + torch.cat(walk)[:need]]
     return result[:num]
-
-
-SAMPLERS = ("instance", "balanced", "class_aware", "reversed", "effective_number", "square_root")

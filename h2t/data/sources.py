@@ -2,24 +2,25 @@
 
 from __future__ import annotations
 
-import importlib.util
-from collections.abc import Callable
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
 
 from h2t.base.errors import Error
 from h2t.base.files import alone
-from h2t.data import arrays as npz
-from h2t.data import large, pack
-from h2t.data import lists as files
+from h2t.data import arrays, large, trees
 from h2t.data.cache import decode
-from h2t.data.images import FITS
-from h2t.data.lazy import need_size
+from h2t.data.images import FITS, deepest
+from h2t.data.lists import Listed, objects
 from h2t.data.longtail import stratified
 from h2t.data.split import Dataset, Split
+from h2t.data.twins import identical, near
 
 LOADERS = ("auto", "resident", "streamed")
+FILES = ("folder", "lists", *large.SETS)  # sources whose images are files
+ROOTED = ("npz", *FILES)  # whose root must be there
+SOURCES = ("digits", "cifar10", "cifar100", *ROOTED)
 STREAM_ABOVE = 4 << 30  # bytes of decoded images that loader auto no longer keeps decoded
 
 
@@ -33,254 +34,239 @@ def load(
     split_seed: int = 0,
     image_fit: str = "stretch",
     loader: str = "auto",
+    white_level: int = 0,
+    follow_links: bool = False,
+    skip_damaged: bool = False,
+    drop_identical: bool = False,
+    keep_together: bool = False,
     cache: str | Path | None = None,
     progress: bool = True,
 ) -> Dataset:
     """Load a set of images by the name of its source.
 
     - ``digits``: scikit-learn's 1,797 handwritten digits, 8x8 grey, embedded; no root.
-    - ``cifar10``, ``cifar100``: through torchvision; ``root`` is the folder they are in, or are downloaded to.
-    - ``npz``: ``root`` is a file in the MedMNIST layout: train_images (N, H, W) or (N, H, W, 3) uint8, train_labels
-      (N,) or (N, 1), and optionally val_*, test_* and class_names; or one of `h2t pack`, a long tail that stands for its whole set.
-    - ``folder``: ``root`` holds train/<class>/*, and optionally val/ and test/ alike, or the class folders themselves.
-    - ``lists``: ``root`` is the image root with one list file each that matches *train*.txt, and optionally *val*.txt and
-      *test*.txt; lists that lie elsewhere are named LISTS:IMAGES.
-    - ``imagenet_lt``, ``places_lt``, ``inaturalist2018``: the large sets by their published list files; ``root`` as for lists.
-      iNaturalist 2018 is tested on its validation list, as the field does.
+    - ``cifar10``, ``cifar100``: through torchvision; ``root`` is the folder they are in, or are
+      downloaded to.
+    - ``npz``: ``root`` is a file in the MedMNIST layout: train_images (N, H, W) or (N, H, W, 3),
+      uint8 or floats from 0 to 1, train_labels (N,) or (N, 1), and optionally val_*, test_* and
+      class_names; or one of `h2t pack`, a long tail that stands for its whole set.
+    - ``folder``: ``root`` holds train/<class>/*, and optionally val/ and test/ alike or with a list
+      file (also Training, valid, Test_set, ...), or the class folders themselves.
+    - ``lists``: ``root`` is the image root with a list or CSV file each that is named after train,
+      val and test, or with one CSV file with the columns path, label and perhaps split and group;
+      ``root`` may also be that file, and lists that lie elsewhere are named LISTS:IMAGES.
+    - ``imagenet_lt``, ``places_lt``, ``inaturalist2018``: the large sets by their published list
+      files; ``root`` as for lists. iNaturalist 2018 is tested on its validation list, as the field
+      does.
 
-    A set without a test part is split by ``split_seed``, stratified; ``test_fraction`` of every class, and at least one
-    image where it has two, is held out; a single image stays in training. A validation part is never used as test part.
+    A set without a test part is split by ``split_seed``, stratified; ``test_fraction`` of every
+    class, and at least one image where it has two, is held out; a single image stays in training.
+    A validation part is never used as test part.
 
-    Arguments: ``image_size`` pixels a side to resize to, 0 as they are; ``channels`` 1 or 3, 0 as they are; ``image_fit``
-    stretch resizes both sides, crop cuts the middle out (files only); ``loader`` streamed leaves image files to be decoded
-    whenever they are used, resident decodes them once into a cache, auto streams where that would take more than 4 GiB;
-    ``cache`` folder for decoded files. Raises: ``h2t.Error`` for every kind of bad input, naming the file, line or class at fault.
+    Arguments: ``image_size`` pixels a side to resize to, 0 as they are; ``channels`` 1 or 3, 0 as
+    they are; ``image_fit`` and ``white_level`` as in ``read_image``; ``loader`` streamed leaves
+    image files to be decoded whenever they are used, resident decodes them once into a cache, auto
+    streams where that would take more than 4 GiB; ``follow_links`` of source folder out of the
+    root; ``skip_damaged`` leaves out images that cannot be decoded; ``drop_identical`` leaves out
+    training images that are also in the test part; ``keep_together`` keeps images of one folder
+    below their class on one side of a split; ``cache`` folder for decoded files.
+    Returns: the set, with ``notes`` on what was read.
+    Raises: ``h2t.Error`` for every kind of bad input, naming the file, line or class at fault.
     """
-    if name not in SOURCES:
-        raise Error(f"source is {name!r}; choose one of {', '.join(SOURCES)}")
     root = str(root)
+    _check(name, root, image_size, channels, test_fraction, split_seed, image_fit, loader)
+    if follow_links and name != "folder":
+        raise Error(f"follow_links is for source folder; lists of source {name} stay in their root")
+    notes: list[str] = []
+    if name in FILES:
+        find = {"folder": trees.folder, "lists": trees.lists}.get(name)
+        found, classes = find(root, notes) if find else large.read_set(name, root)
+        how = {"image_size": image_size, "channels": channels, "fit": image_fit}
+        how = {**how, "white_level": white_level}
+        if keep_together:
+            found = {part: (top, _together(listed, name)) for part, (top, listed) in found.items()}
+        taken = sum(len(f) for _, f in found.values()) * image_size**2 * (channels or 3)
+        streamed = loader == "streamed" or (loader == "auto" and taken > STREAM_ABOVE)
+        rest = {"follow_links": follow_links, "skip_damaged": skip_damaged, "progress": progress}
+        rest |= {"streamed": streamed, "cache": Path(cache) if cache else None}
+        if streamed and skip_damaged:
+            raise Error("skip_damaged needs the images decoded beforehand; set loader to resident")
+        parts = {
+            part: decode(top, listed, classes, how=how, where=part, **rest)
+            for part, (top, listed) in found.items()
+        }
+        _left_out(found, notes)
+        if not white_level:
+            _look_deep(found, notes)
+    else:
+        parts = _ARRAYS[name](root, image_size, channels)
+    parts = _with_test(name, root, parts, test_fraction, split_seed, notes)
+    _same_shape(name, parts)
+    parts["train"] = _twins(parts, drop_identical, notes, name in FILES)
+    sizes = " + ".join(f"{len(split):,} {part}" for part, split in parts.items())
+    read = f"read {len(parts['train'].classes)} classes, {sizes} images"
+    return Dataset(name, parts["train"], parts["test"], parts.get("val"), (read, *notes))
+
+
+def _check(name, root, image_size, channels, test_fraction, split_seed, image_fit, loader) -> None:
+    """What the fields of ``h2t.recipes.parameters`` check one by one, for those who call ``load``."""
+    for what, value, good in (
+        ("source", name, name in SOURCES),
+        ("image_size", image_size, isinstance(image_size, int | np.integer) and image_size >= 0),
+        ("channels", channels, channels in (0, 1, 3)),
+        ("test_fraction", test_fraction, 0 < test_fraction < 1),
+        ("split_seed", split_seed, split_seed in range(2**32)),
+        ("image_fit", image_fit, image_fit in FITS),
+        ("loader", loader, loader in LOADERS),
+    ):
+        if not good:
+            choices = {"source": SOURCES, "channels": (0, 1, 3), "image_fit": FITS}
+            choices = {**choices, "loader": LOADERS}.get(what)
+            mend = f"; choose one of {', '.join(map(str, choices))}" if choices else ""
+            raise Error(f"{what} is {value!r}, which it cannot be{mend}")
     if name != "digits" and not root:
-        raise Error(f"source {name!r} needs root: {_ROOTS[name]}")
-    _check(image_size, channels, test_fraction, split_seed)
-    _check_files(name, image_size, image_fit, loader)
-    how = {
-        "image_size": image_size,
-        "channels": channels,
-        "fit": image_fit,
-        "loader": loader,
-        "cache": Path(cache) if cache else None,
-        "progress": progress,
-    }
-    parts = SOURCES[name](root, **how)
-    train = parts["train"]
-    if "test" not in parts:
-        kept, held = stratified(train.labels, len(train.classes), test_fraction, split_seed)
-        if not len(held):
-            raise Error(
-                f"{name} has no test part, and no class of {root} has two images to hold one out; add a test part"
-            )
-        parts = {**parts, "train": train.take(kept), "test": train.take(held)}
-    for part, split in parts.items():
-        if min(split.images.shape[1:3]) < 8:
-            raise Error(
-                f"{name} images are {split.images.shape[1]}x{split.images.shape[2]} pixels ({part}); set image_size to at least 8"
-            )
-        if split.images.shape[1:] != parts["train"].images.shape[1:]:
-            raise Error(
-                f"{part} images are {split.images.shape[1:]}, training images {parts['train'].images.shape[1:]} (H, W, C); set image_size and channels"
-            )
-    return Dataset(name, parts["train"], parts["test"], parts.get("val"))
-
-
-def _check(image_size, channels, test_fraction, split_seed) -> None:
-    if not isinstance(image_size, int | np.integer) or image_size < 0:
-        raise Error(
-            f"image_size is {image_size!r}; it must be a whole number of pixels, or 0 to keep the images as they are"
-        )
-    if channels not in (0, 1, 3):
-        raise Error(f"channels is {channels!r}; choose 0 (as they are), 1 (grey) or 3 (RGB)")
-    if not 0 < test_fraction < 1:
-        raise Error(f"test_fraction is {test_fraction!r}; it must lie between 0 and 1")
-    if not isinstance(split_seed, int | np.integer) or not 0 <= split_seed < 2**32:
-        raise Error(f"split_seed is {split_seed!r}; it must be a whole number from 0 to 4294967295")
-
-
-def _check_files(name: str, image_size: int, image_fit: str, loader: str) -> None:
-    for what, value, choices in (("image_fit", image_fit, FITS), ("loader", loader, LOADERS)):
-        if value not in choices:
-            raise Error(f"{what} is {value!r}; choose one of {', '.join(choices)}")
+        raise Error(f"source {name!r} needs root: {_ROOTS.get(name, _ROOTS['lists'])}")
     if name not in FILES and (loader == "streamed" or image_fit != "stretch"):
         what = "loader streamed" if loader == "streamed" else "image_fit crop"
         raise Error(
-            f"{what} is for image files, which source {name!r} has not; use it with {', '.join(FILES)}"
+            f"{what} is for image files, which source {name!r} has not; "
+            f"use it with {', '.join(FILES)}"
         )
     if image_fit == "crop" and not image_size:
-        raise Error(
-            "image_fit crop needs image_size, the side of the square that is cut out; set it to 224, say"
+        raise Error("image_fit crop needs image_size, the side of the square; set it to 224, say")
+    if loader == "streamed" and image_size < 8:
+        raise Error("loader streamed needs image_size, at least 8 (224 on the large sets)")
+
+
+def _together(listed: Listed, name: str) -> Listed:
+    """With groups, if it has none: the folders below a class folder, or those of a list."""
+    if listed.groups is not None:
+        return listed
+    if name == "folder":
+        groups = ("/".join(path.split("/")[:2]) for path in listed.paths)
+    else:
+        groups = (path.rpartition("/")[0] for path in listed.paths)
+    return Listed(listed.paths, listed.labels, objects(groups), None, listed.left_out)
+
+
+def _left_out(found: dict[str, tuple[Path, Listed]], notes: list[str]) -> None:
+    left = sum((listed.left_out for _, listed in found.values()), Counter())
+    if left:
+        notes.append("left out: " + ", ".join(f"{n:,} {what}" for what, n in left.items()))
+
+
+def _look_deep(found: dict[str, tuple[Path, Listed]], notes: list[str]) -> None:
+    """Say where 16-bit files hold values of 12 bits, which would come out almost black."""
+    top, listed = found["train"]
+    some = listed.paths[:: max(1, len(listed) // 16)]
+    if 255 < (brightest := max(deepest(top / path) for path in some)) < 4096:
+        notes.append(
+            f"the images are of 16 bits, but none of {len(some)} goes above {brightest}, so that "
+            "they are almost black; set white_level to 4095 if they are of 12 bits"
         )
-    if loader == "streamed":
-        need_size(image_size)
 
 
-def _digits(root, *, image_size, channels, **_) -> dict[str, Split]:
-    images, labels = _digits_table()
-    images = np.round(images * (255 / 16)).astype(np.uint8)[..., None]
-    return {"train": _array_split(images, labels, tuple("0123456789"), image_size, channels)}
+def _with_test(name, root, parts, test_fraction, split_seed, notes) -> dict[str, Split]:
+    """The parts, with a test part held out of the training part where there is none."""
+    if "test" in parts:
+        return parts
+    train = parts["train"]
+    kept, held = stratified(
+        train.labels, len(train.classes), test_fraction, split_seed, train.groups
+    )
+    if not len(held):
+        raise Error(
+            f"{name} has no test part, and no class of {root} has two images (or groups) to hold "
+            "one out; add a test part"
+        )
+    said = "no test part: it is held out of the training part (test_fraction)"
+    notes.append(said + ("; to measure on val, name that test" if "val" in parts else ""))
+    parts = {"train": train.take(kept), "test": train.take(held), **parts}
+    return {**parts, "train": train.take(kept)}
 
 
-def _digits_table() -> tuple[np.ndarray, np.ndarray]:
-    """scikit-learn's digits, (N, 8, 8) in 0..16 and labels (N,), read from its file: importing it takes longer than all else that
-    the first notebook does. Where the file lies elsewhere, scikit-learn itself is asked."""
-    folder = importlib.util.find_spec("sklearn").submodule_search_locations[0]
-    try:
-        table = np.loadtxt(Path(folder) / "datasets" / "data" / "digits.csv.gz", delimiter=",")
-    except OSError:
-        from sklearn.datasets import load_digits
+def _same_shape(name: str, parts: dict[str, Split]) -> None:
+    shape = parts["train"].images.shape[1:]
+    for part, split in parts.items():
+        h, w, _ = here = split.images.shape[1:]
+        if min(h, w) < 8:
+            raise Error(f"{name} images are {h}x{w} pixels ({part}); set image_size to at least 8")
+        if here != shape:
+            raise Error(
+                f"{part} images are {here}, training images {shape} (H, W, C); "
+                "set image_size and channels"
+            )
 
-        digits = load_digits()
-        return digits.images, digits.target
-    return table[:, :-1].reshape(-1, 8, 8), table[:, -1].astype(np.int64)
+
+def _twins(parts: dict[str, Split], drop: bool, notes: list[str], files: bool) -> Split:
+    """The training part, with ``drop`` without what is also in the test part; twins are counted."""
+    train, test = parts["train"], parts["test"]
+    if isinstance(train.images, arrays.Packed):
+        return train
+    if number := int((same := identical(train, test)).sum()):
+        if drop:
+            notes.append(f"left out of training: {number:,} images that are also in the test part")
+            train = train.take(np.flatnonzero(~same))
+        else:
+            notes.append(
+                f"{number:,} training images are also in the test part, to the last pixel; "
+                "drop_identical leaves them out of training"
+            )
+    if files and (alike := near(train, test)):
+        notes.append(
+            f"{alike:,} of {len(test):,} test images look much like a training image; if they show "
+            "the same thing, put what belongs together into one folder and set keep_together, or "
+            "list it with a column group"
+        )
+    return train
 
 
-def _cifar(name: str) -> Callable[..., dict[str, Split]]:
-    def source(root, *, image_size, channels, **_):
+def _digits(root: str, *how: int) -> dict[str, Split]:
+    from sklearn.datasets import load_digits
+
+    digits = load_digits()
+    images = np.round(digits.images * (255 / 16)).astype(np.uint8)[..., None]
+    labels = digits.target.astype(np.int64)
+    return {"train": Split(arrays.resized(images, *how), labels, tuple("0123456789"))}
+
+
+def _cifar(name: str):
+    def source(root: str, *how: int) -> dict[str, Split]:
         from torchvision import datasets
 
         kind = {"cifar10": datasets.CIFAR10, "cifar100": datasets.CIFAR100}[name]
         parts = {}
-        for part, is_train in (("train", True), ("test", False)):
+        for part, train in (("train", True), ("test", False)):
             try:
                 try:
-                    data = kind(root, train=is_train, download=False)
+                    data = kind(root, train=train, download=False)
                 except RuntimeError:  # not there, or another process is at it
                     with alone(Path(root) / f".{name}.lock"):
-                        data = kind(
-                            root,
-                            train=is_train,
-                            download=not (Path(root) / kind.base_folder).is_dir(),
-                        )
+                        there = (Path(root) / kind.base_folder).is_dir()
+                        data = kind(root, train=train, download=not there)
             except Exception as e:
                 raise Error(
-                    f"{name} could not be had in {root}: {' '.join(str(e).split())}. Put the extracted folder "
-                    f"{kind.base_folder!r} there (archive {kind.filename}), or let it be downloaded with a network"
+                    f"{name} could not be had in {root}: {' '.join(str(e).split())}. Put the "
+                    f"extracted folder {kind.base_folder!r} there (archive {kind.filename}), or "
+                    "let it be downloaded with a network"
                 ) from None
-            parts[part] = _array_split(
-                data.data, np.array(data.targets), tuple(data.classes), image_size, channels
-            )
+            labels = np.array(data.targets, np.int64)
+            parts[part] = Split(arrays.resized(data.data, *how), labels, tuple(data.classes))
         return parts
 
     return source
 
 
-def _npz(root, *, image_size, channels, **_) -> dict[str, Split]:
-    arrays, classes = npz.read(Path(root))
-    parts = {
-        p: _array_split(images, labels, classes, image_size, channels)
-        for p, (images, labels) in arrays.items()
-    }
-    if extra := npz.further(Path(root), pack.EXTRA):
-        train = parts["train"]
-        parts["train"] = Split(*pack.unpack(train.images, train.labels, extra, Path(root)), classes)
-    return parts
-
-
-def _folder(root, **how) -> dict[str, Split]:
-    top = Path(root)
-    if not top.is_dir():
-        raise Error(
-            f"folder {top} does not exist; it must hold train/<class>/ or one folder of images per class"
-        )
-    there = [p for p in ("train", "val", "test") if (top / p).is_dir()] or [""]
-    if there[0] not in ("train", ""):
-        raise Error(
-            f"folder {top} has {there[0]}/ but no train/; put the training images in {top}/train/<class>/"
-        )
-    parts, classes = {}, None
-    for part in there:
-        paths, labels, found = files.list_folder(top / part, classes)
-        classes = classes or found
-        if len(paths):
-            parts[part or "train"] = (top / part, paths, labels)
-        else:
-            raise Error(f"folder {top / part} holds no images")
-    return _decoded(parts, classes, how)
-
-
-def _lists(root, **how) -> dict[str, Split]:
-    folder, image_root = large.split_root(root)
-    lists, kinds = {}, ("train", "val", "test")
-    for path in sorted(folder.glob("*.txt")):
-        if len(several := [k for k in kinds if k in path.stem.lower()]) > 1:
-            raise Error(
-                f"list file {path} is named after {' and '.join(several)}; rename it to say which part it is"
-            )
-    for part in kinds:
-        found = sorted(p for p in folder.glob("*.txt") if part in p.stem.lower())
-        if len(found) > 1:
-            raise Error(
-                f"{folder} has several {part} lists ({', '.join(p.name for p in found)}); keep one"
-            )
-        if found:
-            lists[part] = files.read_list(found[0])
-    if "train" not in lists:
-        raise Error(f"{folder} has no list file *train*.txt")
-    classes = tuple(map(str, range(large.check_labels(folder, lists))))
-    return _decoded({part: (image_root, *found) for part, found in lists.items()}, classes, how)
-
-
-def _large(name: str) -> Callable[..., dict[str, Split]]:
-    def source(root, **how):
-        return _decoded(*large.read_set(name, root), how)
-
-    return source
-
-
-def _decoded(parts, classes, how) -> dict[str, Split]:
-    loader, size = how.pop("loader"), how["image_size"]
-    taken = sum(len(paths) for _, paths, _ in parts.values()) * size**2 * (how["channels"] or 3)
-    streamed = loader == "streamed" or (loader == "auto" and taken > STREAM_ABOVE)
-    return {
-        part: decode(*found, classes, where=part, streamed=streamed, **how)
-        for part, found in parts.items()
-    }
-
-
-def _array_split(
-    images: np.ndarray, labels: np.ndarray, classes: tuple[str, ...], image_size: int, channels: int
-) -> Split:
-    """Resize and convert an array (N, H, W, C) where that is asked for."""
-    n, h, w, c = images.shape
-    if (image_size and (h, w) != (image_size, image_size)) or (channels and channels != c):
-        from PIL import Image
-
-        size, mode = (image_size or w, image_size or h), {1: "L", 3: "RGB"}[channels or c]
-        out = np.empty((n, size[1], size[0], channels or c), dtype=np.uint8)
-        for k, image in enumerate(images):
-            picture = Image.fromarray(image[..., 0] if c == 1 else image).convert(mode)
-            out[k] = np.asarray(picture.resize(size, Image.Resampling.BILINEAR)).reshape(
-                out.shape[1:]
-            )
-        images = out
-    return Split(images, np.asarray(labels, dtype=np.int64), classes)
-
-
-SOURCES: dict[str, Callable[..., dict[str, Split]]] = {
+_ARRAYS = {
     "digits": _digits,
     "cifar10": _cifar("cifar10"),
     "cifar100": _cifar("cifar100"),
-    "npz": _npz,
-    "folder": _folder,
-    "lists": _lists,
-    **{name: _large(name) for name in large.SETS},
+    "npz": lambda root, *how: arrays.read(Path(root), *how),
 }
-FILES = ("folder", "lists", *large.SETS)
 _ROOTS = {
     "cifar10": "the folder the set is in, or is to be downloaded to",
     "cifar100": "the folder the set is in, or is to be downloaded to",
     "npz": "a file in the MedMNIST layout",
     "folder": "a folder with train/<class>/ or <class>/",
-    **{
-        name: "a folder with list files and images, or LISTS:IMAGES"
-        for name in ("lists", *large.SETS)
-    },
+    "lists": "a folder with list files and images, or LISTS:IMAGES",
 }

@@ -1,29 +1,94 @@
-"""What every source of images gives: arrays of pixels and labels, and the names of the classes."""
+"""What every source of images gives: pixels, in memory or not, labels, and class names."""
 
 from __future__ import annotations
 
+import os
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from h2t.data.lazy import Rows
+from h2t.data.images import read_image
+
+
+class Rows:
+    """Some rows of a memory-mapped array, read when they are indexed.
+
+    Arguments: ``images`` (N, H, W, C) uint8; ``rows`` (M,) int64.
+    """
+
+    dtype, ndim = np.dtype(np.uint8), 4
+
+    def __init__(self, images: np.ndarray, rows: np.ndarray):
+        self.images, self.rows = images, np.asarray(rows)
+        self.shape = (len(self.rows), *images.shape[1:])
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, k) -> np.ndarray:
+        """One image (H, W, C) for a number, several (n, H, W, C) for a slice or an array."""
+        return np.asarray(self.images[self.rows[k]])
+
+    def take(self, rows: np.ndarray) -> Rows:
+        return Rows(self.images, self.rows[rows])
+
+
+class Files:
+    """Image files, decoded when they are indexed, unaugmented.
+
+    Arguments: ``root`` of the relative ``paths`` (N,); ``image_size`` pixels a side; ``channels``
+    1 or 3; ``how`` else as in ``read_image``.
+    """
+
+    dtype, ndim = np.dtype(np.uint8), 4
+
+    def __init__(
+        self, root: str | Path, paths: np.ndarray, image_size: int, channels: int = 3, **how
+    ):
+        self.root, self.paths = str(root), paths
+        self.how = {"image_size": image_size, "channels": channels, **how}
+        self.shape = (len(paths), image_size, image_size, channels)
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def path(self, k: int) -> str:
+        return os.path.join(self.root, self.paths[k])
+
+    def __getitem__(self, k) -> np.ndarray:
+        """One image (H, W, C) for a number, several (n, H, W, C) for a slice or an array."""
+        if isinstance(k, int | np.integer):
+            return read_image(self.path(k), **self.how)
+        rows = np.arange(len(self))[k]
+        images = np.empty((len(rows), *self.shape[1:]), np.uint8)
+        with ThreadPoolExecutor() as pool:
+            for place, image in zip(images, pool.map(self.__getitem__, rows), strict=True):
+                place[:] = image
+        return images
+
+    def take(self, rows: np.ndarray) -> Files:
+        return Files(self.root, self.paths[rows], **self.how)
 
 
 @dataclass(frozen=True)
 class Split:
     """One part of a data set.
 
-    ``images`` (N, H, W, C) uint8: an array, a memory map, rows of one (``lazy.Rows``), or files that are decoded when they are
-    indexed (``lazy.Files``); ``labels`` (N,) int64; ``classes`` C names; ``paths`` (N,) relative to the image root for
-    file-backed sets (``files.Paths``), else None, and ``sizes`` (N,) of these files in bytes.
+    ``images`` (N, H, W, C) uint8: an array, a memory map, ``Rows`` of one, or ``Files``;
+    ``labels`` (N,) int64; ``classes`` C names. Where the images are files: ``paths`` (N,), relative
+    to their root, and ``sizes`` (N,) in bytes, else None. ``groups`` (N,) names what a split keeps
+    together, or is None.
     """
 
     images: Any
     labels: np.ndarray
     classes: tuple[str, ...]
-    paths: Any = None
+    paths: np.ndarray | None = None
     sizes: np.ndarray | None = None
+    groups: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -34,7 +99,7 @@ class Split:
         return np.bincount(self.labels, minlength=len(self.classes))
 
     def take(self, indices: np.ndarray) -> Split:
-        """The part with these ``indices`` (M,), in that order; all of them: itself. Images that lie on disk stay there."""
+        """The part with these ``indices`` (M,), in that order. Images that lie on disk stay there."""
         if len(indices) == len(self) and np.array_equal(indices, np.arange(len(self))):
             return self
         if isinstance(self.images, np.memmap):
@@ -43,15 +108,19 @@ class Split:
             images = np.ascontiguousarray(self.images[indices])
         else:
             images = self.images.take(indices)
-        paths, sizes = (None if a is None else a[indices] for a in (self.paths, self.sizes))
-        return Split(images, self.labels[indices], self.classes, paths, sizes)
+        more = (None if a is None else a[indices] for a in (self.paths, self.sizes, self.groups))
+        return Split(images, self.labels[indices], self.classes, *more)
 
 
 @dataclass(frozen=True)
 class Dataset:
-    """A training part, a test part and, where the source has one, a validation part."""
+    """A training part, a test part and, where the source has one, a validation part.
+
+    ``notes`` say in a sentence each what was read, left out, or is to be known of it.
+    """
 
     name: str
     train: Split
     test: Split
     val: Split | None = None
+    notes: tuple[str, ...] = ()

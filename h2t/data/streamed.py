@@ -1,64 +1,76 @@
-"""The Streamed loader: image files decoded by worker processes, batch after batch, for sets that are too large to hold."""
+"""The Streamed loader: image files decoded by other processes, for sets that are too large to hold."""
 
 from __future__ import annotations
 
+import contextlib
+import multiprocessing
+import os
+import signal
+import sys
+import threading
+import types
+import warnings
 from collections.abc import Iterator
+from itertools import repeat
 
 import numpy as np
 import torch
+from torch.utils.data import DataLoader
 
-from h2t.data.lazy import Files
+from h2t.base.errors import Error
+from h2t.base.machine import cores
+from h2t.data.images import read_image
 from h2t.data.resident import Loader
-from h2t.data.split import Split
-from h2t.data.workers import CHUNK, Task, Workers, number_of_workers
+from h2t.data.split import Files, Split
 
-CROPS = ("padded", "resized")
+CHUNK = 16  # images that a process is given at a time
+
+
+def number_of_workers() -> int:
+    """``$H2T_WORKERS``, else as many as this process has cores; 0 decodes in the process itself.
+
+    Raises: ``h2t.Error`` where the variable is no whole number.
+    """
+    if given := os.environ.get("H2T_WORKERS", ""):
+        if not given.isdecimal():
+            raise Error(
+                f"H2T_WORKERS is {given!r}; it is the number of processes that decode images"
+            )
+        return int(given)
+    if multiprocessing.current_process().daemon:  # such a one may start no others
+        return 0
+    if processes := os.environ.get("LOCAL_WORLD_SIZE"):  # torchrun: they share the cores
+        return max(1, cores() // int(processes))
+    return max(1, min(cores(), int(os.environ.get("OMP_NUM_THREADS") or cores())))
 
 
 class Streamed(Loader):
     """A split of image files with the iteration of ``Resident``.
 
-    Workers decode, cut and resize, in 8 bits; changes of colour and normalisation are done for a whole batch on the device. All that is random is drawn in this process for the epoch, as ``Resident`` draws it, so that batches do
-    not depend on the number of workers; with ``crop`` padded they are those of ``Resident`` to the bit.
+    Other processes decode, cut and resize, in 8 bits; changes of colour and normalisation are done
+    for a whole batch on the device. All that is random is drawn in this process for the epoch, as
+    ``Resident`` draws it, so that batches do not depend on the number of processes; with ``crop``
+    padded they are those of ``Resident`` to the bit.
 
-    Arguments: ``split`` with images of kind ``lazy.Files``; ``crop`` padded cuts from the image with a border, resized cuts a random
-    part out of the file and resizes it (``read.random_box``); ``workers`` processes, by default ``number_of_workers``; the others as
-    of ``Loader``.
+    Arguments: ``split`` with images of kind ``Files``; ``crop`` padded cuts from the image with a
+    border, resized cuts a random part out of the file and resizes it (``images.random_box``);
+    ``workers`` processes, by default ``number_of_workers``; the others as of ``Loader``.
     """
 
     def __init__(
-        self,
-        split: Split,
-        mean,
-        std,
-        device="cpu",
-        padding: int = 0,
-        pad_value: str = "zero",
-        shard: tuple[int, int] = (0, 1),
-        color_jitter: float = 0.0,
-        rotation: float = 0.0,
-        crop: str = "padded",
-        workers: int | None = None,
+        self, split: Split, *how, crop: str = "padded", workers: int | None = None, **more
     ):
-        super().__init__(
-            split,
-            mean,
-            std,
-            device,
-            0 if crop == "resized" else padding,
-            pad_value,
-            shard,
-            color_jitter,
-            rotation,
-        )
+        super().__init__(split, *how, **more)
+        if crop == "resized":
+            self.padding = 0
         self.files: Files = split.images
         self.crop, self.workers = crop, number_of_workers() if workers is None else workers
-        self._idle: list[Workers] = []
+        self._idle: list[_Decoding] = []
 
     def epoch(
         self, indices: torch.Tensor, batch_size: int, generator: torch.Generator, flip: bool = True
     ) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-        """One augmented epoch, the last batch may be short. Arguments and batches as of ``Resident.epoch``.
+        """One augmented epoch, the last batch may be short. All else as of ``Resident.epoch``.
 
         Raises: ``h2t.Error`` naming an image that cannot be decoded.
         """
@@ -67,23 +79,16 @@ class Streamed(Loader):
             crops = torch.randint(2**62, (len(indices),), generator=generator), draws[2]
         rank, world = self.shard
         own = [batch[rank::world] for batch in torch.arange(len(indices)).split(batch_size)]
-        drawn = zip(
-            *[t.to(self.device).split(batch_size) for t in (indices, *draws)], strict=True
-        )  # moved once
-        for (index, *batch), pixels in zip(drawn, self._pixels(indices, own, crops), strict=True):
+        moved = [t.to(self.device).split(batch_size) for t in (indices, *draws)]
+        pixels_of = self._pixels(indices, own, crops)
+        for (index, *batch), pixels in zip(zip(*moved, strict=True), pixels_of, strict=True):
             top, left, mirror, *more = (t[rank::world] for t in batch)
-            if crops and not self.rotation:  # cut and mirrored by the workers
+            if crops and not self.rotation:  # cut and mirrored already
                 x = self.finish(pixels, *more)
             else:
                 mirror = torch.zeros_like(mirror) if crops else mirror
-                x = self.place(
-                    self.pad(pixels),
-                    torch.arange(len(top), device=self.device),
-                    top,
-                    left,
-                    mirror,
-                    *more,
-                )
+                here = torch.arange(len(top), device=self.device)
+                x = self.place(self.pad(pixels), here, top, left, mirror, *more)
             yield x, self.labels[index]
 
     def plain(self, index: torch.Tensor) -> torch.Tensor:
@@ -91,7 +96,7 @@ class Streamed(Loader):
         return self.finish(torch.from_numpy(self.files[index.cpu().numpy()]).to(self.device))
 
     def batches(self, batch_size: int = 500) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-        """All images once, in order, unaugmented, for evaluation; of several processes its share, with its labels."""
+        """All images once, in order, unaugmented; of several processes its share, with labels."""
         rank, world = self.shard
         own = list(torch.arange(rank, len(self), world).split(batch_size))
         for index, pixels in zip(
@@ -99,55 +104,134 @@ class Streamed(Loader):
         ):
             yield self.finish(pixels), self.labels[index.to(self.device)]
 
-    def _pixels(
-        self,
-        indices: torch.Tensor,
-        batches: list[torch.Tensor],
-        crops: tuple[torch.Tensor, torch.Tensor] | None,
-    ) -> Iterator[torch.Tensor]:
-        """Decoded images on the device, (b, H, W, C) uint8 for each of ``batches`` of positions in ``indices``, and in the seeds
-        and flips of random ``crops``, if there are any."""
+    def _pixels(self, indices: torch.Tensor, batches: list[torch.Tensor], crops):
+        """Decoded images on the device, (b, H, W, C) uint8 for each of ``batches`` of positions in
+        ``indices``, and in the seeds and flips of random ``crops``, if there are any."""
         pinned, most = self.device.type == "cuda", max(map(len, batches), default=0)
-        workers = self._take(2 * most)
-        chunks = workers.images(
-            task for batch in batches for task in self._tasks(indices, batch, crops)
+        ahead = 2 * most  # images decoded before they are asked for, at least
+        self._idle = [d for d in self._idle if d.ahead >= ahead]
+        decoding = self._idle.pop() if self._idle else _Decoding(self.files, self.workers, ahead)
+        parts = [part for batch in batches for part in batch.split(CHUNK)]
+        chunks, left = (
+            decoding.images(self._task(indices, part, crops) for part in parts),
+            len(parts),
         )
         try:
             for batch in batches:
-                pixels, done = (
-                    torch.empty(
-                        len(batch), *self.files.shape[1:], dtype=torch.uint8, pin_memory=pinned
-                    ),
-                    0,
-                )
+                shape, done = (len(batch), *self.files.shape[1:]), 0
+                pixels = torch.empty(shape, dtype=torch.uint8, pin_memory=pinned)
                 while done < len(batch):
-                    part: np.ndarray = next(chunks)
+                    part = next(chunks)
                     pixels[done : done + len(part)] = torch.from_numpy(part)
-                    done += len(part)
-                if batch is batches[-1]:
-                    next(chunks, None)  # who takes the last batch may not come back
+                    done, left = done + len(part), left - 1
                 yield pixels.to(self.device, non_blocking=True)
         finally:
-            chunks.close()
-            self._idle.append(workers) if not workers.busy else workers.close()
+            if not left:  # all that was asked for has come; who takes the last may not come back
+                self._idle.append(decoding)
 
-    def _tasks(self, indices: torch.Tensor, batch: torch.Tensor, crops) -> Iterator[Task]:
-        for part in batch.split(CHUNK):
-            paths = [self.files.path(int(k)) for k in indices[part]]
-            yield (
-                paths,
-                None
-                if crops is None
-                else list(zip(*[t[part].tolist() for t in crops], strict=True)),
+    def _task(self, indices: torch.Tensor, part: torch.Tensor, crops):
+        paths = [self.files.path(int(k)) for k in indices[part]]
+        return paths, crops and list(zip(*[t[part].tolist() for t in crops], strict=True))
+
+
+class _Decoding:
+    """Processes that decode one stream of images at a time, and stay for the next one."""
+
+    def __init__(self, files: Files, workers: int, ahead: int):
+        self.workers, self.ahead, self.tasks = workers, ahead, _Tasks()
+        how = {}
+        if workers:
+            context = "spawn" if sys.platform == "win32" else "forkserver"
+            context = multiprocessing.get_context(context)
+            context.set_forkserver_preload([__name__])  # torch is imported once for all of them
+            how = dict(
+                multiprocessing_context=context,
+                persistent_workers=True,
+                prefetch_factor=max(2, -(-ahead // (CHUNK * workers))),
+                worker_init_fn=_begin,
+            )
+        with _no_advice():
+            self.loader = DataLoader(
+                _Decoder(files.how),
+                batch_size=None,
+                sampler=self.tasks,
+                num_workers=workers,
+                collate_fn=_as_it_is,
+                generator=torch.Generator(),  # or the global one is drawn from
+                **how,
             )
 
-    def _take(self, ahead: int) -> Workers:
-        """Workers that no other epoch of this loader uses now: those of an earlier one, or new ones."""
-        while self._idle:
-            workers = self._idle.pop()
-            if not workers.processes or workers.size * CHUNK >= ahead:
-                return workers
-            workers.close()
-        return Workers(
-            self.files.image_size, self.files.channels, self.files.fit, self.workers, ahead
-        )
+    def images(self, tasks) -> Iterator[np.ndarray]:
+        """Decode. Yields: for every task its images (n, H, W, C). Raises: ``h2t.Error``."""
+        self.tasks.now = iter(tasks)
+        try:
+            with _nothing_of_main(), _no_advice():
+                chunks = iter(self.loader)
+            for chunk in chunks:
+                if isinstance(chunk, str):
+                    raise Error(chunk)
+                yield chunk
+        except (RuntimeError, OSError, EOFError) as e:
+            raise Error(
+                f"a process that decodes images ended ({' '.join(str(e).split())}); out of memory? "
+                f"Set H2T_WORKERS to fewer than {self.workers}, or to 0 for none"
+            ) from None
+
+
+class _Tasks:
+    """What a DataLoader walks through, new for every epoch."""
+
+    now: Iterator = iter(())
+
+    def __iter__(self) -> Iterator:
+        return self.now
+
+
+class _Decoder:
+    """The images of a task, its paths and random crops as of ``read_image``; of an error its text."""
+
+    def __init__(self, how: dict):
+        self.how = how
+
+    def __getitem__(self, task) -> np.ndarray | str:
+        paths, crops = task
+        try:
+            pairs = zip(paths, crops or repeat(None), strict=False)
+            return np.stack([read_image(path, crop=crop, **self.how) for path, crop in pairs])
+        except Error as e:
+            return str(e)
+
+
+def _as_it_is(chunk):
+    """Arrays go through the pipe; tensors would go through /dev/shm, 64 MB in a container."""
+    return chunk
+
+
+def _begin(_) -> None:
+    """In each process: Ctrl-C is for the one that it works for, and it ends with that one."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+    def end_with_it() -> None:
+        multiprocessing.parent_process().join()
+        os._exit(0)
+
+    threading.Thread(target=end_with_it, daemon=True).start()
+
+
+@contextlib.contextmanager
+def _no_advice() -> Iterator[None]:
+    """More processes than there are cores are the user's to ask for."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "This DataLoader will create")
+        yield
+
+
+@contextlib.contextmanager
+def _nothing_of_main() -> Iterator[None]:
+    """Processes that are started here do not run the main script again, as they would to find what
+    they need in it: so a script needs no guard, and what pytest or a notebook is made of is safe."""
+    main, sys.modules["__main__"] = sys.modules["__main__"], types.ModuleType("__main__")
+    try:
+        yield
+    finally:
+        sys.modules["__main__"] = main

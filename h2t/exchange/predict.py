@@ -59,10 +59,11 @@ def predict(
     classes, shape, (mean, std) = class_names(run), image_shape(run), statistics(run)
     size = shape[0] if shape[0] == shape[1] else 0  # read_image resizes to squares
     fit = run.params.get("image_fit", "stretch")
+    white = run.params.get("white_level", 0)
 
     def read(path: Path):
         try:
-            image = read_image(path, size, shape[2], fit)
+            image = read_image(path, size, shape[2], fit, white_level=white)
             if image.shape != shape:
                 raise Error(
                     f"image {path} is {image.shape[1]}x{image.shape[0]} pixels, the run's are {shape[1]}x{shape[0]}"

@@ -13,18 +13,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from h2t.base.errors import Error
+from h2t.data import CROPS, PAD_VALUES, SAMPLERS
+from h2t.data.images import FITS
+from h2t.data.longtail import PROFILES
+from h2t.data.sources import LOADERS, SOURCES
 from h2t.losses import EXPERT_LOSSES, LOSSES
 from h2t.recipes.fields import Config, limited
 
-ROOTED = (
-    "npz",
-    "folder",
-    "lists",
-    "imagenet_lt",
-    "places_lt",
-    "inaturalist2018",
-)  # whose root must be there
-SOURCES = ("digits", "cifar10", "cifar100", *ROOTED)
 RESNETS = ("resnet20", "resnet32", "resnet44", "resnet56", "resnet110")
 IMAGENET_RESNETS = (
     "resnet10",
@@ -45,7 +40,6 @@ MODELS = (*RESNETS, *IMAGENET_RESNETS, *RIDES, "reslt_resnet20", "reslt_resnet32
 METHODS = ("crt", "lws", "tau", "mislas", "gcl")
 LEARNED_SCALE = ("lws", "mislas")  # methods of stage 2 with a learned factor per class
 COSINE_LOSSES = ("ldam", "gcl", "ride")
-BRANCHES = ("instance", "balanced", "class_aware", "reversed", "effective_number", "square_root")
 
 
 @dataclass(frozen=True)
@@ -62,13 +56,16 @@ class Data(Config):
     Of image files ``loader`` resident decodes all once, into a cache and onto the device, streamed decodes each whenever it is
     used, by worker processes, and auto streams sets that would take more than 4 GiB decoded. ``image_fit`` stretch brings both sides
     to ``image_size``, crop the shorter side to 8/7 of it, of which the middle is cut out (256 and 224).
+    ``white_level`` is the value of white in files of more than 8 bits (0: 65535); ``follow_links`` lets links of source folder lead
+    out of it; ``skip_damaged`` leaves out images that cannot be decoded, ``drop_identical`` training images that are also in the test
+    part; ``keep_together`` keeps images of one folder below their class on one side of every split.
     """
 
     source: str = limited("cifar100", choices=SOURCES)
     root: str = ""
     image_size: int = limited(0, low=0)
     channels: int = limited(0, choices=(0, 1, 3))
-    profile: str = limited("exponential", choices=("exponential", "step", "natural"))
+    profile: str = limited("exponential", choices=PROFILES)
     imbalance_factor: float = limited(100.0, low=1)
     n_max: int = limited(0, low=0)
     split_seed: int = limited(0, low=0, high=2**32 - 1)
@@ -79,8 +76,13 @@ class Data(Config):
         "auto", choices=("auto", "cifar", "imagenet", "inaturalist", "train", "none")
     )
     groups: str = limited("field", choices=("field", "reference"))
-    loader: str = limited("auto", choices=("auto", "resident", "streamed"))
-    image_fit: str = limited("stretch", choices=("stretch", "crop"))
+    loader: str = limited("auto", choices=LOADERS)
+    image_fit: str = limited("stretch", choices=FITS)
+    white_level: int = limited(0, low=0, high=2**32 - 1)
+    follow_links: bool = False
+    skip_damaged: bool = False
+    drop_identical: bool = False
+    keep_together: bool = False
 
 
 @dataclass(frozen=True)
@@ -98,9 +100,9 @@ class _Training(Config):
     batch_size: int = limited(128, low=2)
     momentum: float = limited(0.9, low=0, high=1)
     crop_padding: int = limited(4, low=0)
-    pad_value: str = limited("zero", choices=("zero", "mean"))
+    pad_value: str = limited("zero", choices=PAD_VALUES)
     flip: bool = True
-    crop: str = limited("padded", choices=("padded", "resized"))
+    crop: str = limited("padded", choices=CROPS)
     color_jitter: float = limited(0.0, low=0)
     precision: str = limited("auto", choices=("auto", "fp32", "bf16"))
     eval_every: int = limited(5, low=1)
@@ -137,7 +139,7 @@ class Stage1(_Training):
     drw_from: float = limited(1.0, low=0, high=1)
     mixup_alpha: float = limited(1.0, low=0)
     cmo_probability: float = limited(0.0, low=0, high=1)
-    cmo_branch: str = limited("reversed", choices=BRANCHES)
+    cmo_branch: str = limited("reversed", choices=SAMPLERS)
     stage1_epochs: int = limited(200, low=1)
     stage1_lr: float = limited(0.1, above=0)
     stage1_weight_decay: float = limited(2e-4, low=0)
@@ -211,8 +213,8 @@ class Stage2(_Training):
     scale_lr: float = limited(0.1, above=0)
     fusion_ratio: float = limited(0.25, low=0, high=1)
     fusion: str = limited("swap", choices=("swap", "mixup", "noise", "zeros", "soft"))
-    fused_branch: str = limited("balanced", choices=BRANCHES)
-    fusing_branch: str = limited("instance", choices=BRANCHES)
+    fused_branch: str = limited("balanced", choices=SAMPLERS)
+    fusing_branch: str = limited("instance", choices=SAMPLERS)
     bn_statistics: str = limited("both", choices=("balanced", "both", "none"))
     stage2_mixup_alpha: float = limited(0.0, low=0)
     stage2_epochs: int = limited(10, low=1)

@@ -10,10 +10,9 @@ from h2t import metrics
 from h2t.base.errors import Error
 from h2t.base.files import write_json, write_yaml
 from h2t.base.machine import environment
-from h2t.data import longtail
-from h2t.data import pack as packing
-from h2t.data.lazy import Files
-from h2t.data.split import Dataset, Split
+from h2t.data import arrays, longtail
+from h2t.data.manifest import Manifest
+from h2t.data.split import Dataset, Files, Split
 from h2t.recipes.parameters import Data
 from h2t.runs import Run
 from h2t.train.rundata import RunData, cut, fingerprint, inputs_of, load_source, opened
@@ -54,7 +53,7 @@ def prepare(
     return data
 
 
-def _as_before(run: Run, full: Dataset, config: Data, manifest: longtail.Manifest) -> RunData:
+def _as_before(run: Run, full: Dataset, config: Data, manifest: Manifest) -> RunData:
     """The data that a run holds already, if they are what is asked for now."""
     recorded = run.params
     before = {**Data().to_dict(), **recorded}  # an earlier version may not have known them all
@@ -66,7 +65,7 @@ def _as_before(run: Run, full: Dataset, config: Data, manifest: longtail.Manifes
                 "choose another run"
             )
     data = opened(run, full)
-    if longtail.Manifest.load(run.path).hash != manifest.hash:
+    if Manifest.load(run.path).hash != manifest.hash:
         raise Error(
             f"run {run.path} already holds another subset of the same source; choose another run"
         )
@@ -75,7 +74,7 @@ def _as_before(run: Run, full: Dataset, config: Data, manifest: longtail.Manifes
     return data
 
 
-def _draw(full: Dataset, config: Data, indices: np.ndarray | None = None) -> longtail.Manifest:
+def _draw(full: Dataset, config: Data, indices: np.ndarray | None = None) -> Manifest:
     """The long tail that a config describes, or the one of ``indices``."""
     if len(full.train.classes) < 2:
         raise Error(
@@ -95,21 +94,23 @@ def _draw(full: Dataset, config: Data, indices: np.ndarray | None = None) -> lon
     return longtail.from_indices(full.train.labels, indices, classes=full.train.classes, **common)
 
 
-def pack(config: Data, file: str | Path, *, progress: bool = True) -> tuple[longtail.Manifest, int]:
-    """Write the long tail that a config describes to one small file (``h2t.data.pack``). Returns: its manifest and the bytes."""
+def pack(config: Data, file: str | Path, *, progress: bool = True) -> tuple[Manifest, int]:
+    """Write the long tail that a config describes to one small file (``h2t.data.arrays.pack``). Returns: its manifest and the bytes."""
     full = load_source(config, progress)
     manifest = _draw(full, config)
-    return manifest, packing.pack(full, manifest, file)
+    return manifest, arrays.pack(full, manifest, file)
 
 
-def _held_out(manifest: longtail.Manifest, config: Data, full: Dataset) -> longtail.Manifest:
+def _held_out(manifest: Manifest, config: Data, full: Dataset) -> Manifest:
     if not config.val_fraction:
         return manifest
     if full.val is not None:
         raise Error(
             f"{config.source} at {config.root!r} has a validation part of its own; set val_fraction to 0 to use that"
         )
-    return longtail.hold_out(manifest, config.val_fraction, config.val_seed)
+    groups = full.train.groups
+    groups = None if groups is None else groups[manifest.indices]
+    return longtail.hold_out(manifest, config.val_fraction, config.val_seed, groups)
 
 
 def _statistics(config: Data, train: Split) -> tuple[list[float], list[float]]:

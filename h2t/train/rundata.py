@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import inspect
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,11 +11,10 @@ import numpy as np
 
 from h2t.base.errors import Error
 from h2t.base.files import resolve
-from h2t.data import longtail
-from h2t.data.lazy import Files
+from h2t.data.manifest import Manifest
 from h2t.data.resident import Loader, Resident
 from h2t.data.sources import load
-from h2t.data.split import Dataset, Split
+from h2t.data.split import Dataset, Files, Split
 from h2t.data.streamed import Streamed
 from h2t.recipes.parameters import Data, _Training
 from h2t.runs import Run
@@ -25,7 +25,8 @@ class RunData:
     """The long-tailed data of a run: what ``prepare`` and ``dataset`` return and every step accepts in place of the run.
 
     ``train``, ``test`` and ``val`` are the parts, ``val`` None where nothing was held out and the source has none;
-    ``mean`` and ``std`` per channel, in [0, 1], are what images are normalised with; ``scheme`` is that of the groups.
+    ``mean`` and ``std`` per channel, in [0, 1], are what images are normalised with; ``scheme`` is that of the groups; ``notes`` say what was
+    read, a sentence each.
     """
 
     run: Run
@@ -36,6 +37,7 @@ class RunData:
     mean: list[float]
     std: list[float]
     scheme: str
+    notes: tuple[str, ...] = ()
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -107,7 +109,7 @@ def dataset(run: RunData | Run | str, *, progress: bool = True) -> RunData:
 
 def opened(run: Run, full: Dataset) -> RunData:
     """A prepared run's part of the whole set. Raises ``h2t.Error`` where that is no longer what it was."""
-    manifest, params = longtail.Manifest.load(run.path), run.params
+    manifest, params = Manifest.load(run.path), run.params
     if len(manifest.indices) and manifest.indices.max() >= len(full.train):
         raise Error(
             f"{params['source']} at {params['root']!r} has {len(full.train)} training images, "
@@ -121,17 +123,17 @@ def opened(run: Run, full: Dataset) -> RunData:
 def load_source(config: Data, progress: bool) -> Dataset:
     """The whole set that a config names, before it is cut to a long tail."""
     root = str(resolve(config.root)) if config.root and ":" not in config.root else config.root
-    how = ("image_size", "channels", "test_fraction", "split_seed", "image_fit", "loader")
-    settings = {name: getattr(config, name) for name in how}
+    names = inspect.signature(load).parameters.keys() & config.to_dict().keys()
+    settings = {name: getattr(config, name) for name in names - {"root"}}
     return load(config.source, root, progress=progress, **settings)
 
 
-def cut(run: Run, full: Dataset, manifest: longtail.Manifest, mean, std, scheme: str) -> RunData:
+def cut(run: Run, full: Dataset, manifest: Manifest, mean, std, scheme: str) -> RunData:
     """A whole set cut to the long tail of a run, and to what is held out of it to choose by."""
     held = manifest.val_indices
     val = full.train.take(held) if len(held) else full.val
     train = full.train.take(manifest.indices)
-    return RunData(run, full.name, train, full.test, val, list(mean), list(std), scheme)
+    return RunData(run, full.name, train, full.test, val, list(mean), list(std), scheme, full.notes)
 
 
 def inputs_of(data: RunData) -> dict[str, Any]:
@@ -148,7 +150,7 @@ def inputs_of(data: RunData) -> dict[str, Any]:
     }
 
 
-def _refuse_changes(data: RunData, manifest: longtail.Manifest, pixels: str) -> None:
+def _refuse_changes(data: RunData, manifest: Manifest, pixels: str) -> None:
     """Raise ``h2t.Error`` naming what of a run's source is no longer what the run was made from.
 
     Arguments: ``manifest`` and ``pixels``, the training images' fingerprint, of the run. A run made by an earlier

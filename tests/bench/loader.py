@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import multiprocessing
 import os
 import statistics
 import tempfile
@@ -38,7 +39,7 @@ def bench_loader(out: str | Path, *, device: str = "auto", workers: int | None =
 
     from h2t.base.files import resolve
     from h2t.base.machine import environment
-    from h2t.data.workers import number_of_workers
+    from h2t.data.streamed import number_of_workers
     from h2t.train import device as stepping
 
     chosen, workers = stepping.pick_device(device), workers or number_of_workers()
@@ -184,20 +185,20 @@ def _image_folder(root: Path, what: str, device, workers: int) -> tuple[Callable
         for x, y in loader:
             yield x.to(device, non_blocking=True), y.to(device, non_blocking=True)
 
-    return epoch, lambda: [w.pid for w in loader._iterator._workers] if loader._iterator else []
+    return epoch, lambda: [p.pid for p in multiprocessing.active_children()]
 
 
 def _streamed(root: Path, what: str, device, workers: int) -> tuple[Callable, Callable]:
     """The Streamed loader on the same files."""
     import torch
 
-    from h2t.data.lazy import Files
     from h2t.data.lists import list_folder
-    from h2t.data.split import Split
+    from h2t.data.split import Files, Split
     from h2t.data.streamed import Streamed
 
-    paths, labels, classes = list_folder(root)
-    split = Split(Files(root, paths, 224, 3, "crop"), labels, classes, paths)
+    listed, classes = list_folder(root)
+    files = Files(root, listed.paths, 224, 3, fit="crop")
+    split = Split(files, listed.labels, classes, listed.paths)
     loader = Streamed(
         split,
         MEAN,
@@ -214,4 +215,4 @@ def _streamed(root: Path, what: str, device, workers: int) -> tuple[Callable, Ca
             return loader.batches(BATCH)
         return loader.epoch(torch.randperm(len(loader), generator=draws), BATCH, draws)
 
-    return epoch, lambda: [p.pid for w in loader._idle for p in w.processes]
+    return epoch, lambda: [p.pid for p in multiprocessing.active_children()]

@@ -25,8 +25,14 @@ def save_npz(path, change=None, grey=False, **more):
 def test_npz_in_the_medmnist_layout(tmp_path, grey):
     arrays = save_npz(tmp_path / "x.npz", grey=grey, class_names=np.array(["a", "b", "c"]))
     data = load("npz", str(tmp_path / "x.npz"))
-    assert data.train.images.shape == (12, 9, 9, 1 if grey else 3) and data.train.classes == ("a", "b", "c")
-    assert np.array_equal(data.test.images.reshape(arrays["test_images"].shape), arrays["test_images"])
+    assert data.train.images.shape == (12, 9, 9, 1 if grey else 3) and data.train.classes == (
+        "a",
+        "b",
+        "c",
+    )
+    assert np.array_equal(
+        data.test.images.reshape(arrays["test_images"].shape), arrays["test_images"]
+    )
     assert data.test.labels.tolist() == arrays["test_labels"][:, 0].tolist() and data.val is None
     resized = load("npz", str(tmp_path / "x.npz"), image_size=16, channels=3)
     assert resized.train.images.shape == (12, 16, 16, 3)
@@ -49,13 +55,19 @@ def put(name, value):
         (lambda a: a.pop("train_labels"), "lacks the array 'train_labels'"),
         (lambda a: a.pop("test_labels"), "lacks the array 'test_labels'"),
         (put("train_labels", np.arange(5)), "train_images has 12 images, train_labels 5 labels"),
-        (put("train_images", np.zeros((12, 9, 9, 3))), "train_images is float64"),
+        (
+            put("train_images", np.full((12, 9, 9, 3), 7.0)),
+            "train_images is float64 .* from 7.0 to 7.0; it must be 0 to 1",
+        ),
         (put("train_images", np.zeros((12, 9, 9, 4), np.uint8)), "train_images is uint8 of shape"),
         (put("train_labels", np.full(12, 0.5)), "train_labels is float64"),
         (put("train_labels", np.full((12, 2), 1)), "train_labels is int64 of shape"),
         (put("train_labels", np.arange(12) - 1), "negative label -1"),
         (put("test_labels", np.full(12, 7)), "a label 7, outside its 3 classes"),
-        (put("train_labels", np.array([{}] * 12, dtype=object)), "'train_labels' holds pickled objects"),
+        (
+            put("train_labels", np.array([{}] * 12, dtype=object)),
+            "'train_labels' cannot be read: it holds pickled objects",
+        ),
         (put("class_names", np.array(["a", "b"])), "a label 2, outside its 2 classes"),
         (put("class_names", np.array("a")), r"class_names has shape \(\)"),
         (put("class_names", np.array(["a", "b", "c", "d"])), "class 3 has no training image"),
@@ -85,7 +97,11 @@ def test_a_file_that_is_no_npz_is_refused(tmp_path):
 
 
 def test_a_compressed_npz_with_changed_bytes_is_refused(tmp_path):
-    np.savez_compressed(tmp_path / "x.npz", train_images=R.integers(0, 9, (60, 9, 9)).astype(np.uint8), train_labels=np.arange(60) % 3)
+    np.savez_compressed(
+        tmp_path / "x.npz",
+        train_images=R.integers(0, 9, (60, 9, 9)).astype(np.uint8),
+        train_labels=np.arange(60) % 3,
+    )
     content = bytearray((tmp_path / "x.npz").read_bytes())
     content[200:260] = bytes(b ^ 0xFF for b in content[200:260])
     (tmp_path / "x.npz").write_bytes(content)

@@ -15,7 +15,10 @@ MEAN, STD = (0.5, 0.4, 0.3), (0.2, 0.25, 0.3)
 def make(n=6, h=8, w=10, c=3, seed=0):
     r = np.random.default_rng(seed)
     return Split(
-        r.integers(0, 256, (n, h, w, c), dtype=np.uint8), np.arange(n, dtype=np.int64) % 3, ("a", "b", "c"), None
+        r.integers(0, 256, (n, h, w, c), dtype=np.uint8),
+        np.arange(n, dtype=np.int64) % 3,
+        ("a", "b", "c"),
+        None,
     )
 
 
@@ -48,7 +51,9 @@ def test_crop_flip_normalise_equal_a_pixel_loop(padding, seed, pad_value):
     got = loader.cut(index, top, left, flip)
     fill = [round(255 * m) if pad_value == "mean" else 0 for m in MEAN]
     for b in range(4):
-        want = slow_cut(split.images[index[b]], int(top[b]), int(left[b]), bool(flip[b]), padding, fill)
+        want = slow_cut(
+            split.images[index[b]], int(top[b]), int(left[b]), bool(flip[b]), padding, fill
+        )
         assert np.allclose(got[b].numpy(), want, atol=1e-5)
     assert got.is_contiguous(memory_format=torch.channels_last)
 
@@ -63,7 +68,12 @@ def test_an_epoch_gives_each_index_once_with_its_label_and_a_short_tail_batch():
 
 
 def test_crops_and_flips_differ_by_image_and_cover_their_range():
-    split = Split(np.tile(np.arange(100, dtype=np.uint8).reshape(1, 10, 10, 1), (400, 1, 1, 1)), np.zeros(400, np.int64), ("a",), None)
+    split = Split(
+        np.tile(np.arange(100, dtype=np.uint8).reshape(1, 10, 10, 1), (400, 1, 1, 1)),
+        np.zeros(400, np.int64),
+        ("a",),
+        None,
+    )
     loader = Resident(split, (0.0,), (1 / 255,), padding=2)
     x = torch.cat([x for x, _ in loader.epoch(torch.arange(400), 64, gen(0))]).round().long()[:, 0]
     middle = x[:, 4:6, 4:6]  # never padding
@@ -71,7 +81,9 @@ def test_crops_and_flips_differ_by_image_and_cover_their_range():
     top = middle[:, 0, 0] // 10 - 4 + 2
     assert 0.4 < mirrored.float().mean() < 0.6
     assert sorted(set(top.tolist())) == [0, 1, 2, 3, 4]
-    plain = torch.cat([x for x, _ in loader.epoch(torch.arange(400), 64, gen(0), flip=False)]).round()[:, 0]
+    plain = torch.cat(
+        [x for x, _ in loader.epoch(torch.arange(400), 64, gen(0), flip=False)]
+    ).round()[:, 0]
     assert (plain[:, 4, 4] < plain[:, 4, 5]).all()
 
 
@@ -85,8 +97,14 @@ def test_batches_give_the_images_as_they_are():
 
 def test_the_same_generator_gives_the_same_epoch_and_global_state_is_untouched():
     loader, state = Resident(make(), MEAN, STD, padding=2), torch.random.get_rng_state()
-    a, b, c = (torch.cat([x for x, _ in loader.epoch(torch.arange(6), 4, gen(s))]) for s in (1, 1, 2))
-    assert torch.equal(a, b) and not torch.equal(a, c) and torch.equal(state, torch.random.get_rng_state())
+    a, b, c = (
+        torch.cat([x for x, _ in loader.epoch(torch.arange(6), 4, gen(s))]) for s in (1, 1, 2)
+    )
+    assert (
+        torch.equal(a, b)
+        and not torch.equal(a, c)
+        and torch.equal(state, torch.random.get_rng_state())
+    )
 
 
 @given(st.floats(0, 1), st.integers(0, 100))
@@ -123,7 +141,9 @@ def test_turning_is_what_pil_does_after_crop_and_flip():
         cropped = padded[top[b] : top[b] + 32, left[b] : left[b] + 32]
         picture = Image.fromarray(cropped[:, ::-1] if flip[b] else cropped).rotate(float(angle[b]))
         wrong += (np.abs(bytes_of[b] - np.asarray(picture)) > 0.5).any(-1).sum()
-    assert wrong / (n * 32 * 32) < 1e-3  # PIL counts in 1/65536 of a pixel, so that it differs where two are all but equally near
+    assert (
+        wrong / (n * 32 * 32) < 1e-3
+    )  # PIL counts in 1/65536 of a pixel, so that it differs where two are all but equally near
     assert torch.equal(got[0], loader.cut(index[:1], top[:1], left[:1], flip[:1])[0])
     assert got.is_contiguous(memory_format=torch.channels_last)
 
@@ -134,7 +154,12 @@ def test_turns_are_uniform_and_only_drawn_when_asked_for():
     seen, cut = [], loader.cut
     loader.cut = lambda *draws: (seen.append(draws), cut(*draws))[1]
     order = torch.arange(300)
-    assert all(torch.equal(a, b) for (a, _), (b, _) in zip(loader.epoch(order, 50, gen(1)), plain.epoch(order, 50, gen(1)), strict=True))
+    assert all(
+        torch.equal(a, b)
+        for (a, _), (b, _) in zip(
+            loader.epoch(order, 50, gen(1)), plain.epoch(order, 50, gen(1)), strict=True
+        )
+    )
     assert all(len(draws) == 4 for draws in seen)
     seen.clear()
     loader.rotation = 15.0

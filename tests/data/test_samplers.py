@@ -9,7 +9,9 @@ from h2t import Error
 from h2t.data import samplers
 
 COUNTS = [60, 20, 9, 4, 1]
-LABELS = torch.repeat_interleave(torch.arange(5), torch.tensor(COUNTS))[torch.randperm(94, generator=torch.Generator().manual_seed(0))]
+LABELS = torch.repeat_interleave(torch.arange(5), torch.tensor(COUNTS))[
+    torch.randperm(94, generator=torch.Generator().manual_seed(0))
+]
 
 
 def gen(seed=0):
@@ -27,7 +29,9 @@ def reference_probability(kind):
         elif kind == "square_root":
             weight.append(n**0.5)
         elif kind == "effective_number":
-            per_image = 1 / sum(0.9999**k for k in range(n))  # (1 - b) / (1 - b^n) is 1 over a geometric sum
+            per_image = 1 / sum(
+                0.9999**k for k in range(n)
+            )  # (1 - b) / (1 - b^n) is 1 over a geometric sum
             weight.append(per_image * n)
         else:
             weight.append(float(n))

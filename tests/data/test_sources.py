@@ -5,7 +5,6 @@ import os
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -13,29 +12,23 @@ from PIL import Image
 
 from h2t import Error, load
 from h2t.data import cache as decoding
-from h2t.data import sources
-from h2t.data.sources import stratified
+from h2t.data.longtail import stratified
 from tests import images
 from tests.images import R, picture, tree
 
 cache = images.cache  # a fixture
 
 
-@pytest.mark.parametrize("there", [True, False])
-def test_digits_are_those_of_scikit_learn(monkeypatch, tmp_path, there):
-    from sklearn.datasets import load_digits
-
-    want = load_digits()
-    if not there:  # a scikit-learn that keeps its files elsewhere
-        monkeypatch.setattr("importlib.util.find_spec", lambda name: SimpleNamespace(submodule_search_locations=[str(tmp_path)]))
-    images, labels = sources._digits_table()
-    assert np.array_equal(images, want.images) and np.array_equal(labels, want.target) and len(labels) == 1797
-
-
 def test_digits_are_real_images_split_by_seed():
     a, b, c = load("digits"), load("digits"), load("digits", split_seed=1)
-    assert len(a.train) + len(a.test) == 1797 and a.train.images.shape[1:] == (8, 8, 1) and a.train.images.max() == 255
-    assert np.array_equal(a.train.images, b.train.images) and not np.array_equal(a.test.labels, c.test.labels)
+    assert (
+        len(a.train) + len(a.test) == 1797
+        and a.train.images.shape[1:] == (8, 8, 1)
+        and a.train.images.max() == 255
+    )
+    assert np.array_equal(a.train.images, b.train.images) and not np.array_equal(
+        a.test.labels, c.test.labels
+    )
     assert abs(a.test.counts / (a.train.counts + a.test.counts) - 0.2).max() < 0.01
 
 
@@ -47,7 +40,9 @@ def test_a_stratified_split_keeps_and_holds_out_of_every_class():
 
 
 def test_a_set_of_single_images_cannot_be_split(tmp_path):
-    np.savez(tmp_path / "x.npz", train_images=np.zeros((3, 9, 9), np.uint8), train_labels=np.arange(3))
+    np.savez(
+        tmp_path / "x.npz", train_images=np.zeros((3, 9, 9), np.uint8), train_labels=np.arange(3)
+    )
     with pytest.raises(Error, match="no test part, and no class .* has two images"):
         load("npz", tmp_path / "x.npz")
 
@@ -56,7 +51,10 @@ def test_a_folder_of_classes(tmp_path, cache):
     tree(tmp_path / "set", ("train", "val", "test"))
     data = load("folder", str(tmp_path / "set"), progress=False)
     assert data.train.classes == ("cat", "dog") and data.train.labels.tolist() == [0] * 3 + [1] * 3
-    assert list(data.train.paths) == [f"{c}/{k}.png" for c in ("cat", "dog") for k in range(3)] and len(data.val) == 6
+    assert (
+        list(data.train.paths) == [f"{c}/{k}.png" for c in ("cat", "dog") for k in range(3)]
+        and len(data.val) == 6
+    )
     for path, image in zip(data.train.paths, data.train.images, strict=True):
         assert np.array_equal(image, np.asarray(Image.open(tmp_path / "set" / "train" / path)))
     assert isinstance(data.train.images, np.memmap) and len(list(cache.iterdir())) == 3
@@ -108,10 +106,16 @@ def test_runs_that_need_cifar_at_once_download_it_once(tmp_path, monkeypatch):
                 (folder / "whole").touch()
             if not (folder / "whole").exists():
                 raise RuntimeError("Dataset not found or corrupted.")
-            self.data, self.targets, self.classes = np.zeros((10, 32, 32, 3), np.uint8), list(range(10)), list("0123456789")
+            self.data, self.targets, self.classes = (
+                np.zeros((10, 32, 32, 3), np.uint8),
+                list(range(10)),
+                list("0123456789"),
+            )
 
     monkeypatch.setattr(datasets, "CIFAR10", Slow)
-    assert [len(d.train) for d in at_once(4, lambda: load("cifar10", str(tmp_path / "new")))] == [10] * 4 and len(Slow.asked) == 1
+    assert [len(d.train) for d in at_once(4, lambda: load("cifar10", str(tmp_path / "new")))] == [
+        10
+    ] * 4 and len(Slow.asked) == 1
 
 
 def test_a_disk_too_small_for_the_cache_ends_in_one_message(tmp_path, cache, monkeypatch):
@@ -121,7 +125,9 @@ def test_a_disk_too_small_for_the_cache_ends_in_one_message(tmp_path, cache, mon
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     monkeypatch.setattr(os, "posix_fallocate", full, raising=False)
-    with pytest.raises(Error, match="cannot write the image cache .*npy: No space left on device; .* set H2T_CACHE"):
+    with pytest.raises(
+        Error, match="cannot write the image cache .*npy: No space left on device; .* set H2T_CACHE"
+    ):
         load("folder", tree(tmp_path / "set"), progress=False)
     assert list(cache.iterdir()) == []
 
@@ -152,7 +158,9 @@ def test_a_grey_image_costs_the_others_no_colour(tmp_path, first):
         picture(mode={"L": "RGB", "RGB": "L"}[first]).save(root / part / "dog" / "1.png")
     data = load("folder", root, progress=False)
     for path, image in zip(data.train.paths, data.train.images, strict=True):
-        assert np.array_equal(image, np.asarray(Image.open(root / "train" / path).convert("RGB"))), path
+        assert np.array_equal(
+            image, np.asarray(Image.open(root / "train" / path).convert("RGB"))
+        ), path
 
 
 def test_grey_images_stay_grey(tmp_path):
@@ -167,7 +175,11 @@ def test_hidden_files_are_no_images(tmp_path):
     (root / "train" / "cat" / ".ipynb_checkpoints").mkdir()
     picture().save(root / "train" / "cat" / ".ipynb_checkpoints" / "0-checkpoint.png")
     (root / "train" / "cat" / "._0.png").write_bytes(b"resource fork")
-    assert list(load("folder", root, progress=False).train.paths)[:3] == ["cat/0.png", "cat/1.png", "cat/2.png"]
+    assert list(load("folder", root, progress=False).train.paths)[:3] == [
+        "cat/0.png",
+        "cat/1.png",
+        "cat/2.png",
+    ]
 
 
 def test_parts_without_train_are_not_taken_for_classes(tmp_path):
@@ -211,9 +223,15 @@ def break_image(root):
     ("change", "message"),
     [
         (break_image, "image .*train/dog/1.png cannot be decoded"),
-        (lambda r: (r / "train" / "dog" / "1.png").write_text("no image"), "image .*dog/1.png cannot be decoded"),
+        (
+            lambda r: (r / "train" / "dog" / "1.png").write_text("no image"),
+            "image .*dog/1.png cannot be decoded",
+        ),
         (lambda r: (r / "train" / "empty").mkdir(), "class folder .*empty holds no images"),
-        (lambda r: tree(r / "more", ("",), ("fox",)).joinpath("fox").rename(r / "test" / "fox"), "class 'fox' that the training part does not have"),
+        (
+            lambda r: tree(r / "more", ("",), ("fox",)).joinpath("fox").rename(r / "test" / "fox"),
+            "class 'fox' that the training part does not have",
+        ),
     ],
 )
 def test_a_bad_folder_is_refused(tmp_path, cache, change, message):
@@ -273,22 +291,41 @@ def test_cifar_from_a_folder_that_is_there(tmp_path, monkeypatch):
     names = [f"class {c}" for c in range(100)]
     sums = {}
     for part, n in (("train", 200), ("test", 100)):
-        content = pickle.dumps({"data": R.integers(0, 256, (n, 3072), dtype=np.uint8), "fine_labels": [k % 100 for k in range(n)]})
+        content = pickle.dumps(
+            {
+                "data": R.integers(0, 256, (n, 3072), dtype=np.uint8),
+                "fine_labels": [k % 100 for k in range(n)],
+            }
+        )
         (folder / part).write_bytes(content)
         sums[part] = hashlib.md5(content).hexdigest()
     (folder / "meta").write_bytes(pickle.dumps({"fine_label_names": names}))
     sums["meta"] = hashlib.md5((folder / "meta").read_bytes()).hexdigest()
     monkeypatch.setattr(datasets.CIFAR100, "train_list", [["train", sums["train"]]])
     monkeypatch.setattr(datasets.CIFAR100, "test_list", [["test", sums["test"]]])
-    monkeypatch.setattr(datasets.CIFAR100, "meta", {"filename": "meta", "key": "fine_label_names", "md5": sums["meta"]})
+    monkeypatch.setattr(
+        datasets.CIFAR100,
+        "meta",
+        {"filename": "meta", "key": "fine_label_names", "md5": sums["meta"]},
+    )
     data = load("cifar100", str(tmp_path))
-    assert data.train.images.shape == (200, 32, 32, 3) and data.train.classes[7] == "class 7" and len(data.test) == 100
+    assert (
+        data.train.images.shape == (200, 32, 32, 3)
+        and data.train.classes[7] == "class 7"
+        and len(data.test) == 100
+    )
     (folder / "train").write_bytes(b"x")
     with pytest.raises(Error, match="could not be had"):
         load("cifar100", str(tmp_path))
 
 
-@pytest.mark.parametrize(("name", "message"), [("mnist", "source is 'mnist'; choose one of digits"), ("folder", "source 'folder' needs root: a folder with train")])
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("mnist", "source is 'mnist', which it cannot be; choose one of digits"),
+        ("folder", "source 'folder' needs root: a folder with train"),
+    ],
+)
 def test_bad_names_are_refused(name, message):
     with pytest.raises(Error, match=message):
         load(name)
@@ -304,7 +341,7 @@ def test_bad_names_are_refused(name, message):
         ({"split_seed": 2**32}, "split_seed is 4294967296"),
         ({"image_size": -3}, "image_size is -3"),
         ({"image_size": 8.5}, "image_size is 8.5"),
-        ({"channels": 2}, "channels is 2; choose 0"),
+        ({"channels": 2}, "channels is 2, which it cannot be; choose one of 0"),
     ],
 )
 def test_parameters_out_of_range_are_refused(how, message):
@@ -313,7 +350,9 @@ def test_parameters_out_of_range_are_refused(how, message):
 
 
 def test_too_small_images_are_refused(tmp_path):
-    arrays = {f"{p}_images": np.zeros((4, 5, 5), np.uint8) for p in ("train", "test")} | {f"{p}_labels": np.arange(4) % 2 for p in ("train", "test")}
+    arrays = {f"{p}_images": np.zeros((4, 5, 5), np.uint8) for p in ("train", "test")} | {
+        f"{p}_labels": np.arange(4) % 2 for p in ("train", "test")
+    }
     np.savez(tmp_path / "x.npz", **arrays)
     with pytest.raises(Error, match="5x5 pixels .*set image_size to at least 8"):
         load("npz", str(tmp_path / "x.npz"))

@@ -3,10 +3,9 @@ import dataclasses
 import pytest
 
 from h2t import Error
+from h2t.data import CROPS, SAMPLERS
 from h2t.data.images import FITS
-from h2t.data.samplers import SAMPLERS
 from h2t.data.sources import LOADERS, SOURCES
-from h2t.data.streamed import CROPS
 from h2t.fusion import FUSIONS
 from h2t.losses import LOSSES
 from h2t.models import BACKBONES
