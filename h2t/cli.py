@@ -120,7 +120,8 @@ def sweep(recipe, pairs, jobs, address, gpus, books, plain, dry_run):
     """Run the grid of a recipe with lists or ranges; again to go on with it."""
     from h2t.lab.books import execute as notebooks
     from h2t.study.sweep import plan as sweeping
-    from h2t.study.sweep.estimate import estimate
+    from h2t.study.sweep.board import forecast
+    from h2t.study.sweep.drive import sweep as drive
 
     chosen = None if plain else sweeping.choose_books(books)
     plan = sweeping.plan(recipe, {k: notebooks.parse_value(v) for k, v in pairs}, books=chosen)
@@ -133,11 +134,11 @@ def sweep(recipe, pairs, jobs, address, gpus, books, plain, dry_run):
 
         pool = Pool(jobs, gpus, notebooks=not plain)
     click.echo(plan)
-    click.echo(f"time: {estimate(plan, pool)}")
+    click.echo(f"time: {forecast(plan, pool)}")
     if dry_run:
         pool.close()
         return
-    outcome = sweeping.sweep(plan, pool)
+    outcome = drive(plan, pool)
     if outcome.done:
         from h2t.study.compare.groups import overview
 
@@ -174,13 +175,14 @@ def reproduce(root, jobs, gpus, pairs):
     failed = {}
     if resolve(root).is_file():
         from h2t.study.sweep import plan as sweeping
+        from h2t.study.sweep.drive import sweep
         from h2t.study.sweep.pool import Pool
 
         plan = sweeping.plan(root, {k: notebooks.parse_value(v) for k, v in pairs}, books=None)
         click.echo(plan)
         root = plan.root
         try:
-            failed = sweeping.sweep(plan, Pool(jobs, gpus, notebooks=False)).failed
+            failed = sweep(plan, Pool(jobs, gpus, notebooks=False)).failed
         except KeyboardInterrupt:
             click.echo(
                 "interrupted; the table is of the runs that are done; run the same command again to go on",

@@ -25,6 +25,7 @@ def bench_sweep(out: str | Path, *, runs: int = 20, jobs: int = 0, books: str = 
 
     from h2t.base.files import resolve
     from h2t.base.machine import environment
+    from h2t.study.sweep import drive
     from h2t.study.sweep import plan as sweeping
     from h2t.study.sweep.pool import Pool
 
@@ -38,7 +39,7 @@ def bench_sweep(out: str | Path, *, runs: int = 20, jobs: int = 0, books: str = 
         pool = Pool(jobs)
         alone = [_alone(planned, pool, f"{folder}/before")]
         start = time.perf_counter()
-        outcome = sweeping.sweep(planned, pool)
+        outcome = drive.sweep(planned, pool)
         wall = time.perf_counter() - start
         alone.append(_alone(planned, pool, f"{folder}/after"))
     training = sum(alone) / 2 * runs / pool.slots

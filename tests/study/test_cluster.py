@@ -7,10 +7,11 @@ import time
 import pytest
 
 from h2t import Error
+from h2t.study.sweep import drive
 from h2t.study.sweep import plan as sweeping
 from h2t.study.sweep.cluster import Cluster
 from h2t.study.sweep.pool import Pool
-from tests.study.test_sweep import found, recipe
+from tests.study.sweeps import found, recipe
 
 os.environ["RAY_ENABLE_UV_RUN_RUNTIME_ENV"] = "0"  # read on import; see h2t.study.sweep.cluster
 ray = pytest.importorskip("ray", reason="ray is not installed: uv sync --extra ray")
@@ -42,7 +43,7 @@ def add_node(cluster, **how):
 
 
 def test_a_sweep_goes_on_when_a_machine_is_lost(machines, tmp_path):
-    here = sweeping.sweep(
+    here = drive.sweep(
         sweeping.plan(recipe(tmp_path / "here", seed=[0, 1], fusion_ratio=0.3), books=None),
         Pool(notebooks=False),
         progress=False,
@@ -61,7 +62,7 @@ def test_a_sweep_goes_on_when_a_machine_is_lost(machines, tmp_path):
 
     thread = threading.Thread(target=lose)
     thread.start()
-    outcome = sweeping.sweep(plan, pool, progress=False)
+    outcome = drive.sweep(plan, pool, progress=False)
     thread.join()
     assert outcome.failed == {} and len(outcome.done) == 2
     assert found(tmp_path / "there" / "root") == found(tmp_path / "here" / "root")

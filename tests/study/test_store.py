@@ -6,10 +6,11 @@ import shutil
 import pytest
 
 from h2t import Error
+from h2t.study.sweep import drive
 from h2t.study.sweep import plan as sweeping
 from h2t.study.sweep.pool import Pool
 from h2t.study.sweep.store import Store
-from tests.study.test_sweep import cli, found, recipe
+from tests.study.sweeps import cli, found, recipe
 
 
 def test_another_machine_goes_on_with_a_sweep_from_the_store(tmp_path, monkeypatch):
@@ -27,7 +28,7 @@ def test_another_machine_goes_on_with_a_sweep_from_the_store(tmp_path, monkeypat
     assert sweeping.plan(file, books=None).todo == ()  # the marks alone say what is done
     more = sweeping.plan(file, {"fusion_ratio": [0.2, 0.4, 0.6]}, books=None)
     assert [more.jobs[n].kind for n in more.todo] == ["run"]
-    outcome = sweeping.sweep(more, Pool(notebooks=False), progress=False)
+    outcome = drive.sweep(more, Pool(notebooks=False), progress=False)
     assert len(outcome.done) == 3 and found(more.root).items() >= here.items()
     adopted = json.loads((more.root / "fusion_ratio-0.6" / "stage1" / "result.json").read_text())
     assert (

@@ -26,6 +26,7 @@ from h2t.pipeline import begun, check_files, forget
 from h2t.recipes import grid
 from h2t.recipes import methods as recipes
 from h2t.recipes import parameters as config
+from h2t.recipes.names import STEPS
 from h2t.runs import Run
 
 MAIN = ("01_dataset", "02_stage1", "03_stage2", "04_analysis")
@@ -286,7 +287,7 @@ def _bar(run: Run, total: int, progress: bool):
 
         def follow():
             while not stop.wait(0.5):
-                bar.set_postfix_str(training(run), refresh=True)
+                bar.set_postfix_str(state(run), refresh=True)
 
         def say(text: str):
             name[0] = text
@@ -302,8 +303,9 @@ def _bar(run: Run, total: int, progress: bool):
             bar.set_postfix_str("")
 
 
-def training(run: Run) -> str:
-    """What a run is training right now: step, epoch, latest test accuracy; empty where nothing is under way."""
+def state(run: Run) -> str:
+    """What a run is training right now: step, epoch, latest test accuracy and the time that its
+    step still takes; empty where nothing is under way."""
     for folder in sorted(run.path.glob("stage*")):
         step = run.step(folder.name)
         if step.done:
@@ -312,10 +314,27 @@ def training(run: Run) -> str:
             params, rows = step.params, step.history()
         except (OSError, ValueError, Error):
             continue
-        epochs = params.get("stage1_epochs" if step.name == "stage1" else "stage2_epochs", "?")
-        top1 = next(
-            (f", test top-1 {r['all']:.1f} %" for r in reversed(rows) if r.get("all") is not None),
-            "",
-        )
-        return f"{step.name}: epoch {rows[-1]['epoch'] if rows else 0}/{epochs}{top1}"
+        name = STEPS.get(step.name, step.name)
+        epochs = params.get("stage1_epochs" if step.name == "stage1" else "stage2_epochs")
+        if not epochs or not rows:
+            return f"{name}: begun"
+        last, measured = rows[-1], [r["all"] for r in rows if r.get("all") is not None]
+        spent = sum(r["seconds"] + r.get("eval_seconds", 0) for r in rows)
+        left = spell((epochs - last["epoch"]) * spent / len(rows))
+        accuracy = f", test top-1 {measured[-1]:.1f} %" if measured else ""
+        return f"{name}: epoch {last['epoch']}/{epochs}{accuracy}, {left} left"
     return ""
+
+
+def spell(seconds: float) -> str:
+    """A duration as one says it."""
+    hours = seconds / 3600
+    for limit, value, unit, digits in (
+        (90 / 3600, seconds, "s", 0),
+        (1.5, 60 * hours, "min", 0),
+        (10, hours, "h", 1),
+        (48, hours, "h", 0),
+    ):
+        if hours < limit:
+            return f"{value:.{digits}f} {unit}"
+    return f"{hours / 24:.0f} days"

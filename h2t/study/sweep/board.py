@@ -1,4 +1,4 @@
-"""How far a sweep is: a line for each running job and a total, in a terminal, in a notebook and in a log file."""
+"""How far a sweep is: in a terminal, in a notebook and in a log file, and how long it will take."""
 
 from __future__ import annotations
 
@@ -7,53 +7,46 @@ import sys
 import time
 from collections import deque
 from collections.abc import Callable
+from statistics import mean
 
 from h2t.base.errors import Error
-from h2t.recipes.names import STEPS
+from h2t.lab.books.execute import spell, state
 from h2t.runs import Run
 from h2t.study.sweep.job import Job
 
 EVERY = 60  # seconds between two states in the log
 LATEST = 12  # things that happened, below the lines of the running jobs in a notebook
+BAR = "{l_bar}{bar:20}| {n}/{total}, {elapsed}{postfix}"
 
 
 class Board:
-    """Shows and logs a sweep. In a terminal a line for each running job and a total, rewritten in place, below what happened; in a
-    notebook the same in one output, with the last things that happened; in a pipe or a file what happened.
+    """Shows and logs a sweep.
 
-    Arguments: ``plan``; ``pool`` what runs its jobs; ``progress`` whether to show anything.
+    In a terminal a line for each running job and a total, rewritten in place, below what happened;
+    in a notebook the same in one output, with the last things that happened; in a pipe or a file
+    what happened. Arguments: ``plan``; ``pool`` what runs its jobs; ``progress`` whether to show
+    anything.
     """
 
     def __init__(self, plan, pool, progress: bool):
         from tqdm import tqdm
 
-        self.plan, self.shown, self._last, self._said = (
-            plan,
-            progress,
-            time.monotonic(),
-            deque(maxlen=LATEST),
-        )
+        self.plan, self.pool, self.shown, self._tqdm = plan, pool, progress, tqdm
+        self._last, self._said = time.monotonic(), deque(maxlen=LATEST)
         self._log = open(plan.root / "sweep.log", "a", buffering=1, encoding="utf-8")  # noqa: SIM115
-        finished = len(plan.points) - sum(plan.jobs[n].kind == "run" for n in plan.todo)
         self._page = _output() if progress else None
         self._terminal = progress and not self._page and sys.stderr.isatty()
         count = min(pool.slots, len(plan.todo), 40) if self._terminal else 0
-        self._tqdm, self._lines = (
-            tqdm,
-            [tqdm(bar_format="{desc}", position=k + 1, leave=False) for k in range(count)],
-        )
-        jobs = len(plan.todo)
-        bar = "{l_bar}{bar:20}| {n}/{total}, {elapsed}, {remaining} left{postfix}"
-        self._total = tqdm(
-            total=jobs,
-            unit="job",
-            position=0,
-            desc="jobs",
-            bar_format=bar,
-            file=None if self._terminal else _Nowhere(),
-        )
-        self._done, self._failed, self._begun = finished, 0, {}
-        self.say(f"{len(plan.points)} runs, {finished} done already, {jobs} jobs to do: {pool}")
+        places = range(1, count + 1)
+        self._lines = [tqdm(bar_format="{desc}", position=k, leave=False) for k in places]
+        where = None if self._terminal else _Nowhere()
+        how = dict(total=len(plan.todo), position=0, desc="jobs", bar_format=BAR, file=where)
+        self._total = tqdm(**how)
+        self._open, self._begun, self._failed = list(plan.todo), {}, 0
+        self._known = took(plan, plan.todo)
+        self._done = len(plan.points) - sum(plan.jobs[n].kind == "run" for n in plan.todo)
+        runs, jobs = f"{len(plan.points)} runs, {self._done} done already", len(plan.todo)
+        self.say(f"{runs}, {jobs} jobs to do: {pool}")
 
     def __enter__(self) -> Board:
         return self
@@ -73,14 +66,17 @@ class Board:
 
     def ended(self, name: str, failure: str | None) -> None:
         """Note that a job is done, or why it is not."""
+        job = self.plan.jobs[name]
+        self._open.remove(name)
         self._total.update(1)
-        took = f" in {time.monotonic() - self._begun[name]:.0f} s" if name in self._begun else ""
         if failure:
             self._failed += 1
-            self.say(f"{self.plan.jobs[name].label}: FAILED: {failure}")
-        else:
-            self._done += self.plan.jobs[name].kind == "run"
-            self.say(f"{self.plan.jobs[name].label}: done{took}{_result(self.plan.jobs[name])}")
+            self.say(f"{job.label}: FAILED: {failure}")
+            return
+        self._done += job.kind == "run"
+        seconds = time.monotonic() - self._begun.get(name, time.monotonic())
+        self._known.setdefault(job.kind, []).append(seconds)
+        self.say(f"{job.label}: done in {seconds:.0f} s{_result(job)}")
 
     def say(self, text: str) -> None:
         """One line for all readers."""
@@ -90,40 +86,35 @@ class Board:
             self._tqdm.write(text, file=sys.stderr)
 
     def show(self, running: list[str]) -> None:
-        """Bring the lines of the running jobs up to date; once a minute they go to the log too."""
+        """Bring the running jobs' lines up to date; once a minute they go to the log too."""
         due = time.monotonic() - self._last > EVERY
         if not (self._terminal or self._page or due):
             return
-        lines = [f"{self.plan.jobs[name].label}: {state(self.plan.jobs[name])}" for name in running]
+        jobs = [self.plan.jobs[name] for name in running]
+        lines = [f"{job.label}: {_doing(job)}" for job in jobs]
         self._draw(lines)
         if due:
             self._last = time.monotonic()
-            self._write(
-                f"{self._done} of {len(self.plan.points)} runs done, {self._failed} failed; "
-                + ("; ".join(lines) or "waiting")
-            )
+            done = f"{self._done} of {len(self.plan.points)} runs done, {self._failed} failed"
+            self._write(f"{done}; {'; '.join(lines) or 'waiting'}")
 
     def _draw(self, lines: list[str]) -> None:
         for bar, text in zip(self._lines, lines + [""] * len(self._lines), strict=False):
             bar.set_description_str(f"  {text}" if text else "")
-        self._total.set_postfix_str(
-            f"{self._done} of {len(self.plan.points)} runs done"
-            + (f", {self._failed} FAILED" if self._failed else "")
-        )
+        parts = [f"{self._done} of {len(self.plan.points)} runs done"]
+        parts += [f"{self._failed} FAILED"] if self._failed else []
+        left = seconds_left(self.plan, self._open, self._known, self.pool.slots)
+        if left and self._open:
+            parts.append(f"about {spell(left)} left")
+        self._total.set_postfix_str(", ".join(parts))
         if self._page:
-            older = (
-                [f"earlier in {self.plan.root / 'sweep.log'}"] if len(self._said) == LATEST else []
-            )
-            self._page(
-                "\n".join(
-                    [str(self._total), *(f"  {line}" for line in lines), "", *older, *self._said]
-                )
-            )
+            whole = [str(self._total), *(f"  {line}" for line in lines), ""]
+            if len(self._said) == LATEST:
+                whole.append(f"earlier in {self.plan.root / 'sweep.log'}")
+            self._page("\n".join([*whole, *self._said]))
 
     def _write(self, text: str) -> None:
-        with contextlib.suppress(
-            OSError
-        ):  # a full disk must not stop the jobs that still have room
+        with contextlib.suppress(OSError):  # a full disk must not stop jobs that still have room
             self._log.write(f"{time.strftime('%Y-%m-%d %H:%M:%S')} {text}\n")
 
 
@@ -136,7 +127,7 @@ class _Nowhere:
 
 
 def _output() -> Callable[[str], None] | None:
-    """A function that shows a text in a place of its own, and replaces what it showed before; None where this is no notebook."""
+    """What shows a text in one place of a notebook, anew each time; None where this is none."""
     shell = getattr(sys.modules.get("IPython"), "get_ipython", lambda: None)()
     if getattr(shell, "kernel", None) is None:
         return None
@@ -146,60 +137,44 @@ def _output() -> Callable[[str], None] | None:
     return lambda text: handle.update({"text/plain": text}, raw=True)
 
 
-def state(job: Job) -> str:
-    """What a job is doing: step, epoch, latest test accuracy and the time that its step still takes."""
-    run = Run(job.run)
-    for folder in sorted(run.path.glob("stage*")):
-        step = run.step(folder.name)
-        if (
-            step.done
-            or (job.kind == "stage2") != (step.name.startswith("stage2"))
-            and job.kind != "run"
-        ):
-            continue
-        try:
-            params, rows = step.params, step.history()
-        except (OSError, ValueError, Error):
-            continue
-        epochs = params.get("stage1_epochs" if step.name == "stage1" else "stage2_epochs")
-        if not epochs or not rows:
-            return f"{STEPS.get(step.name, step.name)}: begun"
-        left = (
-            (epochs - rows[-1]["epoch"])
-            * sum(r["seconds"] + r.get("eval_seconds", 0) for r in rows)
-            / len(rows)
-        )
-        top1 = next(
-            (f", test top-1 {r['all']:.1f} %" for r in reversed(rows) if r.get("all") is not None),
-            "",
-        )
-        return f"{STEPS.get(step.name, step.name)}: epoch {rows[-1]['epoch']}/{epochs}{top1}, {spell(left)} left"
-    return "data, notebooks and figures"
+def took(plan, open_: list[str]) -> dict[str, list[float]]:
+    """Seconds of the jobs of a plan that are not open, by kind."""
+    known: dict[str, list[float]] = {}
+    for job in plan.jobs.values():
+        if job.name not in open_ and (mark := job.mark):
+            known.setdefault(job.kind, []).append(mark["seconds"])
+    return known
 
 
-def spell(seconds: float) -> str:
-    """A duration as one says it."""
-    hours = seconds / 3600
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    return (
-        f"{60 * hours:.0f} min"
-        if hours < 1.5
-        else f"{hours:.1f} h"
-        if hours < 10
-        else f"{hours:.0f} h"
-        if hours < 48
-        else f"{hours / 24:.0f} days"
-    )
+def seconds_left(plan, open_: list[str], known: dict[str, list[float]], slots: int) -> float | None:
+    """How long the open jobs will take, ``slots`` at a time, if each takes as long as those of its
+    kind did; None where none of a kind is done."""
+    kinds = [plan.jobs[name].kind for name in open_]
+    if not set(kinds) <= set(known):
+        return None
+    seconds = [mean(known[kind]) for kind in kinds]
+    return max([sum(seconds) / slots, *seconds])
+
+
+def forecast(plan, pool) -> str:
+    """What can be said of the time that a plan will take, in words."""
+    if not plan.todo:
+        return "nothing is left to do"
+    left = seconds_left(plan, plan.todo, took(plan, plan.todo), pool.slots)
+    if left is None:
+        return f"known once the first runs are done ({pool})"
+    return f"about {spell(max(left, 1))}, by the runs that are done ({pool})"
+
+
+def _doing(job: Job) -> str:
+    return state(Run(job.run)) or "data, notebooks and figures"
 
 
 def _result(job: Job) -> str:
-    if job.kind != "run":
-        return ""
-    with contextlib.suppress(Error):
-        last = Run(job.run).step("stage2-h2t").result["last"]
-        groups = "/".join(
-            "empty" if last[g] is None else f"{last[g]:.1f}" for g in ("many", "medium", "few")
-        )
-        return f": test top-1 {last['all']:.2f} % (many/medium/few {groups})"
+    if job.kind == "run":
+        with contextlib.suppress(Error):
+            last = Run(job.run).step("stage2-h2t").result["last"]
+            groups = [last[g] for g in ("many", "medium", "few")]
+            said = "/".join("empty" if g is None else f"{g:.1f}" for g in groups)
+            return f": test top-1 {last['all']:.2f} % (many/medium/few {said})"
     return ""

@@ -1,4 +1,4 @@
-"""The jobs of a sweep, and doing one of them: in a process of its own, into a run directory of its own."""
+"""A job of a sweep: what it is made from, and doing it in a process and a run directory of its own."""
 
 from __future__ import annotations
 
@@ -12,17 +12,19 @@ import sys
 import threading
 import time
 import traceback
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from h2t.base.errors import Error, named
-from h2t.base.files import link, write_json, write_yaml
+from h2t.base.files import TEMPORARY, link, write_json, write_yaml
+from h2t.base.readers import read_json, reading
 from h2t.recipes import parameters as config
 from h2t.recipes.names import STEPS
 from h2t.runs import Run, Step
 
-# modules that a job needs and that take seconds to import; a warm process has them before the job begins
+# What a job needs and takes seconds to import: a warm process has it before the job begins.
 PRELOAD = (
     "torch",
     "h2t.train.stage2",
@@ -47,24 +49,19 @@ PRELOAD_NOTEBOOKS = (
     "h2t.lab.books.warm",
 )
 
-OWN = (
-    "job.json",
-    "recipe.yaml",
-    "done.json",
-    "failed.json",
-    "log.txt",
-)  # files of a run that speak of its job, not of its data
+# Files of a run that speak of its job, not of its data.
+OWN = ("job.json", "recipe.yaml", "done.json", "failed.json", "log.txt")
 
 
 @dataclass(frozen=True)
 class Job:
     """A piece of a sweep that runs by itself.
 
-    ``name`` is the run's path under the root. ``kind`` is stage1 (data and stage 1, shared by the runs that name them alike),
-    stage2 (one stage-2 variant that several runs hold) or run (a point of the grid). ``stage1`` and ``variants`` say from
-    which runs (paths) finished steps are taken over, ``variants`` as (name here, path, name there). ``notebooks`` are
-    executed, if there are none the steps are trained by function calls. ``needs`` names what must be done before, ``of`` the
-    values of the grid that shared work belongs to. ``store`` is the URL of the object store that holds the runs, if one does.
+    ``name`` is the run's path under the root, ``run`` the whole path. ``kind`` is stage1 (data and
+    stage 1, shared by the runs that name it) or run (a point of the grid). ``notebooks`` are
+    executed; if there are none the steps are trained by function calls. ``needs`` names the stage 1
+    that is taken over, and so must be done before; ``of`` the values of the grid that a stage 1
+    belongs to. ``store`` is the URL of the object store that holds the runs, if one does.
     """
 
     name: str
@@ -72,35 +69,39 @@ class Job:
     run: str
     parameters: dict[str, Any]
     notebooks: tuple[str, ...] = ()
-    stage1: str = ""
-    variants: tuple[tuple[str, str, str], ...] = ()
-    needs: tuple[str, ...] = ()
+    needs: str = ""
     of: str = ""
     store: str = ""
 
     @property
     def label(self) -> str:
-        """What a person calls it: the run's name, or for shared work what it is and of which values."""
-        if self.kind == "run":
-            return self.name
-        step = "stage1" if self.kind == "stage1" else f"stage2-{self.parameters['variant']}"
-        return STEPS.get(step, step) + self.of
+        """What a person calls it: the run's name, or of which values of the grid a stage 1 is."""
+        return self.name if self.kind == "run" else STEPS["stage1"] + self.of
+
+    @property
+    def root(self) -> Path:
+        """The folder of the sweep's runs on this machine."""
+        return Path(self.run).parents[len(Path(self.name).parts) - 1]
 
     @property
     def key(self) -> str:
         return key_of(self.parameters)
 
     @property
+    def mark(self) -> dict[str, Any]:
+        """What was noted when it was done: key, notebooks, seconds; empty where it is not."""
+        return _read(Path(self.run) / "done.json", {"notebooks": list, "seconds": float | int})
+
+    @property
     def done(self) -> bool:
-        mark = _read(self.run, "done.json")
-        return mark.get("key") == self.key and {Path(b).stem for b in self.notebooks} <= set(
-            mark["notebooks"]
-        )
+        mark = self.mark
+        wanted = {Path(b).stem for b in self.notebooks}
+        return mark.get("key") == self.key and wanted <= set(mark["notebooks"])
 
     @property
     def recorded(self) -> dict[str, Any]:
         """The parameters with which its run was begun; empty where it was not."""
-        return _read(self.run, "job.json").get("parameters", {})
+        return _read(Path(self.run) / "job.json", {"parameters": dict}).get("parameters", {})
 
 
 def key_of(parameters: dict[str, Any]) -> str:
@@ -109,66 +110,66 @@ def key_of(parameters: dict[str, Any]) -> str:
     return hashlib.sha256(json.dumps(made, sort_keys=True, default=str).encode()).hexdigest()
 
 
-def _read(run: str, name: str) -> dict[str, Any]:
-    try:
-        return json.loads((Path(run) / name).read_bytes())
-    except (OSError, ValueError):
+def _read(file: Path, holds: dict[str, Any]) -> dict[str, Any]:
+    """A file that a job wrote, empty where there is none; ``holds`` names and types of entries."""
+    if not file.exists():
         return {}
+    way_out = "delete it and run the sweep again: what is trained is kept"
+    found = read_json(file, way_out)
+    with reading(file, way_out):
+        for name, kind in holds.items():
+            if not isinstance(found[name], kind):
+                raise ValueError(f"its {name} is {found[name]!r}")
+    return found
 
 
 def perform(job: Job) -> None:
-    """Do a job, or what is left of it. Raises: ``h2t.Error``, or whatever went wrong; the run then holds failed.json."""
+    """Do a job, or what is left of it.
+
+    Raises: ``h2t.Error``, or whatever went wrong; the run then holds failed.json.
+    """
     if not job.store:
         return _recorded(job)
     from h2t.study.sweep.store import Store
 
-    store = Store(job.store, Path(job.run).parents[len(Path(job.name).parts) - 1])
-    for name in (*job.needs, job.name):
+    store = Store(job.store, job.root)
+    for name in filter(None, (job.needs, job.name)):
         store.pull(name)
     with store.following(job.name):
         _recorded(job)
 
 
 def _recorded(job: Job) -> None:
+    """Do a job and note in its run what it is, and that it is done or why not."""
     start, run = time.time(), Run(job.run)
     (run.path / "failed.json").unlink(missing_ok=True)
     write_json(run.path / "job.json", {"kind": job.kind, "parameters": job.parameters})
-    if job.kind != "stage2":
-        write_yaml(
-            run.path / "recipe.yaml", job.parameters
-        )  # `h2t run .../recipe.yaml` repeats this run by itself
+    # `h2t run .../recipe.yaml` repeats this run by itself
+    write_yaml(run.path / "recipe.yaml", job.parameters)
     try:
         _wait_for(run)
         _perform(job, run)
     except BaseException as e:
         message, notebook = _reason(e)
         failed = {"message": message, "notebook": notebook, "traceback": traceback.format_exc()}
-        with contextlib.suppress(
-            Error, OSError
-        ):  # where the disk is full this cannot be written either
+        with contextlib.suppress(Error, OSError):  # a full disk has no room for this either
             write_json(run.path / "failed.json", failed)
         raise
     books = [Path(b).stem for b in job.notebooks]
-    write_json(
-        run.path / "done.json",
-        {
-            "key": job.key,
-            "kind": job.kind,
-            "notebooks": books,
-            "seconds": round(time.time() - start, 3),
-        },
-    )
+    seconds = round(time.time() - start, 3)
+    done = {"key": job.key, "kind": job.kind, "notebooks": books, "seconds": seconds}
+    write_json(run.path / "done.json", done)
 
 
 def _reason(e: BaseException) -> tuple[str, str]:
     """Why a job failed, and the executed notebook that shows it, if one does."""
-    return str(e) if isinstance(e, Error) else named(type(e).__name__, str(e)), str(
-        getattr(e, "notebook", "")
-    )
+    message = str(e) if isinstance(e, Error) else named(type(e).__name__, str(e))
+    return message, str(getattr(e, "notebook", ""))
 
 
 def _wait_for(run: Run, seconds: float = 30) -> None:
-    """Give the process that did this job before, on its way out or on a machine that is lost, time to let go of the run."""
+    """Give the process that did this job before, on its way out or on a machine that is lost, time
+    to let go of the run."""
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
         try:
@@ -181,13 +182,11 @@ def _wait_for(run: Run, seconds: float = 30) -> None:
 def _perform(job: Job, run: Run) -> None:
     from h2t.pipeline import train_stage1
     from h2t.train.prepare import prepare
+    from h2t.train.rundata import dataset
     from h2t.train.stage2 import train_stage2
 
-    if job.stage1:
-        source = Run(job.stage1, create=False)
-        adopt(source.step("stage1"), run.step("stage1"), notebooks=job.kind == "run")
-        for here, path, there in job.variants:
-            adopt(Run(path, create=False).step(f"stage2-{there}"), run.step(f"stage2-{here}"))
+    if job.needs:
+        adopt(Run(job.root / job.needs, create=False).step("stage1"), run.step("stage1"))
     if job.notebooks:
         from h2t.lab.books import execute as notebooks
         from h2t.lab.books.inline import InlineEngine
@@ -199,67 +198,60 @@ def _perform(job: Job, run: Run) -> None:
     elif job.kind == "stage1":
         data = prepare(run, config.Data.of(job.parameters), progress=False)
         train_stage1(data, config.Stage1.of(job.parameters), progress=False)
-    variants = (
-        config.variants(config.Stage2.of(job.parameters), job.parameters.get("control", False))
-        if job.kind == "run"
-        else {}
-    )
-    if job.kind == "stage2":
-        variants = {job.parameters["variant"]: config.Stage2.of(job.parameters)}
-    for name, stage2 in variants.items():  # what the notebooks have trained is done already
-        train_stage2(run, stage2, name, progress=False)
+    if job.kind == "run":
+        stage2, control = config.Stage2.of(job.parameters), job.parameters.get("control", False)
+        steps = config.variants(stage2, control)
+        trained = all(run.step(f"stage2-{name}").done for name in steps)  # by the notebooks
+        data = run if trained else dataset(run)
+        for name, variant in steps.items():
+            train_stage2(data, variant, name, progress=False)
 
 
-def adopt(source: Step, target: Step, notebooks: bool = False) -> None:
-    """Take a finished step over from another run, with the data and, if asked for, the notebooks that led to it; hard links
-    where the file system has them. What is there already stays.
+def adopt(source: Step, target: Step) -> None:
+    """Take a finished step over from another run, with the data and notebooks that led to it.
 
-    Raises: ``h2t.Error`` where ``source`` is not finished or the disk is full.
+    By hard links, where the file system has them; what is there already stays. Raises:
+    ``h2t.Error`` where ``source`` is not finished or the disk is full.
     """
     here, there, result = target.run.path, source.run.path, source.result
     with target.run.lock():
-        files = [
-            f
-            for f in there.iterdir()
-            if f.is_file() and not f.name.startswith(".") and f.name not in OWN
-        ]
-        if notebooks:
-            files += [
-                f for folder in ("notebooks", "figures") for f in (there / folder).glob("0[12]_*")
-            ]
-        for file in files:
+        led = [f for part in ("notebooks", "figures") for f in _files(there / part)]
+        led = [f for f in led if f.name.startswith(("01_", "02_"))]
+        for file in [*_files(there), *led]:
             if not (place := here / file.relative_to(there)).exists():
                 link(file, place)
         if target.done:
             return
         target.clear()
-        for file in source.path.iterdir():
+        for file in _files(source.path):
             if file.name != "result.json":
                 link(file, target.path / file.name)
         names = {"step": target.name, "adopted_from": os.path.relpath(source.path, here)}
-        if "variant" in result:
-            names["variant"] = target.name.removeprefix("stage2-")
         write_json(target.path / "result.json", {**result, **names})
 
 
+def _files(folder: Path) -> Iterator[Path]:
+    """The files of a folder that another run may want: whole ones, and none of a job or a lock."""
+    for file in folder.iterdir() if folder.is_dir() else ():
+        passing = file.name.startswith(".") or file.name.endswith((TEMPORARY, ".part.ipynb"))
+        if file.is_file() and not passing and file.name not in OWN:
+            yield file
+
+
 def child(job: Job, environment: dict[str, str], threads: int, pipe) -> None:
-    """The body of a job's process: held to its share of the machine, silent, and gone when its parent is.
+    """The body of a job's process: held to its share of the machine, silent, and gone when its
+    parent is.
 
     Sends ("done", "", "") or ("failed", message, executed notebook) through ``pipe``.
     """
     die_with_parent()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the sweep's to handle
     os.environ.update(environment)
-    os.environ.update(
-        {
-            name: str(threads)
-            for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
-        }
-    )
+    for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
+        os.environ[name] = str(threads)
     os.environ["TQDM_DISABLE"] = "1"  # the sweep shows how far each job is
-    os.environ.setdefault(
-        "H2T_FIGURES", ""
-    )  # the executed notebooks hold the figures; drawing them for files too takes as long again
+    # The executed notebooks hold the figures; drawing them for files too takes as long again.
+    os.environ.setdefault("H2T_FIGURES", "")
     with contextlib.suppress(OSError, Error):
         log = open(Run(job.run).path / "log.txt", "a", buffering=1)  # noqa: SIM115
         sys.stdout = sys.stderr = log
@@ -274,8 +266,10 @@ def child(job: Job, environment: dict[str, str], threads: int, pipe) -> None:
 
 
 def die_with_parent() -> None:
-    """End this process when the one that started it ends, however that comes about. The server that forked it does not do so: it
-    stays for as long as a job of its own runs."""
+    """End this process when the one that started it ends, however that comes about.
+
+    The server that forked it does not do so: it stays for as long as a job of its own runs.
+    """
 
     def watch() -> None:
         parent.join()

@@ -76,7 +76,8 @@ class Pool:
                 {"CUDA_VISIBLE_DEVICES": found[k % len(found)]} for k in range(self.slots)
             ]
         else:
-            self.environments = [{"CUDA_VISIBLE_DEVICES": ""} if found else {}] * self.slots
+            hidden = found or gpus_per_run == 0
+            self.environments = [{"CUDA_VISIBLE_DEVICES": ""} if hidden else {}] * self.slots
         self.gpus = len(found) if share else 0
         self._context = mp.get_context("forkserver" if sys.platform != "win32" else "spawn")
         os.environ.setdefault(

@@ -1,0 +1,92 @@
+"""The jobs of a sweep in their order: started as slots come free, tried again when killed."""
+
+from __future__ import annotations
+
+import contextlib
+from collections import Counter
+from dataclasses import dataclass, replace
+
+from h2t.base.errors import Error
+from h2t.base.files import claim, clean, write_json
+from h2t.runs import Run
+from h2t.study.sweep.board import Board
+from h2t.study.sweep.plan import Plan, before_marks, todo
+from h2t.study.sweep.pool import DIED, Pool
+from h2t.study.sweep.store import Store
+
+ATTEMPTS = 2  # of a job whose process was killed; an error is not tried again
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a sweep came to.
+
+    ``done`` the names of the points that are; ``failed`` jobs that failed or could not begin, with
+    why.
+    """
+
+    done: tuple[str, ...]
+    failed: dict[str, str]
+
+
+def sweep(plan: Plan, pool=None, *, progress: bool = True) -> Outcome:
+    """Do what a plan has left to do; interrupted at any moment, it goes on when it is called again.
+
+    A job that fails is named and the others go on; one whose process is killed is tried once more.
+    Arguments: ``pool`` runs the jobs, an ``h2t.study.sweep.pool.Pool`` (the default) or an
+    ``h2t.study.sweep.cluster.Cluster``, and is closed at the end; ``progress`` shows a line for each
+    running job and a total. Raises: ``h2t.Error`` where another sweep holds the root.
+    """
+    pool = pool or Pool()
+    with contextlib.ExitStack() as stack:
+        stack.callback(pool.close)
+        claim(plan.root, "sweep", lambda root: bool(plan.store) or before_marks(root))
+        try:
+            stack.enter_context(Run(plan.root, kind="").lock("sweep"))
+        except Error:
+            raise Error(
+                f"a sweep is at work in {plan.root} already; wait for it, or choose another folder "
+                "with `-p run FOLDER`"
+            ) from None
+        plan = replace(plan, todo=todo(plan.jobs))  # another sweep may have finished some since
+        clean(plan.root)
+        made = {"recipe": plan.recipe, "axes": list(plan.axes), "points": list(plan.points)}
+        write_json(plan.root / "sweep.json", made)
+        board = stack.enter_context(Board(plan, pool, progress))
+        failed = _drive(plan, pool, board)
+        if plan.store:  # the other machines' runs, for the table and the report
+            Store(plan.store).pull()
+    return Outcome(tuple(p for p in plan.points if plan.jobs[p].done), failed)
+
+
+def _drive(plan: Plan, pool, board: Board) -> dict[str, str]:
+    """Start jobs until none is left. Returns: failures, name to reason."""
+    waiting, open_ = list(plan.todo), set(plan.todo)
+    running, failed, attempts = set(), {}, Counter()
+    while waiting or running:
+        for name in [n for n in waiting if plan.jobs[n].needs in failed]:
+            need = plan.jobs[plan.jobs[name].needs]
+            failed[name] = f"not begun: it needs {need.label}, which failed"
+            waiting.remove(name)
+            open_.discard(name)
+            board.ended(name, failed[name])
+        ready = [n for n in waiting if plan.jobs[n].needs not in open_]
+        for name in ready[: pool.free]:
+            waiting.remove(name)
+            running.add(name)
+            attempts[name] += 1
+            board.began(name)
+            pool.start(plan.jobs[name])
+        for job, (how, message, notebook) in pool.wait(0.5):
+            running.discard(job.name)
+            if how == DIED and attempts[job.name] < ATTEMPTS:
+                board.say(f"{job.name}: {message} Trying once more")
+                waiting.insert(0, job.name)
+                continue
+            open_.discard(job.name)
+            if how != "done":
+                named = not notebook or notebook in message
+                failed[job.name] = message if named else f"{message}\n    see {notebook}"
+            board.ended(job.name, failed.get(job.name))
+        board.show(sorted(running))
+    return failed
