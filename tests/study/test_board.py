@@ -1,11 +1,11 @@
 """What a sweep shows of itself while it runs."""
 
 import json
-from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 
+from h2t import Run
 from h2t.study.sweep import plan as sweeping
 from h2t.study.sweep.board import Board
 from h2t.study.sweep.pool import Pool
@@ -19,8 +19,8 @@ def at_work(tmp_path):
     """A sweep whose first job has trained an epoch. Returns: its plan and that job."""
     plan = sweeping.plan(recipe(tmp_path), books=None)
     job = plan.jobs[plan.todo[0]]
-    step = Path(job.run) / "stage1"
-    step.mkdir(parents=True)
+    step = Run(job.run).path / "stage1"
+    step.mkdir()
     (step / "params.yaml").write_text("stage1_epochs: 4\n")
     row = {"epoch": 1, "seconds": 50.0, "eval_seconds": 10.0, "all": 43.21}
     (step / "metrics.jsonl").write_text(json.dumps(row) + "\n")

@@ -68,8 +68,8 @@ def test_a_run_takes_over_whole_files_only(undisturbed, tmp_path):
     for folder in (tmp_path / "root" / first.name, tmp_path / "root" / point.name):
         Run(folder)
         (folder / "stage1").mkdir(exist_ok=True)
-        (folder / "split.json.7.h2t-tmp").write_text("half")
-        (folder / "stage1" / "weights.safetensors.7.h2t-tmp").write_text("half")
+        (folder / "split.json.999999999.h2t-tmp").write_text("half")
+        (folder / "stage1" / "weights.safetensors.999999999.h2t-tmp").write_text("half")
     perform(point)
     names = {p.relative_to(point.run).as_posix() for p in (plan.root / point.name).rglob("*")}
     other = undisturbed[1] / "fusion_ratio-0_seed-0"

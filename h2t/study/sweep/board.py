@@ -167,7 +167,10 @@ def forecast(plan, pool) -> str:
 
 
 def _doing(job: Job) -> str:
-    return state(Run(job.run)) or "data, notebooks and figures"
+    doing = ""
+    with contextlib.suppress(Error):  # the job itself says what is wrong with its run
+        doing = state(Run(job.run, create=False))
+    return doing or "data, notebooks and figures"
 
 
 def _result(job: Job) -> str:
