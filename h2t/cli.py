@@ -140,7 +140,7 @@ def sweep(recipe, pairs, jobs, address, gpus, books, plain, dry_run):
         return
     outcome = drive(plan, pool)
     if outcome.done:
-        from h2t.study.compare.groups import overview
+        from h2t.study.compare.overview import overview
 
         click.echo(overview(plan.root))
     click.echo(

@@ -125,7 +125,7 @@ def _by_block(measure, *arrays: np.ndarray) -> np.ndarray:
     )
 
 
-def _rank(logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
+def rank(logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
     """How many classes come before the true one (N,); of equals the lower, as argmax has it."""
     true = np.take_along_axis(logits, labels[:, None], 1)
     lower = np.arange(logits.shape[1]) < labels[:, None]
@@ -169,10 +169,10 @@ def summary(
     """
     logits, labels = _checked(logits, labels)
     accuracy = per_class(logits, labels)
-    rank = _by_block(_rank, logits, labels)
+    before = _by_block(rank, logits, labels)
     return {
-        "all": float(100 * (rank < 1).mean()),
-        "top5": float(100 * (rank < 5).mean()) if logits.shape[1] > 5 else None,
+        "all": float(100 * (before < 1).mean()),
+        "top5": float(100 * (before < 5).mean()) if logits.shape[1] > 5 else None,
         "balanced": float(np.nanmean(accuracy)),
         **group_means(accuracy, counts, scheme),
         "ece": ece(logits, labels),

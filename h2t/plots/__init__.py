@@ -11,7 +11,7 @@ from h2t.plots.classes import (
     plot_reliability,
     plot_weight_norms,
 )
-from h2t.plots.compare import plot_cost, plot_curves, plot_means, plot_ratio_curves, title
+from h2t.plots.compare import plot_cost, plot_curves, plot_means, plot_ratio_curves
 from h2t.plots.control import plot_control, plot_effects
 from h2t.plots.data import plot_counts, plot_strip
 from h2t.plots.space import SETS, plot_boundary, plot_embedding, plot_mask
@@ -28,6 +28,7 @@ from h2t.plots.style import (
     place,
     save,
     short,
+    title,
 )
 from h2t.plots.training import (
     plot_agreement,

@@ -74,12 +74,6 @@ def looks(groups) -> dict[str, dict]:
     return found
 
 
-def title(axes, text: str) -> None:
-    """Name what a figure is about, above its panels; nothing for an empty text."""
-    if text:
-        figure_of(axes).suptitle(text, x=0.01, ha="left", fontsize=14, weight="bold")
-
-
 def _shaded(colour: str, place: float) -> str:
     """A colour between a lighter one (place 0) and a darker one (place 1) of the same hue."""
     from matplotlib.colors import to_hex, to_rgb

@@ -147,6 +147,12 @@ def figure_of(axes):
     return (axes if hasattr(axes, "figure") else np.ravel(axes)[0]).figure
 
 
+def title(axes, text: str) -> None:
+    """Name what a figure is about, above its panels; nothing for an empty text."""
+    if text:
+        figure_of(axes).suptitle(text, x=0.01, ha="left", fontsize=14, weight="bold")
+
+
 def save(axes, path: str | Path) -> list[Path]:
     """Save a figure as PNG and PDF, or as what ``$H2T_FIGURES`` lists. Arguments: ``axes`` as a plot returns them; ``path``
     without ending."""

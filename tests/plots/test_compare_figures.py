@@ -18,6 +18,7 @@ def rows(groups=GROUPS, seeds=4, settings=("",)):
         {
             "setting": s,
             "group": g,
+            "unit": f"{k}",
             "run": f"{k}",
             "step": f"s{j}",
             "stage": 1 if g == "stage 1" else 2,

@@ -60,7 +60,7 @@ def rows(
                         "fusion_ratio": ratio * fused,
                         "statistics": seen,
                         "unit": str(unit),
-                        "stage1": str(unit),
+                        "seed": unit,
                         **measures,
                         **more,
                     }
@@ -147,9 +147,12 @@ def test_what_is_said_is_what_survives_the_correction():
     assert "statistics: all +2.0" in sure and "fusion: nothing beyond the noise" in sure
     alone = control.summarise(rows(units=1))
     assert (
-        "one pair, no test" in control.sentence(alone.effects) and alone.effects["p"].isna().all()
+        "(one stage 1): fusion: all " in control.sentence(alone.effects)
+        and "points, not tested" in control.sentence(alone.effects)
+        and control.sentence(alone.effects).endswith("Train more seeds of stage 1.")
+        and alone.effects["p"].isna().all()
     )
-    assert "**" not in control.markdown(alone) and "±" not in control.markdown(alone)
+    assert "**" not in control.markdown(alone) and " ± 0" not in control.markdown(alone)
     text = control.markdown(control.summarise(rows(statistics=2.0, noise=0.05)))
     assert (
         len({line.count("|") for line in text.split("\n\n")[0].splitlines()}) == 1
@@ -182,21 +185,22 @@ def runs(root, seeds=3, cells=4, stage1s=None, **how):
 
 def test_runs_in_a_folder_are_paired_by_stage_1(tmp_path):
     found = control.control(runs(tmp_path))
-    assert set(found.effects["effect"]) == {"fusion", "statistics", "interaction"} and set(
-        found.effects["pairs"]
-    ) == {3} == set(found.effects["stage1s"])
+    assert set(found.effects["effect"]) == {"fusion", "statistics", "interaction"}
+    assert set(found.effects["units"]) == {3} == set(found.effects["repeats"])
     assert set(found.effects["setting"]) == {""} and set(found.effects["ratio"]) == {0.3}
-    assert control.control(tmp_path / "s0").effects["pairs"].max() == 1
+    assert control.control(tmp_path / "s0").effects["units"].max() == 1
 
 
-def test_several_stage_2s_on_a_stage_1_are_one_pair_or_where_there_is_but_one_are_said_to_be(
-    tmp_path,
-):
+def test_several_stage_2s_on_a_stage_1_are_one_unit_and_one_unit_is_not_tested(tmp_path):
     found = control.control(runs(tmp_path / "two", seeds=4, stage1s=2))
-    assert set(found.effects["pairs"]) == {2}
+    assert set(found.effects["units"]) == {2} and set(found.effects["repeats"]) == {4}
     one = control.control(runs(tmp_path / "one", seeds=3, stage1s=1))
-    assert set(one.effects["pairs"]) == {3} and set(one.effects["stage1s"]) == {1}
-    assert "3 pairs of stage-2 seeds on one stage 1" in control.sentence(one.effects)
+    assert set(one.effects["units"]) == {1} and one.effects["p_holm"].isna().all()
+    said = control.sentence(one.effects)
+    assert "(one stage 1 with 3 stage 2s)" in said and "not tested" in said
+    text = control.markdown(one)
+    row = one.effects.query("effect == 'fusion' and measure == 'all'").iloc[0]
+    assert f"| {row['difference']:+.2f} ± {row['within']:.2f} |" in text and "**" not in text
 
 
 def test_settings_are_what_else_varies(tmp_path):
@@ -234,7 +238,7 @@ def test_the_cached_cells_of_one_run(tmp_path):
     train_stage1(run, stage1_config(stage1_epochs=2), progress=False)
     small = {"stage2_epochs": 2, "batch_size": 64, "crop_padding": 1, "flip": False}
     table = control.cached_rows(run, (0.5,), range(2), views=1, overrides=small, progress=False)
-    assert len(table) == 2 * 2 * 2 and table["unit"].nunique() == 2
+    assert len(table) == 8 and table["unit"].nunique() == 1 and set(table["seed"]) == {0, 1}
     fits = fitting.fit(
         banking.open_bank(run, stage2_config(bn_statistics="balanced")),
         (0.0, 0.5),
@@ -245,9 +249,7 @@ def test_the_cached_cells_of_one_run(tmp_path):
         "accuracy"
     ].iloc[0]
     got = table[
-        (table["fusion_ratio"] == 0.5)
-        & (table["statistics"] == "balanced")
-        & (table["unit"] == "1")
+        (table["fusion_ratio"] == 0.5) & (table["statistics"] == "balanced") & (table["seed"] == 1)
     ]["all"].iloc[0]
     assert got == pytest.approx(want)
     assert set(control.summarise(table).effects["effect"]) == {
@@ -273,7 +275,7 @@ def test_the_figure_of_one_two_by_two():
         [means["balanced"], means["both"]]
     )
     assert (
-        "(5 seeds): DR to H2T +2.0, the statistics alone +2.0"
+        "(5 stage 1s): DR to H2T +2.0, the statistics alone +2.0"
         in plots.figure_of(axes)._suptitle.get_text()
     )
     empty = control.summarise(rows().assign(many=np.nan))

@@ -18,7 +18,15 @@ many, single = synthetic.many, synthetic.single  # fixtures
 def made_up(means, p, measure="all"):
     table = pd.DataFrame(
         [
-            {"setting": "", "group": g, "measure": measure, "n": 5, "mean": m, "std": 0.5}
+            {
+                "setting": "",
+                "group": g,
+                "measure": measure,
+                "n": 5,
+                "mean": m,
+                "std": 0.5,
+                "within": math.nan,
+            }
             for g, m in means.items()
         ]
     )
@@ -90,7 +98,15 @@ def test_names_are_escaped_and_empty_groups_are_dashes():
     name = r"50% of a_b & c|d #1 {x} ~ ^ \y $"
     table = pd.DataFrame(
         [
-            {"setting": "", "group": g, "measure": "many", "n": n, "mean": m, "std": math.nan}
+            {
+                "setting": "",
+                "group": g,
+                "measure": "many",
+                "n": n,
+                "mean": m,
+                "std": math.nan,
+                "within": math.nan,
+            }
             for g, m, n in ((name, 5.0, 1), ("b", math.nan, 0))
         ]
     )

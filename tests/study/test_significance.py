@@ -1,20 +1,21 @@
 """Paired tests of groups of runs, against slow computations of their own."""
 
 import itertools
-import json
 import math
-from collections import Counter
-from fractions import Fraction
 
 import numpy as np
+import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import h2t
-from h2t import Error, runs
-from h2t.study.compare.groups import grouped
-from h2t.study.compare.significance import across_seeds, bootstrap, holm, mcnemar, pairwise, verdict
+from h2t import Error
+from h2t.runs import Run
+from h2t.study.compare.groups import grouped, summary
+from h2t.study.compare.images import bootstrap, mcnemar
+from h2t.study.compare.significance import holm, pairwise, verdict
+from h2t.study.compare.units import across
 from tests import synthetic
 from tests.synthetic import COUNTS, LABELS, adopt, make_run
 
@@ -44,82 +45,8 @@ def test_holm_on_the_textbook_example():
     assert holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
 
 
-@given(st.integers(0, 12), st.integers(0, 12), st.integers(0, 5))
-def test_mcnemar_is_the_sign_test_counted_out(only_a, only_b, both):
-    a = np.array([True] * only_a + [False] * only_b + [True] * both, bool)
-    b = np.array([False] * only_a + [True] * only_b + [True] * both, bool)
-    n, k = only_a + only_b, min(only_a, only_b)
-    exact = min(1.0, 2 * sum(math.comb(n, i) for i in range(k + 1)) / 2**n)
-    assert mcnemar(a, b) == pytest.approx(exact)
-
-
-def bootstrapped(a, b, labels):
-    """The distribution of the bootstrap, exactly: a resample's difference is a sum of independent draws, so it is convolved,
-    class by class. Returns: all values in points, ascending, and their probabilities."""
-    difference, values = a.astype(int) - b.astype(int), {Fraction(0): 1.0}
-    for c in set(labels.tolist()):
-        own = difference[labels == c]
-        for _ in own:
-            sums: dict[Fraction, float] = {}
-            for value, p in values.items():
-                for k in (-1, 0, 1):
-                    if (own == k).any():
-                        step = value + Fraction(100 * k, len(own) * len(set(labels.tolist())))
-                        sums[step] = sums.get(step, 0.0) + p * (own == k).mean()
-            values = sums
-    return np.array([float(v) for v in sorted(values)]), np.array(
-        [values[v] for v in sorted(values)]
-    )
-
-
-@settings(max_examples=10)
-@given(st.lists(st.tuples(st.booleans(), st.booleans(), st.integers(0, 1)), min_size=1, max_size=5))
-def test_the_exact_bootstrap_is_every_resample_counted_once(images):
-    a, b, labels = (np.array(x) for x in zip(*images, strict=True))
-    groups = [np.flatnonzero(labels == c) for c in sorted(set(labels.tolist()))]
-    counted = Counter()
-    for picks in itertools.product(*(itertools.product(g, repeat=len(g)) for g in groups)):
-        counted[
-            round(100 * np.mean([a[list(i)].mean() - b[list(i)].mean() for i in picks]), 9)
-        ] += 1
-    values, p = bootstrapped(a, b, labels)
-    assert {round(v, 9): q for v, q in zip(values, p, strict=True)} == pytest.approx(
-        {v: n / counted.total() for v, n in counted.items()}
-    )
-
-
-@settings(max_examples=12)
-@given(
-    st.integers(0, 10_000),
-    st.booleans(),
-    st.lists(st.sampled_from([5, 10, 20]), min_size=2, max_size=3),
-    st.sampled_from([0.45, 0.55, 0.7]),
-)
-def test_the_bootstrap_draws_from_its_exact_distribution(seed, by_class, sizes, skill):
-    """What n draws count below any point is off by more than sqrt(ln(2 / delta) / 2n) with a probability below delta (Dvoretzky,
-    Kiefer and Wolfowitz 1956, Massart 1990); delta is 1e-9 here, so that chance alone does not fail this test."""
-    r, draws = np.random.default_rng(seed), 300_000
-    labels = np.repeat(np.arange(len(sizes)), sizes)
-    a, b = r.random(len(labels)) < 0.7, r.random(len(labels)) < skill
-    low, high, p = bootstrap(a, b, labels if by_class else None, draws=draws, seed=seed)
-    values, probability = bootstrapped(a, b, labels if by_class else np.zeros_like(labels))
-
-    def below(x):  # and at x
-        return probability[values <= x].sum()
-
-    off = (
-        math.sqrt(math.log(2 / 1e-9) / (2 * draws)) + 2 / draws
-    )  # and the interpolation of a quantile
-    for end, quantile in ((low, 0.025), (high, 0.975)):
-        assert below(end - 1e-6) <= quantile + off and below(end + 1e-6) >= quantile - off
-    exact = min(1, 2 * min(below(1e-6), 1 - below(-1e-6)))
-    assert p == pytest.approx(exact, abs=2 * off)
-
-
-def test_equal_classifiers_do_not_differ():
-    a = np.array([True, False, True, True])
-    assert bootstrap(a, a) == (0.0, 0.0, 1.0) and mcnemar(a, a) == 1.0
-    assert across_seeds(np.zeros(4))["p"] == 1.0
+def test_equal_groups_do_not_differ():
+    assert across(np.zeros(4))["p"] == 1.0
 
 
 @settings(max_examples=30)
@@ -129,7 +56,7 @@ def test_equal_classifiers_do_not_differ():
     ).filter(lambda d: all(d))
 )
 def test_t_and_wilcoxon_against_their_definitions(d):
-    found = across_seeds(np.array(d))
+    found = across(np.array(d))
     ranks = {v: k + 1 for k, v in enumerate(sorted(d, key=abs))}
     seen = sum(ranks[v] for v in d if v > 0)
     sums = [
@@ -145,7 +72,7 @@ def test_t_and_wilcoxon_against_their_definitions(d):
 
 def test_two_equal_differences_are_no_proof():
     """Accuracies are counts: with two seeds the differences are often the same, and t would call that certain."""
-    found = across_seeds(np.array([1.39, 1.39]))
+    found = across(np.array([1.39, 1.39]))
     assert found["p"] == 0.5 and np.isnan(found["low"])
 
 
@@ -163,11 +90,8 @@ def test_groups_are_paired_on_split_and_seeds(many):
         for group in by.keys() - {"DR, BN sees both"}:
             d = [by[group][s] - by["DR, BN sees both"][s] for s in range(5)]
             row = tests.loc[(setting, group)]
-            assert (
-                row["pairs"] == row["stage1s"] == 5
-                and row["difference"] == pytest.approx(np.mean(d))
-                and row["test"] == "paired t across seeds"
-            )
+            assert row["units"] == row["repeats"] == 5 and row["test"].startswith("paired t")
+            assert row["difference"] == pytest.approx(np.mean(d))
             t = np.mean(d) / (np.std(d, ddof=1) / math.sqrt(5))
             half = np.mean(d) / t * 2.7764451
             assert row["low"] == pytest.approx(np.mean(d) - half) and again.loc[
@@ -176,56 +100,70 @@ def test_groups_are_paired_on_split_and_seeds(many):
     assert tests["p_holm"].to_numpy() == pytest.approx(holm(tests["p"])) and len(tests) == 8
 
 
-def test_several_stage_2_seeds_on_one_stage_1_are_one_pair_with_it(tmp_path):
+def test_stage_2s_on_one_stage_1_repeat_one_observation_and_prove_nothing(tmp_path):
     base = make_run(tmp_path / "s0", 0)
     for seed in (1, 2):
-        run = make_run(tmp_path / f"s{seed}", seed)
-        own = json.loads((run / "stage1" / "result.json").read_text())["weights_sha256"]
-        adopt(base, run, "stage1")
-        shared = json.loads((run / "stage1" / "result.json").read_text())["weights_sha256"]
-        for params in run.glob("stage2-*/params.yaml"):
-            params.write_text(params.read_text().replace(own, shared))
+        adopt(base, make_run(tmp_path / f"s{seed}", seed), "stage1")
     rows = grouped(h2t.table(tmp_path, save=False))
     tests = pairwise(rows, tmp_path, ("all",)).set_index(["group", "against"])
-    assert tests.loc[("DR + H2T", "stage 1"), "pairs"] == 1
-    other = rows[
-        (rows["stage"] == 1) | (rows["seed"] > 0)
-    ]  # stage 1 has no seed of stage 2 to be paired on
-    assert (
-        pairwise(other, tmp_path, ("all",))
-        .set_index(["group", "against"])
-        .loc[("DR + H2T", "stage 1"), "pairs"]
-        == 1
-    )
-    assert tests.loc[("DR + H2T", "DR, BN sees both"), ["pairs", "stage1s"]].tolist() == [3, 1]
-    assert "All of this rests on one stage 1" in verdict(
-        tests.reset_index()[lambda t: t["pairs"] > 1], "all", "DR"
-    )
+    row = tests.loc[("DR + H2T", "DR, BN sees both")]
+    assert (row["units"], row["repeats"], row["test"]) == (1, 3, "none: one stage 1")
+    assert tests[["p", "p_holm", "p_images", "low"]].loc[("DR + H2T", "DR")].isna().all()
+    means = rows.groupby("group")["all"].mean()
+    assert row["difference"] == pytest.approx(means["DR + H2T"] - means["DR, BN sees both"])
+    said = verdict(tests.reset_index()[lambda t: t["against"] == "DR"], "all", "DR")
+    assert "points on one stage 1 with 3 stage 2s" in said and "better" not in said
+    assert said.endswith("Train more seeds of stage 1.")
 
 
-def test_two_single_runs_are_compared_on_their_test_images(single):
+def test_two_single_networks_may_differ_on_their_test_images_which_proves_nothing(single):
     root, table = single
     rows = grouped(table)
     tests = pairwise(rows, root, ("all", "few", "ece"), "stage 1").set_index(["measure", "group"])
-    outputs = {
-        name: runs.Run(root / "r").step(name).outputs()[0].argmax(1) == LABELS
+    right = {
+        name: Run(root / "r").step(name).outputs()[0].argmax(1) == LABELS
         for name in ("stage1", "stage2-h2t")
     }
-    row = tests.loc[("all", "DR + H2T")]
-    assert row["test"] == "McNemar on the test images" and row["p"] == mcnemar(
-        outputs["stage2-h2t"], outputs["stage1"]
+    row, few = tests.loc[("all", "DR + H2T")], np.isin(LABELS, np.flatnonzero(COUNTS < 20))
+    assert row["p_images"] == mcnemar(right["stage2-h2t"], right["stage1"]) and np.isnan(row["p"])
+    expected = bootstrap(right["stage2-h2t"][few], right["stage1"][few], LABELS[few])
+    assert tests.loc[("few", "DR + H2T"), "p_images"] == pytest.approx(expected[2])
+    assert np.isnan(tests.loc[("ece", "DR + H2T"), "p_images"])
+    said = verdict(tests.reset_index(), "all", "stage 1")
+    assert "two networks differ on the test images: p = " in said and "better" not in said
+
+
+def simulated(stage1s: int, stage2s: int, tables: int = 1500):
+    """Rows of two groups that do not differ, with one measure for each of many tables: what stage 1s
+    add to one group and not to the other has a deviation of 0.5, what stage 2s add one of 0.12."""
+    r = np.random.default_rng(stage1s * 10 + stage2s)
+    shape = (2, stage1s, stage2s, tables)
+    values = (
+        50 + 0.5 * r.normal(size=(2, stage1s, 1, tables)) / 2**0.5 + 0.12 * r.normal(size=shape)
     )
-    few = np.isin(LABELS, np.flatnonzero(COUNTS < 20))
-    row = tests.loc[("few", "DR + H2T")]
-    expected = bootstrap(outputs["stage2-h2t"][few], outputs["stage1"][few], LABELS[few])
-    assert (row["low"], row["high"], row["p"]) == pytest.approx(expected) and row[
-        "test"
-    ] == "bootstrap of the test images"
-    assert (
-        np.isnan(tests.loc[("ece", "DR + H2T"), "p"])
-        and "not an accuracy" in tests.loc[("ece", "DR + H2T"), "test"]
-    )
-    assert "One seed proves little" in verdict(tests.reset_index(), "all", "stage 1")
+    values = pd.DataFrame(values.reshape(-1, tables), columns=[f"m{k}" for k in range(tables)])
+    index = np.indices(shape[:3]).reshape(3, -1)
+    rows = {"setting": "", "group": [f"g{k}" for k in index[0]], "unit": index[1].astype(str)}
+    return pd.concat([pd.DataFrame(rows), values], axis=1), list(values)
+
+
+@pytest.mark.parametrize("shape", [(2, 5), (3, 5), (5, 5), (5, 1)], ids=str)
+def test_without_an_effect_one_test_in_twenty_finds_one_however_many_stage_2s_there_are(shape):
+    """Counted by stage 2s, 2 x 5 finds an effect in 48 of 100 tables."""
+    rows, measures = simulated(*shape)
+    tests = pairwise(rows, ".", measures)
+    assert set(tests["units"]) == {shape[0]}
+    assert (tests["p"] < 0.05).mean() == pytest.approx(0.05, abs=0.015)
+    found = summary(rows[rows["group"] == "g0"], measures)
+    covered = (found["low"] < 50) & (found["high"] > 50)
+    assert covered.mean() == pytest.approx(0.95, abs=0.015)
+
+
+def test_with_one_stage_1_nothing_is_ever_significant():
+    rows, measures = simulated(1, 5, 50)
+    tests = pairwise(rows, ".", measures)
+    assert tests["p"].isna().all() and tests["p_holm"].isna().all()
+    assert summary(rows, measures)["low"].isna().all()
 
 
 def test_no_seed_in_common_no_outputs_and_no_such_baseline(tmp_path):
@@ -233,14 +171,10 @@ def test_no_seed_in_common_no_outputs_and_no_such_baseline(tmp_path):
     make_run(tmp_path / "b", 1, names=("h2t",))
     rows = grouped(h2t.table(tmp_path, save=False))
     tests = pairwise(rows, tmp_path, ("all",)).set_index(["group", "against"])
-    assert tests.loc[("DR + H2T", "DR"), "test"] == "none: no seed and split in common"
+    assert tests.loc[("DR + H2T", "DR"), "test"] == "none: no stage 1 and split in common"
     (tmp_path / "a" / "stage2-dr" / "outputs.safetensors").unlink()
-    assert (
-        pairwise(rows, tmp_path, ("all",))
-        .set_index(["group", "against"])
-        .loc[("DR", "stage 1"), "test"]
-        .endswith("no saved test outputs")
-    )
+    tests = pairwise(rows, tmp_path, ("all",)).set_index(["group", "against"])
+    assert np.isnan(tests.loc[("DR", "stage 1"), "p_images"])
     with pytest.raises(Error, match="baseline is 'x', which is not among the groups: 'stage 1'"):
         pairwise(rows, tmp_path, ("all",), "x")
 

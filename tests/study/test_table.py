@@ -139,12 +139,8 @@ def test_what_is_damaged_or_unfinished_is_skipped_and_named(tmp_path):
     assert table["run"].tolist() == ["good"]
     skipped = {line.split(":")[0]: line for line in table.attrs["skipped"]}
     assert set(skipped) == {"cut", "empty", "unmeasured", "begun", "text", "yaml"}
-    assert (
-        "stage1 is damaged" in skipped["cut"]
-        and "not finished" in skipped["begun"]
-        and "no measures yet" in skipped["unmeasured"]
-    )
-    assert "params.yaml or split.json is damaged" in skipped["yaml"]
+    assert "stage1/result.json is damaged" in skipped["cut"] and "not finished" in skipped["begun"]
+    assert "no measures yet" in skipped["unmeasured"] and "params.yaml" in skipped["yaml"]
 
 
 def test_any_depth_one_run_links_and_what_is_no_run(tmp_path):
@@ -177,7 +173,6 @@ def test_a_run_made_before_lacks_two_columns_and_has_its_stage_1_beside_it(tmp_p
     [
         {"last": {"all": "high"}},
         {"last": [1]},
-        {"last": {"few": True}},
         {"params": None},
         {"environment": {"packages": 3}},
         {"seconds": "long"},
@@ -188,7 +183,7 @@ def test_one_wrong_value_costs_its_own_row_alone(tmp_path, change):
     make_run(tmp_path / "good", names=())
     edit(make_run(tmp_path / "wrong", names=()) / "stage1" / "result.json", **change)
     table = h2t.table(tmp_path, save=False)
-    assert table["run"].tolist() == ["good"] and "wrong: stage1 is damaged" in str(
+    assert table["run"].tolist() == ["good"] and "stage1/result.json is damaged" in str(
         table.attrs["skipped"]
     )
 
@@ -204,7 +199,7 @@ def test_mistakes_end_in_one_message(tmp_path, monkeypatch):
         h2t.table(tmp_path)
     assert len(h2t.table(tmp_path, save=False)) == 1 and not (tmp_path / "table.csv").exists()
     os.unlink(tmp_path / "r" / "stage1" / "result.json")
-    with pytest.raises(Error, match="r: stage1 is not finished"):
+    with pytest.raises(Error, match="r: stage1 of run .* is not finished"):
         h2t.table(tmp_path, save=False)
 
 

@@ -1,14 +1,14 @@
-"""The comparison as a table ready to paste: Markdown for a README, LaTeX (booktabs) for a paper."""
+"""The comparison ready to paste: Markdown for a README, LaTeX (booktabs) for a paper."""
 
 from __future__ import annotations
 
 import re
 
-import pandas as pd
-
+from h2t.base import tables
 from h2t.base.errors import Error
+from h2t.metrics import label
+from h2t.study.compare import units
 
-LOWER_IS_BETTER = ("ece",)
 _TEX = {
     "\\": r"\textbackslash{}",
     "~": r"\textasciitilde{}",
@@ -21,29 +21,24 @@ _TEX = {
 
 
 def supported(summary, tests, alpha: float = 0.05) -> set[tuple[str, str, str]]:
-    """The cells that may be bold: the best of their column, where the corrected test against **every** other row of it
-    is below ``alpha``. Where one of these tests is missing or does not support it, nothing in the column is bold.
+    """The cells that may be bold: the best of their column, where the corrected test against every
+    other row of it is below ``alpha``. Where one of these is missing, nothing in the column is bold.
 
-    Arguments: ``summary`` of ``compare.summary``; ``tests`` of ``significance.compare`` for all pairs. Returns: (setting,
-    group, measure).
+    Arguments: ``summary`` of ``groups.summary``; ``tests`` of ``significance.pairwise`` for all
+    pairs. Returns: (setting, group, measure).
     """
     bold = set()
-    for (setting, measure), part in summary.dropna(subset=["mean"]).groupby(
-        ["setting", "measure"], sort=False
-    ):
-        means = part.set_index("group")["mean"]
-        if len(means) < 2:
-            continue
-        best = means.idxmin() if measure in LOWER_IS_BETTER else means.idxmax()
-        own = tests[
-            (tests["setting"] == setting)
-            & (tests["measure"] == measure)
-            & (tests["p_holm"] < alpha)
-        ]
-        sign = -1 if measure in LOWER_IS_BETTER else 1
-        beaten = set(own[(own["group"] == best) & (sign * own["difference"] > 0)]["against"])
-        beaten |= set(own[(own["against"] == best) & (sign * own["difference"] < 0)]["group"])
-        if beaten >= set(means.index) - {best}:
+    there = summary.dropna(subset=["mean"])
+    for (setting, measure), part in there.groupby(["setting", "measure"], sort=False):
+        sign = -1 if measure == "ece" else 1
+        means = sign * part.set_index("group")["mean"]
+        best = means.idxmax()
+        own = tests[(tests["setting"] == setting) & (tests["measure"] == measure)]
+        own = own[own["p_holm"] < alpha]
+        better = sign * own["difference"] > 0
+        beaten = set(own[(own["group"] == best) & better]["against"])
+        beaten |= set(own[(own["against"] == best) & ~better]["group"])
+        if len(means) > 1 and beaten >= set(means.index) - {best}:
             bold.add((setting, best, measure))
     return bold
 
@@ -51,86 +46,73 @@ def supported(summary, tests, alpha: float = 0.05) -> set[tuple[str, str, str]]:
 def paste(
     summary, tests, kind: str = "markdown", notes: list[str] = (), alpha: float = 0.05
 ) -> str:
-    """Groups as rows, measures as columns, mean ± standard deviation, with a sentence that says how to read it.
+    """Groups as rows, measures as columns, with a sentence that says how to read them.
 
-    Bold is what ``supported`` allows. An empty group of classes is a dash; one run has no ± and says so by n = 1.
-    Arguments: ``summary``; ``tests`` as in ``supported``; ``kind`` markdown or latex; ``notes`` sentences to append, those
-    of ``compare.mixed``. Raises: ``h2t.Error`` for another kind.
+    Bold is what ``supported`` allows. An empty group of classes is a dash.
+    Arguments: ``summary``, ``tests`` as in ``supported``; ``kind`` markdown or latex; ``notes``
+    sentences to append, those of ``groups.mixed``. Raises: ``h2t.Error`` for another kind.
     """
     if kind not in ("markdown", "latex"):
         raise Error(f"kind is {kind!r}; choose markdown or latex")
     bold, tex = supported(summary, tests, alpha), kind == "latex"
-    measures, escape = list(dict.fromkeys(summary["measure"])), _tex if tex else _markdown
-    settings = list(dict.fromkeys(summary["setting"]))
-    rows = []
-    for setting in settings:
-        part = summary[summary["setting"] == setting]
-        if len(settings) > 1:
-            title = (
-                [f"\\multicolumn{{{len(measures) + 2}}}{{l}}{{\\textit{{{_tex(setting)}}}}}"]
-                if tex
-                else [f"*{_markdown(setting)}*"] + [""] * (len(measures) + 1)
-            )
-            rows.append(title)
-        for group, cells in part.groupby("group", sort=False):
-            of = cells.set_index("measure")
-            line = [escape(group), str(int(of["n"].max()))]
-            rows.append(
-                line + [_cell(of.loc[m], (setting, group, m) in bold, tex) for m in measures]
-            )
-    head = ["", "n", *map(escape, measures)]
+    escape = _tex if tex else _markdown
+    measures = list(dict.fromkeys(summary["measure"]))
+    several, rows, before = summary["setting"].nunique() > 1, [], None
+    for (setting, group), cells in summary.groupby(["setting", "group"], sort=False):
+        if several and setting != before:
+            title = [f"*{_markdown(setting)}*", *[""] * (len(measures) + 1)]
+            wide = rf"\multicolumn{{{len(title)}}}{{l}}{{\textit{{{_tex(setting)}}}}}"
+            rows.append([wide] if tex else title)
+        before, of = setting, cells.set_index("measure")
+        shown = [_cell(of.loc[m], (setting, group, m) in bold, tex) for m in measures]
+        rows.append([escape(group), str(of["n"].max()), *shown])
+    head = ["", "n", *(escape(label(m)) for m in measures)]
     caption = " ".join([_caption(summary, tests, bold, alpha), *notes])
-    if not tex:
-        lines = [
-            "| " + " | ".join(r) + " |" for r in [head, ["---"] + ["---:"] * (len(head) - 1), *rows]
-        ]
-        return "\n".join(lines) + f"\n\n{_markdown(caption)}\n"
-    body = [" & ".join(r) + r" \\" for r in [head, *rows]]
-    table = [
-        r"\begin{tabular}{l" + "r" * (len(head) - 1) + "}",
+    if tex:
+        return _booktabs(head, rows, _tex(caption))
+    return f"{tables.markdown(head, rows)}\n\n{_markdown(caption)}\n"
+
+
+def _booktabs(head: list[str], rows: list[list[str]], caption: str) -> str:
+    first, *others = [" & ".join(row) + r" \\" for row in (head, *rows)]
+    lines = [
+        r"\begin{table}",
+        r"\centering",
+        rf"\caption{{{caption}}}",
+        rf"\begin{{tabular}}{{l{'r' * (len(head) - 1)}}}",
         r"\toprule",
-        body[0],
+        first,
         r"\midrule",
-        *body[1:],
+        *others,
         r"\bottomrule",
         r"\end{tabular}",
+        r"\end{table}",
     ]
-    return (
-        "\n".join(
-            [
-                r"\begin{table}",
-                r"\centering",
-                rf"\caption{{{_tex(caption)}}}",
-                *table,
-                r"\end{table}",
-            ]
-        )
-        + "\n"
-    )
+    return "\n".join(lines) + "\n"
 
 
 def _cell(row, bold: bool, tex: bool) -> str:
-    if pd.isna(row["mean"]):
+    mean, plus, error = units.shown(row).partition(" ± ")
+    if not mean:
         return "--" if tex else "–"
-    text = f"{row['mean']:.2f}"
-    text = (rf"\textbf{{{text}}}" if tex else f"**{text}**") if bold else text
-    if pd.isna(row["std"]):
-        return text
-    return text + (rf" $\pm$ {row['std']:.2f}" if tex else f" ± {row['std']:.2f}")
+    if bold:
+        mean = rf"\textbf{{{mean}}}" if tex else f"**{mean}**"
+    return mean + (plus.replace("±", r"$\pm$") if tex else plus) + error
 
 
 def _caption(summary, tests, bold: set, alpha: float) -> str:
-    one = (summary["n"] <= 1).all()
-    what = (
-        "Test accuracy and ECE in %" if "ece" in set(summary["measure"]) else "Test accuracy in %"
-    )
-    what += ", one run each." if one else ", mean ± standard deviation over n runs."
+    ece = " and ECE" if "ece" in set(summary["measure"]) else ""
+    what = f"Test accuracy{ece} in %, n stage 1s."
+    if summary["std"].notna().any():
+        what = f"Test accuracy{ece} in %, mean ± standard deviation over n stage 1s."
+    if (summary["std"].isna() & summary["within"].notna()).any():
+        what += " Where n is 1, ± is over the stage 2s on that stage 1."
     made = tests.dropna(subset=["p"])
     if not len(made):
-        return what + " Nothing is bold: no two groups could be tested."
-    how = " and ".join(f"{name} ({n})" for name, n in made["test"].value_counts().items())
+        return f"{what} Nothing is bold: no two groups could be tested over several stage 1s."
     said = "Bold: best of its column" if bold else "Nothing is bold: no value is best of its column"
-    return f"{what} {said} with corrected p < {alpha:g} against every other row; {how}, p-values corrected by Holm for {len(made)} tests."
+    how = f"paired t-tests over stage 1s, corrected by Holm for {len(made)} tests"
+    return f"{what} {said} with corrected p < {alpha:g} against every other row; {how}."
 
 
 def _tex(text: str) -> str:
@@ -138,4 +120,4 @@ def _tex(text: str) -> str:
 
 
 def _markdown(text: str) -> str:
-    return re.sub(r"([\\|*_<>`\[\]])", r"\\\1", text)
+    return re.sub(r"([\\*_<>`\[\]])", r"\\\1", text)  # a table escapes its bars itself

@@ -13,17 +13,15 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from h2t.base.errors import Error
 from h2t.base.files import resolve, write_atomic
+from h2t.base.readers import read_json, reading
 from h2t.metrics import MEASURES
 from h2t.recipes import names
 from h2t.recipes.parameters import _Training
-from h2t.runs import renamed
+from h2t.runs import Run
 
 SHARED = tuple(f.name for f in dataclasses.fields(_Training))  # parameters that both stages have
-_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 _RESULT = (
     "epochs",
     "model",
@@ -58,7 +56,7 @@ def table(root: str | Path, *, save: bool = True, copies: bool = False):
         raise Error(f"there is no folder of runs {root}")
     rows, skipped = [], []
     for folder, children in sorted(find(root)):
-        rows += _run(str(root), folder, children, skipped)
+        rows += _run(root, folder, _steps(children), skipped)
     if not rows:
         why = f": {skipped[0]}" if skipped else "; train a run with `h2t run RECIPE`"
         raise Error(f"{root} holds no finished step of a run{why}")
@@ -135,41 +133,32 @@ def check_measure(name: str) -> None:
         raise Error(f"measure is {name!r}; choose one of {', '.join(MEASURES)}")
 
 
-def _run(root: str, folder: str, children: list[str], skipped: list[str]) -> list[dict[str, Any]]:
-    """The rows of one run's finished steps; what is not finished or damaged is named in ``skipped``."""
-    name = folder[len(root) :].replace(os.sep, "/").strip("/") or "."
-    if not _steps(children):
+def _run(root: Path, folder: str, steps: list[str], skipped: list[str]) -> list[dict[str, Any]]:
+    """The rows of one run's finished steps; what is not finished or damaged goes to ``skipped``."""
+    name, run = Path(folder).relative_to(root).as_posix(), Run(folder, create=False, kind="")
+    if not steps:
         skipped.append(f"{name}: no step has been begun")
         return []
+    first, rows, split = {}, [], run.path / "split.json"
     try:
-        common = {"run": name, **_data(folder)}
-    except (OSError, ValueError, TypeError, AttributeError, RecursionError, yaml.YAMLError) as e:
-        skipped.append(f"{name}: params.yaml or split.json is damaged ({_brief(e)})")
+        made = read_json(split) if split.exists() else {}
+        common = {k: _cell(v) for k, v in run.params.items() if k not in ("mean", "std")}
+        factor = made.get("imbalance_factor", common.get("imbalance_factor"))
+        common |= {"split": made.get("hash"), "imbalance_factor": factor}
+    except Error as e:
+        skipped.append(f"{name}: {e}")
         return []
-    first, rows = {}, []
-    for step in _steps(children):
+    for step in map(run.step, steps):
         try:
-            text = _read(f"{folder}/{step}/result.json")
-            result = {} if text is None else renamed(json.loads(text))
-            if text is None:
-                skipped.append(f"{name}: {step} is not finished")
-            elif "last" not in result:
-                skipped.append(f"{name}: {step} has no measures yet; `h2t evaluate` it")
-            else:
-                rows.append({**common, **_row(step, result, first)})
-                first = rows[-1] if step == "stage1" else first
-        except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError) as e:
-            skipped.append(f"{name}: {step} is damaged ({type(e).__name__}: {_brief(e)})")
+            result = step.result
+            if "last" not in result:
+                raise Error(f"{step.name} has no measures yet; `h2t evaluate` it")
+            with reading(step.path / "result.json", step.over):
+                rows.append({"run": name, **common, **_row(step.name, result, first)})
+            first = rows[-1] if step.name == "stage1" else first
+        except Error as e:
+            skipped.append(f"{name}: {e}")
     return rows
-
-
-def _data(folder: str) -> dict[str, Any]:
-    """A run's parameters of the data, and the hash of its split."""
-    params = yaml.load(_read(folder + "/params.yaml") or b"{}", _LOADER)
-    split = json.loads(_read(folder + "/split.json") or b"{}")
-    found = {k: _cell(v) for k, v in params.items() if k not in ("mean", "std")}
-    factor = split.get("imbalance_factor", params.get("imbalance_factor"))
-    return {**found, "split": split.get("hash"), "imbalance_factor": factor}
 
 
 def _row(step: str, result: dict[str, Any], first: dict[str, Any]) -> dict[str, Any]:
@@ -182,9 +171,9 @@ def _row(step: str, result: dict[str, Any], first: dict[str, Any]) -> dict[str, 
     row = {"step": step, "stage": stage, "method": names.method_of(stage, params, cached, base)}
     row |= {**{k: first.get(k) for k in base}, **params}
     row |= {f"stage1_{k}": (row if stage == 1 else first).get(k) for k in SHARED}
-    row |= _measures(result["last"])
+    row |= {m: result["last"].get(m) for m in MEASURES}
     if "val" in result:
-        row |= {f"val_{k}": v for k, v in _measures(result["val"]).items()}
+        row |= {f"val_{m}": result["val"].get(m) for m in MEASURES}
         row["val_seen"] = "val_is" in result
     row |= {"best_all": best.get("all"), "best_epoch": best.get("epoch")}
     before = 0.0 if stage == 1 else first.get("seconds")
@@ -200,31 +189,10 @@ def _row(step: str, result: dict[str, Any], first: dict[str, Any]) -> dict[str, 
     return row | {"cached": cached, "_params": params}
 
 
-def _measures(record: dict[str, Any]) -> dict[str, float | None]:
-    """The measures of a record; raises ``ValueError`` for what is no number."""
-    found = {m: record.get(m) for m in MEASURES}
-    for name, value in found.items():
-        if value is not None and (isinstance(value, bool) or not isinstance(value, int | float)):
-            raise ValueError(f"{name} is no number")
-    return found
-
-
 def _cell(value):
     """A parameter as a cell has it: lists and the like as JSON."""
     plain = value is None or isinstance(value, str | bool | int | float)
     return value if plain else json.dumps(value, default=str)
-
-
-def _brief(error: Exception) -> str:
-    return " ".join(str(error).split())[:80]
-
-
-def _read(path: str) -> bytes | None:
-    try:
-        with open(path, "rb") as f:
-            return f.read()
-    except FileNotFoundError:
-        return None
 
 
 def _typed(frame):
