@@ -351,18 +351,23 @@ def import_(file, run_, recipe, indices, pairs, again, device):
     show_default=True,
     help="fp32, bf16, or auto: as each step was measured before.",
 )
-def evaluate(run, device, precision):
+@click.option("--recorded", is_flag=True, help="From recorded answers; no images are needed.")
+@click.option("--out", type=click.Path(), help="A folder for tables of classes and wrong images.")
+def evaluate(run, device, precision, recorded, out):
     """Evaluate every finished step of a run on the test set."""
+    from h2t.exchange import answers
     from h2t.train.evaluate import evaluate
 
-    _show(evaluate(run, device=device, precision=precision))
+    _show(answers.recorded(run) if recorded else evaluate(run, device=device, precision=precision))
+    if out:
+        click.echo("\n".join(map(str, answers.write_answers(run, out))))
 
 
 @main.command()
 @RUN
 @click.argument("images", type=click.Path())
 @click.option(
-    "--step", default="", help="The step to predict with.  [default: stage2-h2t, else stage1]"
+    "--step", default="", help="The step to use.  [default: the best on the validation part]"
 )
 @click.option(
     "--out",
@@ -384,14 +389,16 @@ def predict(run, images, step, out, device):
     bad = int((table["error"] != "").sum())
     click.echo(table.drop(columns="error").head(10).to_string(index=False))
     click.echo(
-        f"{len(table) - bad} images labelled in {Path(out).resolve()}"
+        f"{len(table) - bad} images labelled by {table.attrs['step']} in {Path(out).resolve()}"
         + (f"; {bad} could not be read, see its column error" if bad else "")
     )
 
 
 @main.command()
 @RUN
-@click.option("--step", default="", help="The step to export.  [default: stage2-h2t, else stage1]")
+@click.option(
+    "--step", default="", help="The step to export.  [default: the best on the validation part]"
+)
 @click.option(
     "--out", default="", type=click.Path(), help="The folder to write.  [default: RUN/export]"
 )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from h2t.base.errors import Error
@@ -184,6 +186,30 @@ def confusion(logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
     logits, labels = _checked(logits, labels)
     c = logits.shape[1]
     return np.bincount(labels * c + logits.argmax(1), minlength=c * c).reshape(c, c)
+
+
+def class_table(logits: np.ndarray, labels: np.ndarray, names: Sequence[str], counts: np.ndarray):
+    """What becomes of each class, in percent: a DataFrame, a row a class.
+
+    Columns: class, training and test images, precision, recall, f1, and the class that its images
+    are most often taken for. A number that does not exist, such as the recall of a class without
+    test images, is NaN. Arguments: as ``summary``, and the ``names`` of the classes.
+    """
+    import pandas as pd
+
+    table = confusion(logits, labels)  # rows are true classes
+    hits, given, images = np.diag(table), table.sum(0), table.sum(1)
+    with np.errstate(invalid="ignore"):
+        precision, recall, f1 = (
+            100 * hits / given,
+            100 * hits / images,
+            200 * hits / (given + images),
+        )
+    wrong = table - np.diag(hits)
+    taken = [names[k] if wrong[c, k] else "" for c, k in enumerate(wrong.argmax(1))]
+    columns = {"class": list(names), "training images": counts, "test images": images}
+    columns |= {"precision": precision, "recall": recall, "f1": f1, "taken for": taken}
+    return pd.DataFrame(columns)
 
 
 def softmax(logits: np.ndarray) -> np.ndarray:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -15,11 +17,11 @@ from h2t.data.images import read_image
 from h2t.data.lists import SUFFIXES
 from h2t.data.resident import Resident
 from h2t.data.split import Split
+from h2t.exchange.used import chosen, inputs, said
 from h2t.runs import Run
 from h2t.train.device import pick_device
 from h2t.train.evaluate import load_model
 from h2t.train.evaluate import predict as answers
-from h2t.train.rundata import class_names, image_shape, statistics
 
 CHUNK = 512  # images decoded and held at a time
 
@@ -32,74 +34,81 @@ def predict(
     device: str = "auto",
     progress: bool = True,
 ):
-    """Classify image files with a finished step of a run, resized and normalised as its training
-    images were, in fp32, so that an image gets the same answer on every machine.
+    """Classify image files with a finished step of a run, prepared as its training images were.
 
-    Arguments: ``run``; ``images`` a file, or a folder searched through; ``step`` such as stage1, by
-    default stage2-h2t where it is finished. Returns: a DataFrame, a row per image: path, label
-    (class name), confidence (softmax, in %), and error, which says why where an image cannot be
-    read.
-    Raises: ``h2t.Error`` where there are no images, the run has no data, or the step is not
-    finished.
+    In fp32, so that an image gets the same answer on every machine, and without the images that
+    the run was trained on.
+
+    Arguments: ``images`` a file, or a folder searched through; ``step`` such as stage1, by default
+    as ``chosen``. Returns: a DataFrame, a row per image: path, label (class name), confidence
+    (softmax, in %), and error, which says why an image cannot be read; its ``attrs["step"]`` names
+    the step and its accuracy. Raises: ``h2t.Error`` where there are no images, the run has no data,
+    or the step is not finished.
     """
     import pandas as pd
 
     run, device = Run(run, create=False), pick_device(device)
-    model = load_model(
-        run, step or ("stage2-h2t" if run.step("stage2-h2t").done else "stage1"), str(device)
-    )
+    used = chosen(run, step)
+    model, about = load_model(run, used.name, str(device)), inputs(run)
     top = resolve(images)
-    paths = (
-        [top]
-        if top.is_file()
-        else sorted(p for p in top.rglob("*") if p.suffix.lower() in SUFFIXES)
-    )
+    found = [top] if top.is_file() else top.rglob("*")
+    paths = sorted(p for p in found if p == top or p.suffix.lower() in SUFFIXES)
     if not paths:
         raise Error(f"{top} holds no images" if top.exists() else f"there are no images at {top}")
-    classes, shape, (mean, std) = class_names(run), image_shape(run), statistics(run)
-    size = shape[0] if shape[0] == shape[1] else 0  # read_image resizes to squares
-    fit = run.params.get("image_fit", "stretch")
-    white = run.params.get("white_level", 0)
-
-    def read(path: Path):
-        try:
-            image = read_image(path, size, shape[2], fit, white_level=white)
-            if image.shape != shape:
-                raise Error(
-                    f"image {path} is {image.shape[1]}x{image.shape[0]} pixels, the run's are {shape[1]}x{shape[0]}"
-                )
-            return image
-        except Error as e:
-            return str(e)
-
-    rows = []
+    read, rows = reader(about), []
     with (
         ThreadPoolExecutor() as pool,
         progress_bar(total=len(paths), desc="predicting", unit="image", progress=progress) as bar,
     ):
         for start in range(0, len(paths), CHUNK):
             part = paths[start : start + CHUNK]
-            read_in = list(pool.map(read, part))
-            good = [k for k, image in enumerate(read_in) if not isinstance(image, str)]
-            share = np.zeros((len(part), len(classes)))
-            if good:
-                pixels = np.stack([read_in[k] for k in good])
-                loader = Resident(
-                    Split(pixels, np.zeros(len(good), np.int64), classes), mean, std, device
-                )
-                share[good] = metrics.softmax(answers(model, loader, "fp32").numpy())
-            for k, path in enumerate(part):
-                name, error = (
-                    str(path.relative_to(top)) if path != top else path.name,
-                    read_in[k] if k not in good else "",
-                )
-                label, confidence = (
-                    ("", np.nan)
-                    if error
-                    else (classes[share[k].argmax()], round(100 * share[k].max(), 2))
-                )
-                rows.append(
-                    {"path": name, "label": label, "confidence": confidence, "error": error}
-                )
+            pixels = list(pool.map(read, part))
+            good = [image for image in pixels if not isinstance(image, str)]
+            shares = iter(_shares(model, good, about, device))
+            for path, image in zip(part, pixels, strict=True):
+                name = _shown(path.relative_to(top) if path != top else path.name)
+                rows.append({"path": name, "label": "", "confidence": np.nan, "error": ""})
+                if isinstance(image, str):
+                    rows[-1]["error"] = image
+                    continue
+                share = next(shares)
+                rows[-1]["label"] = about["classes"][share.argmax()]
+                rows[-1]["confidence"] = round(100 * share.max(), 2)
             bar.update(len(part))
-    return pd.DataFrame(rows)
+    table = pd.DataFrame(rows)
+    table.attrs["step"] = said(used)
+    return table
+
+
+def reader(about: dict[str, Any]) -> Callable[[Path], np.ndarray | str]:
+    """What reads a file as ``inputs`` say: (H, W, C) uint8, or a text, why it cannot be read."""
+    shape = about["height"], about["width"], about["in_channels"]
+    size = shape[0] if shape[0] == shape[1] else 0  # read_image resizes to squares
+
+    def read(path: Path) -> np.ndarray | str:
+        try:
+            how = {"fit": about["image_fit"], "white_level": about["white_level"]}
+            image = read_image(path, size, shape[2], **how)
+        except Error as e:
+            return str(e)
+        if image.shape == shape:
+            return image
+        has = f"{image.shape[1]}x{image.shape[0]} pixels, the run's are {shape[1]}x{shape[0]}"
+        return f"image {path} is {has}"
+
+    return read
+
+
+def _shares(model, images: list[np.ndarray], about: dict[str, Any], device) -> np.ndarray:
+    """Probabilities (N, C) of decoded images."""
+    if not images:
+        return np.zeros((0, len(about["classes"])))
+    labels = np.zeros(len(images), np.int64)
+    split = Split(np.stack(images), labels, tuple(about["classes"]))
+    loader = Resident(split, about["mean"], about["std"], device)
+    return metrics.softmax(answers(model, loader, "fp32").numpy())
+
+
+def _shown(path: Path | str) -> str:
+    """A path as text that can be written, whatever its bytes are."""
+    return str(path).encode("utf-8", "surrogateescape").decode("utf-8", "replace")

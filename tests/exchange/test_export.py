@@ -92,7 +92,9 @@ def test_a_network_that_the_reference_lacks_gets_no_checkpoint(tmp_path):
 
 def test_the_files_give_the_logits_of_the_run(run, tmp_path):
     result = CliRunner().invoke(
-        main, ["export", str(run), "--out", str(tmp_path / "out"), "--onnx"], catch_exceptions=False
+        main,
+        ["export", str(run), "--step", "stage2-h2t", "--out", str(tmp_path / "out"), "--onnx"],
+        catch_exceptions=False,
     )
     assert result.exit_code == 0 and "resnet20, 10 classes, stage2-h2t" in result.output
     about = json.loads((tmp_path / "out" / "model.json").read_text())
@@ -124,7 +126,7 @@ def test_a_file_that_would_be_wrong_is_not_written(run, tmp_path, monkeypatch):
 
     monkeypatch.setattr(exporting, "load", _wrong)
     with pytest.raises(Error, match="model.safetensors gives other logits than the run"):
-        export(run, out=tmp_path / "out")
+        export(run, "stage1", tmp_path / "out")
     assert not (tmp_path / "out" / "model.safetensors").exists()
 
 
@@ -139,5 +141,5 @@ def test_mistakes_end_in_one_message(run, tmp_path, monkeypatch):
         export(run, "stage2-dr", tmp_path / "out")
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
     with pytest.raises(Error, match="uv run --extra onnx h2t export RUN --onnx"):
-        export(run, out=tmp_path / "out", onnx=True)
+        export(run, "stage1", tmp_path / "out", onnx=True)
     assert not (tmp_path / "out").exists()

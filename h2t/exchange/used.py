@@ -1,0 +1,74 @@
+"""A finished step as it is used: which one, what its classes are called, how images come to it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from h2t.base.errors import Error
+from h2t.runs import Run, Step
+from h2t.train.rundata import class_names, image_shape, statistics
+
+BY = "balanced"  # the measure on the validation part by which a step is chosen
+
+
+def chosen(run: Run, name: str = "") -> Step:
+    """The step of a run to use: the one named, the only one, or the best on its validation part.
+
+    Raises: ``h2t.Error`` where it is not finished, or where nothing but the test set could choose.
+    """
+    steps = [run.step(name)] if name else run.steps()
+    if not steps:
+        raise Error(f"run {run.path} has no finished step; run it first")
+    results = {step: step.result for step in steps}
+    # what was imported may have been trained on the validation part
+    if all(BY in r.get("val", {}) and "val_is" not in r for r in results.values()):
+        return max(steps, key=lambda step: results[step]["val"][BY])
+    if len(steps) > 1:
+        raise Error(
+            f"run {run.path} has {', '.join(map(said, steps))}, and no validation part to choose "
+            "by; name one with --step"
+        )
+    return steps[0]
+
+
+def said(step: Step) -> str:
+    """A step and its accuracy, as people read it."""
+    accuracy = step.result.get("last", {}).get("all")
+    return step.name if accuracy is None else f"{step.name} ({accuracy:.2f} % test accuracy)"
+
+
+def inputs(run: Run) -> dict[str, Any]:
+    """What a network's images and answers are, without the images that it was trained on.
+
+    Returns: ``classes``, ``height``, ``width``, ``in_channels``, ``image_fit``, ``white_level``,
+    ``mean``, ``std``, and ``preprocessing``, which says to the letter how a file becomes an input.
+    """
+    (height, width, channels), (mean, std) = image_shape(run), statistics(run)
+    fit = run.params.get("image_fit", "stretch")
+    size = f"{width} x {height} pixels (width x height)"
+    if height != width:
+        resized = f"no resizing: images are {size}"
+    elif fit == "crop":
+        short = round(8 / 7 * height)
+        resized = f"resize the shorter side to {short}, the other rounded down, and cut the middle "
+        resized += f"{size} out; Pillow's Image.resize, BILINEAR, which antialiases"
+    else:
+        resized = f"resize to {size}, both sides; Pillow's Image.resize, BILINEAR, antialiased"
+    color = {1: "grey: Pillow's convert('L')", 3: "colour: Pillow's convert('RGB')"}
+    return {
+        "classes": list(class_names(run)),
+        "height": height,
+        "width": width,
+        "in_channels": channels,
+        "image_fit": fit,
+        "white_level": run.params.get("white_level", 0),
+        "mean": list(mean),
+        "std": list(std),
+        "preprocessing": [
+            "decode; turn upright by the EXIF orientation; lay what is transparent on white",
+            color.get(channels, f"{channels} channels"),
+            resized,
+            "divide by 255; subtract mean, divide by std, both by channel",
+            "float32, axes (image, channel, row, column)",
+        ],
+    }
