@@ -1,4 +1,6 @@
-"""H2T as a scikit-learn estimator, for embeddings of images, texts, sounds or whatever else has them."""
+"""H2T as a scikit-learn estimator, for embeddings of images, texts, sounds or whatever else has
+them.
+"""
 
 from __future__ import annotations
 
@@ -9,14 +11,17 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 
 
 class H2TClassifier(ClassifierMixin, BaseEstimator):
-    """A linear classifier of embeddings whose tail borrows channels of the head while it is trained.
+    """A linear classifier of embeddings whose tail borrows channels of the head while it is
+    trained.
 
-    Source: Li et al., "Feature Fusion from Head to Tail", AAAI 2024: class-balanced batches keep their labels and get
-    a share of their channels from images drawn as they come. Works in a Pipeline and in GridSearchCV.
+    Source: Li et al., "Feature Fusion from Head to Tail", AAAI 2024: class-balanced batches keep
+    their labels and get a share of their channels from images drawn as they come. Works in a
+    Pipeline and in GridSearchCV.
 
-    Arguments: ``fusion_ratio`` p in [0, 1], the share of channels (0: class-balanced re-training alone);
-    ``learning_rate`` and ``weight_decay`` of SGD, at embeddings scaled to one length; ``random_state`` a seed, or None
-    for 0. After ``fit``: ``classes_``, ``coef_`` (C, D), ``intercept_`` (C,).
+    Arguments: ``fusion_ratio`` p in [0, 1], the share of channels (0: class-balanced re-training
+    alone); ``learning_rate`` and ``weight_decay`` of SGD, at embeddings scaled to one length;
+    ``random_state`` a seed, or None for 0. After ``fit``: ``classes_``, ``coef_`` (C, D),
+    ``intercept_`` (C,).
     """
 
     def __init__(
@@ -32,7 +37,9 @@ class H2TClassifier(ClassifierMixin, BaseEstimator):
         self.random_state = random_state
 
     def fit(self, X, y):
-        """Train on embeddings ``X`` (N, D) and labels ``y`` (N,). Raises: ``ValueError`` for what cannot be used."""
+        """Train on embeddings ``X`` (N, D) and labels ``y`` (N,). Raises: ``ValueError`` for what
+        cannot be used.
+        """
         X, y = validate_data(self, X, y, dtype=np.float64)
         check_classification_targets(y)
         if not 0 <= self.fusion_ratio <= 1:

@@ -20,9 +20,10 @@ from h2t.base.errors import Error
 class Encoder:
     """A frozen network and how it wants its images.
 
-    ``network`` takes images (B, 3, ``size``, ``size``), normalised by ``mean`` and ``std`` (of pixels in [0, 1]), and
-    returns features (B, ``width``); ``crop`` is the share of the shorter side that is seen; ``source`` says where the
-    weights are from, ``licence`` what is known of it, ``sha256`` is the hash of the weights.
+    ``network`` takes images (B, 3, ``size``, ``size``), normalised by ``mean`` and ``std`` (of
+    pixels in [0, 1]), and returns features (B, ``width``); ``crop`` is the share of the shorter
+    side that is seen; ``source`` says where the weights are from, ``licence`` what is known of it,
+    ``sha256`` is the hash of the weights.
     """
 
     name: str
@@ -45,7 +46,8 @@ class Encoder:
 def load(name: str) -> Encoder:
     """An encoder by its name: ``lite0``, ``torchvision:NAME``, ``timm:NAME`` or ``onnx:FILE``.
 
-    Raises: ``h2t.Error`` for one that is not there, whose package is missing or whose weights cannot be had.
+    Raises: ``h2t.Error`` for one that is not there, whose package is missing or whose weights
+    cannot be had.
     """
     kind, _, rest = name.partition(":")
     if kind == "lite0" and not rest:

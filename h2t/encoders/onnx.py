@@ -1,4 +1,6 @@
-"""An ONNX file as an encoder: any network that was exported with a pooled output, run by onnxruntime."""
+"""An ONNX file as an encoder: any network that was exported with a pooled output, run by
+onnxruntime.
+"""
 
 from __future__ import annotations
 
@@ -32,7 +34,9 @@ class Session(nn.Module):
 
 
 def load(name: str) -> Encoder:
-    """``onnx:FILE`` or ``onnx:FILE#OUTPUT``. Raises ``h2t.Error`` for a file that is none, or without a pooled output."""
+    """``onnx:FILE`` or ``onnx:FILE#OUTPUT``. Raises ``h2t.Error`` for a file that is none, or
+    without a pooled output.
+    """
     try:
         import onnxruntime
     except ImportError:
@@ -52,7 +56,8 @@ def load(name: str) -> Encoder:
     listed = ", ".join(f"{n} {tuple(s)}" for n, s in shapes.items())
     if output not in shapes or len(shapes[output]) != 2:
         raise Error(
-            f"{path} has no single pooled output (B, D) to take; its outputs are {listed}; name one as onnx:FILE#OUTPUT"
+            f"{path} has no single pooled output (B, D) to take; its outputs are {listed}; "
+            "name one as onnx:FILE#OUTPUT"
         )
     batch, channels, height, _ = [*session.get_inputs()[0].shape, *[None] * 4][:4]
     if channels != 3:

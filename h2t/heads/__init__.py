@@ -1,14 +1,26 @@
 """Heads: methods that train a classifier on the features of a frozen network, one idea a file.
 
-balanced_softmax.py: frequencies in the loss    ce.py: the linear probe    cosine.py: angles only
-crt.py: class-balanced batches (the field's DR)    gaussian.py: small classes spread as large ones
-h2t.py: channels of the head    h2t_balanced.py: channels of any class (control)
-logistic.py: scikit-learn's, balanced    logit_adjustment.py: priors taken off    lws.py: a factor per class
-mislas.py: softened labels    mixup.py: blended features (control)    nearest_mean.py: no training
-noise.py: noise for channels (control)    tau_norm.py: rows of one length    zeros.py: nothing for channels (control)
+balanced_softmax.py: the classes' frequencies in the loss
+ce.py: the linear probe
+cosine.py: angles only
+crt.py: class-balanced batches, the field's DR
+gaussian.py: small classes spread as the large ones are
+h2t.py: channels of the head
+h2t_balanced.py: channels of any class (control)
+logistic.py: scikit-learn's balanced logistic regression
+logit_adjustment.py: priors taken off a probe
+lws.py: a factor per class for a probe
+mislas.py: labels softer the larger their class
+mixup.py: blended features (control)
+nearest_mean.py: no training
+noise.py: noise for channels (control)
+tau_norm.py: a probe's rows of one length
+zeros.py: nothing for channels (control)
 
-features.py: what goes in and comes out    grids.py: the settings each is tuned among
-probe.py: linear probes that others begin with    sgd.py: several settings trained at once
+features.py: what goes in and what comes out
+grids.py: the settings among which each is tuned
+probe.py: linear probes that others begin with
+sgd.py: several settings trained at once
 tune.py: the setting that does best on images held out
 """
 
@@ -41,7 +53,10 @@ HEADS = {
 
 
 def head(name: str) -> ModuleType:
-    """The file of a head: its ``GRID`` of settings and its ``fit(features, grid, seed)``. Raises ``h2t.Error``."""
+    """A head's file, with ``GRID``, its settings, and ``fit(features, grid, seed)``.
+
+    Raises: ``h2t.Error`` for one that is not there.
+    """
     if name not in HEADS:
         raise Error(f"there is no head {name!r}; choose one of {', '.join(HEADS)}")
     return importlib.import_module(f"h2t.heads.{name}")

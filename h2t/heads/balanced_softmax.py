@@ -1,4 +1,6 @@
-"""Balanced softmax: the classes' frequencies stand in the loss, so that the logits need not carry them."""
+"""Balanced softmax: the classes' frequencies stand in the loss, so that the logits need not carry
+them.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +12,9 @@ GRID = RATES_AND_DECAYS
 
 
 def fit(features: Features, grid, seed: int) -> list[Classifier]:
-    """Source: Ren et al. 2020, equation 4; logit adjustment of Menon et al. 2021 at tau = 1. Instance-wise batches."""
+    """Source: Ren et al. 2020, equation 4; logit adjustment of Menon et al. 2021 at tau = 1.
+    Instance-wise batches.
+    """
     prior = features.counts.float().log()
 
     def adjusted(logits, batch: Batch):

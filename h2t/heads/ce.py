@@ -1,4 +1,6 @@
-"""The linear probe: cross entropy on images as they come, which is what most people do with frozen features."""
+"""The linear probe: cross entropy on images as they come, which is what most people do with frozen
+features.
+"""
 
 from __future__ import annotations
 
@@ -10,5 +12,7 @@ GRID = RATES_AND_DECAYS
 
 
 def fit(features: Features, grid, seed: int) -> list[Classifier]:
-    """Source: Alain and Bengio 2016. Instance-wise batches, no word on the imbalance: the baseline of baselines."""
+    """Source: Alain and Bengio 2016. Instance-wise batches, no word on the imbalance: the baseline
+    of baselines.
+    """
     return train(features, grid, seed, sampler="instance")

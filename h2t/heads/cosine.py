@@ -1,4 +1,6 @@
-"""A cosine classifier on balanced batches: lengths of rows and features, in which head classes gain, do not count."""
+"""A cosine classifier on balanced batches: lengths of rows and features, in which head classes
+gain, do not count.
+"""
 
 from __future__ import annotations
 
@@ -13,5 +15,7 @@ GRID = [
 
 
 def fit(features: Features, grid, seed: int) -> list[Classifier]:
-    """Source: Gidaris and Komodakis 2018; Wang et al. 2021 (RIDE) use scale 30. Rows begin as the class means."""
+    """Source: Gidaris and Komodakis 2018; Wang et al. 2021 (RIDE) use scale 30. Rows begin as the
+    class means.
+    """
     return train(features, grid, seed, cosine=[g["scale"] for g in grid])

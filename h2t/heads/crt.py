@@ -10,5 +10,7 @@ GRID = RATES_AND_DECAYS
 
 
 def fit(features: Features, grid, seed: int) -> list[Classifier]:
-    """Source: Kang et al. 2020, section 4.1: a new classifier, trained on class-balanced batches."""
+    """Source: Kang et al. 2020, section 4.1: a new classifier, trained on class-balanced
+    batches.
+    """
     return train(features, grid, seed)

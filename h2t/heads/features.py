@@ -1,4 +1,6 @@
-"""What a head is trained on, features of a frozen network, and what it becomes, a classifier of them."""
+"""What a head is trained on, features of a frozen network, and what it becomes, a classifier of
+them.
+"""
 
 from __future__ import annotations
 
@@ -13,8 +15,10 @@ from h2t.base.errors import Error
 
 @dataclass(frozen=True)
 class Features:
-    """Features of training images: ``views`` (V, N, D) float32, a row of views an image; ``labels`` (N,) int64 in 0 to
-    C - 1; ``num_classes`` C. ``lent`` (L, N, D) are what the fusing branch lends, the views where it is None."""
+    """Features of training images: ``views`` (V, N, D) float32, a row of views an image; ``labels``
+    (N,) int64 in 0 to C - 1; ``num_classes`` C. ``lent`` (L, N, D) are what the fusing branch
+    lends, the views where it is None.
+    """
 
     views: torch.Tensor
     labels: torch.Tensor
@@ -28,7 +32,9 @@ class Features:
 
     @property
     def means(self) -> torch.Tensor:
-        """The mean feature of each class (C, D) over all views; zeros for a class without images."""
+        """The mean feature of each class (C, D) over all views; zeros for a class without
+        images.
+        """
         z = self.views.mean(0)
         total = z.new_zeros(self.num_classes, z.shape[1]).index_add_(0, self.labels, z)
         return total / self.counts.clamp_min(1)[:, None]
@@ -39,7 +45,9 @@ class Features:
         return replace(self, views=self.views[:, indices], labels=self.labels[indices], lent=lent)
 
     def scaled(self) -> tuple[Features, float]:
-        """The same with a mean squared length of ``LENGTH``, and the factor: one learning rate suits all networks."""
+        """The same with a mean squared length of ``LENGTH``, and the factor: one learning rate
+        suits all networks.
+        """
         factor = (LENGTH / self.views.square().sum(2).mean().clamp_min(1e-12)).sqrt().item()
         lent = None if self.lent is None else self.lent * factor
         return replace(self, views=self.views * factor, lent=lent), factor
@@ -51,8 +59,8 @@ LENGTH = 64.0  # the mean squared length of features that heads are trained on
 def features(views, labels, num_classes: int | None = None) -> Features:
     """Check arrays and make ``Features`` of them.
 
-    Arguments: ``views`` (V, N, D) or (N, D); ``labels`` (N,) integers. Raises: ``h2t.Error`` for features that are not
-    finite, other numbers of features and labels, or a class without images.
+    Arguments: ``views`` (V, N, D) or (N, D); ``labels`` (N,) integers. Raises: ``h2t.Error`` for
+    features that are not finite, other numbers of features and labels, or a class without images.
     """
     z, y = torch.as_tensor(np.asarray(views)).float(), torch.as_tensor(np.asarray(labels)).long()
     z = z[None] if z.dim() == 2 else z
@@ -72,7 +80,9 @@ def features(views, labels, num_classes: int | None = None) -> Features:
 
 @dataclass(frozen=True)
 class Classifier:
-    """Linear, ``weight`` (C, D) and ``bias`` (C,); with a ``scale`` the cosine of rows and features instead."""
+    """Linear, ``weight`` (C, D) and ``bias`` (C,); with a ``scale`` the cosine of rows and features
+    instead.
+    """
 
     weight: torch.Tensor
     bias: torch.Tensor

@@ -1,4 +1,6 @@
-"""Gaussian spread: images of small classes are moved as the large classes' images lie about their means."""
+"""Gaussian spread: images of small classes are moved as the large classes' images lie about their
+means.
+"""
 
 from __future__ import annotations
 
@@ -12,10 +14,11 @@ GRID = strengths((0.25, 0.5, 0.75, 1.0))
 
 
 def fit(features: Features, grid, seed: int) -> list[Classifier]:
-    """z + s (1 - n_y / n_max) e, e of the mean within-class covariance: after Yin et al. 2019 and Liu et al. 2020.
+    """z + s (1 - n_y / n_max) e, e of the mean within-class covariance: after Yin et al. 2019 and
+    Liu et al. 2020.
 
-    Deviation: the covariance is drawn from by the difference of a random image to its class's mean, which has that
-    covariance without a matrix of D x D.
+    Deviation: the covariance is drawn from by the difference of a random image to its class's mean,
+    which has that covariance without a matrix of D x D.
     """
     short = 1 - features.counts / features.counts.max()
     within = features.means

@@ -1,4 +1,4 @@
-"""The settings among which heads are tuned: eight each, so that none gains by having been tried more often."""
+"""The settings of heads: eight each, so that none gains by having been tried more often."""
 
 BUDGET = 8
 DECAYS = (5e-4, 2e-3, 8e-3, 3e-2)

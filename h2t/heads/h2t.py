@@ -1,4 +1,6 @@
-"""H2T: a share of each balanced image's channels is replaced by those of an image drawn as images come."""
+"""H2T: a share of each balanced image's channels is replaced by those of an image drawn as images
+come.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +14,9 @@ GRID = strengths(RATIOS)
 
 
 def swap(batch: Batch, strength: torch.Tensor) -> torch.Tensor:
-    """One random order of the channels a batch, of which each setting swaps the first int(p D): (P, B, D)."""
+    """One random order of the channels a batch, of which each setting swaps the first int(p D): (P,
+    B, D).
+    """
     d = batch.z.shape[1]
     rank = torch.randperm(d, generator=batch.generator).argsort()
     mask = rank < (strength * d).int()[:, None]  # (P, D)
@@ -20,5 +24,7 @@ def swap(batch: Batch, strength: torch.Tensor) -> torch.Tensor:
 
 
 def fit(features: Features, grid, seed: int) -> list[Classifier]:
-    """Source: Li et al., AAAI 2024, equation 4, on pooled features, with which it commutes; ``strength`` is p."""
+    """Source: Li et al., AAAI 2024, equation 4, on pooled features, with which it commutes;
+    ``strength`` is p.
+    """
     return train(features, grid, seed, second="instance", mix=swap)

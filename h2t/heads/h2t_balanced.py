@@ -11,5 +11,7 @@ GRID = strengths(RATIOS)
 
 
 def fit(features: Features, grid, seed: int) -> list[Classifier]:
-    """As H2T, but for where the channels come from: is it the head's content, or only regularisation?"""
+    """As H2T, but for where the channels come from: is it the head's content, or only
+    regularisation?
+    """
     return train(features, grid, seed, second="balanced", mix=swap)

@@ -1,4 +1,6 @@
-"""scikit-learn's balanced logistic regression: the reference that comes from outside of this field."""
+"""scikit-learn's balanced logistic regression: the reference that comes from outside of this
+field.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +15,9 @@ GRID = [{"C": 10.0**k} for k in (-4, -3.5, -3, -2.5, -2, -1.5, -1, 0)]
 
 
 def fit(features: Features, grid, seed: int) -> list[Classifier]:
-    """``LogisticRegression(class_weight="balanced")`` on standardised features of the first view."""
+    """``LogisticRegression(class_weight="balanced")`` on standardised features of the first
+    view.
+    """
     from sklearn.exceptions import ConvergenceWarning
     from sklearn.linear_model import LogisticRegression
 
@@ -36,7 +40,9 @@ def fit(features: Features, grid, seed: int) -> list[Classifier]:
 
 
 def _linear(model, mean: np.ndarray, std: np.ndarray) -> Classifier:
-    """The model as a classifier of features that are not standardised; two classes have one row there, two here."""
+    """The model as a classifier of features that are not standardised; two classes have one row
+    there, two here.
+    """
     rows, bias = model.coef_, model.intercept_
     if len(rows) == 1:
         rows, bias = np.concatenate([-rows / 2, rows / 2]), np.concatenate([-bias / 2, bias / 2])

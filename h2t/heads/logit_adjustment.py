@@ -1,4 +1,6 @@
-"""Post-hoc logit adjustment: a linear probe whose biases lose tau times the log of the class priors."""
+"""Post-hoc logit adjustment: a linear probe whose biases lose tau times the log of the class
+priors.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""Learnable weight scaling: a linear probe keeps its directions and learns a factor per class on balanced batches."""
+"""Learnable weight scaling: a linear probe keeps its directions and learns a factor per class on
+balanced batches.
+"""
 
 from __future__ import annotations
 

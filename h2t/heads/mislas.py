@@ -1,4 +1,6 @@
-"""MiSLAS' second stage: labels softer the larger their class, and a factor per class, on balanced batches."""
+"""MiSLAS' second stage: labels softer the larger their class, and a factor per class, on balanced
+batches.
+"""
 
 from __future__ import annotations
 

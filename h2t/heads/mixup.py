@@ -16,5 +16,7 @@ def _blend(batch: Batch, strength: torch.Tensor) -> torch.Tensor:
 
 
 def fit(features: Features, grid, seed: int) -> list[Classifier]:
-    """(1 - s) z + s z', all channels alike: after Verma et al. 2019, with the labels of H2T (its control)."""
+    """(1 - s) z + s z', all channels alike: after Verma et al. 2019, with the labels of H2T (its
+    control).
+    """
     return train(features, grid, seed, second="instance", mix=_blend)

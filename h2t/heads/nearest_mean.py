@@ -10,8 +10,10 @@ GRID = [{"shrinkage": s} for s in (0.0, 0.1, 0.2, 0.3, 0.4, 0.6, 0.8, 1.0)]
 
 
 def fit(features: Features, grid, seed: int) -> list[Classifier]:
-    """Source: Kang et al. 2020 (NCM); Mahalanobis distance with the pooled within-class covariance, shrunk by
-    ``shrinkage`` towards a multiple of the identity (1: plain Euclidean distance). Linear in the features."""
+    """Source: Kang et al. 2020 (NCM); Mahalanobis distance with the pooled within-class covariance,
+    shrunk by ``shrinkage`` towards a multiple of the identity (1: plain Euclidean distance). Linear
+    in the features.
+    """
     means, z = features.means, features.views[0]
     apart = z - means[features.labels]
     covariance = apart.T @ apart / max(len(z) - features.num_classes, 1)

@@ -1,4 +1,6 @@
-"""A control of H2T: the swapped channels hold noise of the head's mean and spread, which is no image's feature."""
+"""A control of H2T: the swapped channels hold noise of the head's mean and spread, which is no
+image's feature.
+"""
 
 from __future__ import annotations
 
@@ -21,5 +23,7 @@ def _noise(batch: Batch, strength: torch.Tensor) -> torch.Tensor:
 
 
 def fit(features: Features, grid, seed: int) -> list[Classifier]:
-    """As H2T, each channel lent by a Gaussian of its own instead of by one image for all of them."""
+    """As H2T, each channel lent by a Gaussian of its own instead of by one image for all of
+    them.
+    """
     return train(features, grid, seed, second="instance", mix=_noise)

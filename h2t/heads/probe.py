@@ -7,7 +7,9 @@ from h2t.heads.sgd import LR, WEIGHT_DECAY, train
 
 
 def probes(features: Features, grid, seed: int) -> list[Classifier]:
-    """A probe by cross entropy for each setting of ``grid``, at its ``probe_lr`` and ``probe_weight_decay``."""
+    """A probe by cross entropy for each setting of ``grid``, at its ``probe_lr`` and
+    ``probe_weight_decay``.
+    """
     asked = [(g.get("probe_lr", LR), g.get("probe_weight_decay", WEIGHT_DECAY)) for g in grid]
     different = list(dict.fromkeys(asked))
     settings = [{"lr": lr, "weight_decay": wd} for lr, wd in different]

@@ -1,4 +1,4 @@
-"""Stage 2 on features: a head trained by SGD for several settings at once, which share every draw."""
+"""Stage 2 on features: a head trained by SGD for several settings at once, from the same draws."""
 
 from __future__ import annotations
 
@@ -22,8 +22,10 @@ STEPS = (
 
 @dataclass(frozen=True)
 class Batch:
-    """One step's draws, shared by all P settings: features ``z`` (B, D) of labels ``y`` (B,), and where a head asks for a
-    second stream, ``other`` (B, D) of labels ``other_y`` (B,). ``generator`` for what else is random."""
+    """One step's draws, shared by all P settings: features ``z`` (B, D) of labels ``y`` (B,), and
+    where a head asks for a second stream, ``other`` (B, D) of labels ``other_y`` (B,).
+    ``generator`` for what else is random.
+    """
 
     z: torch.Tensor
     y: torch.Tensor
@@ -61,13 +63,14 @@ def train(
     learn_scale: bool = False,
     cosine: Sequence[float] | None = None,
 ) -> list[Classifier]:
-    """Train one classifier a setting of ``grid``: SGD with momentum 0.9, cosine by epoch, batches of 128, 10
-    epochs or 400 steps.
+    """Train one classifier a setting of ``grid``: SGD with momentum 0.9, cosine by epoch, batches
+    of 128, 10 epochs or 400 steps.
 
-    Arguments: ``grid`` P settings with ``lr``, ``weight_decay`` and what else the head asks for, of which ``strength``
-    goes to ``mix``; ``seed`` of every draw; ``sampler`` of the labels' stream and ``second`` of the other one (names in
-    ``h2t.data.samplers``); ``start`` classifiers to go on from (zeros else); ``learn_scale`` trains a factor per class
-    too, ``scale_only`` nothing else; ``cosine`` P scales of cosine classifiers. Returns: P classifiers.
+    Arguments: ``grid`` P settings with ``lr``, ``weight_decay`` and what else the head asks for, of
+    which ``strength`` goes to ``mix``; ``seed`` of every draw; ``sampler`` of the labels' stream
+    and ``second`` of the other one (names in ``h2t.data.samplers``); ``start`` classifiers to go on
+    from (zeros else); ``learn_scale`` trains a factor per class too, ``scale_only`` nothing else;
+    ``cosine`` P scales of cosine classifiers. Returns: P classifiers.
     """
     n, d, p = len(features.labels), features.views.shape[2], len(grid)
     weight, scale = _begin(start, p, features.num_classes, d), torch.ones(p, features.num_classes)
@@ -136,7 +139,9 @@ def _batches(features: Features, sampler: str, second: str | None, seed: int, ep
 
 
 class _SGD:
-    """Momentum SGD with a rate and a decay of its own for each setting, as torch.optim has them one for all."""
+    """Momentum SGD with a rate and a decay of its own for each setting, as torch.optim has them one
+    for all.
+    """
 
     def __init__(self, parameters: list[torch.Tensor], grid: Sequence[dict[str, Any]]):
         self.parameters = [t.requires_grad_() for t in parameters]

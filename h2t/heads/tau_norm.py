@@ -1,4 +1,6 @@
-"""Tau normalisation: each row of a linear probe is divided by a power of its length; nothing is trained."""
+"""Tau normalisation: each row of a linear probe is divided by a power of its length; nothing is
+trained.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""The setting of a head that does best on images held out of the training images; the test part is not looked at."""
+"""The setting of a head that does best on images held out of the training images; the test part is
+not looked at.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +21,9 @@ OBJECTIVES = ("balanced", "natural")
 
 @dataclass(frozen=True)
 class Tuned:
-    """A head's best ``setting``, its ``score`` (%) on the images held out, and the ``scores`` of all, in ``GRID``'s order."""
+    """A head's best ``setting``, its ``score`` (%) on the images held out, and the ``scores`` of
+    all, in ``GRID``'s order.
+    """
 
     name: str
     setting: dict[str, Any]
@@ -29,8 +33,10 @@ class Tuned:
 
 
 def folds(labels: torch.Tensor, k: int, seed: int) -> torch.Tensor:
-    """The fold (N,) in which each image is held out, -1 for never: stratified, and of a class with fewer images than
-    folds each is held out once, but the only image of a class never, since nothing could be learned without it."""
+    """The fold (N,) in which each image is held out, -1 for never: stratified, and of a class with
+    fewer images than folds each is held out once, but the only image of a class never, since
+    nothing could be learned without it.
+    """
     order = rng.torch_generator(seed, "heads/folds")
     fold = torch.full((len(labels),), -1)
     for c in labels.unique():
@@ -43,8 +49,9 @@ def folds(labels: torch.Tensor, k: int, seed: int) -> torch.Tensor:
 
 
 def priors_of(objective: str | np.ndarray, counts: torch.Tensor) -> torch.Tensor:
-    """How much each class counts, (C,), summing to 1: all alike for ``balanced``, as the training images for
-    ``natural``, or an array (C,) of one's own. Raises ``h2t.Error`` for anything else."""
+    """How much each class counts, (C,), summing to 1: all alike for ``balanced``, as the training
+    images for ``natural``, or an array (C,) of one's own. Raises ``h2t.Error`` for anything else.
+    """
     if isinstance(objective, str) and objective not in OBJECTIVES:
         raise Error(f"objective is {objective!r}; choose one of {', '.join(OBJECTIVES)}")
     if isinstance(objective, str):
@@ -57,7 +64,9 @@ def priors_of(objective: str | np.ndarray, counts: torch.Tensor) -> torch.Tensor
 
 
 def score(predicted: torch.Tensor, labels: torch.Tensor, priors: torch.Tensor) -> float:
-    """The accuracy (%) to expect in a world with these class ``priors``; classes without images in ``labels`` do not count."""
+    """The accuracy (%) to expect in a world with these class ``priors``; classes without images in
+    ``labels`` do not count.
+    """
     total = torch.bincount(labels, minlength=len(priors))
     hit = torch.bincount(labels[predicted == labels], minlength=len(priors))
     there = total > 0
@@ -76,9 +85,10 @@ def tune(
 ) -> Tuned:
     """Cross-validate every setting of a head.
 
-    Arguments: ``features`` of the training images, scaled; ``objective`` as in ``priors_of``; ``k`` folds, of which
-    ``rounds`` are tried (all; 1 is a single validation part of 1 / k); ``seed``. Returns: the best setting, the first of
-    equals. Raises: ``h2t.Error`` where no class has two images.
+    Arguments: ``features`` of the training images, scaled; ``objective`` as in ``priors_of``; ``k``
+    folds, of which ``rounds`` are tried (all; 1 is a single validation part of 1 / k); ``seed``.
+    Returns: the best setting, the first of equals. Raises: ``h2t.Error`` where no class has two
+    images.
     """
     module, fold = head(name), folds(features.labels, k, seed)
     priors = priors_of(objective, features.counts)

@@ -19,5 +19,7 @@ def _zeros(batch: Batch, strength: torch.Tensor) -> torch.Tensor:
 
 
 def fit(features: Features, grid, seed: int) -> list[Classifier]:
-    """As H2T with nothing to lend. Features are not rescaled, as H2T does not rescale them either."""
+    """As H2T with nothing to lend. Features are not rescaled, as H2T does not rescale them
+    either.
+    """
     return train(features, grid, seed, mix=_zeros)

@@ -9,7 +9,9 @@ from h2t.encoders import lite0
 
 
 def slow(x: torch.Tensor, state: dict) -> torch.Tensor:
-    """The network as published: batch norm by itself, TensorFlow's padding written out for every convolution."""
+    """The network as published: batch norm by itself, TensorFlow's padding written out for every
+    convolution.
+    """
 
     def convolve(x, weight, stride=1):
         kernel, pads = weight.shape[-1], []
@@ -51,7 +53,9 @@ def test_the_network_is_the_published_one(shape):
 
 
 def test_it_knows_real_photographs():
-    """scikit-learn's two photographs by the published ImageNet classifier: a temple's roof and a flower."""
+    """scikit-learn's two photographs by the published ImageNet classifier: a temple's roof and a
+    flower.
+    """
     from sklearn.datasets import load_sample_images
 
     state, encoder = lite0.published(), encoders.load("lite0")
