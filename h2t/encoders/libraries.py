@@ -70,7 +70,7 @@ def _or_say_why(name: str, build) -> nn.Module:
         why = " ".join(str(e).split())[:200]
         raise Error(
             f"the weights of encoder {name} could not be had ({type(e).__name__}: {why}); "
-            "put them into that library's cache, or take encoder lite0, whose weights are in a package"
+            "put them into that library's cache, or take encoder lite0, which needs no hub"
         ) from None
 
 

@@ -76,7 +76,9 @@ def train(
     weight, scale = _begin(start, p, features.num_classes, d), torch.ones(p, features.num_classes)
     if cosine is not None:  # a row has a direction; zeros have none
         weight[..., :-1] = F.normalize(features.means, dim=1)
-    parameters = [scale] if scale_only else [weight, scale] if learn_scale else [weight]
+    parameters = [weight, scale] if learn_scale else [weight]
+    if scale_only:
+        parameters = [scale]
     optimiser = _SGD(parameters, grid)
     strength = torch.tensor([float(g.get("strength", 0.0)) for g in grid])
     scales = None if cosine is None else torch.tensor([float(s) for s in cosine]).view(p, 1, 1)
