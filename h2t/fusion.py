@@ -1,4 +1,5 @@
-"""H2T, the fusion of head features into the tail, and what to hold it against: pure functions of tensors and a generator."""
+"""H2T, the fusion of head features into the tail, and what to hold it against: pure functions of
+tensors and a generator."""
 
 from __future__ import annotations
 
@@ -6,11 +7,13 @@ import torch
 
 from h2t.base.errors import Error
 
-# The permutation-invariant fusion (PIF) of the follow-up, Li et al. 2025, arXiv 2506.00625, is not among these: it fuses representations
-# while the backbone learns, and what could be found out about it, its abstract, gives no formula to build it from.
+# The permutation-invariant fusion (PIF) of the follow-up, Li et al. 2025, arXiv 2506.00625, is not
+# among these: it fuses representations while the backbone learns, and what could be found out about
+# it, its abstract, gives no formula to build it from.
 
-# swap is H2T; mixup blends all channels instead; noise and zeros swap in something that is no feature of any image, to
-# ask whether it matters what the head lends; soft blends the swapped channels, each image by its distance to its class
+# swap is H2T; mixup blends all channels instead; noise and zeros swap in something that is no
+# feature of any image, to ask whether it matters what the head lends; soft blends the swapped
+# channels, each image by its distance to its class
 FUSIONS = ("swap", "mixup", "noise", "zeros", "soft")
 
 
@@ -19,7 +22,8 @@ def channel_mask(
 ) -> torch.Tensor:
     """Draw the channel mask M_p of one batch, for a model of several experts one after another.
 
-    Source: Li et al., "Feature Fusion from Head to Tail for Long-Tailed Visual Recognition", AAAI 2024, section 3.2.
+    Source: Li et al., "Feature Fusion from Head to Tail for Long-Tailed Visual Recognition", AAAI
+    2024, section 3.2.
 
     Arguments: ``num_channels`` D; ``fusion_ratio`` p in [0, 1]; ``generator`` on the CPU;
     ``num_experts`` K, whose blocks of D / K channels each have a permutation of their own.
@@ -38,10 +42,12 @@ def channel_mask(
 
 
 def fuse(fused: torch.Tensor, fusing: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
-    """Replace the masked channels of the fused branch by those of the fusing branch: M_p * F_I + (1 - M_p) * F_B.
+    """Replace the masked channels of the fused branch by those of the fusing branch: M_p * F_I + (1
+    - M_p) * F_B.
 
-    Source: Li et al., AAAI 2024, equation 4. The fused branch keeps its labels. The swap commutes with average
-    pooling, so it may be applied to feature maps or to pooled features with the same result.
+    Source: Li et al., AAAI 2024, equation 4. The fused branch keeps its labels. The swap commutes
+    with average pooling, so it may be applied to feature maps or to pooled features with the same
+    result.
 
     Arguments: ``fused`` F_B and ``fusing`` F_I, both (B, D) or (B, D, h, w); ``mask`` (D,) bool.
     Returns: a tensor of the shape of ``fused``.
@@ -56,10 +62,12 @@ def fuse(fused: torch.Tensor, fusing: torch.Tensor, mask: torch.Tensor) -> torch
 
 
 def lend(fusing: torch.Tensor, fusion: str, generator: torch.Generator) -> torch.Tensor:
-    """What is put into the swapped channels: the fusing branch's features, or something in their place.
+    """What is put into the swapped channels: the fusing branch's features, or something in their
+    place.
 
-    Arguments: ``fusing`` (B, D); ``fusion`` one of ``FUSIONS``: noise gives Gaussian noise with each channel's mean and
-    standard deviation over the batch, zeros gives zeros; ``generator`` of the noise, on the CPU. Returns: (B, D).
+    Arguments: ``fusing`` (B, D); ``fusion`` one of ``FUSIONS``: noise gives Gaussian noise with
+    each channel's mean and standard deviation over the batch, zeros gives zeros; ``generator`` of
+    the noise, on the CPU. Returns: (B, D).
     Raises: ``h2t.Error`` for an unknown fusion.
     """
     if fusion not in FUSIONS:
@@ -73,19 +81,23 @@ def lend(fusing: torch.Tensor, fusion: str, generator: torch.Generator) -> torch
 
 
 def soft_share(fused: torch.Tensor, centres: torch.Tensor) -> torch.Tensor:
-    """The share w that an image keeps of itself in a soft fusion: 0.2 + 0.8 / (1 + d), d its distance to its class.
+    """The share w that an image keeps of itself in a soft fusion: 0.2 + 0.8 / (1 + d), d its
+    distance to its class.
 
-    Source: a variant in the code of Li et al. 2024 that its paper does not use. Its d is taken here as the Euclidean distance
-    to the mean feature of the image's class, as stage 1's backbone sees the training images: a row of the classifier
-    would do, but it moves during training and its length says nothing about where the class's features lie.
+    Source: a variant in the code of Li et al. 2024 that its paper does not use. Its d is taken here
+    as the Euclidean distance to the mean feature of the image's class, as stage 1's backbone sees
+    the training images: a row of the classifier would do, but it moves during training and its
+    length says nothing about where the class's features lie.
 
-    Arguments: ``fused`` (..., D); ``centres`` (..., D), of each image's own class. Returns: (..., 1) in (0.2, 1].
+    Arguments: ``fused`` (..., D); ``centres`` (..., D), of each image's own class. Returns: (...,
+    1) in (0.2, 1].
     """
     return 0.2 + 0.8 / (1 + (fused - centres).norm(dim=-1, keepdim=True))
 
 
 def class_means(z: torch.Tensor, labels: torch.Tensor, num_classes: int) -> torch.Tensor:
-    """Mean features by class (C, D), of features ``z`` (N, D) and ``labels`` (N,); zeros for a class without any."""
+    """Mean features by class (C, D), of features ``z`` (N, D) and ``labels`` (N,); zeros for a
+    class without any."""
     total = z.new_zeros(num_classes, z.shape[1]).index_add_(0, labels, z)
     return total / torch.bincount(labels, minlength=num_classes).clamp_min(1)[:, None]
 
@@ -100,9 +112,10 @@ def blend(
 ) -> torch.Tensor:
     """Fuse the fused branch with what is lent to it, by any of ``FUSIONS``.
 
-    Arguments: ``fused`` and ``lent`` (..., B, D); ``mask`` bool, broadcast to them, for a swap of channels;
-    ``fusion_ratio`` p for mixup, (1 - p) fused + p lent, a number or a tensor broadcast to them; ``share`` (..., B, 1) of
-    ``soft_share`` for soft, w fused + (1 - w) lent in the channels of the mask (the source: in all, p = 1). Returns: (..., B, D).
+    Arguments: ``fused`` and ``lent`` (..., B, D); ``mask`` bool, broadcast to them, for a swap of
+    channels; ``fusion_ratio`` p for mixup, (1 - p) fused + p lent, a number or a tensor broadcast
+    to them; ``share`` (..., B, 1) of ``soft_share`` for soft, w fused + (1 - w) lent in the
+    channels of the mask (the source: in all, p = 1). Returns: (..., B, D).
     """
     if fusion == "soft":
         return torch.where(mask, torch.lerp(lent, fused, share.to(fused.dtype)), fused)

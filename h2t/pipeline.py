@@ -1,4 +1,5 @@
-"""A run from end to end, without notebooks: for machines that lack Jupyter, and for several processes."""
+"""A run from end to end, without notebooks: for machines that lack Jupyter, and for several
+processes."""
 
 from __future__ import annotations
 
@@ -19,10 +20,12 @@ if TYPE_CHECKING:  # what loads torch does so where it is used: a recipe's mista
 
 
 def run_plain(parameters: dict[str, Any], *, again: bool = False, device: str = "auto") -> Run:
-    """The steps of notebooks 01 to 03 as plain function calls; what is done already is not done again.
+    """The steps of notebooks 01 to 03 as plain function calls; what is done already is not done
+    again.
 
-    Arguments: ``parameters`` complete, as a recipe gives them; ``again`` discards what the run holds; ``device`` auto,
-    cpu or cuda. Raises: ``h2t.Error`` for what does not go together or is not there, before any work.
+    Arguments: ``parameters`` complete, as a recipe gives them; ``again`` discards what the run
+    holds; ``device`` auto, cpu or cuda. Raises: ``h2t.Error`` for what does not go together or is
+    not there, before any work.
     """
     from h2t.train.processes.ranks import ranks
     from h2t.train.stage2 import train_stage2
@@ -43,7 +46,8 @@ def run_plain(parameters: dict[str, Any], *, again: bool = False, device: str = 
 
 
 def _loaded(run: Run, wanted: Data) -> RunData:
-    """The run's data, prepared by the first process; what is downloaded or decoded, is once on each machine."""
+    """The run's data, prepared by the first process; what is downloaded or decoded, is once on each
+    machine."""
     from h2t.train.prepare import prepare
     from h2t.train.processes.ranks import ranks
     from h2t.train.rundata import dataset
@@ -72,9 +76,11 @@ def train_stage1(
     progress: bool = True,
     on_epoch: OnEpoch | None = None,
 ) -> dict[str, Any]:
-    """Stage 1 of a run: trained, or where the recipe names a ``checkpoint``, imported and evaluated in its place.
+    """Stage 1 of a run: trained, or where the recipe names a ``checkpoint``, imported and evaluated
+    in its place.
 
-    Arguments, result and what it raises: as of ``h2t.train.stage1.train`` and ``h2t.exchange.reference``.
+    Arguments, result and what it raises: as of ``h2t.train.stage1.train`` and
+    ``h2t.exchange.reference``.
     """
     from h2t.train import stage1
     from h2t.train.processes.ranks import ranks
@@ -102,7 +108,8 @@ def _imported(run: RunData | Run | str, config: Stage1, again: bool, device: str
 
 
 def _checked(run: RunData | Run | str, config: Stage1, device: str) -> None:
-    """Refuse an imported stage 1 that is not the one asked for; measure one that came before there were data."""
+    """Refuse an imported stage 1 that is not the one asked for; measure one that came before there
+    were data."""
     from h2t.train.evaluate import evaluate
     from h2t.train.rundata import run_of
 
@@ -153,7 +160,8 @@ def check_files(parameters: dict[str, Any]) -> None:
 
 
 def begun(run: str) -> bool:
-    """Whether stage 1 is trained or goes on from a checkpoint, so that the files it began with are not needed."""
+    """Whether stage 1 is trained or goes on from a checkpoint, so that the files it began with are
+    not needed."""
     step = resolve(run) / "stage1"
     return (step / "result.json").exists() or (step / "checkpoint.pt").exists()
 

@@ -1,4 +1,5 @@
-"""What tests/train/test_distributed.py starts in several processes: `-m tests.distributed_job KIND FOLDER ARGUMENTS of h2t run`."""
+"""What tests/train/test_distributed.py starts in several processes: `-m tests.distributed_job KIND
+FOLDER ARGUMENTS of h2t run`."""
 
 import contextlib
 import os
@@ -27,8 +28,8 @@ CASES = [(name, size) for name in LOSSES for size in SIZES]
 
 @contextlib.contextmanager
 def double():
-    """All training in double precision, in which several processes and one must agree to many digits: in single precision
-    training itself amplifies the rounding of sums in another order."""
+    """All training in double precision, in which several processes and one must agree to many
+    digits: in single precision training itself amplifies the rounding of sums in another order."""
     draws, cutmix = augment.mixup_draws, augment.cutmix_draws
 
     def wide(*given):
@@ -52,7 +53,8 @@ def double():
 
 @stepping.threads()
 def gradient(name: str, size: int, ranks: distributed.Ranks = distributed.ALONE) -> dict:
-    """The loss of one batch, its gradient, and the statistics of batch normalisation afterwards, in double precision."""
+    """The loss of one batch, its gradient, and the statistics of batch normalisation afterwards, in
+    double precision."""
     g = torch.Generator().manual_seed(size)
     x, y = (
         torch.rand(size, 1, 8, 8, generator=g, dtype=torch.float64),
@@ -87,8 +89,8 @@ def gradient(name: str, size: int, ranks: distributed.Ranks = distributed.ALONE)
 
 
 def train_others(run: Path) -> None:
-    """Recipes with whatever else draws within a batch or looks at all of it: CMO, GCL, soft fusion, noise, mixup of stage 2, BN statistics
-    estimated anew."""
+    """Recipes with whatever else draws within a batch or looks at all of it: CMO, GCL, soft fusion,
+    noise, mixup of stage 2, BN statistics estimated anew."""
     common = {"batch_size": BATCH, "precision": "fp32"}
     with mock.patch.multiple(mixing, CMO_FIRST=1, CMO_REST=0):
         train_stage1(
@@ -178,7 +180,8 @@ def units(folder: Path) -> None:
 
 
 def killed(run: Path, *arguments) -> None:
-    """Train a recipe; the second process is killed in its first step after the first checkpoint, unless it was started again."""
+    """Train a recipe; the second process is killed in its first step after the first checkpoint,
+    unless it was started again."""
     real = distributed.Ranks.gather
 
     def dying(self, own, total):
@@ -195,7 +198,8 @@ def killed(run: Path, *arguments) -> None:
 
 
 def launch(processes: int, restarts: int, function, *arguments) -> bool:
-    """What torchrun does, in processes forked from this one, which has imported everything. Returns: whether all went well."""
+    """What torchrun does, in processes forked from this one, which has imported everything.
+    Returns: whether all went well."""
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
     from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 

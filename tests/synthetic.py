@@ -32,7 +32,8 @@ def make_run(
     names=("dr", "dr-both", "h2t"),
     **stage1,
 ) -> Path:
-    """A run with a stage 1 and stage 2s. ``quality`` step name to the mean margin of its logits: higher is better."""
+    """A run with a stage 1 and stage 2s. ``quality`` step name to the mean margin of its logits:
+    higher is better."""
     quality = {
         "stage1": 0.5,
         "stage2-dr": 1.0,
@@ -87,7 +88,8 @@ def make_step(
     seconds=10.0,
     **more,
 ) -> dict:
-    """One finished step: params.yaml, metrics.jsonl, weights, test outputs, result.json. Returns: the result."""
+    """One finished step: params.yaml, metrics.jsonl, weights, test outputs, result.json. Returns:
+    the result."""
     generator = np.random.default_rng(
         int(hashlib.sha256(repr(draw[:2]).encode()).hexdigest()[:8], 16)
     )
@@ -165,7 +167,8 @@ def adopt(source: Path, target: Path, *steps: str) -> None:
 
 
 def sweep(root: Path, seeds=5, ratios=(0.3,), factors=(50.0,), **how) -> Path:
-    """Runs that share a stage 1 and both controls, in ``root/shared``, and one run a ratio that holds copies of them."""
+    """Runs that share a stage 1 and both controls, in ``root/shared``, and one run a ratio that
+    holds copies of them."""
     for factor in factors:
         for seed in range(seeds):
             shared = make_run(

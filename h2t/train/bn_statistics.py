@@ -1,4 +1,5 @@
-"""Statistics of batch normalisation, estimated anew for a frozen backbone as plain means over batches."""
+"""Statistics of batch normalisation, estimated anew for a frozen backbone as plain means over
+batches."""
 
 from __future__ import annotations
 
@@ -20,7 +21,8 @@ Moments = list[tuple[torch.Tensor, torch.Tensor]]  # mean and variance (channels
 
 
 def trained(backbone: nn.Module) -> list[nn.Module]:
-    """Its batch normalisations that training changes, in order; those of a frozen part keep their statistics."""
+    """Its batch normalisations that training changes, in order; those of a frozen part keep their
+    statistics."""
     before = backbone.training
     backbone.train()
     found = [m for m in norms(backbone) if m.training]
@@ -39,10 +41,12 @@ def estimate(
 ) -> Moments:
     """The mean over ``BN_BATCHES`` augmented batches of what each batch is normalised by.
 
-    The running statistics that training leaves behind follow the last twenty batches or so; these follow all alike.
+    The running statistics that training leaves behind follow the last twenty batches or so; these
+    follow all alike.
 
-    Arguments: ``backbone`` is left in eval mode with these statistics; ``train`` loader; ``labels`` (N,) on the CPU;
-    ``config`` names samplers, augmentation and seed; ``branch`` fused or fusing; ``on_batch`` is called after each.
+    Arguments: ``backbone`` is left in eval mode with these statistics; ``train`` loader; ``labels``
+    (N,) on the CPU; ``config`` names samplers, augmentation and seed; ``branch`` fused or fusing;
+    ``on_batch`` is called after each.
     """
     sampler = {"fused": config.fused_branch, "fusing": config.fusing_branch}[branch]
     own = trained(backbone)
@@ -67,7 +71,8 @@ def estimate(
 
 @torch.no_grad()
 def install(backbone: nn.Module, *streams: Moments) -> None:
-    """Give a backbone the mean of the statistics of one or several streams: running ones follow them in turn."""
+    """Give a backbone the mean of the statistics of one or several streams: running ones follow
+    them in turn."""
     for m, *moments in zip(trained(backbone), *streams, strict=True):
         m.running_mean.copy_(torch.stack([mean for mean, _ in moments]).mean(0))
         m.running_var.copy_(torch.stack([variance for _, variance in moments]).mean(0))

@@ -14,7 +14,8 @@ from h2t.base.errors import Error
 
 
 def pick_device(device: str = "auto") -> torch.device:
-    """The device to train on: "auto" is CUDA where there is one. Raises ``h2t.Error`` for one that is not there."""
+    """The device to train on: "auto" is CUDA where there is one. Raises ``h2t.Error`` for one that
+    is not there."""
     keep_heap()
     if device == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -29,8 +30,9 @@ def pick_device(device: str = "auto") -> torch.device:
 
 @functools.cache
 def keep_heap() -> None:
-    """Tell glibc to keep freed activations instead of returning them to the kernel, which would hand back zeroed pages
-    at every step; on two CPU cores that is a tenth of a ResNet-32 step. Does nothing on other platforms."""
+    """Tell glibc to keep freed activations instead of returning them to the kernel, which would
+    hand back zeroed pages at every step; on two CPU cores that is a tenth of a ResNet-32 step. Does
+    nothing on other platforms."""
     if sys.platform == "linux":
         with contextlib.suppress(OSError, AttributeError):
             mallopt = ctypes.CDLL("libc.so.6").mallopt
@@ -39,7 +41,8 @@ def keep_heap() -> None:
 
 
 def native_bf16(device: torch.device) -> bool:
-    """Whether the device computes bf16 natively; on other processors bf16 is emulated and slower than fp32."""
+    """Whether the device computes bf16 natively; on other processors bf16 is emulated and slower
+    than fp32."""
     if device.type == "cuda":
         return torch.cuda.is_bf16_supported(including_emulation=False)
     if not hasattr(torch.cpu, "get_capabilities"):  # torch before 2.12 does not tell
@@ -54,8 +57,9 @@ PIXELS_PER_THREAD = 4096
 
 @contextlib.contextmanager
 def threads(limit: int = 1):
-    """Hold torch to ``limit`` threads. Threads that share small work mostly wait for one another, and on a machine that
-    does something else besides they wait long: twice and more the time of one thread."""
+    """Hold torch to ``limit`` threads. Threads that share small work mostly wait for one another,
+    and on a machine that does something else besides they wait long: twice and more the time of one
+    thread."""
     before = torch.get_num_threads()
     torch.set_num_threads(max(1, min(limit, before)))
     try:
@@ -79,7 +83,8 @@ def precision_of(device: torch.device, precision: str) -> str:
 
 
 def autocast(device: torch.device, precision: str):
-    """bf16 autocast with fp32 weights and BN statistics, or nothing. ``precision``: auto, fp32 or bf16."""
+    """bf16 autocast with fp32 weights and BN statistics, or nothing. ``precision``: auto, fp32 or
+    bf16."""
     if uses_bf16(device, precision):
         return torch.autocast(device.type, torch.bfloat16)
     return contextlib.nullcontext()

@@ -53,7 +53,8 @@ def load_model(
 def predict(
     model: nn.Module, loader, precision: str = "auto", batch_size: int = 500
 ) -> torch.Tensor:
-    """Logits of a whole split in order, in eval mode, each process's share gathered; of large images fewer at a time.
+    """Logits of a whole split in order, in eval mode, each process's share gathered; of large
+    images fewer at a time.
 
     Returns: (N, C) float32 on the CPU.
     """
@@ -66,7 +67,8 @@ def predict(
 
 
 def measures(logits: torch.Tensor, labels: np.ndarray, counts: np.ndarray, scheme: str) -> dict:
-    """What result.json says of logits (N, C): ``last``, the measures, and ``per_class``, accuracies in %, None for a class without images."""
+    """What result.json says of logits (N, C): ``last``, the measures, and ``per_class``, accuracies
+    in %, None for a class without images."""
     answers = logits.numpy()
     each = metrics.per_class(answers, labels)
     return {
@@ -80,17 +82,18 @@ def evaluate(
 ) -> dict[str, dict[str, Any]]:
     """Evaluate every finished step of a run on the test set, from its weights.
 
-    Arguments: ``precision`` fp32 or bf16; auto is the one in which a step was measured before, so that the same comes
-    out on another machine, or for a step just imported the device's.
-    Returns: step name to result, with ``last`` as measured now. An imported step gains its outputs and measures in the
-    run directory; what a step trained here has recorded is left as it is.
+    Arguments: ``precision`` fp32 or bf16; auto is the one in which a step was measured before, so
+    that the same comes out on another machine, or for a step just imported the device's.
+    Returns: step name to result, with ``last`` as measured now. An imported step gains its outputs
+    and measures in the run directory; what a step trained here has recorded is left as it is.
     Raises: ``h2t.Error`` where no step is finished or the run has no data.
     """
     given, run = run, run_of(run)
     steps = run.steps()
     if not steps:
         raise Error(
-            f"run {run.path} has no finished step; train one with `h2t run RECIPE -p run {run.path}` or import one"
+            f"run {run.path} has no finished step; "
+            f"train one with `h2t run RECIPE -p run {run.path}` or import one"
         )
     data, device = dataset(given), pick_device(device)
     for step in steps:
@@ -124,23 +127,25 @@ def _evaluate(step: Step, data: RunData, test, val, device, precision: str) -> d
 
 
 def check_fit(kind: dict[str, Any], data: RunData, what: str) -> None:
-    """Refuse a network for other classes or channels than a run's data have. Raises ``h2t.Error`` that begins with ``what``."""
+    """Refuse a network for other classes or channels than a run's data have. Raises ``h2t.Error``
+    that begins with ``what``."""
     if kind["num_classes"] != len(data.classes):
         raise Error(
             f"{what} has {kind['num_classes']} classes, but the run's data have {len(data.classes)}"
         )
     if kind["in_channels"] != data.channels:
         raise Error(
-            f"{what} takes {kind['in_channels']} channels, but the run's images have {data.channels}; "
-            "set the parameter channels"
+            f"{what} takes {kind['in_channels']} channels, but the run's images have "
+            f"{data.channels}; set the parameter channels"
         )
 
 
 def results_table(results: dict[str, dict[str, Any]], part: str = "last"):
     """Steps and their measures as a table: one row a step, accuracies and ECE in %.
 
-    Arguments: ``results`` step name to the content of its result.json; ``part`` last, on the test set, or val, on the
-    validation part. Returns: a pandas DataFrame, without the steps that have no such measures.
+    Arguments: ``results`` step name to the content of its result.json; ``part`` last, on the test
+    set, or val, on the validation part. Returns: a pandas DataFrame, without the steps that have no
+    such measures.
     """
     import pandas as pd
 
@@ -149,13 +154,14 @@ def results_table(results: dict[str, dict[str, Any]], part: str = "last"):
 
 
 def head_norms(step: Step) -> np.ndarray:
-    """The length of each class's row of the classifier, (C,). Raises ``h2t.Error`` where the step has no weights."""
+    """The length of each class's row of the classifier, (C,). Raises ``h2t.Error`` where the step
+    has no weights."""
     return step.weights()["head.weight"].norm(dim=1).numpy()
 
 
 def classifier_of(step: Step) -> tuple[np.ndarray, np.ndarray]:
-    """A step's classifier as (weight (C, D), bias (C,)), zeros where it has no bias; one that experts share is spread
-    out over the features of all of them."""
+    """A step's classifier as (weight (C, D), bias (C,)), zeros where it has no bias; one that
+    experts share is spread out over the features of all of them."""
     weights = step.weights()
     weight = weights["head.weight"]
     bias = weights.get("head.bias", torch.zeros(len(weight)))
@@ -184,9 +190,11 @@ def features_of(
 
 @torch.inference_mode()
 def one_batch(run: RunData | Run | str) -> tuple[torch.Tensor, torch.Tensor, tuple[str, str]]:
-    """Features of one image of the rarest and one of the most frequent class, to show what fusion does to them.
+    """Features of one image of the rarest and one of the most frequent class, to show what fusion
+    does to them.
 
-    Returns: the fused and the fusing feature (D,), stage 1's backbone in eval mode, and the names of the two classes.
+    Returns: the fused and the fusing feature (D,), stage 1's backbone in eval mode, and the names
+    of the two classes.
     """
     data, model = dataset(run), load_model(run, "stage1", "cpu")
     images, counts = data.loader("train", torch.device("cpu")), data.train.counts

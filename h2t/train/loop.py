@@ -1,4 +1,5 @@
-"""What both stages do around their updates: epochs, rates, evaluation, rows of metrics.jsonl, checkpoints, the result."""
+"""What both stages do around their updates: epochs, rates, evaluation, rows of metrics.jsonl,
+checkpoints, the result."""
 
 from __future__ import annotations
 
@@ -26,10 +27,12 @@ OnEpoch = Callable[[list[dict[str, Any]]], None]
 
 
 class Report:
-    """The bookkeeping of one step, apart from its loop: continues from the last checkpoint where there is one.
+    """The bookkeeping of one step, apart from its loop: continues from the last checkpoint where
+    there is one.
 
-    Arguments: ``step``; ``data`` of its run; ``model`` and ``optimizer``, restored here; ``config`` for precision and
-    how often to evaluate; ``epochs`` in all; ``device``; ``on_epoch`` called with the rows so far.
+    Arguments: ``step``; ``data`` of its run; ``model`` and ``optimizer``, restored here; ``config``
+    for precision and how often to evaluate; ``epochs`` in all; ``device``; ``on_epoch`` called with
+    the rows so far.
     """
 
     def __init__(
@@ -53,7 +56,8 @@ class Report:
         self.done = self._resume()
 
     def _resume(self) -> int:
-        """Restore the last checkpoint, if there is one. Returns the number of epochs that are done."""
+        """Restore the last checkpoint, if there is one. Returns the number of epochs that are
+        done."""
         state = self.ranks.first(self.step.load_checkpoint)
         if state is None:
             return 0
@@ -80,7 +84,8 @@ class Report:
         return row
 
     def _checkpoint(self, epoch: int) -> None:
-        # on a GPU an epoch can be shorter than saving it: then only as often as it takes a twentieth of the time
+        # on a GPU an epoch can be shorter than saving it: then only as often as it takes a
+        # twentieth of the time
         start = time.perf_counter()
         soon = start - self.saved < 20 * self.cost
         if self.device.type == "cuda" and epoch < self.epochs and soon:
@@ -107,7 +112,8 @@ class Report:
         return f"loss {row['loss']:.3f}" + (f", test top-1 {last['all']:.1f} %" if last else "")
 
     def finish(self, **extra) -> dict[str, Any]:
-        """Write weights, test outputs and the result of the last epoch, with the best evaluated one beside it.
+        """Write weights, test outputs and the result of the last epoch, with the best evaluated one
+        beside it.
 
         Arguments: ``extra`` what result.json says besides. Returns: the content of result.json.
         """
@@ -133,7 +139,8 @@ class Report:
         return self.ranks.first(self.step.finish, self.model.state_dict(), outputs, result)
 
     def _beside(self) -> dict[str, Any]:
-        """What stands beside the result: the validation part's measures and the best evaluated epoch, where there are any."""
+        """What stands beside the result: the validation part's measures and the best evaluated
+        epoch, where there are any."""
         beside: dict[str, Any] = {}
         if (val := self._on_val()) is not None:
             beside["val"] = val
@@ -158,9 +165,10 @@ def run_epochs(
 ) -> None:
     """Train the epochs that are not done yet.
 
-    Arguments: ``train_epoch`` from an epoch's number, counted from 1, to the losses (steps,) of its updates; ``rates``
-    the learning rate of each parameter group in it; ``name`` of the step for people; ``blame`` the parameter to lower
-    where a loss is not finite. Raises: ``h2t.Error`` in that case.
+    Arguments: ``train_epoch`` from an epoch's number, counted from 1, to the losses (steps,) of its
+    updates; ``rates`` the learning rate of each parameter group in it; ``name`` of the step for
+    people; ``blame`` the parameter to lower where a loss is not finite. Raises: ``h2t.Error`` in
+    that case.
     """
     bar = progress_bar(
         range(report.done + 1, report.epochs + 1),
@@ -187,6 +195,7 @@ def check_finite(losses: torch.Tensor, epoch: int, name: str, parameter: str) ->
         k = int(bad[0])
         step = (epoch - 1) * len(losses) + k + 1
         raise Error(
-            f"{name} diverged: the loss is {losses[k].item()} at step {step} (epoch {epoch}, batch {k + 1}). "
-            f"The checkpoint of epoch {epoch - 1} is kept; start again with a lower {parameter}"
+            f"{name} diverged: the loss is {losses[k].item()} at step {step} (epoch {epoch}, "
+            f"batch {k + 1}). The checkpoint of epoch {epoch - 1} is kept; "
+            f"start again with a lower {parameter}"
         )

@@ -1,7 +1,8 @@
-"""The methods of stage 2: what is trained of the classifier, at which rate, by which loss, and the head it ends as.
+"""The methods of stage 2: what is trained of the classifier, at which rate, by which loss, and the
+head it ends as.
 
-A method works on whatever features stage 2 shows it, fused or not; each ends as a plain head of stage 1's kind, which is what
-everything downstream reads.
+A method works on whatever features stage 2 shows it, fused or not; each ends as a plain head of
+stage 1's kind, which is what everything downstream reads.
 """
 
 from __future__ import annotations
@@ -23,9 +24,16 @@ CACHED = ("crt", "lws", "tau", "mislas")  # methods that the cached stage 2 know
 def cannot_cache(config: Stage2) -> str:
     """Why the cached stage 2 cannot follow a recipe; empty where it can."""
     if config.stage2_method not in CACHED:
-        return f"the cached stage 2 does not know method {config.stage2_method}; use {', '.join(CACHED)}, or the exact one (notebook 03)"
+        known = ", ".join(CACHED)
+        return (
+            f"the cached stage 2 does not know method {config.stage2_method}; "
+            f"use {known}, or the exact one (notebook 03)"
+        )
     if config.stage2_mixup_alpha:
-        return "the cached stage 2 cannot mix images, only features; set stage2_mixup_alpha to 0, or use the exact one (notebook 03)"
+        return (
+            "the cached stage 2 cannot mix images, only features; "
+            "set stage2_mixup_alpha to 0, or use the exact one (notebook 03)"
+        )
     return ""
 
 
@@ -52,7 +60,8 @@ def loss_of(
 ) -> Callable[[torch.Tensor, torch.Tensor], torch.Tensor]:
     """The loss of a method as a function of logits (B, C) and labels (B,).
 
-    Arguments: ``counts`` (C,) training images per class; ``generator`` of what the loss draws, on the CPU.
+    Arguments: ``counts`` (C,) training images per class; ``generator`` of what the loss draws, on
+    the CPU.
     """
     if (
         config.stage2_method == "gcl"
@@ -68,7 +77,8 @@ def loss_of(
 
 @torch.no_grad()
 def end(model: nn.Module, config: Stage2) -> None:
-    """Leave a plain head behind: factors folded in, or the rows normalised where the method trains nothing."""
+    """Leave a plain head behind: factors folded in, or the rows normalised where the method trains
+    nothing."""
     if config.stage2_method in LEARNED_SCALE:
         model.head = model.head.folded()
     elif config.stage2_method == "tau":

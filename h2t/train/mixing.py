@@ -1,4 +1,5 @@
-"""Streams of batches whose images are mixtures of two: mixup, and CutMix with patches from the tail (CMO)."""
+"""Streams of batches whose images are mixtures of two: mixup, and CutMix with patches from the tail
+(CMO)."""
 
 from __future__ import annotations
 
@@ -28,8 +29,9 @@ def plain(batches) -> Mixed:
 def mixup(batches, steps: int, alpha: float, seed: int, stage: str, epoch: int, train) -> Mixed:
     """Every image with a partner of its batch. Source: Zhang et al. 2018, one lambda a batch.
 
-    Arguments: ``batches`` of images and labels, ``steps`` of them; ``alpha`` of Beta(alpha, alpha); ``seed``, ``stage`` and
-    ``epoch`` name the random streams; ``train`` the loader of the batches. Yields: images, labels, the partners' labels (B,) and lambda, a scalar tensor.
+    Arguments: ``batches`` of images and labels, ``steps`` of them; ``alpha`` of Beta(alpha, alpha);
+    ``seed``, ``stage`` and ``epoch`` name the random streams; ``train`` the loader of the batches.
+    Yields: images, labels, the partners' labels (B,) and lambda, a scalar tensor.
     """
     lams = torch.from_numpy(
         augment.mixup_draws(steps, alpha, rng.numpy_generator(seed, f"{stage}/mixup", epoch))
@@ -45,13 +47,15 @@ def mixup(batches, steps: int, alpha: float, seed: int, stage: str, epoch: int, 
 def cmo(batches, steps: int, train, labels: torch.Tensor, config: Stage1, epoch: int) -> Mixed:
     """Images with a patch of other images, drawn mostly from rare classes, pasted in.
 
-    Source: Park et al., "The majority can help the minority: context-rich minority oversampling", CVPR 2022, section 3.2:
-    background instance-wise, patch by class probability ~ 1/n_c, labels mixed by area. Deviation: one box a batch, as its
-    released code has it; where that draws images by 1/n_c of their class, which makes classes equally likely, set
-    ``cmo_branch`` to balanced.
+    Source: Park et al., "The majority can help the minority: context-rich minority oversampling",
+    CVPR 2022, section 3.2: background instance-wise, patch by class probability ~ 1/n_c, labels
+    mixed by area. Deviation: one box a batch, as its released code has it; where that draws images
+    by 1/n_c of their class, which makes classes equally likely, set ``cmo_branch`` to balanced.
 
-    Arguments: ``batches``, ``steps``, ``epoch`` as in ``mixup``; ``train`` loader and ``labels`` (N,) of the patches.
-    Yields: as ``mixup``; where a batch is not mixed, None in place of the other labels and the share.
+    Arguments: ``batches``, ``steps``, ``epoch`` as in ``mixup``; ``train`` loader and ``labels``
+    (N,) of the patches.
+    Yields: as ``mixup``; where a batch is not mixed, None in place of the other labels and the
+    share.
     """
     mixed, boxes, kept = augment.cutmix_draws(
         steps,

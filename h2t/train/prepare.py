@@ -1,4 +1,5 @@
-"""From a source of images to a run's long-tailed data, recorded so that every later step gets the same."""
+"""From a source of images to a run's long-tailed data, recorded so that every later step gets the
+same."""
 
 from __future__ import annotations
 
@@ -29,10 +30,12 @@ SAMPLE = 4096  # images of a streamed set, evenly spread, that its statistics ar
 def prepare(
     run: Run | str, config: Data, *, indices: np.ndarray | None = None, progress: bool = True
 ) -> RunData:
-    """Build a run's long-tailed set and record it: params.yaml, split.json, indices.npy, inputs.json, environment.json.
+    """Build a run's long-tailed set and record it: params.yaml, split.json, indices.npy,
+    inputs.json, environment.json.
 
-    Arguments: ``run`` directory; ``config``; ``indices`` (M,) into the source's training part, to use a subset drawn
-    elsewhere instead of drawing one. A run that already holds the same set is left as it is.
+    Arguments: ``run`` directory; ``config``; ``indices`` (M,) into the source's training part, to
+    use a subset drawn elsewhere instead of drawing one. A run that already holds the same set is
+    left as it is.
     Returns: the run's data, in hand for the steps that follow.
     Raises: ``h2t.Error`` for bad input, or where the run already holds another set.
     """
@@ -95,7 +98,8 @@ def _draw(full: Dataset, config: Data, indices: np.ndarray | None = None) -> Man
 
 
 def pack(config: Data, file: str | Path, *, progress: bool = True) -> tuple[Manifest, int]:
-    """Write the long tail that a config describes to one small file (``h2t.data.arrays.pack``). Returns: its manifest and the bytes."""
+    """Write the long tail that a config describes to one small file (``h2t.data.arrays.pack``).
+    Returns: its manifest and the bytes."""
     full = load_source(config, progress)
     manifest = _draw(full, config)
     return manifest, arrays.pack(full, manifest, file)
@@ -106,7 +110,8 @@ def _held_out(manifest: Manifest, config: Data, full: Dataset) -> Manifest:
         return manifest
     if full.val is not None:
         raise Error(
-            f"{config.source} at {config.root!r} has a validation part of its own; set val_fraction to 0 to use that"
+            f"{config.source} at {config.root!r} has a validation part of its own; "
+            "set val_fraction to 0 to use that"
         )
     groups = full.train.groups
     groups = None if groups is None else groups[manifest.indices]
@@ -121,7 +126,8 @@ def _statistics(config: Data, train: Split) -> tuple[list[float], list[float]]:
     if kind in STATISTICS:
         if channels != 3:
             raise Error(
-                f"normalise is {kind!r}, which has three channels, but the images have {channels}; use train"
+                f"normalise is {kind!r}, which has three channels, but the images have "
+                f"{channels}; use train"
             )
         mean, std = STATISTICS[kind]
         return list(mean), list(std)
@@ -133,11 +139,9 @@ def _statistics(config: Data, train: Split) -> tuple[list[float], list[float]]:
         images = images.take(np.linspace(0, len(images) - 1, SAMPLE).astype(np.int64))
     for start in range(0, len(images), 1024):  # in parts: a large set is not in memory
         part = images[start : start + 1024].reshape(-1, channels).astype(np.float32) / 255
-        total, squares, pixels = (
-            total + part.sum(0, dtype=np.float64),
-            squares + (part**2).sum(0, dtype=np.float64),
-            pixels + len(part),
-        )
+        total += part.sum(0, dtype=np.float64)
+        squares += (part**2).sum(0, dtype=np.float64)
+        pixels += len(part)
     mean = total / pixels
     std = np.sqrt(np.maximum(squares / pixels - mean**2, 1e-6))
     return [round(float(m), 6) for m in mean], [round(float(s), 6) for s in std]

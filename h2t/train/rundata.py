@@ -22,11 +22,12 @@ from h2t.runs import Run
 
 @dataclass(frozen=True)
 class RunData:
-    """The long-tailed data of a run: what ``prepare`` and ``dataset`` return and every step accepts in place of the run.
+    """The long-tailed data of a run: what ``prepare`` and ``dataset`` return and every step accepts
+    in place of the run.
 
-    ``train``, ``test`` and ``val`` are the parts, ``val`` None where nothing was held out and the source has none;
-    ``mean`` and ``std`` per channel, in [0, 1], are what images are normalised with; ``scheme`` is that of the groups; ``notes`` say what was
-    read, a sentence each.
+    ``train``, ``test`` and ``val`` are the parts, ``val`` None where nothing was held out and the
+    source has none; ``mean`` and ``std`` per channel, in [0, 1], are what images are normalised
+    with; ``scheme`` is that of the groups; ``notes`` say what was read, a sentence each.
     """
 
     run: Run
@@ -60,10 +61,12 @@ class RunData:
         config: _Training | None = None,
         shard: tuple[int, int] = (0, 1),
     ) -> Loader | None:
-        """The loader of a part, streamed where its images are files; None for a validation part that is not there.
+        """The loader of a part, streamed where its images are files; None for a validation part
+        that is not there.
 
-        Arguments: ``part`` train, test or val; ``config`` of the stage that augments it, None for images as they are;
-        ``shard`` (rank, world) of a process among several. Raises: ``h2t.Error`` for a crop that it cannot do.
+        Arguments: ``part`` train, test or val; ``config`` of the stage that augments it, None for
+        images as they are; ``shard`` (rank, world) of a process among several. Raises:
+        ``h2t.Error`` for a crop that it cannot do.
         """
         split = getattr(self, part)
         if split is None:
@@ -81,34 +84,39 @@ class RunData:
             return Streamed(split, self.mean, self.std, device, crop=crop, **how)
         if crop == "resized":
             raise Error(
-                f"crop resized cuts from the image files, but run {self.run.path} holds them decoded; "
-                "prepare one with loader streamed, or set crop to padded"
+                f"crop resized cuts from the image files, but run {self.run.path} holds them "
+                "decoded; prepare one with loader streamed, or set crop to padded"
             )
         return Resident(split, self.mean, self.std, device, **how)
 
 
 def run_of(run: RunData | Run | str) -> Run:
-    """The run, there already, that somebody named or whose data they have. Raises ``h2t.Error`` where there is none."""
+    """The run, there already, that somebody named or whose data they have. Raises ``h2t.Error``
+    where there is none."""
     return run.run if isinstance(run, RunData) else Run(run, create=False)
 
 
 def dataset(run: RunData | Run | str, *, progress: bool = True) -> RunData:
-    """The long-tailed data of a prepared run, read and checked here unless they are in hand already.
+    """The long-tailed data of a prepared run, read and checked here unless they are in hand
+    already.
 
-    Raises: ``h2t.Error`` where the run holds none, or where the source no longer gives what the run was made from.
+    Raises: ``h2t.Error`` where the run holds none, or where the source no longer gives what the run
+    was made from.
     """
     if isinstance(run, RunData):
         return run
     run = Run(run, create=False)
     if not (run.path / "split.json").exists():
         raise Error(
-            f"run {run.path} has no data yet; prepare it with notebook 01 or `h2t run RECIPE -p run {run.path}`"
+            f"run {run.path} has no data yet; "
+            f"prepare it with notebook 01 or `h2t run RECIPE -p run {run.path}`"
         )
     return opened(run, load_source(Data.of(run.params), progress))
 
 
 def opened(run: Run, full: Dataset) -> RunData:
-    """A prepared run's part of the whole set. Raises ``h2t.Error`` where that is no longer what it was."""
+    """A prepared run's part of the whole set. Raises ``h2t.Error`` where that is no longer what it
+    was."""
     manifest, params = Manifest.load(run.path), run.params
     if len(manifest.indices) and manifest.indices.max() >= len(full.train):
         raise Error(
@@ -137,7 +145,8 @@ def cut(run: Run, full: Dataset, manifest: Manifest, mean, std, scheme: str) -> 
 
 
 def inputs_of(data: RunData) -> dict[str, Any]:
-    """What inputs.json says: class names and shape, and fingerprints by which a change of any part is noticed."""
+    """What inputs.json says: class names and shape, and fingerprints by which a change of any part
+    is noticed."""
     parts = {"test": data.test, "validation": data.val}
     return {
         "classes": list(data.classes),
@@ -153,8 +162,8 @@ def inputs_of(data: RunData) -> dict[str, Any]:
 def _refuse_changes(data: RunData, manifest: Manifest, pixels: str) -> None:
     """Raise ``h2t.Error`` naming what of a run's source is no longer what the run was made from.
 
-    Arguments: ``manifest`` and ``pixels``, the training images' fingerprint, of the run. A run made by an earlier
-    version has no record of test part and class names: these are taken as they are.
+    Arguments: ``manifest`` and ``pixels``, the training images' fingerprint, of the run. A run made
+    by an earlier version has no record of test part and class names: these are taken as they are.
     """
     now = inputs_of(data)
     before = data.run.inputs if (data.run.path / "inputs.json").exists() else now
@@ -169,13 +178,14 @@ def _refuse_changes(data: RunData, manifest: Manifest, pixels: str) -> None:
             changed[f"{part} {what}"] = was.get(what) != is_now.get(what)
     if names := [what for what, differs in changed.items() if differs]:
         raise Error(
-            f"the {' and the '.join(names)} are no longer those that run {data.run.path} was made from; "
-            "put them back, choose another run, or start over with `--again`"
+            f"the {' and the '.join(names)} are no longer those that run {data.run.path} was made "
+            "from; put them back, choose another run, or start over with `--again`"
         )
 
 
 def fingerprint(split: Split) -> str:
-    """SHA-256 of a part's images: of their bytes where they are in memory, else of their shape, paths and file sizes.
+    """SHA-256 of a part's images: of their bytes where they are in memory, else of their shape,
+    paths and file sizes.
 
     Those stay as they are where a set is copied, and hardly where an image is changed.
     """
@@ -189,14 +199,16 @@ def fingerprint(split: Split) -> str:
 
 
 def class_names(run: RunData | Run | str) -> tuple[str, ...]:
-    """The names of a run's classes, without its images. Raises ``h2t.Error`` where it has no data."""
+    """The names of a run's classes, without its images. Raises ``h2t.Error`` where it has no
+    data."""
     run = run_of(run)
     recorded = (run.path / "inputs.json").exists()  # not by an earlier version
     return tuple(run.inputs["classes"]) if recorded else dataset(run, progress=False).classes
 
 
 def image_shape(run: RunData | Run | str) -> tuple[int, ...]:
-    """Height, width and channels of a run's images, without them. Raises ``h2t.Error`` where it has no data."""
+    """Height, width and channels of a run's images, without them. Raises ``h2t.Error`` where it has
+    no data."""
     run = run_of(run)
     if (run.path / "inputs.json").exists():
         return tuple(run.inputs["shape"])

@@ -8,10 +8,11 @@ from h2t.recipes.parameters import Stage1, Stage2
 
 
 def stage1_lr(epoch: int, config: Stage1) -> float:
-    """Linear warm-up lr * e / warm-up epochs, then steps: times each factor after its share of all epochs. Or, after the
-    warm-up, a cosine from the full rate towards 0 over what is left.
+    """Linear warm-up lr * e / warm-up epochs, then steps: times each factor after its share of all
+    epochs. Or, after the warm-up, a cosine from the full rate towards 0 over what is left.
 
-    Sources: the reference's schedule (after Cao et al. 2019); Loshchilov and Hutter 2017, without restarts.
+    Sources: the reference's schedule (after Cao et al. 2019); Loshchilov and Hutter 2017, without
+    restarts.
     Arguments: ``epoch`` counted from 1.
     """
     if epoch <= config.warmup_epochs:
@@ -27,7 +28,8 @@ def stage1_lr(epoch: int, config: Stage1) -> float:
 
 
 def stage2_lr(epoch: int, config: Stage2, peak: float | None = None) -> float:
-    """Cosine from the full rate towards 0, by epoch: lr * (1 + cos(pi * (e - 1) / epochs)) / 2, ``epoch`` from 1.
+    """Cosine from the full rate towards 0, by epoch: lr * (1 + cos(pi * (e - 1) / epochs)) / 2,
+    ``epoch`` from 1.
 
     Arguments: ``peak`` the full rate, by default ``stage2_lr``.
     """

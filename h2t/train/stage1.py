@@ -9,6 +9,7 @@ import torch
 
 from h2t import models
 from h2t.base import rng
+from h2t.base.errors import Error
 from h2t.base.files import resolve
 from h2t.data import samplers
 from h2t.losses import EXPERT_LOSSES, bound, needs
@@ -33,58 +34,63 @@ def train(
     progress: bool = True,
     on_epoch: OnEpoch | None = None,
 ) -> dict[str, Any]:
-    """Train backbone and classifier on a run's long-tailed set, or return the result where that is done.
+    """Train backbone and classifier on a run's long-tailed set, or return the result where that is
+    done.
 
-    Source: Li et al. 2024, stage 1 ("CE + mixup"). A run that was interrupted goes on from its last checkpoint and
-    ends with the same weights, bit for bit on the CPU, as one that was not.
+    Source: Li et al. 2024, stage 1 ("CE + mixup"). A run that was interrupted goes on from its last
+    checkpoint and ends with the same weights, bit for bit on the CPU, as one that was not.
 
-    Arguments: ``run`` prepared by ``prepare``, or its data; ``config``; ``device`` auto, cpu or cuda; ``again``
-    discards an earlier stage 1; ``on_epoch`` is called with all rows of metrics.jsonl after each epoch.
-    Returns: the content of result.json: ``last`` and ``best`` epoch (best by test accuracy, for comparison only),
-    ``per_class`` accuracy in %, ``seconds`` and more.
-    Raises: ``h2t.Error`` for a run without data, in use, begun with other parameters, or where the loss diverges.
+    Arguments: ``run`` prepared by ``prepare``, or its data; ``config``; ``device`` auto, cpu or
+    cuda; ``again`` discards an earlier stage 1; ``on_epoch`` is called with all rows of
+    metrics.jsonl after each epoch.
+    Returns: the content of result.json: ``last`` and ``best`` epoch (best by test accuracy, for
+    comparison only), ``per_class`` accuracy in %, ``seconds`` and more.
+    Raises: ``h2t.Error`` for a run without data, in use, begun with other parameters, or where the
+    loss diverges.
     """
-    given, run, device, together = run, run_of(run), pick_device(device), ranks()
+    given, run, place, together = run, run_of(run), pick_device(device), ranks()
     step = run.step("stage1")
     with together.alone(run.lock()):
         done = together.first(step.begin, config.to_dict(), again, Stage1().to_dict())
         if done is not None:
             return done
+        if config.checkpoint:
+            raise Error("a checkpoint is imported, not trained; use h2t.train_stage1")
         data = dataset(given, progress=progress)
-        train_set = data.loader("train", device, config, together)
-        labels = torch.from_numpy(data.train.labels)  # (N,), on the CPU, where orders are drawn
-        counts = torch.from_numpy(data.train.counts).to(device)
-        model = to_device(_network(config, data, step, together), device)
-        model = together.prepare(model, config.sync_bn, device)
-        trained = [p for p in model.parameters() if p.requires_grad]
-        optimizer = sgd(trained, 0.1, config.momentum, config.stage1_weight_decay, config.nesterov)
-        report = Report(
-            step, data, model, optimizer, config, config.stage1_epochs, device, on_epoch
-        )
-        draws = torch.Generator()  # of the loss
-        update = Update(
-            objective(model, counts, config, draws, device, together),
-            model,
-            optimizer,
-            device,
-            capturable=together.world == 1 and "generator" not in needs(config.loss),
-            ranks=together,
-        )
+        return _train(step, data, config, place, progress, on_epoch)
 
-        def epoch(number: int) -> torch.Tensor:
-            draws.manual_seed(rng.derive(config.seed, "stage1/loss", number))
-            return _epoch(update, train_set, labels, counts, config, number)
 
-        def rates(number: int) -> list[float]:
-            return [stage1_lr(number, config)]
+def _train(step: Step, data: RunData, config: Stage1, device, progress, on_epoch) -> dict[str, Any]:
+    """Train a network into a step that is begun. Returns: its result."""
+    together = ranks()
+    train_set = data.loader("train", device, config, together)
+    labels = torch.from_numpy(data.train.labels)  # (N,), on the CPU, where orders are drawn
+    counts = torch.from_numpy(data.train.counts).to(device)
+    model = to_device(_network(config, data, step, together), device)
+    model = together.prepare(model, config.sync_bn, device)
+    trained = [p for p in model.parameters() if p.requires_grad]
+    optimizer = sgd(trained, 0.1, config.momentum, config.stage1_weight_decay, config.nesterov)
+    report = Report(step, data, model, optimizer, config, config.stage1_epochs, device, on_epoch)
+    draws = torch.Generator()  # of the loss
+    loss_of = objective(model, counts, config, draws, device, together)
+    capturable = together.world == 1 and "generator" not in needs(config.loss)
+    update = Update(loss_of, model, optimizer, device, capturable=capturable, ranks=together)
 
-        with threads_for(train_set, config.batch_size):
-            run_epochs(report, epoch, rates, name="stage 1", blame="stage1_lr", progress=progress)
-            return report.finish(model=config.model, head=config.head, update=update.kind)
+    def epoch(number: int) -> torch.Tensor:
+        draws.manual_seed(rng.derive(config.seed, "stage1/loss", number))
+        return _epoch(update, train_set, labels, counts, config, number)
+
+    def rates(number: int) -> list[float]:
+        return [stage1_lr(number, config)]
+
+    with threads_for(train_set, config.batch_size):
+        run_epochs(report, epoch, rates, name="stage 1", blame="stage1_lr", progress=progress)
+        return report.finish(model=config.model, head=config.head, update=update.kind)
 
 
 def _network(config: Stage1, data: RunData, step: Step, together: Ranks) -> models.Classifier:
-    """The network at its beginning: initialised by the run's seed or, where it goes on from no checkpoint, pretrained."""
+    """The network at its beginning: initialised by the run's seed or, where it goes on from no
+    checkpoint, pretrained."""
     model = models.build(
         config.model,
         len(data.classes),
@@ -110,9 +116,9 @@ def objective(
 ) -> Callable[..., torch.Tensor]:
     """The loss of stage 1 as a function of one batch.
 
-    That is: images (B, C, H, W) or a process's share of them, labels (B,), the labels (B,) that are mixed in and the
-    share of the first ones, or twice None, and the classes' weights (C,), or None. ``draws`` is the generator of what
-    the loss draws; the logits of all processes are gathered.
+    That is: images (B, C, H, W) or a process's share of them, labels (B,), the labels (B,) that are
+    mixed in and the share of the first ones, or twice None, and the classes' weights (C,), or None.
+    ``draws`` is the generator of what the loss draws; the logits of all processes are gathered.
     """
     loss_function = bound(config.loss, vars(config), draws)
 

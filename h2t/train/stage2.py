@@ -15,7 +15,7 @@ from h2t.data import samplers
 from h2t.fusion import blend, channel_mask, class_means, lend, soft_share
 from h2t.models.batchnorm import norms
 from h2t.recipes.parameters import Stage2, check_method
-from h2t.runs import Run, check_variant
+from h2t.runs import Run, Step, check_variant
 from h2t.train import methods, mixing
 from h2t.train.device import autocast, pick_device, sgd, threads_for
 from h2t.train.evaluate import load_model
@@ -36,21 +36,25 @@ def train_stage2(
     progress: bool = True,
     on_epoch: OnEpoch | None = None,
 ) -> dict[str, Any]:
-    """Re-train the classifier of a run's stage 1 with H2T (or, with ``fusion_ratio`` 0, DR), or return the result.
+    """Re-train the classifier of a run's stage 1 with H2T (or, with ``fusion_ratio`` 0, DR), or
+    return the result.
 
-    Source: Li et al. 2024, section 3.2 and its released settings: the classifier goes on from stage 1; ceil(N / B)
-    steps an epoch; one channel permutation per batch; the frozen backbone runs in train mode unless ``bn_statistics``
-    is "none", so each branch is normalised by its own batch and the running statistics follow the streams named there.
-    Deviation: fusion is applied to the pooled features, which gives the same numbers (``fuse``). Of several experts
-    each has a permutation of its own, and the loss is that of the model's answer, the mean (RIDE) or sum (ResLT) of
-    theirs. Other methods than cross entropy on the whole classifier: ``h2t.train.methods``.
+    Source: Li et al. 2024, section 3.2 and its released settings: the classifier goes on from stage
+    1; ceil(N / B) steps an epoch; one channel permutation per batch; the frozen backbone runs in
+    train mode unless ``bn_statistics`` is "none", so each branch is normalised by its own batch and
+    the running statistics follow the streams named there.
+    Deviation: fusion is applied to the pooled features, which gives the same numbers (``fuse``). Of
+    several experts each has a permutation of its own, and the loss is that of the model's answer,
+    the mean (RIDE) or sum (ResLT) of theirs. Other methods than cross entropy on the whole
+    classifier: ``h2t.train.methods``.
 
     Arguments: ``run`` with a finished stage 1, or its data; ``config``; ``variant`` names the step,
     ``stage2-<variant>``; the rest as of stage 1. Returns: the content of result.json.
-    Raises: ``h2t.Error`` as stage 1 does, and where that is not finished or its head does not go with the method.
+    Raises: ``h2t.Error`` as stage 1 does, and where that is not finished or its head does not go
+    with the method.
     """
     check_variant(variant)
-    given, run, device, together = run, run_of(run), pick_device(device), ranks()
+    given, run, place, together = run, run_of(run), pick_device(device), ranks()
     step = run.step(f"stage2-{variant}")
     with together.alone(run.lock()):
         before = together.first(lambda: run.step("stage1").result)
@@ -60,43 +64,45 @@ def train_stage2(
         if done is not None:
             return done
         data = dataset(given, progress=progress)
-        train_set = data.loader("train", device, config, together)
-        labels = torch.from_numpy(data.train.labels)  # (N,), on the CPU, where orders are drawn
-        counts = torch.from_numpy(data.train.counts).to(device)
-        model = load_model(run, "stage1", str(device), together)
-        model = together.prepare(model, config.sync_bn, device)
-        model.backbone.requires_grad_(False)
-        if config.reinitialise_head:
-            models.initialise(model.head, rng.torch_generator(config.seed, "stage2/init"))
-        centres = _centres(model, train_set, config, len(data.classes))
-        groups, peaks = methods.begin(model, config)
-        optimizer = sgd(groups, 0.1, config.momentum, config.stage2_weight_decay)
-        epochs = 0 if config.stage2_method == "tau" else config.stage2_epochs
-        report = Report(step, data, model, optimizer, config, epochs, device, on_epoch)
-        draws = torch.Generator()  # of the loss and of noise in place of features
-        drawing = config.stage2_method == "gcl" or config.fusion == "noise"
-        update = Update(
-            objective(model, counts, centres, config, draws, device, together),
-            model,
-            optimizer,
-            device,
-            capturable=together.world == 1 and not drawing,
-        )
+        return _train(step, data, config, place, progress, on_epoch)
 
-        def epoch(number: int) -> torch.Tensor:
-            draws.manual_seed(rng.derive(config.seed, "stage2/draws", number))
-            return _epoch(update, train_set, labels, config, number)
 
-        def rates(number: int) -> list[float]:
-            return [stage2_lr(number, config, peak) for peak in peaks]
+def _train(step: Step, data: RunData, config: Stage2, device, progress, on_epoch) -> dict[str, Any]:
+    """Train the classifier into a step that is begun. Returns: its result."""
+    together, variant = ranks(), step.name.removeprefix("stage2-")
+    train_set = data.loader("train", device, config, together)
+    labels = torch.from_numpy(data.train.labels)  # (N,), on the CPU, where orders are drawn
+    counts = torch.from_numpy(data.train.counts).to(device)
+    model = load_model(data, "stage1", str(device), together)
+    model = together.prepare(model, config.sync_bn, device)
+    model.backbone.requires_grad_(False)
+    if config.reinitialise_head:
+        models.initialise(model.head, rng.torch_generator(config.seed, "stage2/init"))
+    centres = _centres(model, train_set, config, len(data.classes))
+    groups, peaks = methods.begin(model, config)
+    optimizer = sgd(groups, 0.1, config.momentum, config.stage2_weight_decay)
+    epochs = 0 if config.stage2_method == "tau" else config.stage2_epochs
+    report = Report(step, data, model, optimizer, config, epochs, device, on_epoch)
+    draws = torch.Generator()  # of the loss and of noise in place of features
+    drawing = config.stage2_method == "gcl" or config.fusion == "noise"
+    loss_of = objective(model, counts, centres, config, draws, device, together)
+    capturable = together.world == 1 and not drawing
+    update = Update(loss_of, model, optimizer, device, capturable=capturable)
 
-        blame = "scale_lr" if config.stage2_method == "lws" else "stage2_lr"
-        name = f"stage 2 {variant}"
-        with threads_for(train_set, config.batch_size):
-            run_epochs(report, epoch, rates, name=name, blame=blame, progress=progress)
-            methods.end(model, config)
-            kind = {k: before[k] for k in ("model", "head")}
-            return report.finish(variant=variant, update=update.kind, **kind)
+    def epoch(number: int) -> torch.Tensor:
+        draws.manual_seed(rng.derive(config.seed, "stage2/draws", number))
+        return _epoch(update, train_set, labels, config, number)
+
+    def rates(number: int) -> list[float]:
+        return [stage2_lr(number, config, peak) for peak in peaks]
+
+    blame = "scale_lr" if config.stage2_method == "lws" else "stage2_lr"
+    with threads_for(train_set, config.batch_size):
+        run_epochs(report, epoch, rates, name=f"stage 2 {variant}", blame=blame, progress=progress)
+        methods.end(model, config)
+        before = together.first(lambda: step.run.step("stage1").result)
+        kind = {k: before[k] for k in ("model", "head")}
+        return report.finish(variant=variant, update=update.kind, **kind)
 
 
 def objective(
@@ -110,9 +116,10 @@ def objective(
 ) -> Callable[..., torch.Tensor]:
     """The loss of stage 2 as a function of one batch of each branch.
 
-    That is: the fused one's images (B, C, H, W) and labels (B,), the labels (B,) that are mixed in and the share of
-    the first ones, or twice None; the fusing one's images and the channel mask (D,), or twice None. ``draws`` is the
-    generator of what loss and fusion draw; the features of all processes are gathered.
+    That is: the fused one's images (B, C, H, W) and labels (B,), the labels (B,) that are mixed in
+    and the share of the first ones, or twice None; the fusing one's images and the channel mask
+    (D,), or twice None. ``draws`` is the generator of what loss and fusion draw; the features of
+    all processes are gathered.
     """
     loss_function, shift = methods.loss_of(config, counts, draws), config.bn_statistics != "none"
     both = config.bn_statistics == "both"
@@ -173,7 +180,8 @@ def _epoch(update: Update, train_set, labels, config: Stage2, epoch: int) -> tor
 
 @torch.inference_mode()
 def _centres(model, train_set, config: Stage2, num_classes: int) -> torch.Tensor | None:
-    """Mean features by class (C, D) of stage 1's backbone in eval mode, unaugmented, for the soft fusion alone."""
+    """Mean features by class (C, D) of stage 1's backbone in eval mode, unaugmented, for the soft
+    fusion alone."""
     if config.fusion != "soft":
         return None
     model.eval()
@@ -189,8 +197,8 @@ def features(
 ) -> torch.Tensor:
     """Pooled features (B, D) of a frozen backbone under a given regime of batch normalisation.
 
-    Arguments: ``images`` (B, C, H, W); ``batch_statistics`` normalise by this batch rather than by the running
-    statistics; ``update`` let the running statistics follow this batch.
+    Arguments: ``images`` (B, C, H, W); ``batch_statistics`` normalise by this batch rather than by
+    the running statistics; ``update`` let the running statistics follow this batch.
     """
     backbone.train(batch_statistics)
     if update or not batch_statistics:

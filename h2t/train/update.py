@@ -1,8 +1,10 @@
-"""One update of the weights: computed operation by operation, or captured once as a CUDA graph and replayed.
+"""One update of the weights: computed operation by operation, or captured once as a CUDA graph and
+replayed.
 
-At batch 128 a step of ResNet-32 is some two thousand small kernels, and launching them one by one takes longer than they
-run. A graph launches them all at once. It reads its inputs from fixed buffers, so each new batch is copied into them; the learning
-rate is a tensor on the device; nothing in an update may draw random numbers or wait for the host.
+At batch 128 a step of ResNet-32 is some two thousand small kernels, and launching them one by one
+takes longer than they run. A graph launches them all at once. It reads its inputs from fixed
+buffers, so each new batch is copied into them; the learning rate is a tensor on the device; nothing
+in an update may draw random numbers or wait for the host.
 """
 
 from __future__ import annotations
@@ -17,20 +19,25 @@ from torch import nn
 
 from h2t.train.processes.ranks import ALONE, Ranks
 
-WARM_UP = 3  # updates before a capture, in which libraries choose their kernels; the weights are then put back
+# updates before a capture, in which libraries choose their kernels; the weights are then put back
+WARM_UP = 3
 
 
 class Update:
-    """``loss = update(*inputs)``: gradients of ``loss_of(*inputs)``, one step of the optimiser, the loss (a scalar, detached).
+    """``loss = update(*inputs)``: gradients of ``loss_of(*inputs)``, one step of the optimiser, the
+    loss (a scalar, detached).
 
-    Inputs are tensors or None. For each combination of shapes and Nones a graph of its own is captured, so that a short last
-    batch has one too; all share one pool of memory. Capturing changes no result: the warm-up's changes are taken back.
+    Inputs are tensors or None. For each combination of shapes and Nones a graph of its own is
+    captured, so that a short last batch has one too; all share one pool of memory. Capturing
+    changes no result: the warm-up's changes are taken back.
 
-    Arguments: ``loss_of`` from inputs to a scalar; ``model`` whose parameters and buffers it changes; ``optimizer`` with its
-    state restored, if there is one to resume; ``device``; ``capturable`` False where ``loss_of`` draws random numbers or
-    needs the host; ``capture`` takes a function of no arguments and returns its result, which is valid after each call of the
-    second thing it returns (by default ``cuda_graph`` on CUDA and nothing elsewhere; the variable H2T_EAGER=1 turns it off);
-    ``ranks`` whose gradients are added up, where each process has those of its share of the batch.
+    Arguments: ``loss_of`` from inputs to a scalar; ``model`` whose parameters and buffers it
+    changes; ``optimizer`` with its state restored, if there is one to resume; ``device``;
+    ``capturable`` False where ``loss_of`` draws random numbers or needs the host; ``capture`` takes
+    a function of no arguments and returns its result, which is valid after each call of the second
+    thing it returns (by default ``cuda_graph`` on CUDA and nothing elsewhere; the variable
+    H2T_EAGER=1 turns it off); ``ranks`` whose gradients are added up, where each process has those
+    of its share of the batch.
     """
 
     def __init__(
@@ -110,7 +117,8 @@ class Update:
 
 @contextlib.contextmanager
 def _unchanged(model: nn.Module, optimizer: torch.optim.Optimizer):
-    """Put weights, statistics and momenta back afterwards; a momentum that did not exist before becomes zero, which is the same."""
+    """Put weights, statistics and momenta back afterwards; a momentum that did not exist before
+    becomes zero, which is the same."""
     tensors = [*model.parameters(), *model.buffers()]
     momenta = {
         p: state["momentum_buffer"].clone()
@@ -131,7 +139,8 @@ def _unchanged(model: nn.Module, optimizer: torch.optim.Optimizer):
 
 @contextlib.contextmanager
 def _side_stream(model: nn.Module):
-    """Work on another stream than the default one, as a capture's warm-up must; on the CPU there are none."""
+    """Work on another stream than the default one, as a capture's warm-up must; on the CPU there
+    are none."""
     device = next(model.parameters()).device
     if device.type != "cuda":
         yield
@@ -144,7 +153,8 @@ def _side_stream(model: nn.Module):
 
 
 def cuda_graph() -> Callable:
-    """A function that captures work as CUDA graphs in one pool of memory: from work to its result and what replays it."""
+    """A function that captures work as CUDA graphs in one pool of memory: from work to its result
+    and what replays it."""
     pool = torch.cuda.graph_pool_handle()
 
     def capture(work: Callable) -> tuple:

@@ -1,4 +1,5 @@
-"""CutMix with patches of the tail (CMO): its boxes, its pictures, when it is on, and what stage 1 makes of it."""
+"""CutMix with patches of the tail (CMO): its boxes, its pictures, when it is on, and what stage 1
+makes of it."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,5 @@
-"""Training in several processes: the numbers of one, one writer, one message at the end, and no hang."""
+"""Training in several processes: the numbers of one, one writer, one message at the end, and no
+hang."""
 
 import shutil
 import subprocess
@@ -10,7 +11,7 @@ import torch
 from click.testing import CliRunner
 
 from h2t import Data, Error, Run, Stage1, prepare, train_stage1
-from h2t.cli import run as main
+from h2t.cli import main
 from h2t.data.resident import Resident
 from h2t.lab.books import execute as notebooks
 from h2t.pipeline import run_plain
@@ -49,7 +50,8 @@ def whole(**changes):
 
 
 def same_numbers(run, other, steps) -> None:
-    """Two runs agree in every measure of every epoch and in the weights, to the rounding of double precision."""
+    """Two runs agree in every measure of every epoch and in the weights, to the rounding of double
+    precision."""
     for name in steps:
         a, b = Run(run).step(name), Run(other).step(name)
         for row, like in zip(a.history(), b.history(), strict=True):
@@ -86,9 +88,11 @@ STEPS = ("stage1", "stage2-dr", "stage2-dr-both", "stage2-h2t")
 
 @pytest.fixture(scope="module")
 def launched(single, tmp_path_factory):
-    """Two processes that go on with a run of one, and then three that try everything else, of which one fails at last.
+    """Two processes that go on with a run of one, and then three that try everything else, of which
+    one fails at last.
 
-    Returns: the folder, each one's numbers, and for both jobs what was written to standard output and error.
+    Returns: the folder, each one's numbers, and for both jobs what was written to standard output
+    and error.
     """
     folder = tmp_path_factory.mktemp("launched")
     shutil.copytree(single / "begun", folder / "begun")
@@ -105,7 +109,7 @@ def launched(single, tmp_path_factory):
     return folder, [torch.load(folder / f"rank{r}.pt") for r in range(3)], *texts
 
 
-def test_two_processes_go_on_with_a_run_of_one_are_started_again_and_both_stages_end_with_its_numbers(
+def test_two_processes_go_on_with_a_run_of_one_are_started_again_and_end_with_its_numbers(
     single, launched
 ):
     folder, _, (out, err), _ = launched
@@ -174,7 +178,7 @@ def test_an_error_of_one_process_is_said_once_and_ends_all(launched):
     assert KEPT not in err
 
 
-def test_a_killed_process_ends_the_job_with_a_message_and_a_checkpoint_that_one_process_goes_on_from(
+def test_a_killed_process_ends_the_job_with_a_message_and_one_process_goes_on_from_its_checkpoint(
     single, launched, tmp_path
 ):
     run = tmp_path / "run"
@@ -221,7 +225,7 @@ def test_each_process_takes_a_gpu_of_its_own(monkeypatch):
     assert own_device("cpu", 3, 4) == "cpu"
     with pytest.raises(
         Error,
-        match=r"4 processes on a machine with 2 GPUs; start at most that many \(--nproc_per_node=2\), or use --device cpu",
+        match=r"4 processes on a machine with 2 GPUs; start at most that many \(",
     ):
         own_device("auto", 0, 4)
     with pytest.raises(Error, match="device is 'cuda:1', but each process takes a GPU of its own"):
@@ -240,10 +244,15 @@ def test_more_processes_than_images_in_a_batch_are_refused():
         Ranks(0, 4).check(2)
 
 
-def test_without_torchrun_it_is_one_process_and_mistakes_are_one_message(tmp_path, monkeypatch):
+def test_mistakes_are_one_message_without_torchrun_and_notebooks_run_in_one_process(
+    tmp_path, monkeypatch
+):
     monkeypatch.delenv("WORLD_SIZE", raising=False)
-    result = CliRunner().invoke(main, recipe(tmp_path / "run", fusion_ratio=2))
+    result = CliRunner().invoke(main, ["run", *recipe(tmp_path / "run", fusion_ratio=2)])
     assert result.exit_code == 2 and result.output.splitlines() == [
         "Error: fusion_ratio is 2.0; it must be in [0, 1]"
     ]
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    result = CliRunner().invoke(main, ["run", str(RECIPE), "-p", "run", str(tmp_path / "run")])
+    assert result.exit_code == 2 and "add --plain" in result.output
     assert not (tmp_path / "run").exists()

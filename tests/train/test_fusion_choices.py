@@ -1,4 +1,5 @@
-"""Every fusion under one interface: in the exact and the cached stage 2, and as a choice of the explorer."""
+"""Every fusion under one interface: in the exact and the cached stage 2, and as a choice of the
+explorer."""
 
 import itertools
 

@@ -1,9 +1,6 @@
 """Both stages on digits: what they compute, that they resume exactly, and how they refuse."""
 
-import multiprocessing as mp
 import shutil
-import signal
-import time
 import types
 
 import numpy as np
@@ -11,7 +8,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from h2t import Error, Run, models, train_stage1, train_stage2
+from h2t import Run, models, train_stage1, train_stage2
 from h2t.base import rng
 from h2t.data import samplers
 from h2t.train import device as stepping
@@ -19,13 +16,10 @@ from h2t.train.evaluate import load_model
 from h2t.train.rundata import dataset
 from h2t.train.stage2 import features
 from tests.helpers import (
-    die_in_the_third_checkpoint,
     digits_run,
-    processes,
     same_weights,
     stage1_config,
     stage2_config,
-    train_and_tell,
 )
 
 
@@ -41,8 +35,8 @@ def copy_of(run, tmp_path):
 
 
 def test_stage1_equals_a_plain_loop(tmp_path):
-    """The same draws through NumPy indexing, contiguous tensors and an unfused optimiser; a low rate, so that rounding
-    is not amplified, and the comparison is of how far each tensor moved."""
+    """The same draws through NumPy indexing, contiguous tensors and an unfused optimiser; a low
+    rate, so that rounding is not amplified, and the comparison is of how far each tensor moved."""
     run, data = digits_run(tmp_path / "run")
     config = stage1_config(
         stage1_epochs=2, eval_every=1, stage1_lr=2e-3, warmup_epochs=2, stage1_weight_decay=0.05
@@ -102,7 +96,8 @@ def test_stage1_equals_a_plain_loop(tmp_path):
         torch.cat([(w[k].float() - start[k]).flatten() for k in start if "num_batches" not in k])
         for w in (got, want)
     )
-    # single tensors differ more: sums that nearly cancel, and activations that rounding puts on the other side of zero
+    # single tensors differ more: sums that nearly cancel, and activations that rounding puts on the
+    # other side of zero
     assert (moved - wanted).norm() < 0.02 * wanted.norm()
     recorded = [row["loss"] for row in Run(run).step("stage1").history()]
     assert recorded == pytest.approx(
@@ -128,28 +123,6 @@ def test_a_stage1_result_is_complete(trained):
     ]
 
 
-def test_a_finished_step_is_not_run_again(trained):
-    path = Run(trained).step("stage1").path / "weights.safetensors"
-    before = path.stat().st_mtime_ns
-    assert (
-        train_stage1(trained, stage1_config(), progress=False) == Run(trained).step("stage1").result
-    )
-    assert path.stat().st_mtime_ns == before
-
-
-def test_a_run_of_a_version_without_a_parameter_had_its_default(trained, tmp_path):
-    run = copy_of(trained, tmp_path)
-    file = Run(run).step("stage1").path / "params.yaml"
-    file.write_text(
-        "".join(
-            line for line in file.read_text().splitlines(True) if not line.startswith("drw_from")
-        )
-    )
-    assert train_stage1(run, stage1_config()) == Run(run).step("stage1").result
-    with pytest.raises(Error, match="begun with drw_from = 1.0, not 0.5"):
-        train_stage1(run, stage1_config(drw_from=0.5))
-
-
 def test_the_same_seed_gives_the_same_weights_and_another_does_not(trained, tmp_path):
     for seed in (0, 1):
         run, _ = digits_run(tmp_path / f"{seed}")
@@ -169,7 +142,8 @@ def test_without_mixup_the_loss_is_lower(trained, tmp_path):
 
 
 def reference_stage2(run, config):
-    """Stage 2 on feature maps, one step after another, the backbone's statistics kept by hand where asked."""
+    """Stage 2 on feature maps, one step after another, the backbone's statistics kept by hand where
+    asked."""
     run = Run(run)
     data = dataset(run)
     train, _ = data.loaders(torch.device("cpu"), config)
@@ -266,84 +240,6 @@ def test_statistics_see_the_streams_that_are_named(trained):
         assert torch.equal(bn.running_mean, moved)
 
 
-def kill(kind, run, delay=None):
-    """Train a stage in a process of its own and kill it ``delay`` seconds after it reports an epoch, or, without one, right there.
-    Returns: its exit code."""
-    here, there = mp.Pipe()
-    process = processes().Process(target=train_and_tell, args=(kind, run, there, delay is None))
-    process.start()
-    there.close()
-    here.recv()
-    time.sleep(delay or 0)
-    process.kill()
-    process.join()
-    here.close()
-    return process.exitcode
-
-
-@pytest.mark.parametrize(("kind", "name"), [("stage1", "stage1"), ("stage2", "stage2-h2t")])
-def test_a_killed_stage_goes_on_and_ends_bit_for_bit_as_if_undisturbed(
-    trained, tmp_path, kind, name
-):
-    if kind == "stage1":
-        run, _ = digits_run(tmp_path / "run")
-        undisturbed = Run(trained).step("stage1")
-        finish = lambda: train_stage1(run, stage1_config(), progress=False)  # noqa: E731
-    else:
-        run, other = copy_of(trained, tmp_path), copy_of(trained, tmp_path / "other")
-        train_stage2(other, stage2_config(), "h2t", progress=False)
-        undisturbed = Run(other).step(name)
-        finish = lambda: train_stage2(run, stage2_config(), "h2t", progress=False)  # noqa: E731
-    assert kill(kind, run) == -signal.SIGKILL
-    kill(
-        kind, run, 0.05
-    )  # somewhere in the next epoch, or after the last where the machine was busy elsewhere
-    done = finish()
-    assert done == Run(run).step(name).result
-    assert same_weights(Run(run).step(name), undisturbed)
-    strip = lambda rows: [{k: v for k, v in r.items() if "seconds" not in k} for r in rows]  # noqa: E731
-    assert strip(Run(run).step(name).history()) == strip(undisturbed.history())
-
-
-@pytest.mark.parametrize("moment", ["torch.save", "os.replace"])
-def test_a_kill_while_the_checkpoint_is_written_loses_nothing(trained, tmp_path, moment):
-    """The process kills itself inside the third write of the checkpoint, before and at the rename."""
-    run, _ = digits_run(tmp_path / "run")
-    process = processes().Process(target=die_in_the_third_checkpoint, args=(run, moment))
-    process.start()
-    process.join()
-    assert process.exitcode == -signal.SIGKILL
-    assert Run(run).step("stage1").load_checkpoint()["epoch"] == 2
-    train_stage1(run, stage1_config(), progress=False)
-    assert same_weights(Run(run).step("stage1"), Run(trained).step("stage1"))
-    assert not [p for p in (run / "stage1").iterdir() if "tmp" in p.name or "part" in p.name]
-
-
-def test_a_loss_that_turns_nan_stops_with_the_step_and_keeps_the_last_good_checkpoint(
-    tmp_path, monkeypatch
-):
-    run, _ = digits_run(tmp_path / "run")
-    from h2t.losses import loss_of
-    from h2t.train import stage1
-
-    real, calls = loss_of("ce"), [0]
-
-    def broken(logits, labels, counts, weight):
-        calls[0] += 1
-        return real(logits, labels, counts) * (float("nan") if calls[0] > 14 else 1)
-
-    monkeypatch.setattr(stage1, "bound", lambda *given: broken)
-    steps = -(-len(dataset(Run(run)).train) // 64)
-    with pytest.raises(
-        Error,
-        match=rf"stage 1 diverged: the loss is nan at step 15 \(epoch {14 // steps + 1}, .*lower stage1_lr",
-    ):
-        train_stage1(run, stage1_config(mixup_alpha=0.0), progress=False)
-    step = Run(run).step("stage1")
-    assert not step.done and step.load_checkpoint()["epoch"] == 14 // steps
-    assert all(torch.isfinite(v).all() for v in step.load_checkpoint()["model"].values())
-
-
 def test_bf16_autocast_keeps_weights_and_statistics_in_fp32(tmp_path):
     run, _ = digits_run(tmp_path / "run")
     result = train_stage1(run, stage1_config(precision="bf16", stage1_epochs=1), progress=False)
@@ -356,64 +252,6 @@ def test_precision_auto_is_bf16_only_where_it_is_native():
     cpu = torch.device("cpu")
     assert stepping.uses_bf16(cpu, "auto") == stepping.native_bf16(cpu)
     assert stepping.uses_bf16(cpu, "bf16") and not stepping.uses_bf16(cpu, "fp32")
-
-
-@pytest.mark.parametrize(
-    ("call", "message"),
-    [
-        (lambda r, t: train_stage1(t / "none", stage1_config()), "no run directory"),
-        (
-            lambda r, t: train_stage1(Run(t / "empty"), stage1_config()),
-            "has no data yet; prepare it",
-        ),
-        (
-            lambda r, t: train_stage2(Run(t / "empty"), stage2_config()),
-            "stage1 of run .* is not finished",
-        ),
-        (
-            lambda r, t: train_stage1(r, stage1_config(stage1_lr=0.3)),
-            "begun with stage1_lr = 0.1, not 0.3",
-        ),
-        (lambda r, t: train_stage2(r, stage2_config(), "../x"), "variant is '../x'"),
-        (lambda r, t: train_stage1(r, stage1_config(), device="tpu9"), "device is 'tpu9'"),
-    ],
-)
-def test_mistakes_end_in_one_message(trained, tmp_path, call, message):
-    with pytest.raises(Error, match=message):
-        call(trained, tmp_path)
-
-
-def test_stage2_of_a_retrained_stage1_is_not_taken_for_done(trained, tmp_path):
-    run = copy_of(trained, tmp_path)
-    train_stage2(run, stage2_config(), "h2t", progress=False)
-    train_stage1(run, stage1_config(seed=5), again=True, progress=False)
-    with pytest.raises(Error, match="stage2-h2t .* begun with stage1_weights"):
-        train_stage2(run, stage2_config(), "h2t", progress=False)
-
-
-def test_data_that_changed_behind_a_run_is_refused(tmp_path):
-    from h2t import Data, prepare
-
-    r = np.random.default_rng(0)
-    arrays = {
-        f"{part}_images": r.integers(0, 256, (60, 8, 8), dtype=np.uint8)
-        for part in ("train", "test")
-    }
-    arrays |= {f"{part}_labels": np.arange(60).reshape(-1, 1) % 3 for part in ("train", "test")}
-    np.savez(tmp_path / "x.npz", **arrays)
-    config = Data(source="npz", root=str(tmp_path / "x.npz"), imbalance_factor=4.0)
-    prepare(tmp_path / "run", config, progress=False)
-    prepare(tmp_path / "run", config, progress=False)  # the same again is fine
-    with pytest.raises(Error, match="already holds a set with imbalance_factor = 4.0, not 2.0"):
-        prepare(
-            tmp_path / "run",
-            Data(source="npz", root=str(tmp_path / "x.npz"), imbalance_factor=2.0),
-            progress=False,
-        )
-    arrays["train_images"] = 255 - arrays["train_images"]
-    np.savez(tmp_path / "x.npz", **arrays)
-    with pytest.raises(Error, match="training images are no longer those that run"):
-        dataset(tmp_path / "run")
 
 
 def test_small_work_is_held_to_one_thread_and_the_setting_comes_back(

@@ -1,5 +1,6 @@
-"""A captured update against the one computed operation by operation: on the CPU with a stand-in for CUDA graphs that keeps their
-rules (capturing computes nothing, a replay reads fixed inputs), and on a GPU, where there is one, with the graphs themselves."""
+"""A captured update against the one computed operation by operation: on the CPU with a stand-in for
+CUDA graphs that keeps their rules (capturing computes nothing, a replay reads fixed inputs), and on
+a GPU, where there is one, with the graphs themselves."""
 
 import copy
 
@@ -107,7 +108,8 @@ def test_captured_and_eager_end_with_the_same_weights_bit_for_bit(stage, config)
     expected, other, _, eager = train(stage, config, None, epochs)
     assert (update.kind, eager.kind) == ("graph", "eager")
     assert torch.equal(losses, expected) and same(model, other)
-    # a graph for each shape of batch, and for batches with and without class weights or pasted patches
+    # a graph for each shape of batch, and for batches with and without class weights or pasted
+    # patches
     assert len(captured) == len(update.graphs) and len(captured) >= 2
 
 

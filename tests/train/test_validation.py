@@ -1,4 +1,5 @@
-"""A validation part held out of the long tail: what it takes, that it is never trained on, and where it is measured."""
+"""A validation part held out of the long tail: what it takes, that it is never trained on, and
+where it is measured."""
 
 import json
 import shutil

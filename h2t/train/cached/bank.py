@@ -1,12 +1,15 @@
-"""The feature bank, and the cached stage 2 on it: many fusion ratios and seeds trained at once, in seconds.
+"""The feature bank, and the cached stage 2 on it: many fusion ratios and seeds trained at once, in
+seconds.
 
-Fusion commutes with pooling, so with the backbone frozen a stage 2 needs pooled features only: V augmented views of
-every training image and the test set, computed once. The cached stage 2 is a recipe of its own: where the exact one
-normalises each batch by itself, it normalises with the mean statistics of the batches of that branch.
+Fusion commutes with pooling, so with the backbone frozen a stage 2 needs pooled features only: V
+augmented views of every training image and the test set, computed once. The cached stage 2 is a
+recipe of its own: where the exact one normalises each batch by itself, it normalises with the mean
+statistics of the batches of that branch.
 
-Three sets of statistics are kept apart, as they are in the exact stage 2: the fused branch is normalised by balanced
-batches, the fusing branch by its own, and the test set by what the running statistics see (``bn_statistics``). With one
-set for all, the control without fusion loses 0.8 points on CIFAR-100-LT and the head keeps more than it does.
+Three sets of statistics are kept apart, as they are in the exact stage 2: the fused branch is
+normalised by balanced batches, the fusing branch by its own, and the test set by what the running
+statistics see (``bn_statistics``). With one set for all, the control without fusion loses 0.8
+points on CIFAR-100-LT and the head keeps more than it does.
 """
 
 from __future__ import annotations
@@ -36,8 +39,9 @@ from h2t.train.device import autocast, pick_device, threads_for
 from h2t.train.evaluate import classifier_of, load_model
 from h2t.train.rundata import RunData, dataset, run_of
 
-# Views of the fusing branch. Each of its images lends a part of its channels to a random other image, so more views of
-# it change nothing: on CIFAR-100-LT, 1, 2 and 4 give the same accuracies to 0.2 of their spread over seeds up to p = 0.5.
+# Views of the fusing branch. Each of its images lends a part of its channels to a random other
+# image, so more views of it change nothing: on CIFAR-100-LT, 1, 2 and 4 give the same accuracies to
+# 0.2 of their spread over seeds up to p = 0.5.
 LENT_VIEWS = 1
 
 
@@ -45,13 +49,15 @@ LENT_VIEWS = 1
 class Bank:
     """Pooled features of a frozen backbone.
 
-    ``train`` (V, N, D) float32, views of every training image, under the statistics of the fused branch; ``lent``
-    (L, N, D) other views of them under those of the fusing branch; ``labels`` (N,); ``test`` (T, D) under the running
-    statistics; ``test_labels`` (T,); ``val`` and ``val_labels`` alike, of a part held out of the long tail, else None;
-    ``counts`` (C,) training images per class; ``weight`` (C, D) and ``bias`` (C,) the classifier of stage 1;
-    ``classes`` names; ``scheme`` of the groups; ``scale`` of a cosine head, None for a linear one; ``key`` what it was
-    made from; ``folder`` with the files, among them the backbone with the running statistics; ``num_experts`` K, blocks
-    of the D features; ``shared`` whether the blocks of a row of ``weight`` are one and the same.
+    ``train`` (V, N, D) float32, views of every training image, under the statistics of the fused
+    branch; ``lent`` (L, N, D) other views of them under those of the fusing branch; ``labels``
+    (N,); ``test`` (T, D) under the running statistics; ``test_labels`` (T,); ``val`` and
+    ``val_labels`` alike, of a part held out of the long tail, else None; ``counts`` (C,) training
+    images per class; ``weight`` (C, D) and ``bias`` (C,) the classifier of stage 1; ``classes``
+    names; ``scheme`` of the groups; ``scale`` of a cosine head, None for a linear one; ``key`` what
+    it was made from; ``folder`` with the files, among them the backbone with the running
+    statistics; ``num_experts`` K, blocks of the D features; ``shared`` whether the blocks of a row
+    of ``weight`` are one and the same.
     """
 
     train: torch.Tensor
@@ -84,12 +90,14 @@ class Bank:
 
     @functools.cached_property
     def centres(self) -> torch.Tensor:
-        """Mean features by class (C, D), over all views, under the statistics of the fused branch."""
+        """Mean features by class (C, D), over all views, under the statistics of the fused
+        branch."""
         return class_means(self.train.mean(0), self.labels.to(self.train.device), len(self.counts))
 
 
 def bank_key(run: Run, config: Stage2) -> str:
-    """What a bank depends on: stage 1's weights, the split, and how images are normalised and augmented."""
+    """What a bank depends on: stage 1's weights, the split, and how images are normalised and
+    augmented."""
     result, params = run.step("stage1").result, run.params
     parts = {
         "weights": result["weights_sha256"],
@@ -118,7 +126,8 @@ def _val(run: Run) -> tuple[str, ...]:
 
 
 def _files(config: Stage2, views: int) -> dict[str, list[str]]:
-    """The names of a bank's views, for each branch; with fixed statistics both branches see the images alike."""
+    """The names of a bank's views, for each branch; with fixed statistics both branches see the
+    images alike."""
     own = [f"view{v}" for v in range(views)]
     return {
         "train": own,
@@ -136,11 +145,12 @@ def build_bank(
 ) -> Bank:
     """Build the feature bank of a run's stage 1, or open the one that is there.
 
-    Each view is a file of its own, written when it is complete, so that an interrupted build goes on and more views
-    can be added later. The files lie in ``bank-<key>`` of the run, keyed by the hashes of weights and split.
+    Each view is a file of its own, written when it is complete, so that an interrupted build goes
+    on and more views can be added later. The files lie in ``bank-<key>`` of the run, keyed by the
+    hashes of weights and split.
 
-    Arguments: ``run`` with a finished or imported stage 1, or its data; ``config`` names the BN statistics (balanced,
-    both, none) and the augmentation; ``views`` V augmented views per image.
+    Arguments: ``run`` with a finished or imported stage 1, or its data; ``config`` names the BN
+    statistics (balanced, both, none) and the augmentation; ``views`` V augmented views per image.
     Raises: ``h2t.Error`` where the run has no data or no finished stage 1.
     """
     given, run = run, run_of(run)
@@ -167,7 +177,8 @@ def build_bank(
 
 
 def open_bank(run: RunData | Run | str, config: Stage2, views: int | None = None) -> Bank:
-    """Open a run's bank, memory-mapped. Raises ``h2t.Error`` with the mend where there is none that fits."""
+    """Open a run's bank, memory-mapped. Raises ``h2t.Error`` with the mend where there is none that
+    fits."""
     run = run_of(run)
     key = bank_key(run, config)
     folder = run.path / f"bank-{key}"
@@ -179,7 +190,8 @@ def open_bank(run: RunData | Run | str, config: Stage2, views: int | None = None
     needed = (folder / "bank.json", *files["train"], *files["lent"])
     if not views or not all(p.exists() for p in needed):
         raise Error(
-            f"run {run.path} has no feature bank for these settings; build it with `h2t bank {run.path}`"
+            f"run {run.path} has no feature bank for these settings; "
+            f"build it with `h2t bank {run.path}`"
         )
 
     def array(name: str) -> torch.Tensor:
@@ -263,7 +275,8 @@ def _fill(
 def _networks(
     backbone: nn.Module, train, labels: np.ndarray, config: Stage2, bar
 ) -> dict[str, nn.Module]:
-    """The backbone under the statistics of each kind of features: view (fused branch), lent (fusing branch), and test.
+    """The backbone under the statistics of each kind of features: view (fused branch), lent (fusing
+    branch), and test.
 
     ``backbone`` itself is left with those of the test set.
     """
@@ -281,5 +294,6 @@ def _networks(
 
 
 def _estimated(config: Stage2) -> tuple[str, ...]:
-    """The branches whose statistics a bank needs: of both, where either is normalised by its own batches."""
+    """The branches whose statistics a bank needs: of both, where either is normalised by its own
+    batches."""
     return () if config.bn_statistics == "none" else streams_of("both")

@@ -20,10 +20,11 @@ SHARED = tuple(f.name for f in dataclasses.fields(_Training))
 
 
 def recipe_of(run: RunData | Run | str, overrides: dict[str, Any] | None = None) -> Stage2:
-    """The stage-2 recipe that goes with a run: of its H2T step where it has one, else the published one with the batch
-    size, augmentation, precision and seed of its stage 1.
+    """The stage-2 recipe that goes with a run: of its H2T step where it has one, else the published
+    one with the batch size, augmentation, precision and seed of its stage 1.
 
-    Arguments: ``overrides`` parameters to change. Raises: ``h2t.Error`` for a run that is not there or a bad parameter.
+    Arguments: ``overrides`` parameters to change. Raises: ``h2t.Error`` for a run that is not there
+    or a bad parameter.
     """
     run = run_of(run)
     h2t, stage1 = run.step("stage2-h2t"), run.step("stage1").params
@@ -40,10 +41,12 @@ def save_variant(
     *,
     again: bool = False,
 ) -> dict[str, Any]:
-    """Write a cached fit as ``stage2-<variant>``: the backbone with re-estimated BN statistics and the new classifier.
+    """Write a cached fit as ``stage2-<variant>``: the backbone with re-estimated BN statistics and
+    the new classifier.
 
-    Arguments: ``classifier`` (weight (C, D), bias (C,)) trained on ``bank`` with ``config``; ``again`` replaces a step
-    of that name. Returns: the content of result.json, marked ``cached``. Raises: ``h2t.Error`` for a bad or taken name.
+    Arguments: ``classifier`` (weight (C, D), bias (C,)) trained on ``bank`` with ``config``;
+    ``again`` replaces a step of that name. Returns: the content of result.json, marked ``cached``.
+    Raises: ``h2t.Error`` for a bad or taken name.
     """
     from safetensors.torch import load_file
 
@@ -83,7 +86,8 @@ def save_variant(
 
 
 def _on_val(bank: Bank, classifier, stage1: dict[str, Any]) -> dict[str, Any]:
-    """The measures on the bank's validation part, if it has one, as an exact stage 2 records them."""
+    """The measures on the bank's validation part, if it has one, as an exact stage 2 records
+    them."""
     if bank.val is None:
         return {}
     logits = classify(bank.val, *classifier, bank.scale, bank.num_experts).numpy()
@@ -101,11 +105,12 @@ def compare(
     device: str = "auto",
     progress: bool = True,
 ):
-    """Exact beside cached stage 2, for several ratios and seeds: a DataFrame, a row per kind, ratio and seed.
+    """Exact beside cached stage 2, for several ratios and seeds: a DataFrame, a row per kind, ratio
+    and seed.
 
-    The exact runs are saved as variants ``exact-p<ratio>-s<seed>``, of other methods than crt ``exact-<method>-p…``;
-    one that the run holds already, under whatever name, is not repeated. Method tau trains nothing and is compared at
-    ratio 0 alone.
+    The exact runs are saved as variants ``exact-p<ratio>-s<seed>``, of other methods than crt
+    ``exact-<method>-p…``; one that the run holds already, under whatever name, is not repeated.
+    Method tau trains nothing and is compared at ratio 0 alone.
     """
     import pandas as pd
 

@@ -1,4 +1,5 @@
-"""One job of several processes: how they find one another, and how they end together, with one message."""
+"""One job of several processes: how they find one another, and how they end together, with one
+message."""
 
 from __future__ import annotations
 
@@ -17,39 +18,37 @@ import torch.distributed as dist
 from h2t.base.errors import Error
 
 # messages with it begin a line, since a progress bar may stand unfinished
-KEPT = "what was trained up to the last checkpoint is kept: run the same command again, with any number of processes, to go on"
+KEPT = (
+    "what was trained up to the last checkpoint is kept: run the same command again, with any "
+    "number of processes, to go on"
+)
 
 
 @contextlib.contextmanager
 def job(device: str = "auto", minutes: float = 30.0) -> Iterator[str]:
-    """Join the processes that torchrun started for this job; end it in all of them when one of them fails.
+    """Join the processes that torchrun started for this job; end it in all when one of them fails.
 
-    Whatever ends the job is said once, on standard error. Only the first process writes to standard output and shows
-    progress. Without torchrun, or with one process, there is nothing to join, and errors are still one message.
+    Whatever ends the job is said once, on standard error. Only the first process writes to standard
+    output and shows progress.
 
-    Arguments: ``device`` auto, cpu or cuda: a GPU for each process, with NCCL between them, or the CPU, with Gloo;
-    ``minutes`` that a process waits for the others before it takes them for lost.
-    Yields: the device of this process. Exits: 2 where ``h2t.Error`` is raised, 130 on Ctrl-C, 143 on SIGTERM, else 1.
+    Arguments: ``device`` auto, cpu or cuda: a GPU for each process, with NCCL between them, or the
+    CPU, with Gloo; ``minutes`` that a process waits for the others before it takes them for lost.
+    Yields: the device of this process. Exits: 2 where ``h2t.Error`` is raised, 130 on Ctrl-C, 143
+    on SIGTERM, else 1.
     """
-    alone = int(os.environ.get("WORLD_SIZE", 1)) == 1
-    end = _Ending(alone)
+    end = _Ending()
     try:
-        with contextlib.nullcontext(device) if alone else _joined(device, minutes, end) as own:
+        with _joined(device, minutes, end) as own:
             yield own
     except Error as e:
         end(f"Error: {e}", 2)
     except KeyboardInterrupt:
         end(f"interrupted; {KEPT}", 130)
     except Exception as e:
-        if alone:
-            raise
-        lost = isinstance(e, dist.DistError) or "gloo" in str(e)  # Gloo raises plain RuntimeErrors
-        end(
-            f"\nError: another process of this job has ended, or does not answer; {KEPT}"
-            if lost
-            else traceback.format_exc(),
-            1,
-        )
+        if isinstance(e, dist.DistError) or "gloo" in str(e):  # Gloo raises plain RuntimeErrors
+            lost = "another process of this job has ended, or does not answer"
+            end(f"\nError: {lost}; {KEPT}", 1)
+        end(traceback.format_exc(), 1)
 
 
 @contextlib.contextmanager
@@ -75,7 +74,8 @@ def _joined(device: str, minutes: float, end: Callable[[str, int], None]) -> Ite
     )
     _on_sigterm(
         lambda: end(
-            f"\nError: this job was stopped, by one of its processes that ended or from outside; {KEPT}",
+            "\nError: this job was stopped, by one of its processes that ended or from outside; "
+            + KEPT,
             143,
         )
     )
@@ -84,7 +84,8 @@ def _joined(device: str, minutes: float, end: Callable[[str, int], None]) -> Ite
     dist.all_reduce(on_gpu)
     if int(on_gpu) not in (0, dist.get_world_size()):
         raise Error(
-            f"{int(on_gpu)} of {dist.get_world_size()} processes have a GPU; use --device cpu, or only machines with GPUs"
+            f"{int(on_gpu)} of {dist.get_world_size()} processes have a GPU; use --device cpu, or "
+            "only machines with GPUs"
         )
     with contextlib.ExitStack() as stack:
         if dist.get_rank():
@@ -99,12 +100,14 @@ def _joined(device: str, minutes: float, end: Callable[[str, int], None]) -> Ite
 def own_device(device: str, local_rank: int, local_world: int) -> str:
     """The device of one of ``local_world`` processes on a machine: a GPU of its own, or the CPU.
 
-    Raises: ``h2t.Error`` where there are fewer GPUs than processes, or where one GPU is named for all of them.
+    Raises: ``h2t.Error`` where there are fewer GPUs than processes, or where one GPU is named for
+    all of them.
     """
     if device not in ("auto", "cuda"):
         if device.startswith("cuda"):
             raise Error(
-                f"device is {device!r}, but each process takes a GPU of its own; use cuda, and choose GPUs by CUDA_VISIBLE_DEVICES"
+                f"device is {device!r}, but each process takes a GPU of its own; use cuda, and "
+                "choose GPUs by CUDA_VISIBLE_DEVICES"
             )
         return device
     if not torch.cuda.is_available():
@@ -112,7 +115,8 @@ def own_device(device: str, local_rank: int, local_world: int) -> str:
     gpus = torch.cuda.device_count()
     if local_world > gpus:
         raise Error(
-            f"{local_world} processes on a machine with {gpus} GPU{'s' * (gpus > 1)}; start at most that many (--nproc_per_node={gpus}), or use --device cpu"
+            f"{local_world} processes on a machine with {gpus} GPU{'s' * (gpus > 1)}; start at "
+            f"most that many (--nproc_per_node={gpus}), or use --device cpu"
         )
     torch.cuda.set_device(local_rank)
     return f"cuda:{local_rank}"
@@ -121,15 +125,13 @@ def own_device(device: str, local_rank: int, local_world: int) -> str:
 class _Ending:
     """Ends this process. Of all processes of a job, the first to end says why."""
 
-    def __init__(self, alone: bool):
-        self.alone, self.store, self.lock = alone, None, threading.Lock()
+    def __init__(self):
+        self.store, self.lock = None, threading.Lock()
 
     def __call__(self, message: str, code: int) -> None:
         self.lock.acquire()  # for good: a signal may come while this process is about to speak
         if self._is_first():
             print(message.rstrip(), file=sys.stderr, flush=True)
-        if self.alone:
-            raise SystemExit(code)
         sys.stdout.flush()
         os._exit(code)  # tearing the connections down would wait for processes that are gone
 
@@ -148,7 +150,8 @@ class _Ending:
 
 
 def _on_sigterm(act: Callable[[], None]) -> None:
-    """Call a function when SIGTERM arrives, in a thread: the main one may wait for another process, deaf to signals."""
+    """Call a function when SIGTERM arrives, in a thread: the main one may wait for another process,
+    deaf to signals."""
     receiver, sender = os.pipe()
     os.set_blocking(sender, False)
     signal.signal(signal.SIGTERM, lambda *_: None)

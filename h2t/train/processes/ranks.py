@@ -1,17 +1,20 @@
 """Training in several processes: what a share of the batch, one writer and one end of a job mean.
 
-Every process draws the same epoch, since a random stream depends on seed, name and epoch alone, and takes the images
-``rank::world`` of every batch through the network. What follows is done by all of them on the whole batch: in stage 1 the
-logits are gathered (B x C numbers), so that every loss is that of one process to the letter, whatever it divides by, draws or
-compares within a batch, and each process's gradient of that one loss, which reaches its own images alone, is added up over
-the processes. In stage 2, whose backbone is frozen, the features are gathered; fusion, classifier and optimiser are then the
-same computation everywhere, and no gradient travels.
+Every process draws the same epoch, since a random stream depends on seed, name and epoch alone, and
+takes the images ``rank::world`` of every batch through the network. What follows is done by all of
+them on the whole batch: in stage 1 the logits are gathered (B x C numbers), so that every loss is
+that of one process to the letter, whatever it divides by, draws or compares within a batch, and
+each process's gradient of that one loss, which reaches its own images alone, is added up over the
+processes. In stage 2, whose backbone is frozen, the features are gathered; fusion, classifier and
+optimiser are then the same computation everywhere, and no gradient travels.
 
-Why gradients are summed by one plain all-reduce and not by DistributedDataParallel: that averages losses which are means over
-shares, which is not the mean over the batch where shares are uneven (a short last batch), where classes have weights (the mean
-is then over their sum) or where a loss looks at the whole batch; and it wants the model wrapped, with names and a forward of
-its own. What it would gain, communication during the backward pass, is a millisecond for 25 million parameters between GPUs
-of one machine. A checkpoint knows nothing of processes, so that any number of them goes on with it.
+Why gradients are summed by one plain all-reduce and not by DistributedDataParallel: that averages
+losses which are means over shares, which is not the mean over the batch where shares are uneven (a
+short last batch), where classes have weights (the mean is then over their sum) or where a loss
+looks at the whole batch; and it wants the model wrapped, with names and a forward of its own. What
+it would gain, communication during the backward pass, is a millisecond for 25 million parameters
+between GPUs of one machine. A checkpoint knows nothing of processes, so that any number of them
+goes on with it.
 
 In a single process all of this does nothing.
 """
@@ -37,7 +40,8 @@ def ranks() -> Ranks:
 
 
 class Ranks(NamedTuple):
-    """A process among those that train together: ``rank`` of ``world``. The first one alone writes."""
+    """A process among those that train together: ``rank`` of ``world``. The first one alone
+    writes."""
 
     rank: int = 0
     world: int = 1
@@ -46,7 +50,8 @@ class Ranks(NamedTuple):
         """Refuse more processes than a batch has images. Raises ``h2t.Error``."""
         if batch_size < self.world:
             raise Error(
-                f"batch_size {batch_size} leaves some of {self.world} processes without images; start at most {batch_size}, or raise batch_size"
+                f"batch_size {batch_size} leaves some of {self.world} processes without images; "
+                f"start at most {batch_size}, or raise batch_size"
             )
 
     def prepare(
@@ -58,7 +63,8 @@ class Ranks(NamedTuple):
     def gather(self, own: torch.Tensor, total: int) -> torch.Tensor:
         """The rows of a whole batch, in order, from each process's share of them.
 
-        Arguments: ``own`` (..., b, D), the rows ``rank::world``; ``total`` B rows in all, of which a process may have none.
+        Arguments: ``own`` (..., b, D), the rows ``rank::world``; ``total`` B rows in all, of which
+        a process may have none.
         Returns: (..., B, D). Gradients flow into the own rows alone.
         """
         if self.world == 1:
@@ -73,10 +79,12 @@ class Ranks(NamedTuple):
         return whole
 
     def take(self, own: torch.Tensor, index: torch.Tensor) -> torch.Tensor:
-        """Images ``index`` of the whole batch, this process's share of them, from whichever process has them.
+        """Images ``index`` of the whole batch, this process's share of them, from whichever process
+        has them.
 
-        Arguments: ``own`` (b, C, H, W), the images ``rank::world``; ``index`` (B,) int64 on the CPU, a permutation of
-        0..B-1 that all processes agree on. Returns: (b, C, H, W), the images ``index[rank::world]``.
+        Arguments: ``own`` (b, C, H, W), the images ``rank::world``; ``index`` (B,) int64 on the
+        CPU, a permutation of 0..B-1 that all processes agree on. Returns: (b, C, H, W), the images
+        ``index[rank::world]``.
         """
         if self.world == 1:
             return own[index.to(own.device, non_blocking=True)]
@@ -94,19 +102,23 @@ class Ranks(NamedTuple):
         return images
 
     def sum_gradients(self, model: torch.nn.Module) -> None:
-        """Add up the gradients of all processes: of the one loss of the whole batch each has its own images' part."""
+        """Add up the gradients of all processes: of the one loss of the whole batch each has its
+        own images' part."""
         if self.world > 1:
             _together([p.grad for p in model.parameters() if p.grad is not None])
 
     def agree(self, model: torch.nn.Module) -> None:
-        """Average the running statistics of batch normalisation, which differ where each process saw its own share."""
+        """Average the running statistics of batch normalisation, which differ where each process
+        saw its own share."""
         if self.world > 1:
             _together([b for b in model.buffers() if b.is_floating_point()], self.world)
 
     def first(self, function, *arguments):
-        """Call a function in the first process while the others wait; all return its result, or raise its ``h2t.Error``.
+        """Call a function in the first process while the others wait; all return its result, or
+        raise its ``h2t.Error``.
 
-        The result is made of what a checkpoint may hold: tensors, numbers, texts, lists, dictionaries and None.
+        The result is made of what a checkpoint may hold: tensors, numbers, texts, lists,
+        dictionaries and None.
         """
         if self.world == 1:
             return function(*arguments)
@@ -133,7 +145,8 @@ class Ranks(NamedTuple):
             yield
 
     def each_machine(self, function) -> None:
-        """Call a function in one process of every machine but the first process's, while the others wait."""
+        """Call a function in one process of every machine but the first process's, while the others
+        wait."""
         if self.rank and os.environ.get("LOCAL_RANK") == "0":
             function()
         self.first(lambda: None)
@@ -143,7 +156,8 @@ ALONE = Ranks()
 
 
 def _together(tensors: list[torch.Tensor], parts: int = 1) -> None:
-    """Replace tensors by their sums over all processes, over ``parts``; one message for all of them."""
+    """Replace tensors by their sums over all processes, over ``parts``; one message for all of
+    them."""
     flat = torch.cat([t.flatten() for t in tensors])
     dist.all_reduce(flat)
     for t, total in zip(tensors, flat.split([t.numel() for t in tensors]), strict=True):
