@@ -8,7 +8,6 @@ import pytest
 
 from h2t.lab.books import execute as notebooks
 from h2t.lab.books.parameters import _typed
-from h2t.recipes import parameters as config
 from tests.helpers import ROOT, execute_inline, processes
 
 BOOKS = sorted((ROOT / "notebooks").glob("0*.ipynb"))
@@ -116,8 +115,7 @@ def names_set(cell) -> set[str]:
 
 @pytest.mark.parametrize("book", BOOKS, ids=lambda p: p.stem)
 def test_no_cell_names_anything_as_a_parameter_is_named(book):
-    own = tagged(book)
-    taken = {*config.declared(), *notebooks.declared(book)}
+    own, taken = tagged(book), set(notebooks.declared(book))
     for cell in json.loads(book.read_text(encoding="utf-8"))["cells"]:
         if cell["cell_type"] == "code" and source(cell) != source(own):
             assert not names_set(cell) & taken

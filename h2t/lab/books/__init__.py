@@ -1,6 +1,8 @@
 """Notebooks: run from recipes by papermill, and what their cells call.
 
+cells.py: where the notebooks are, their code, the parameters they declare
 execute.py: a recipe through the notebooks, what is done already, and papermill for the rest
+kernel.py: the kernel that runs the notebooks
 inline.py: a papermill engine in this process, for the jobs of a sweep
 live.py: figures that follow training, and widgets with a picture for paper
 parameters.py: the parameters of a notebook's tagged cell, checked

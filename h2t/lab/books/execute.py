@@ -1,14 +1,12 @@
-"""A recipe through the notebooks: what they declare, what is done already, and papermill to run the rest.
+"""A recipe through the notebooks: what is done already, and papermill to run the rest.
 
-The executed notebook is never the sign that a run is done: a key of code, parameters and package source is, and it is
-written last, beside the executed copy.
+The executed notebook is never the sign that a run is done: a key of code, parameters and package
+source is, and it is written last, beside the executed copy.
 """
 
 from __future__ import annotations
 
-import ast
 import contextlib
-import difflib
 import functools
 import hashlib
 import json
@@ -21,7 +19,8 @@ import yaml
 
 from h2t.base.errors import Error, named
 from h2t.base.files import resolve, write_atomic
-from h2t.base.readers import read_yaml
+from h2t.base.readers import parse_yaml, read_yaml
+from h2t.lab.books.cells import MAIN, code_cells, declared, find
 from h2t.pipeline import begun, check_files, forget
 from h2t.recipes import grid
 from h2t.recipes import methods as recipes
@@ -29,55 +28,14 @@ from h2t.recipes import parameters as config
 from h2t.recipes.names import STEPS
 from h2t.runs import Run
 
-MAIN = ("01_dataset", "02_stage1", "03_stage2", "04_analysis")
 _TYPES = {"int": int, "float": float, "str": str, "bool": bool, "list": list}
 
 
-def find(recipe: Path | None = None) -> Path:
-    """The folder of notebooks that belongs to a recipe: the one above its ``recipes/``, else the checkout's."""
-    above = [recipe.resolve().parent.parent] if recipe else []
-    for folder in (*above, resolve("notebooks"), Path(__file__).parents[3] / "notebooks"):
-        if (folder / f"{MAIN[0]}.ipynb").exists():
-            return folder
-    raise Error(
-        f"cannot find the notebooks{f' of {recipe}' if recipe else ''}; keep recipes in notebooks/recipes/ of a checkout"
-    )
-
-
-def code_cells(notebook: Path) -> list[tuple[set[str], str]]:
-    """Tags and source of a notebook's code cells."""
-    return list(_code_cells(notebook, notebook.stat().st_mtime_ns))
-
-
-@functools.lru_cache(64)
-def _code_cells(notebook: Path, changed: int) -> tuple[tuple[set[str], str], ...]:
-    cells = json.loads(notebook.read_text(encoding="utf-8"))["cells"]
-    return tuple(
-        (set(c["metadata"].get("tags", [])), "".join(c["source"]))
-        for c in cells
-        if c["cell_type"] == "code"
-    )
-
-
-def declared(notebook: Path) -> dict[str, tuple[Any, str]]:
-    """What a notebook's parameters cell declares: name to (default, type), each line ``name: type = value  # why``."""
-    return dict(_declared(notebook, notebook.stat().st_mtime_ns))
-
-
-@functools.lru_cache(64)
-def _declared(notebook: Path, changed: int) -> dict[str, tuple[Any, str]]:
-    source = next((s for tags, s in code_cells(notebook) if "parameters" in tags), "")
-    nodes = [
-        n for n in ast.parse(source).body if isinstance(n, ast.AnnAssign) and n.value is not None
-    ]
-    return {n.target.id: (ast.literal_eval(n.value), ast.unparse(n.annotation)) for n in nodes}
-
-
 def parse_value(text: str) -> Any:
-    """A command-line value as papermill reads it: YAML, and 1e-3 is a number, also in a list or a range."""
+    """A value of the command line as papermill reads it: YAML, where 1e-3 is a number too."""
     try:
-        value = yaml.safe_load(text)
-    except yaml.YAMLError:
+        value = parse_yaml(text)
+    except (ValueError, yaml.YAMLError):
         return text
     return _numbers(value) if text.strip() else ""
 
@@ -93,56 +51,49 @@ def _numbers(value: Any) -> Any:
 
 
 def check(parameters: dict[str, Any], notebooks: list[Path]) -> None:
-    """Refuse a parameter that no notebook declares, or a value that its declaration does not admit."""
+    """Refuse a parameter that no notebook declares, or a value that its declaration forbids."""
     known = {name: kind for nb in notebooks for name, (_, kind) in declared(nb).items()}
+    # with their defaults: some values do not go together
+    config.check({**complete({}, notebooks), **parameters}, also=known)
     for name, value in parameters.items():
         if name not in known:
-            near = difflib.get_close_matches(name, known, 1)
-            hint = f"; did you mean {near[0]!r}?" if near else "."
-            raise Error(
-                f"unknown parameter {name!r}{hint} Declared are: {', '.join(sorted(known))}"
-            )
-        if name not in config.declared() and (want := _TYPES.get(known[name].split("[")[0])):
-            fits = isinstance(value, want | int if want is float else want) and (
-                want is bool or not isinstance(value, bool)
-            )
-            if not fits:
-                raise Error(
-                    f"{name} is {value!r} ({type(value).__name__}); notebook parameters declare it as {known[name]}"
-                )
-    config.check(
-        complete(parameters, notebooks), also=known
-    )  # with their defaults: some values do not go together
+            raise Error(f"parameter {name!r} belongs to no notebook that is run here")
+        want = _TYPES.get(known[name].split("[")[0])
+        if name in config.declared() or want is None:
+            continue
+        fits = isinstance(value, want | int if want is float else want)
+        if not fits or (isinstance(value, bool) and want is not bool):
+            kind = f"notebook parameters declare it as {known[name]}"
+            raise Error(f"{name} is {value!r} ({type(value).__name__}); {kind}")
 
 
 def load_recipe(recipe: str | Path, overrides: dict[str, Any]) -> tuple[dict[str, Any], list[Path]]:
-    """A recipe with overrides, checked, and the notebooks it goes through. Raises ``h2t.Error`` before any work."""
+    """A recipe with overrides, checked, and the notebooks it goes through.
+
+    Raises: ``h2t.Error`` before any work.
+    """
     path = resolve(recipe)
     folder = find(path)
     notebooks = [folder / f"{name}.ipynb" for name in MAIN]
-    given = grid.settle(
-        grid.merge(read_yaml(path), overrides), {name for nb in notebooks for name in declared(nb)}
-    )
-    parameters = recipes.merged(given, overrides, complete({}, notebooks))
+    defaults = complete({}, notebooks)
+    given = grid.settle(grid.merge(read_yaml(path), overrides), set(defaults))
+    parameters = recipes.merged(given, overrides, defaults)
     check(parameters, notebooks)
     return parameters, notebooks
 
 
 def complete(parameters: dict[str, Any], notebooks: list[Path]) -> dict[str, Any]:
-    """Parameters with the notebooks' defaults for what they leave open, so that the same recipe means the same without
-    notebooks."""
-    return {
-        **{name: value for nb in notebooks for name, (value, _) in declared(nb).items()},
-        **parameters,
-    }
+    """Parameters, with the notebooks' defaults for what they leave open."""
+    defaults = {name: value for nb in notebooks for name, (value, _) in declared(nb).items()}
+    return {**defaults, **parameters}
 
 
 def run_recipe(
     parameters: dict[str, Any], notebooks: list[Path], *, again: bool = False, progress: bool = True
 ) -> Run:
-    """Run notebooks 01 to 04 with papermill into one run directory; what is done already is not run again.
+    """Run notebooks 01 to 04 into one run directory; what is done already is not run again.
 
-    Raises: ``h2t.Error`` with the notebook's own message where a cell fails; the executed copy shows where.
+    Raises: ``h2t.Error`` with the notebook's own message where a cell fails.
     """
     place = parameters.get("run") or declared(notebooks[0])["run"][0]
     if again or not begun(place):
@@ -154,10 +105,9 @@ def run_recipe(
         todo = [nb for nb in notebooks if not done(run, nb, parameters)]
         # one cell more each: papermill injects the parameters
         with _bar(run, sum(len(code_cells(nb)) + 1 for nb in todo), progress) as (advance, say):
-            engine = counting(advance)
             for nb in todo:
                 say(nb.stem)
-                execute(run, nb, parameters, engine)
+                execute(run, nb, parameters, counting(advance))
     return run
 
 
@@ -168,23 +118,23 @@ def _own(notebook: Path, parameters: dict[str, Any]) -> dict[str, Any]:
 @functools.cache
 def _package() -> str:
     sources = sorted(Path(__file__).parents[2].rglob("*.py"))
-    return hashlib.sha256(
-        "\0".join(p.read_text(encoding="utf-8") for p in sources).encode()
-    ).hexdigest()
+    text = "\0".join(p.read_text(encoding="utf-8") for p in sources)
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def _key(notebook: Path, parameters: dict[str, Any], reads: str) -> str:
+    # a run may be moved, or taken over by another
+    own = {k: v for k, v in _own(notebook, parameters).items() if k != "run"}
     parts = [s for _, s in code_cells(notebook)] + [_package(), reads]
-    own = {
-        k: v for k, v in _own(notebook, parameters).items() if k != "run"
-    }  # a run may be moved, or taken over by another
     parts.append(json.dumps(own, sort_keys=True, default=str))
     return hashlib.sha256("\0".join(parts).encode()).hexdigest()
 
 
 def done(run: Run, notebook: Path, parameters: dict[str, Any], reads: str = "") -> bool:
-    """Whether a run holds the finished copy of a notebook as it is, with these parameters; ``reads`` stands for what else it
-    depends on, such as a hash of a table."""
+    """Whether a run holds the finished copy of a notebook as it is, with these parameters.
+
+    Arguments: ``reads`` stands for what else it depends on, such as the hash of a table.
+    """
     mark = run.path / "notebooks" / f"{notebook.stem}.done"
     return mark.exists() and mark.read_text() == _key(notebook, parameters, reads)
 
@@ -192,7 +142,8 @@ def done(run: Run, notebook: Path, parameters: dict[str, Any], reads: str = "") 
 def execute(run: Run, notebook: Path, parameters: dict[str, Any], engine, reads: str = "") -> None:
     """Execute one notebook into a run, by papermill. Call under ``run.lock("notebooks")``.
 
-    Arguments: ``engine`` a papermill engine; ``reads`` as in ``done``. Raises: ``h2t.Error`` with the notebook's own message where a cell fails; its
+    Arguments: ``engine`` of papermill: ``counting`` or ``inline.InlineEngine``; ``reads`` as in
+    ``done``. Raises: ``h2t.Error`` with the notebook's own message where a cell fails; its
     ``notebook`` is the executed copy, which shows where.
     """
     pm = papermill()
@@ -200,23 +151,15 @@ def execute(run: Run, notebook: Path, parameters: dict[str, Any], engine, reads:
     out = run.path / "notebooks" / notebook.name
     part = out.with_suffix(".part.ipynb")
     out.parent.mkdir(exist_ok=True)
-    own = _own(notebook, parameters) | (
-        {"run": str(run.path)} if "run" in declared(notebook) else {}
-    )
+    own = _own(notebook, parameters)
+    if "run" in declared(notebook):
+        own["run"] = str(run.path)
+    # the kernel would warn of TCP on loopback at every start
+    how = {"progress_bar": False, "extra_arguments": ["--log-level=40"], "engine_name": "h2t"}
+    how |= {"cwd": str(Path.cwd()), "kernel_name": "python3"}
     for attempt in (1, 2):
         try:
-            pm.execute_notebook(
-                notebook,
-                part,
-                own,
-                engine_name="h2t",
-                progress_bar=False,
-                cwd=str(Path.cwd()),
-                kernel_name="python3",
-                extra_arguments=[
-                    "--log-level=40"
-                ],  # of the kernel, which warns of TCP on loopback at every start
-            )
+            pm.execute_notebook(notebook, part, own, **how)
             break
         except pm.PapermillExecutionError as e:
             part.replace(out)
@@ -227,9 +170,8 @@ def execute(run: Run, notebook: Path, parameters: dict[str, Any], engine, reads:
             if type(e).__name__ != "DeadKernelError":
                 raise
             if attempt == 2:
-                raise Error(
-                    f"the kernel of {notebook.name} died twice (out of memory?); {part} shows how far it came"
-                ) from None
+                why = f"(out of memory?); {part} shows how far it came"
+                raise Error(f"the kernel of {notebook.name} died twice {why}") from None
     part.replace(out)
     write_atomic(out.with_suffix(".done"), _key(notebook, parameters, reads).encode())
 
@@ -237,7 +179,8 @@ def execute(run: Run, notebook: Path, parameters: dict[str, Any], engine, reads:
 def _explain(e, out: Path) -> str:
     if e.ename == "Error":  # h2t.Error: its message says what to do
         return str(e.evalue)
-    return f"cell {e.exec_count} of {out.name} ended in {named(e.ename, e.evalue)}\nThe executed copy is {out}"
+    said = named(e.ename, e.evalue)
+    return f"cell {e.exec_count} of {out.name} ended in {said}\nThe executed copy is {out}"
 
 
 def papermill():
@@ -246,19 +189,18 @@ def papermill():
         import papermill
         import papermill.engines
     except ImportError:
-        raise Error(
-            "papermill is not installed, so the notebooks cannot run; use --plain to train without them"
-        ) from None
+        way = "use --plain to train without them"
+        raise Error(f"papermill is not installed, so the notebooks cannot run; {way}") from None
     return papermill
 
 
 def counting(advance: Callable[[], None]):
-    """papermill's own engine, which also calls ``advance`` after every code cell."""
-    base = papermill().engines.NBClientEngine
+    """papermill's engine with a kernel of this environment, which counts the code cells it ran."""
+    from h2t.lab.books.kernel import OwnKernel
 
-    class Counting(base):
+    class Counting(papermill().engines.NBClientEngine):
         @classmethod
-        def execute_managed_notebook(cls, nb_man, *args, **kwargs):
+        def execute_managed_notebook(cls, nb_man, *args, **how):
             complete = nb_man.cell_complete
 
             def counted(cell, *a, **k):
@@ -267,36 +209,28 @@ def counting(advance: Callable[[], None]):
                 return complete(cell, *a, **k)
 
             nb_man.cell_complete = counted
-            return super().execute_managed_notebook(nb_man, *args, **kwargs)
+            how["kernel_manager_class"] = OwnKernel
+            return super().execute_managed_notebook(nb_man, *args, **how)
 
     return Counting
 
 
 @contextlib.contextmanager
 def _bar(run: Run, total: int, progress: bool):
-    """A progress bar over code cells that also says which step trains and how far it is."""
+    """A bar over code cells that also says which step trains: a function to count, one to name."""
     from tqdm import tqdm
 
-    stop, name = threading.Event(), [""]
-    with tqdm(
-        total=total,
-        unit="cell",
-        disable=not progress,
-        bar_format="{l_bar}{bar:20}| {elapsed}{postfix}",
-    ) as bar:
+    stop, form = threading.Event(), "{l_bar}{bar:20}| {elapsed}{postfix}"
+    with tqdm(total=total, unit="cell", disable=not progress, bar_format=form) as bar:
 
         def follow():
             while not stop.wait(0.5):
                 bar.set_postfix_str(state(run), refresh=True)
 
-        def say(text: str):
-            name[0] = text
-            bar.set_description_str(text)
-
         thread = threading.Thread(target=follow, daemon=True)
         thread.start()
         try:
-            yield bar.update, say
+            yield bar.update, bar.set_description_str
         finally:
             stop.set()
             thread.join()

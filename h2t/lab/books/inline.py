@@ -1,5 +1,7 @@
-"""A papermill engine that runs a notebook's cells in this process, so that many notebooks share one interpreter and its
-imports. Only for processes that do nothing else and may die with their work, such as the jobs of a sweep."""
+"""A papermill engine that runs a notebook's cells in this process, with the imports that are there.
+
+Only for processes that do nothing else and may die with their work, such as the jobs of a sweep.
+"""
 
 from __future__ import annotations
 
@@ -11,11 +13,17 @@ from papermill.clientwrap import PapermillNotebookClient
 from papermill.engines import Engine
 from traitlets.config import Config
 
+# Figures fit their margins themselves: cutting them to size again would draw each a second time,
+# and drawing them at the end of a cell, before they are shown, once more.
+FIGURES = """%matplotlib inline
+%config InlineBackend.print_figure_kwargs = {'bbox_inches': None}
+__import__('matplotlib.pyplot').pyplot.uninstall_repl_displayhook()"""
+
 
 @functools.cache
 def _kernel():
     """This process's one kernel: IPython's shell is a singleton."""
-    # what the cells of many jobs say does not belong in the user's history, one file for all of them
+    # what the cells of many jobs say does not belong in the user's history, one file for all
     manager = InProcessKernelManager(config=Config(HistoryManager={"enabled": False}))
     manager.start_kernel()
     client = manager.client()
@@ -24,19 +32,13 @@ def _kernel():
 
 
 class _Client(PapermillNotebookClient):
-    """papermill's loop over the cells and nbclient's reading of messages, with an in-process kernel between them."""
+    """papermill's loop over the cells, nbclient's reading of messages, a kernel in this process."""
 
     def execute(self, **how):
         self.reset_execution_trackers()
         self.kernel, self.kc = _kernel()
         self.kernel.shell.reset()
-        # the figures fit their margins themselves: cutting them to size again would draw each a second time, and drawing them at the
-        # end of a cell, before they are shown, once more
-        self._run(
-            "%matplotlib inline\n%config InlineBackend.print_figure_kwargs = {'bbox_inches': None}\n"
-            "__import__('matplotlib.pyplot').pyplot.uninstall_repl_displayhook()",
-            silent=True,
-        )
+        self._run(FIGURES, silent=True)
         self.papermill_execute_cells()
         self.nb.metadata["language_info"] = dict(self.kernel.language_info)
         self.set_widgets_metadata()
@@ -58,17 +60,14 @@ class _Client(PapermillNotebookClient):
         return cell
 
     def _run(self, code: str, **how) -> tuple[list[dict], dict]:
-        """What running a piece of code printed and showed, as messages, and the reply to it."""
+        """What a piece of code printed and showed, as messages, and the reply to it."""
         request = self.kc.execute(code, **how)
         self.kernel.stdout.flush()
         self.kernel.stderr.flush()
         messages = self.kc.iopub_channel.get_msgs()
-        reply = next(
-            m
-            for m in self.kc.shell_channel.get_msgs()
-            if m["parent_header"].get("msg_id") == request
-        )
-        return messages, reply["content"]
+        replies = self.kc.shell_channel.get_msgs()
+        own = (m for m in replies if m["parent_header"].get("msg_id") == request)
+        return messages, next(own)["content"]
 
 
 class InlineEngine(Engine):
@@ -76,10 +75,8 @@ class InlineEngine(Engine):
 
     @classmethod
     def execute_managed_notebook(cls, nb_man, kernel_name, **kwargs):
-        save, nb_man.save = (
-            nb_man.save,
-            lambda **how: None,
-        )  # papermill saves the file twice a cell; nobody watches this one
+        # papermill saves the file twice a cell; nobody watches this one
+        save, nb_man.save = nb_man.save, lambda **how: None
         try:
             return _Client(nb_man, kernel_name=kernel_name).execute()
         finally:

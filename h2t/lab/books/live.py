@@ -1,4 +1,4 @@
-"""Thin ipywidgets over plots, runs and the feature bank: figures that follow training, and the fusion explorer."""
+"""Figures that follow training, and widgets with a picture in their place on paper."""
 
 from __future__ import annotations
 
@@ -19,10 +19,11 @@ if TYPE_CHECKING:
 
 
 def live(plot: Callable, every: float = 1.0) -> Callable[[list[dict[str, Any]]], None]:
-    """An ``on_epoch`` callback that redraws a figure in place while a step trains, at most every ``every`` seconds; one that
-    does nothing where nobody watches (``h2t.base.progress.watched``).
+    """An ``on_epoch`` callback that redraws a figure in place while a step trains; one that does
+    nothing where nobody watches (``h2t.base.progress.watched``).
 
-    Arguments: ``plot`` takes the rows of metrics.jsonl as a DataFrame and returns its Axes.
+    Arguments: ``plot`` takes the rows of metrics.jsonl as a DataFrame and returns its Axes;
+    ``every`` seconds between two pictures at least.
     """
     from IPython.display import display
 
@@ -53,7 +54,7 @@ def live(plot: Callable, every: float = 1.0) -> Callable[[list[dict[str, Any]]],
 
 
 def show_box(box: widgets.Widget, picture: bytes, text: str) -> None:
-    """Show a widget, with a PNG ``picture`` in its place under papermill and on paper, and ``text`` where that fails too."""
+    """Show a widget; under papermill and on paper a PNG ``picture``, else ``text``, for it."""
     from IPython.display import display
 
     view = {"version_major": 2, "version_minor": 0, "model_id": box.model_id}

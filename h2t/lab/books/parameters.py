@@ -14,10 +14,10 @@ def read(namespace: dict[str, Any], *steps: type, own: Sequence[str] = ()) -> di
     """The notebook's parameters, checked as those of a recipe are, for ``Stage1.of`` and the like.
 
     Only what the notebook declares is looked at, so that it may be called again when later cells
-    have named other things. Right after the parameters cell a name that nothing declares is found too.
+    have named other things. Right after the parameters cell an unknown name in it is found too.
 
-    Arguments: ``namespace`` the notebook's ``globals()``; ``steps`` the dataclasses whose fields its
-    parameters cell holds; ``own`` those that belong to no step. Returns: name to value.
+    Arguments: ``namespace`` the notebook's ``globals()``; ``steps`` the dataclasses whose fields
+    its parameters cell holds; ``own`` those that belong to no step. Returns: name to value.
     Raises: ``h2t.Error`` for an unknown name, a wrong type, or a value out of range.
     """
     declared = [*own, *(f.name for step in steps for f in dataclasses.fields(step))]
@@ -29,9 +29,9 @@ def read(namespace: dict[str, Any], *steps: type, own: Sequence[str] = ()) -> di
 
 
 def _typed(cells: list[str]) -> list[str]:
-    """What the parameters cell names, the last of ``cells``, or the one before where papermill has put its own between.
+    """What the parameters cell names: the last of ``cells``, but for what papermill injects below.
 
-    Nothing where another cell has run since: it is not known then which cell that was.
+    Nothing where another cell has run since: which cell it was is not known then.
     """
     names = []
     for source in reversed(cells):

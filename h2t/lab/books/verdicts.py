@@ -69,7 +69,7 @@ def fusion(control, fused, counts, scheme: str) -> str:
 
 
 def learned(logits, labels, counts, scheme: str) -> str:
-    """What a network can do on the head and on the tail, and whether there it does more than guess."""
+    """What a network does on the head and on the tail, and whether there it more than guesses."""
     accuracy, images = metrics.per_class(logits, labels), np.bincount(labels, minlength=len(counts))
     (head, heads), (tail, tails) = metrics.ends(counts, scheme, labels).items()
     chance, found = 100 / len(counts), []
@@ -86,13 +86,13 @@ def learned(logits, labels, counts, scheme: str) -> str:
     elif end - 2 * end_error < 2 * chance:
         reading = f"it knows the head and all but guesses at the tail (chance: {chance:.1f} %)"
     return (
-        f"Test accuracy is {top:.1f} % on the {head} classes and {end:.1f} % on the {tail} classes: "
-        f"{reading}."
+        f"Test accuracy is {top:.1f} % on the {head} classes and {end:.1f} % on the {tail} "
+        f"classes: {reading}."
     )
 
 
 def spread(rows: pd.DataFrame, by: list[str], measures: list[str]) -> pd.DataFrame:
-    """Means over seeds ± their standard deviation, as texts; without the latter where one is all."""
+    """Means over seeds ± standard deviation, as texts; one seed alone has no deviation."""
     grouped = rows.groupby(by, sort=False)[measures]
     deviation = grouped.std().map(lambda v: number(v) and f" ± {number(v)}")
     return grouped.mean().map(number) + deviation

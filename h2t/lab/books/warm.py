@@ -1,5 +1,8 @@
-"""Imported once by the process that a sweep's jobs are forked from: what the first figure and the first table of a process cost,
-fonts and caches, each job then has for nothing. A job does without where this fails."""
+"""Imported once by the process that a sweep's jobs are forked from.
+
+What the first figure and the first table of a process cost, fonts and caches, each job then has for
+nothing. A job does without where this fails.
+"""
 
 import contextlib
 import gc
@@ -20,4 +23,5 @@ with contextlib.suppress(Exception):
     plt.close(_figure)
     _table.style.format("{:+.2f}").to_html()
 
-gc.freeze()  # all that is here lives as long as the process: no collection in a job goes through it, or copies its pages
+# all that is here lives as long as the process: no collection in a job copies its pages
+gc.freeze()
