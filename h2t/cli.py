@@ -445,19 +445,27 @@ def bank(run, views, pairs, device):
 )
 @click.option("--port", default=0, show_default=True, help="Port to listen on; 0 takes a free one.")
 @click.option("--no-browser", is_flag=True, help="Do not open a browser here.")
+@click.option(
+    "--save", default="", type=click.Path(), help="Write one file that opens anywhere, and stop."
+)
 @PARAMETERS
-def explore(run, views, ip, port, no_browser, pairs):
-    """Open the fusion explorer of a run as a page in the browser."""
+def explore(run, views, ip, port, no_browser, save, pairs):
+    """Open the fusion explorer of a run as a page in the browser, or save it as one file."""
     from h2t.lab.books import execute as notebooks
-    from h2t.lab.explorer import page
+    from h2t.lab.explorer import front, server
+    from h2t.lab.explorer.engine import Explorer
+    from h2t.lab.explorer.session import Session
     from h2t.recipes.parameters import check
     from h2t.train.cached.steps import recipe_of
 
     overrides = {k: notebooks.parse_value(v) for k, v in pairs}
     check(overrides)
-    page.serve(
-        run, recipe_of(run, overrides), views=views, ip=ip, port=port, browser=not no_browser
-    )
+    engine = Explorer(run, recipe_of(run, overrides), views=views)
+    if save:
+        file = front.save_page(engine, save)
+        click.echo(f"saved: {file}, {file.stat().st_size / 1e6:.1f} MB")
+    else:
+        server.serve(Session(engine), ip=ip, port=port, browser=not no_browser)
 
 
 @main.command(context_settings={"ignore_unknown_options": True})

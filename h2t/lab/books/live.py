@@ -9,13 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from h2t.base.errors import Error
 from h2t.base.progress import watched
 
 if TYPE_CHECKING:
     import ipywidgets as widgets
-
-    from h2t.lab.explorer.panel import Panel
 
 
 def live(plot: Callable, every: float = 1.0) -> Callable[[list[dict[str, Any]]], None]:
@@ -63,31 +60,3 @@ def show_box(box: widgets.Widget, picture: bytes, text: str) -> None:
         {"application/vnd.jupyter.widget-view+json": view, "image/png": image, "text/plain": text},
         raw=True,
     )
-
-
-def explore(
-    run,
-    recipe=None,
-    *,
-    views: int = 4,
-    head_class: int = -1,
-    tail_class: int = -1,
-    progress: bool = True,
-) -> Panel:
-    """Open the fusion explorer on a run.
-
-    Arguments: ``run`` with data and a finished stage 1; ``recipe`` a ``Stage2`` to start from; ``views`` of the feature
-    bank; ``head_class`` and ``tail_class`` indices, -1 the largest and the smallest. Returns: the panel; ``show()`` it.
-    Raises: ``h2t.Error`` in one sentence, with the command that mends it, where the run lacks something.
-    """
-    from h2t.lab.explorer.engine import Explorer
-    from h2t.lab.explorer.panel import Panel
-
-    engine = Explorer(run, recipe, views=views, progress=progress)
-    chosen = {k: v for k, v in (("head", head_class), ("tail", tail_class)) if v >= 0}
-    for name, c in chosen.items():
-        if c >= len(engine.bank.counts):
-            raise Error(
-                f"{name}_class is {c}; the run has classes 0 to {len(engine.bank.counts) - 1}, and -1 chooses one"
-            )
-    return Panel(engine, engine.start.change(**chosen))

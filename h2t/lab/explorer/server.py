@@ -1,0 +1,128 @@
+"""The explorer as a page: a server on this machine that hands out the front end and its frames."""
+
+from __future__ import annotations
+
+import json
+import secrets
+import socketserver
+import threading
+import webbrowser
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from urllib.parse import parse_qs, urlsplit
+
+from h2t.base.errors import Error
+from h2t.lab.explorer import front
+from h2t.lab.explorer.payload import join
+from h2t.lab.explorer.session import Session
+
+WAIT = 20  # seconds that a question for frames waits for one
+LARGEST = 100_000_000  # bytes of a request: figures to save
+
+
+class Server(ThreadingHTTPServer):
+    """Serves one session to those who know ``token``. Any number of pages share the session's settings."""
+
+    daemon_threads = True
+
+    def __init__(self, session: Session, ip: str = "127.0.0.1", port: int = 0):
+        self.session, self.token = session, secrets.token_urlsafe(24)
+        self.page = front.page(f"Fusion explorer: {session.engine.run.path.name}").encode()
+        try:
+            super().__init__((ip, port), Handler)
+        except OSError as e:
+            raise Error(
+                f"cannot listen on {ip}:{port}: {e.strerror}; choose another with --ip and --port"
+            ) from None
+        except OverflowError:
+            raise Error(f"port is {port}; it must be 0 to 65535") from None
+
+    def server_bind(self) -> None:
+        # without HTTPServer's question to the name server for this machine's name
+        socketserver.TCPServer.server_bind(self)
+        self.server_name, self.server_port = self.server_address[:2]
+
+    @property
+    def url(self) -> str:
+        host = "127.0.0.1" if self.server_name in ("", "0.0.0.0") else self.server_name
+        return f"http://{host}:{self.server_port}/?token={self.token}"
+
+    def handle_error(self, request, client_address) -> None:
+        """A page that was closed while it was answered is no error."""
+
+
+class Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    server: Server
+
+    def do_GET(self) -> None:
+        parts = urlsplit(self.path)
+        query = parse_qs(parts.query)
+        if not self._known(query):
+            return
+        if parts.path == "/":
+            self._answer(self.server.page, "text/html; charset=utf-8")
+        elif parts.path == "/frames":
+            since = query.get("since", ["0"])[0]
+            number = int(since) if since.isascii() and since.isdigit() else 0
+            last, found = self.server.session.feed.since(number, WAIT)
+            self._answer(join(found), "application/octet-stream", {"X-Last": str(last)})
+        else:
+            self._answer(b"not here", "text/plain", status=404)
+
+    def do_POST(self) -> None:
+        length = int(self.headers.get("Content-Length") or 0)
+        if not self._known({}) or self.path != "/ask" or not 0 < length <= LARGEST:
+            self.close_connection = True
+            return
+        try:
+            message = json.loads(self.rfile.read(length))
+        except ValueError:
+            message = None
+        if isinstance(message, dict):
+            self.server.session.handle(message)
+        self._answer(b"", "text/plain")
+
+    def _known(self, query: dict[str, list[str]]) -> bool:
+        given = self.headers.get("X-Token") or query.get("token", [""])[0]
+        if secrets.compare_digest(given.encode(), self.server.token.encode()):
+            return True
+        text = b"This page needs the token in its address, as h2t explore printed it.\n"
+        self._answer(text, "text/plain", status=403)
+        return False
+
+    def _answer(self, body: bytes, kind: str, more: dict | None = None, status: int = 200) -> None:
+        self.send_response(status)
+        headers = {
+            "Content-Type": kind,
+            "Content-Length": str(len(body)),
+            "Cache-Control": "no-store",
+            "Referrer-Policy": "no-referrer",
+            "X-Content-Type-Options": "nosniff",
+            **(more or {}),
+        }
+        for name, value in headers.items():
+            self.send_header(name, value)
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, format, *args) -> None:
+        """Nobody reads a line a request."""
+
+
+def serve(session: Session, *, ip: str = "127.0.0.1", port: int = 0, browser: bool = True) -> None:
+    """Serve a session as a page until Ctrl-C. Who opens it needs the token in its address.
+
+    Arguments: ``ip`` to listen on (127.0.0.1: this machine alone; 0.0.0.0: any); ``port``, 0 for a free one; ``browser``
+    whether to open one here. Raises: ``h2t.Error`` where the port is taken.
+    """
+    try:
+        with Server(session, ip, port) as server:
+            run = session.engine.run.path
+            print(f"the explorer of {run} is at\n  {server.url}\nStop it with Ctrl-C.", flush=True)
+            if browser:
+                threading.Timer(0.5, webbrowser.open, (server.url,)).start()
+            server.serve_forever()
+    except KeyboardInterrupt:
+        print("\nthe explorer has ended")
+    finally:
+        session.close()

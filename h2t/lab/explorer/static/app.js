@@ -1,0 +1,336 @@
+// The explorer: its state, what it says in numbers and words, and the loop that draws.
+
+import { el } from "./draw.js";
+import { Boundary, ByClass, Curve } from "./figures.js";
+import { Layout } from "./layout.js";
+import { GROUPS, short, shown } from "./store.js";
+import { Changed, FeatureMap, Flow, Statistics } from "./tabs.js";
+
+const NAMES = ["back", "text", "soft", "grid", "faint", "stage1", "zero", "now", "pinned", "fused"];
+const COLOURS = [...NAMES, ...GROUPS, ...GROUPS.map((g) => `${g}-text`)];
+
+export class App {
+  /** `root` to fill; `store` of what comes; `address` whether the state lives in the page's address. */
+  constructor(root, store, { address = false } = {}) {
+    Object.assign(this, { root, store, address, size: 12, dragging: false, pin: null });
+    this.state = {};
+    root.classList.add("h2tx");
+    this.tip = new Tip(root);
+    this.ready = new Promise((begin) => (this.begun = begin));
+    this.listen = (kind, frame) => this.hear(kind, frame);
+    store.listeners.add(this.listen);
+    this.themes = new MutationObserver(() => this.theme());
+    for (const node of [document.documentElement, document.body])
+      this.themes.observe(node, { attributes: true });
+    this.scheme = window.matchMedia("(prefers-color-scheme: dark)");
+    this.rethemed = () => this.theme();
+    this.scheme.addEventListener("change", this.rethemed);
+    root.append(el("p", { className: "opening" }, "The explorer is opening …"));
+  }
+
+  close() {
+    this.store.listeners.delete(this.listen);
+    this.themes.disconnect();
+    this.scheme.removeEventListener("change", this.rethemed);
+    for (const figure of this.figures ?? []) figure.watch?.disconnect();
+    cancelAnimationFrame(this.frame);
+    clearTimeout(this.writing);
+    this.root.replaceChildren();
+  }
+
+  hear(kind, frame) {
+    if (kind === "base" && !this.layout) this.begin(frame);
+    if (!this.layout) return;
+    if (kind === "base" || kind === "busy") this.layout.follow(this.store.settings);
+    if (kind === "status") this.layout.say(frame.text, frame.bad, frame.about);
+    if (kind === "fits" && !this.opened) {
+      this.opened = true;
+      this.root.classList.remove("waiting");
+      this.begun();
+    }
+    this.layout.progress(this.store.busy);
+    this.redraw();
+  }
+
+  begin(base) {
+    const { p, head, tail } = base;
+    this.origin = { p, head, tail, look: tail, reference: "zero", image: null, tab: "changed" };
+    this.state = { ...this.origin, lecture: false, figure: "boundary" };
+    this.figures = [
+      new ByClass(this, "classes", "Accuracy by class"),
+      new Curve(this, "curve", "Accuracy against the fusion ratio"),
+      new Boundary(this, "boundary", "Boundary"),
+      new Changed(this),
+      new Flow(this, "flow", "Where a class goes"),
+      new FeatureMap(this),
+      new Statistics(this),
+    ];
+    this.root.replaceChildren(this.tip.node);
+    this.root.classList.add("waiting");
+    this.layout = new Layout(this);
+    this.theme();
+    this.set(this.fromAddress());
+  }
+
+  // -- state ----------------------------------------------------------------------------------
+
+  /** Change the state and draw; `began` is when the pointer or key moved. */
+  set(changes, began = performance.now()) {
+    Object.assign(this.state, changes);
+    for (const c of [this.state.head, this.state.tail]) this.store.need(c);
+    this.began ??= began;
+    this.layout.show(this.state);
+    this.redraw();
+    clearTimeout(this.writing);
+    this.writing = setTimeout(() => this.toAddress(), 250);
+  }
+
+  /** Look at a class: it and the class with which it is confused most become the pair. */
+  look(c) {
+    const { head, tail } = this.state;
+    if (c === head || c === tail) return this.set({ look: c });
+    const other = this.store.rival(c);
+    const { counts } = this.store;
+    const larger = counts[c] > counts[other] || (counts[c] === counts[other] && c < other);
+    this.set({ look: c, head: larger ? c : other, tail: larger ? other : c });
+  }
+
+  snap(p) {
+    return this.store.base.positions.reduce((a, b) => (Math.abs(b - p) < Math.abs(a - p) ? b : a));
+  }
+
+  fromAddress() {
+    if (!this.address) return {};
+    const given = new URLSearchParams(location.hash.slice(1) || location.search);
+    const found = {};
+    const whole = (name, high) => {
+      const value = Number(given.get(name));
+      if (given.get(name) && Number.isInteger(value) && value >= 0 && value <= high)
+        found[name] = value;
+    };
+    whole("p", 100);
+    for (const name of ["head", "tail", "look"]) whole(name, this.store.C - 1);
+    whole("image", this.store.T - 1);
+    const pair = { ...this.state, ...found };
+    if (pair.head === pair.tail) delete found.head, delete found.tail;
+    for (const name of ["tab", "figure", "reference"]) {
+      const allowed = this.layout.allowed[name];
+      if (allowed.includes(given.get(name))) found[name] = given.get(name);
+    }
+    found.lecture = new URLSearchParams(location.search).has("lecture") || given.has("lecture");
+    if ("p" in found) found.p = this.snap(found.p);
+    return found;
+  }
+
+  toAddress() {
+    if (!this.address) return;
+    const parts = new URLSearchParams();
+    for (const name of ["p", "head", "tail", "look", "image", "tab", "figure", "reference"])
+      if (this.state[name] !== null && this.state[name] !== this.origin[name])
+        parts.set(name, this.state[name]);
+    if (this.state.lecture) parts.set("lecture", "1");
+    history.replaceState(null, "", `#${parts}`);
+  }
+
+  // -- what is compared -----------------------------------------------------------------------
+
+  now() {
+    return this.store.near(this.state.p);
+  }
+
+  /** What the current classifier is held against. */
+  reference() {
+    const { colours, store } = this;
+    const all = {
+      stage1: { name: "stage 1", fit: store.stage1, colour: colours.stage1 },
+      zero: { name: store.base.at_zero, fit: store.near(0), colour: colours.zero },
+      pinned: this.pin && { name: this.pin.name, fit: this.pin.fit, colour: colours.pinned },
+    };
+    const key = all[this.state.reference] ? this.state.reference : "zero";
+    return { key, ...all[key] };
+  }
+
+  /** Stage 1, the reference and now, each with its colour and mark. */
+  kinds() {
+    const { colours, store } = this;
+    const reference = this.reference();
+    const middle = { shape: reference.key === "pinned" ? "triangle" : "square", ...reference };
+    const kinds = [
+      { name: "stage 1", fit: store.stage1, colour: colours.stage1, shape: "diamond" },
+      ...(reference.key === "stage1" ? [] : [middle]),
+      { name: "now", fit: this.now(), colour: colours.now, shape: "circle" },
+    ];
+    return kinds;
+  }
+
+  setPin() {
+    const { p } = this.now();
+    const { fusion, fusing_branch } = this.store.settings;
+    const kind = fusion === "swap" ? "" : ` ${fusion}`;
+    const branch = fusing_branch === "instance" ? "" : ` ${fusing_branch}`;
+    this.pin = { name: `pinned p ${(p / 100).toFixed(2)}${kind}${branch}`, fit: this.now(), p };
+    this.set({ reference: "pinned" });
+  }
+
+  // -- words ----------------------------------------------------------------------------------
+
+  aboutClass(c) {
+    const { store } = this;
+    const lines = [`${store.counts[c]} training images (${store.groupOf[c]})`];
+    for (const { name, fit } of this.kinds())
+      lines.push(`${name}: ${store.perClass(fit.correct)[c].toFixed(1)} % right`);
+    return { title: store.base.classes[c], lines };
+  }
+
+  aboutImage(k, brief = false) {
+    const { store } = this;
+    const kinds = this.kinds().slice(brief ? -2 : 0);
+    const lines = kinds.map(({ name, fit }) => {
+      const { class: c, sure } = store.says(fit, k);
+      const called = short(store.base.classes[c], brief ? 12 : 24);
+      return `${brief ? (name === "now" ? "now" : "was") : name}: ${called}, ${(100 * sure).toFixed(0)} %`;
+    });
+    const title = short(store.base.classes[store.labels[k]], brief ? 14 : 40);
+    return { title, lines, image: k };
+  }
+
+  /** The rows of the table of numbers: name, colour, accuracies by group and their spread. */
+  rows() {
+    const { store, colours } = this;
+    const fit = this.now();
+    const spread = (p) => Object.fromEntries(GROUPS.map((g) => [g, store.spread(p, g)?.std]));
+    const own = store.base.own;
+    const rows = [
+      ["stage 1", store.means(store.stage1.correct), {}, colours.stage1, own ? "as the run measured it, under its own BN statistics" : "under re-estimated BN statistics"],
+    ];
+    const dr = store.base.steps.find((s) => s.step === "stage2-dr");
+    if (store.base.at_zero !== "DR" && dr) rows.push(["DR", dr, {}, colours.soft, "the run's own exact stage 2, BN sees balanced batches"]);
+    const zero = store.near(0);
+    const why = { DR: "p = 0, BN sees balanced batches", control: "p = 0, with the same BN statistics as now" };
+    rows.push([store.base.at_zero, store.means(zero.correct), spread(0), colours.zero, why[store.base.at_zero] ?? "p = 0"]);
+    if (this.pin) rows.push([this.pin.name, store.means(this.pin.fit.correct), {}, colours.pinned, "pinned"]);
+    rows.push([`now, p ${(fit.p / 100).toFixed(2)}`, store.means(fit.correct), spread(fit.p), colours.now, "the classifier at the slider"]);
+    return rows;
+  }
+
+  /** What fusion does here, in one sentence: the change from p = 0, and whether it is beyond the spread over seeds. */
+  verdict() {
+    const { store } = this;
+    const fit = this.now();
+    const zero = store.base.at_zero;
+    if (fit.p === 0) return `At p = 0 nothing is fused: this is ${zero}.`;
+    if (!(store.curve?.seeds.length > 1)) return `Compared with ${zero}: the spread over seeds is being trained …`;
+    const parts = ["all", "many", "few"].flatMap((g) => {
+      const s = store.spread(fit.p, g, true);
+      if (!s) return [];
+      const beyond = Math.abs(s.mean) > 2 * s.std ? "" : " (inside the spread)";
+      return [`${g} ${s.mean >= 0 ? "+" : "−"}${Math.abs(s.mean).toFixed(1)} ± ${s.std.toFixed(1)}${beyond}`];
+    });
+    const at = (Math.round(fit.p / 10) / 10).toFixed(1);
+    return `Against ${zero}, at p = ${at} over ${store.curve.seeds.length} seeds of stage 2, points: ${parts.join(", ")}.`;
+  }
+
+  aboutStatistics() {
+    const { store } = this;
+    const words = {
+      both: "both streams, as in the published H2T run",
+      balanced: "the balanced stream alone, as in the published DR run",
+      none: "no stream: they stay those of stage 1",
+    };
+    const here = `Everything trained here is tested under BN statistics of ${words[store.base.statistics]}.`;
+    const cells = store.base.steps.filter((s) => s.step !== "stage1").length;
+    const rest = cells
+      ? "Rows of the run are its own exact steps."
+      : "The run has no exact stage 2 yet; `h2t run RECIPE -p control true` trains all four cells of fusion by BN statistics.";
+    return `${here} ${rest}`;
+  }
+
+  statisticsTable() {
+    const { store } = this;
+    const rows = [
+      ...(store.base.own ? [["stage 1, its own BN statistics", store.means(store.stage1.correct)]] : []),
+      ["stage 1, BN statistics re-estimated", store.means(store.correct_again)],
+      ...store.base.steps.filter((s) => s.step !== "stage1").map((s) => [`${s.name} (exact, ${s.step})`, s]),
+      [`${store.base.at_zero}: p = 0, here`, store.means(store.near(0).correct)],
+      [`now: p = ${(this.now().p / 100).toFixed(2)}, here`, store.means(this.now().correct)],
+    ];
+    return this.layout.table(["test accuracy, %", ...GROUPS], rows.map(([name, means]) => [name, ...GROUPS.map((g) => shown(means[g], 2))]));
+  }
+
+  // -- drawing --------------------------------------------------------------------------------
+
+  theme() {
+    const { jpThemeLight, vscodeThemeKind = "" } = document.body.dataset;
+    let dark = this.scheme.matches;
+    if (jpThemeLight !== undefined) dark = jpThemeLight === "false";
+    else if (vscodeThemeKind) dark = !vscodeThemeKind.includes("light");
+    else if (document.documentElement.hasAttribute("theme"))
+      dark = document.documentElement.getAttribute("theme") === "dark";
+    this.root.classList.toggle("dark", dark);
+    const style = getComputedStyle(this.root);
+    const camel = (name) => name.replace("-text", "Text");
+    this.colours = Object.fromEntries(
+      COLOURS.map((name) => [camel(name), style.getPropertyValue(`--${name}`).trim()]),
+    );
+    this.size = parseFloat(style.getPropertyValue("--letters"));
+    if (this.layout) this.redraw();
+  }
+
+  redraw() {
+    this.frame ??= requestAnimationFrame(() => {
+      this.frame = null;
+      if (!this.layout || !this.now()) return;
+      this.layout.numbers(this.rows(), this.verdict());
+      for (const figure of this.figures) if (figure.visible) figure.paint();
+      const { began } = this;
+      this.began = null;
+      if (began) this.root.dispatchEvent(new CustomEvent("h2t-drawn", { detail: { began, drawn: performance.now() } }));
+    });
+  }
+
+  /** Draw a test image's thumbnail into a canvas, as soon as it is there. */
+  picture(canvas, k) {
+    const tile = this.store.tiles.get(this.store.index[k]);
+    const pen = canvas.getContext("2d");
+    pen.clearRect(0, 0, canvas.width, canvas.height);
+    if (!tile) return this.store.needImages([k]);
+    const { sheet, x, y, w, h } = tile;
+    const factor = Math.min(canvas.width / w, canvas.height / h);
+    pen.imageSmoothingEnabled = factor < 1;
+    const [dw, dh] = [w * factor, h * factor];
+    pen.drawImage(sheet, x, y, w, h, (canvas.width - dw) / 2, (canvas.height - dh) / 2, dw, dh);
+  }
+
+  download(name, blob) {
+    const link = el("a", { href: URL.createObjectURL(blob), download: name });
+    link.click();
+    setTimeout(() => URL.revokeObjectURL(link.href), 10_000);
+  }
+}
+
+/** What is shown beside the pointer: a title, lines, and an image. All of it is text. */
+class Tip {
+  constructor(root) {
+    this.canvas = el("canvas", { width: 64, height: 64 });
+    this.words = el("div");
+    this.node = el("div", { className: "tip", hidden: true, role: "tooltip" }, this.canvas, this.words);
+    this.root = root;
+    root.append(this.node);
+  }
+
+  show(event, { title, lines, image }) {
+    const app = this.root.h2t;
+    this.canvas.hidden = image === undefined;
+    if (image !== undefined) app.picture(this.canvas, image);
+    this.words.replaceChildren(el("strong", {}, title), ...lines.map((s) => el("div", {}, s)));
+    this.node.hidden = false;
+    const { offsetWidth: w, offsetHeight: h } = this.node;
+    const left = event.clientX + 14 + w > window.innerWidth ? event.clientX - w - 10 : event.clientX + 14;
+    const top = Math.min(event.clientY + 14, window.innerHeight - h - 4);
+    Object.assign(this.node.style, { left: `${Math.max(2, left)}px`, top: `${Math.max(2, top)}px` });
+  }
+
+  hide() {
+    this.node.hidden = true;
+  }
+}

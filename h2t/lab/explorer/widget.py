@@ -1,0 +1,115 @@
+"""The explorer in a notebook: a widget with a session behind it, and a picture where there is no kernel."""
+
+from __future__ import annotations
+
+import io
+
+import anywidget
+
+from h2t import metrics
+from h2t.lab.books.live import show_box
+from h2t.lab.explorer import front
+from h2t.lab.explorer.engine import Explorer, State
+from h2t.lab.explorer.session import Session
+from h2t.plots import (
+    figure_of,
+    plot_boundary,
+    plot_class_accuracy,
+    plot_ratio_curve,
+    published_curve,
+)
+
+_open: dict[str, Panel] = {}  # the explorer of each run: opened anew, the one before ends
+
+
+class Panel:
+    """The fusion explorer of a run in a notebook; ``show()`` it.
+
+    Arguments: ``engine``; ``state`` to start from (the engine's by default). ``close()`` ends its threads and its widget.
+    """
+
+    def __init__(self, engine: Explorer, state: State | None = None):
+        key = str(engine.run.path)
+        if before := _open.pop(key, None):
+            before.close()
+        self.engine, self.origin = engine, state or engine.start
+        self.session = Session(engine, self.origin)
+        self.widget = anywidget.AnyWidget(_esm=front.script("widget"), _css=front.style())
+        self.widget.on_msg(self._hear)
+        self.session.feed.readers.append(self._tell)
+        _open[key] = self
+
+    def _tell(self, frame: bytes) -> None:
+        self.widget.send({"frame": True}, [frame])
+
+    def _hear(self, widget, message, buffers) -> None:
+        if message.get("do") == "hello":
+            for frame in self.session.feed.since(-1)[1]:
+                self._tell(frame)
+        else:
+            self.session.handle(message)
+
+    def save_classifier(self, name: str) -> str:
+        """Save the classifier that the explorer opened with as a stage-2 variant of the run. Returns: what was done."""
+        return self.session.save_classifier(self.origin, name)
+
+    def sheet(self) -> bytes:
+        """The three main figures on one PNG, for where there is no kernel to drag with."""
+        from matplotlib.figure import Figure
+
+        engine, state = self.engine, self.origin
+        figure = Figure(figsize=(19, 6.4), layout="constrained")
+        left, middle, right = figure.subplots(1, 3)
+        fitted = engine.classifiers(state)
+        accuracy = {n: engine.accuracy(engine.logits(c))[0] for n, c in fitted.items()}
+        _by_class(engine, accuracy, left)
+        table = engine.curve(state.recipe, range(state.recipe.seed, state.recipe.seed + 3))
+        published = published_curve(engine.bank.counts)
+        plot_ratio_curve(table, published, state.recipe.fusion_ratio, ax=middle)
+        drawn, points = engine.boundary(state)
+        names = tuple(engine.bank.classes[c] for c in (state.head, state.tail))
+        lines = {engine.at_zero: drawn.before, "current": drawn.after}
+        plot_boundary(points, lines, names, ax=right)
+        buffer = io.BytesIO()
+        figure_of(left).savefig(buffer, format="png", dpi=70)
+        return buffer.getvalue()
+
+    def show(self) -> None:
+        """Show the explorer, with a picture of its figures under papermill and on paper."""
+        words = "the fusion explorer; run the notebook in JupyterLab to use it"
+        show_box(self.widget, self.sheet(), words)
+
+    def close(self) -> None:
+        """End the threads and take the widget away; what it showed stays as a picture."""
+        self.session.close()
+        self.widget.close()
+        if _open.get(str(self.engine.run.path)) is self:
+            del _open[str(self.engine.run.path)]
+
+
+def _by_class(engine: Explorer, accuracy, ax) -> None:
+    import pandas as pd
+
+    each = {"class": range(len(engine.bank.counts)), "count": engine.bank.counts.clip(1)}
+    parts = [pd.DataFrame({**each, "method": n, "accuracy": a}) for n, a in accuracy.items()]
+    table = pd.concat(parts).dropna()
+    plot_class_accuracy(table, metrics.groups(engine.bank.counts, engine.bank.scheme), ax=ax)
+
+
+def explore(
+    run,
+    recipe=None,
+    *,
+    views: int = 4,
+    head_class: int = -1,
+    tail_class: int = -1,
+    progress: bool = True,
+) -> Panel:
+    """Open the fusion explorer on a run.
+
+    Arguments: ``run`` with data and a finished stage 1; ``recipe`` a ``Stage2`` to start from; ``views`` of the feature
+    bank; ``head_class`` and ``tail_class`` indices, -1 a pair that is really confused. Returns: the panel; ``show()`` it.
+    Raises: ``h2t.Error`` in one sentence, with the command that mends it, where the run lacks something.
+    """
+    engine = Explorer(run, recipe, views=views, progress=progress)
+    return Panel(engine, engine.opening(head_class, tail_class))
