@@ -4,7 +4,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from h2t import Error
-from h2t.lab.explorer.boundary import pair, pair_table, plane, tail_side
+from h2t.lab.explorer.boundary import pair, pair_table, plane
+from h2t.lab.explorer.embedding import STEP, fit_map, pca
 
 
 def make(seed, d=9, c=5, n=60):
@@ -15,6 +16,11 @@ def make(seed, d=9, c=5, n=60):
         r.normal(size=(n, d)),
         r.integers(0, c, n),
     )
+
+
+def tail_side(points, line):
+    a, b = line
+    return points @ a + b > 0
 
 
 def decision(classifier, z, head, tail, scale):
@@ -103,22 +109,30 @@ def test_bad_pairs_are_refused(head, tail, message):
         plane(before, after, head, tail)
 
 
-def test_a_map_keeps_its_points_when_others_are_placed():
-    from h2t.lab.explorer.embedding import fit_map, place
-
+def two_clouds():
     r = np.random.default_rng(0)
-    z = np.concatenate([r.normal(size=(40, 6)), r.normal(size=(40, 6)) + 8])
-    fitted = fit_map(z)
-    kept = np.array(fitted)
-    placed = place(fitted, z[:5] + 0.01)
-    assert np.array_equal(np.array(fitted), kept) and placed.shape == (5, 2)
-    assert (
-        np.median(np.linalg.norm(place(fitted, z) - kept, axis=1)) < 0.3
-    )  # a point's copy is placed on the point
-    gap = np.linalg.norm(kept[:40].mean(0) - kept[40:].mean(0))
-    assert (
-        np.linalg.norm(placed - kept[:40].mean(0), axis=1) < gap / 2
-    ).all()  # placed in their own cluster
-    assert np.array_equal(kept, np.array(fit_map(z)))
+    return np.concatenate([r.normal(size=(40, 6)), r.normal(size=(40, 6)) + 8])
+
+
+@pytest.mark.parametrize("method", [pca, fit_map])
+def test_a_map_keeps_clouds_apart_and_is_the_same_each_time(method):
+    z = two_clouds()
+    xy = method(z)
+    gap = np.linalg.norm(xy[:40].mean(0) - xy[40:].mean(0))
+    for cloud in (xy[:40], xy[40:]):
+        assert (np.linalg.norm(cloud - cloud.mean(0), axis=1) < gap / 2).all()
+    assert np.array_equal(xy, method(z))
+
+
+def test_a_map_is_shown_as_it_converges_and_can_be_ended():
+    seen = []
+    fit_map(two_clouds(), on_step=lambda xy: seen.append(xy))
+    assert len(seen) >= 350 // STEP and all(xy.shape == (80, 2) for xy in seen)
+    ended = []
+    fit_map(two_clouds(), on_step=lambda xy: ended.append(xy) or True)
+    assert len(ended) <= 2  # one of each phase
+
+
+def test_a_map_of_too_few_points_is_refused():
     with pytest.raises(Error, match="at least 10 points"):
-        fit_map(z[:5])
+        fit_map(two_clouds()[:5])

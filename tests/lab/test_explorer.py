@@ -1,8 +1,10 @@
-"""The explorer's engine and panel without a browser, and notebook 05 by papermill."""
+"""The explorer's engine, frames and session without a browser, and notebook 05 by papermill."""
 
+import gc
 import json
 import shutil
 import threading
+import time
 
 import numpy as np
 import papermill
@@ -10,16 +12,17 @@ import pytest
 import torch
 import yaml
 
-from h2t import Error, Run, train_stage1, train_stage2
-from h2t.lab.books.live import explore
-from h2t.lab.explorer.boundary import tail_side
-from h2t.lab.explorer.panel import FIGURES
+from h2t import Error, Run, train_stage1
+from h2t.lab.explorer import frames, widget
+from h2t.lab.explorer.engine import Explorer, State
+from h2t.lab.explorer.payload import Quantised, join, pack, unpack
+from h2t.lab.explorer.session import Feed, Session
 from h2t.train.cached import bank as banking
 from h2t.train.cached import fit as fitting
-from h2t.train.cached.steps import compare, recipe_of
-from tests.helpers import ROOT, digits_run, stage1_config, stage2_config, train_cached
+from tests.helpers import ROOT, digits_run, stage1_config, stage2_config
 
 BOOK = ROOT / "notebooks" / "05_fusion_explorer.ipynb"
+QUICK = dict(stage2_epochs=2, batch_size=64, crop_padding=1, flip=False, precision="fp32")
 
 
 @pytest.fixture(scope="module")
@@ -31,266 +34,256 @@ def trained(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def opened(trained):
-    return explore(trained, stage2_config(fusion_ratio=0.3), views=2, progress=False)
+def engine(trained):
+    return Explorer(trained, stage2_config(fusion_ratio=0.3), views=2, progress=False)
 
 
 @pytest.fixture
-def panel(opened):
-    """The explorer as it opens."""
-    opened.show_state(opened.origin)
-    opened.settle()
-    return opened
+def session(engine):
+    one = Session(engine)
+    yield one
+    one.close()
 
 
-def test_the_fit_behind_the_slider_is_the_cached_stage2(panel):
-    recipe = stage2_config(fusion_ratio=0.4)
-    alone = fitting.fit(panel.engine.bank, [0.4], [0], recipe)
-    weight, bias = panel.engine.fit(recipe)
-    assert torch.allclose(weight, alone.weight[0, 0], atol=1e-6) and torch.allclose(
-        bias, alone.bias[0, 0], atol=1e-6
+def newest(session, slot):
+    return unpack(session.feed.frames[slot][1])
+
+
+def answer(session):
+    return newest(session, "status")[0]
+
+
+def settled(session):
+    assert session.idle.wait(120)
+    return session
+
+
+# --- the format -------------------------------------------------------------------------------------------------------
+
+
+def test_a_frame_gives_back_what_was_put_in():
+    exact = {
+        "u1": np.arange(7, dtype=np.uint8),
+        "u2": np.full((2, 3), 700, np.uint16),
+        "u4": np.zeros((0, 4), np.uint32),
+        "f4": np.float32([[0.5, -2e9]]),
+    }
+    reals = np.random.default_rng(0).normal(size=(5, 6)) * 3 + 1
+    frame = pack(
+        "base",
+        {"names": ['<img src=x onerror="alert(1)">', "é"]},
+        **exact,
+        fine=Quantised(reals, "i2"),
+        rough=Quantised(reals, "u1"),
     )
+    meta, arrays = unpack(frame)
+    assert meta["kind"] == "base" and meta["names"][1] == "é"
+    for name, array in exact.items():
+        assert arrays[name].dtype == array.dtype and np.array_equal(arrays[name], array)
+    assert np.abs(arrays["fine"] - reals).max() <= np.abs(reals).max() / 32767
+    assert np.abs(arrays["rough"] - reals).max() <= np.ptp(reals) / 255
+    assert join([frame, frame])[4 : 4 + len(frame)] == frame
+    with pytest.raises(ValueError, match="not a frame"):
+        unpack(b"PNG\n" + frame[4:])
 
 
-def test_drawn_sides_are_the_classifiers_decisions_for_every_point(panel):
-    state = panel.state.change(fusion_ratio=0.6)
-    drawn, points = panel.engine.boundary(state)
-    features = panel.engine.points(state)
-    for (weight, bias), line in (
-        (panel.engine.stage1, drawn.before),
-        (panel.engine.fit(state.recipe), drawn.after),
+# --- the engine -------------------------------------------------------------------------------------------------------
+
+
+def test_the_fits_behind_the_slider_are_the_cached_stage2(session, engine):
+    settled(session)
+    seen = {}
+    for slot in [s for s in session.feed.frames if s.startswith("fits")]:
+        meta, arrays = newest(session, slot)
+        for k, alike in enumerate(meta["positions"]):
+            seen |= {p: (arrays["weight"][k], arrays["correct"][k]) for p in alike}
+    assert sorted(seen) == list(range(101))
+    for p in (0, 1, 37, 100):
+        alone = fitting.fit(engine.bank, [p / 100], [0], session.recipe)
+        weight, correct = seen[p]
+        assert np.abs(weight - alone.weight[0, 0].numpy()).max() < 1e-4
+        right = alone.logits().argmax(1).numpy() == engine.labels
+        assert np.array_equal(correct, np.bincount(engine.labels[right], minlength=10))
+
+
+def test_drawn_sides_are_the_classifiers_decisions_for_every_point(engine):
+    state = engine.start.change(fusion_ratio=0.6)
+    drawn, points = engine.boundary(state)
+    fitted, features = engine.classifiers(state), engine.points(state)
+    for (weight, bias), (a, b) in (
+        (fitted[engine.at_zero], drawn.before),
+        (fitted["current"], drawn.after),
     ):
         for name, z in features.items():
             logits = torch.from_numpy(z).double() @ weight.double().T + bias.double()
             says_tail = (logits[:, state.tail] > logits[:, state.head]).numpy()
-            assert np.array_equal(tail_side(points[name], line), says_tail), name
+            assert np.array_equal(points[name] @ a + b > 0, says_tail), name
 
 
-def test_fused_points_take_the_named_share_of_channels(panel):
-    none = panel.engine.fused(panel.state.change(fusion_ratio=0.0))
-    some = panel.engine.fused(panel.state.change(fusion_ratio=0.25))
+def test_fused_points_take_the_named_share_of_channels(engine):
+    none = engine.fused(engine.start.change(fusion_ratio=0.0))
+    some = engine.fused(engine.start.change(fusion_ratio=0.25))
     assert none.shape == some.shape == (60, 64)
     assert ((none != some).sum(1) <= 16).all() and (none != some).any(1).all()
 
 
-def test_moving_the_slider_moves_pictures_and_numbers(panel):
-    before, numbers = {k: p.value for k, p in panel.pictures.items()}, panel.numbers.value
-    panel.controls["fusion_ratio"].value = 0.9
-    panel.settle()
-    after = {k: p.value for k, p in panel.pictures.items()}
-    assert {k for k in FIGURES if before[k] != after[k]} == set(
-        FIGURES
-    ) and panel.numbers.value != numbers
-    panel.reset.click()
-    panel.settle()
-    assert panel.controls["fusion_ratio"].value == 0.3 and panel.numbers.value == numbers
-    assert {k: p.value for k, p in panel.pictures.items()} == before  # back to the very pixels
+def test_the_pair_to_start_with_is_really_confused(engine):
+    head, tail = engine.pairs[0]
+    taken = lambda h, t: ((engine.labels == t) & (engine.own.argmax(1) == h)).sum()  # noqa: E731
+    assert engine.bank.counts[head] > engine.bank.counts[tail]
+    assert taken(head, tail) == max(taken(h, t) for h, t in engine.pairs) > 0
+    assert engine.opening(3, -1).head == 3 and engine.opening(-1, 3).tail == 3
 
 
-def test_the_newest_value_wins_and_nothing_piles_up(panel, monkeypatch):
-    """A fit that takes as long as the whole drag: of its hundred values only the first, which was at work, and the last are fitted."""
-    fits, dragged, real = [], threading.Event(), panel.engine.fit
-    monkeypatch.setattr(
-        panel.engine,
-        "fit",
-        lambda recipe: (fits.append(recipe.fusion_ratio), dragged.wait(60), real(recipe))[2],
-    )
-    for k in range(100):
-        panel.controls["fusion_ratio"].value = round(0.31 + k / 200, 3)
-    dragged.set()
-    panel.settle()
-    ratios = set(fits) - {0.0, 0.3}  # DR, and what the explorer opened with
-    assert panel.state.recipe.fusion_ratio in ratios and len(ratios) <= 2
-    assert "p = 0.8" in panel.figures["map"].title.get_text()
+def test_stage_1_is_that_of_the_run(engine, trained):
+    meta, arrays = unpack(frames.base(engine, engine.start, True))
+    logits, labels = Run(trained).step("stage1").outputs()
+    right = labels[logits.argmax(1) == labels]
+    assert meta["own"] and np.array_equal(arrays["correct"], np.bincount(right, minlength=10))
+    again = engine.predict(*engine.stage1) == engine.labels
+    assert arrays["correct_again"].sum() == again.sum()
 
 
-def test_classes_branch_epochs_and_rate_can_be_changed(panel):
-    panel.controls["tail"].value = 5
-    panel.controls["fusing_branch"].value = "reversed"
-    panel.controls["stage2_epochs"].value = 2
-    panel.controls["stage2_lr"].value = 0.1
-    panel.settle()
-    recipe = panel.state.recipe
-    assert (panel.state.tail, recipe.fusing_branch, recipe.stage2_epochs, recipe.stage2_lr) == (
-        5,
-        "reversed",
-        2,
-        0.1,
-    )
-    assert "5 (tail)" in panel.figures["boundary"].title.get_text()
+# --- the session ------------------------------------------------------------------------------------------------------
+
+
+def test_the_newest_setting_wins_and_ends_what_was_at_work(engine, monkeypatch):
+    """A fit that would take minutes is given up at once for the next one, and leaves nothing behind."""
+    session = Session(engine)
+    slow = dict(frames.settings_of(session.recipe), stage2_epochs=200)
+    for rate in (0.01, 0.02, 0.03):
+        session.handle({"do": "settings", **slow, "stage2_lr": rate})
+    assert not session.idle.is_set()
+    session.handle({"do": "settings", **slow, "stage2_epochs": 1})
+    settled(session)
+    for slot in session.feed.frames:
+        if slot.startswith("fits") or slot == "curve":
+            assert newest(session, slot)[0]["settings"]["stage2_epochs"] == 1
+    session.close()
 
 
 @pytest.mark.parametrize(
-    ("control", "value", "message"),
+    ("change", "message"),
     [
-        ("stage2_epochs", 0, "stage2_epochs is 0"),
-        ("stage2_lr", -1.0, "stage2_lr is -1.0"),
-        ("seed", -3, "seed is -3"),
-        ("tail", 0, "must differ"),
+        ({"stage2_epochs": 1_000_000}, "stage2_epochs is 1000000; the explorer takes 1 to 200"),
+        ({"stage2_epochs": 0}, "stage2_epochs is 0"),
+        ({"stage2_lr": 1e9}, "stage2_lr is 1000000000.0; the explorer takes"),
+        ({"stage2_lr": -1.0}, "stage2_lr is -1.0"),
+        ({"seed": 2**40}, "seed is"),
+        ({"seed": -3}, "seed is -3"),
+        ({"fusion": "../x"}, "fusion is"),
+        ({"stage2_epochs": None}, "stage2_epochs is None"),
     ],
 )
-def test_a_value_out_of_range_is_refused_politely(panel, control, value, message):
-    before, pixels = panel.controls[control].value, panel.pictures["boundary"].value
-    panel.controls[control].value = value
-    assert panel.controls[control].value == before and message in panel.status.value
-    panel.settle()
-    assert panel.pictures["boundary"].value == pixels
+def test_a_value_out_of_range_is_refused_and_the_word_goes_with_the_next(session, change, message):
+    before = session.recipe
+    session.handle({"do": "settings", **frames.settings_of(before), **change})
+    assert session.recipe == before
+    assert answer(session)["bad"] and message in answer(session)["text"]
+    session.handle({"do": "settings", **frames.settings_of(before)})
+    assert not answer(session)["bad"] and answer(session)["text"] == ""
 
 
-def test_a_state_is_saved_as_figures_classifier_and_recipe(trained, tmp_path):
+def test_requests_that_are_none_are_answered_and_do_no_harm(session):
+    for message in (
+        {"do": "class", "class": 99},
+        {"do": "class"},
+        {"do": "class", "class": "x"},
+        {"do": "save", "what": "recipe", "name": "../evil", "p": 0, "head": 0, "tail": 1},
+        {"do": "save", "what": "recipe", "name": "n" * 300, "p": 0, "head": 0, "tail": 1},
+        {
+            "do": "save",
+            "what": "figures",
+            "name": "a",
+            "p": 0,
+            "head": 0,
+            "tail": 1,
+            "files": {"../b.png": ""},
+        },
+        {"do": "settings"},
+    ):
+        session.handle(message)
+        assert answer(session)["bad"], message
+    session.handle({"do": "nothing"})
+    session.handle({"do": "images", "index": [10**6, -5]})
+    settled(session)
+
+
+def test_opening_again_ends_the_one_before(trained):
+    """The cell of a notebook runs again and again: no thread, no bank and no widget stays."""
+    before = threading.active_count()
+    panels = []
+    for _ in range(3):
+        panels.append(widget.explore(trained, QUICK, views=2, progress=False))
+    assert sum(t.name == "explorer" for t in threading.enumerate()) == 2
+    panels[-1].close()
+    end = time.monotonic() + 20
+    while threading.active_count() > before and time.monotonic() < end:
+        time.sleep(0.05)
+    assert threading.active_count() <= before
+    del panels
+    gc.collect()
+    assert not [o for o in gc.get_objects() if isinstance(o, Session) and not o._closed]
+
+
+def test_a_feed_gives_each_reader_what_it_has_not_seen():
+    feed = Feed()
+    feed.put("a", b"1")
+    feed.put("b", b"2")
+    number, found = feed.since(0)
+    assert found == [b"1", b"2"] and feed.since(number) == (number, [])
+    feed.put("a", b"3")
+    assert feed.since(number)[1] == [b"3"] and feed.since(-1)[1] == [b"2", b"3"]
+    for k in range(200):
+        feed.put(f"images-{k}", b"x")
+    assert len(feed.frames) < 70 and "a" in feed.frames
+
+
+def test_a_state_is_saved_as_classifier_and_recipe_that_notebook_05_repeats(trained, tmp_path):
     run = shutil.copytree(trained, tmp_path / "run")
-    panel = explore(run, stage2_config(fusion_ratio=0.3), views=2, progress=False)
-    panel.controls["fusion_ratio"].value = 0.55
-    panel.settle()
-    panel.name.value = "mine"
-    for button in panel.saves.values():
-        button.click()
-    folder = run / "explorer" / "mine"
-    assert {p.name for p in folder.iterdir()} == {
-        f"{n}.{e}" for n in FIGURES for e in ("png", "pdf")
-    } | {"recipe.yaml"}
+    engine = Explorer(run, stage2_config(fusion_ratio=0.3), views=2, progress=False)
+    session = Session(engine)
+    ask = {"do": "save", "name": "mine", "p": 0.55, "head": 0, "tail": 9}
+    session.handle({**ask, "what": "recipe"})
+    session.handle({**ask, "what": "classifier"})
+    assert "saved as stage2-mine" in answer(session)["text"]
+    session.close()
+    expected = engine.logits(engine.fit(session.at(0.55, 0, 9).recipe))
     result = Run(run).step("stage2-mine").result
-    assert result["cached"]["views"] == 2 and result["last"]["all"] == pytest.approx(
-        panel.engine.accuracy(panel.engine.logits(panel.engine.fit(panel.state.recipe)))[1]["all"]
-    )
-    recipe = yaml.safe_load((folder / "recipe.yaml").read_text())
-    assert recipe["fusion_ratio"] == 0.55 and recipe["save_as"] == "mine"
+    assert result["last"]["all"] == pytest.approx(engine.accuracy(expected)[1]["all"])
+    recipe = yaml.safe_load((run / "explorer" / "mine" / "recipe.yaml").read_text())
+    assert recipe["settings"]["fusion_ratio"] == 0.55 and recipe["save_as"] == "mine"
     again = shutil.copytree(trained, tmp_path / "again")
+    out = tmp_path / "05.ipynb"
     papermill.execute_notebook(
-        BOOK,
-        tmp_path / "05.ipynb",
-        {**recipe, "run": str(again)},
-        progress_bar=False,
-        kernel_name="python3",
+        BOOK, out, {**recipe, "run": str(again)}, progress_bar=False, kernel_name="python3"
     )
     ours, theirs = (Run(r).step("stage2-mine").weights() for r in (run, again))
-    assert all(
-        torch.equal(ours[k], theirs[k]) for k in ours
-    )  # the recipe reproduces the classifier
-    outputs = [
-        o
-        for c in json.loads((tmp_path / "05.ipynb").read_text())["cells"]
-        for o in c.get("outputs", [])
-    ]
-    assert [o for o in outputs if "image/png" in o.get("data", {})] and not [
-        o for o in outputs if o["output_type"] == "error"
-    ]
-    panel.name.value = "../evil"
-    panel.saves["recipe"].click()
-    assert "variant is &#x27;../evil&#x27;" in panel.status.value
+    assert all(torch.equal(ours[k], theirs[k]) for k in ours)
+    cells = json.loads(out.read_text())["cells"]
+    outputs = [o for c in cells for o in c.get("outputs", [])]
+    assert any("image/png" in o.get("data", {}) for o in outputs)
+    assert not [o for o in outputs if o["output_type"] == "error"]
 
 
 def test_what_a_run_lacks_is_said_with_the_mend(trained, tmp_path):
     with pytest.raises(Error, match="no run directory .*h2t run"):
-        explore(tmp_path / "none")
+        widget.explore(tmp_path / "none")
     run, _ = digits_run(tmp_path / "run")
-    with pytest.raises(
-        Error, match="has no finished stage 1; train one with `h2t run RECIPE -p run"
-    ):
-        explore(run)
+    with pytest.raises(Error, match="has no finished stage 1; train one with `h2t run RECIPE"):
+        widget.explore(run)
     with pytest.raises(Error, match="tail_class is 77; the run has classes 0 to 9"):
-        explore(trained, stage2_config(), views=2, tail_class=77, progress=False)
+        widget.explore(trained, QUICK, views=2, tail_class=77, progress=False)
+    with pytest.raises(Error, match="both 3"):
+        widget.explore(trained, QUICK, views=2, head_class=3, tail_class=3, progress=False)
+    with pytest.raises(Error, match="stage2_epochs is 1000000; the explorer"):
+        widget.explore(trained, {"stage2_epochs": 1_000_000}, views=2, progress=False)
+    with pytest.raises(Error, match="no ratio to drag"):
+        widget.explore(trained, {"stage2_method": "tau", "fusion_ratio": 0.0}, progress=False)
 
 
-def test_the_cached_stage2_is_a_step_and_stands_beside_the_exact_one(trained, tmp_path):
-    run = shutil.copytree(trained, tmp_path / "run")
-    result = train_cached(run, stage2_config(fusion_ratio=0.3), "cached", views=2)
-    assert result == Run(run).step("stage2-cached").result and result["cached"]["views"] == 2
-    with pytest.raises(Error, match="already has stage2-cached"):
-        train_cached(run, stage2_config(fusion_ratio=0.5), "cached", views=2)
-    table = compare(run, stage2_config(), [0.0, 0.3], [0], views=2, progress=False)
-    assert len(table) == 4 and set(table["kind"]) == {"exact", "cached"}
-    for row in table.itertuples():
-        if row.kind == "exact":
-            last = Run(run).step(f"stage2-exact-p{row.ratio:g}-s0").result["last"]
-        else:
-            last = train_cached(
-                run,
-                stage2_config(fusion_ratio=row.ratio),
-                f"again-p{row.ratio:g}",
-                views=2,
-            )["last"]
-        assert (row.all, row.many, row.few) == pytest.approx(
-            (last["all"], last["many"], last["few"])
-        )
-
-
-def test_an_exact_run_that_is_there_is_not_trained_again(trained, tmp_path):
-    run = shutil.copytree(trained, tmp_path / "run")
-    train_stage2(run, stage2_config(fusion_ratio=0.3), "mine", progress=False)
-    file = (
-        Run(run).step("stage2-mine").path / "params.yaml"
-    )  # as a version before other fusions left it
-    file.write_text(
-        "".join(
-            line for line in file.read_text().splitlines(True) if not line.startswith("fusion:")
-        )
-    )
-    table = compare(run, stage2_config(), [0.3], [0], views=2, progress=False)
-    assert not Run(run).step("stage2-exact-p0.3-s0").done
-    assert table.set_index("kind").loc["exact", "all"] == pytest.approx(
-        Run(run).step("stage2-mine").result["last"]["all"]
-    )
-
-
-def test_the_recipe_of_a_run_is_its_own(trained, tmp_path):
-    assert recipe_of(trained) == stage2_config(
-        stage2_epochs=10, eval_every=2
-    )  # as published, with stage 1's batches and crops
-    run = shutil.copytree(trained, tmp_path / "run")
-    train_stage2(run, stage2_config(fusion_ratio=0.4), "h2t", progress=False)
-    assert (
-        recipe_of(run) == stage2_config(fusion_ratio=0.4) and recipe_of(run, {"seed": 3}).seed == 3
-    )
-
-
-def test_draws_are_kept_while_only_ratio_and_rate_move(panel, monkeypatch):
-    drawn = []
-    real = fitting.draw_all
-    monkeypatch.setattr(banking, "draw_all", lambda *a: (drawn.append(a[1]), real(*a))[1])
-    fits = [
-        panel.engine.fit(stage2_config(fusion_ratio=p, stage2_lr=lr))
-        for p, lr in ((0.11, 0.02), (0.12, 0.02), (0.12, 0.05))
-    ]
-    assert len(drawn) <= 1 and not torch.equal(fits[1][0], fits[2][0])
-    other = panel.engine.fit(stage2_config(fusion_ratio=0.12, fusing_branch="reversed"))
-    assert drawn[-1].fusing_branch == "reversed" and not torch.equal(other[0], fits[1][0])
-
-
-def test_the_bench_prints_every_figure_beside_its_target(trained, tmp_path, monkeypatch):
-    from click.testing import CliRunner
-
-    from h2t.cli import main
-    from tests.bench import explorer as bench_explorer
-
-    monkeypatch.setattr(bench_explorer, "MOVES", 3)
-    before = sorted(p.name for p in trained.iterdir())
-    out = CliRunner().invoke(
-        main,
-        ["bench", "explorer", "--run", str(trained), "--out", str(tmp_path / "rows.csv")],
-        catch_exceptions=False,
-    )
-    rows = (tmp_path / "rows.csv").read_text().splitlines()
-    assert (
-        out.exit_code == 0
-        and all(name in out.output for name in bench_explorer.TARGETS)
-        and len(rows) == 1 + len(bench_explorer.TARGETS)
-    )
-    assert sorted(p.name for p in trained.iterdir()) == before  # the bank was built in a copy
-    monkeypatch.setattr(
-        bench_explorer, "_measure", lambda *a: dict.fromkeys(bench_explorer.TARGETS, 1.0)
-    )
-    monkeypatch.setattr(bench_explorer, "TARGETS", dict.fromkeys(bench_explorer.TARGETS, 0.0))
-    missed = CliRunner().invoke(
-        main,
-        [
-            "bench",
-            "explorer",
-            "--check",
-            "--run",
-            str(trained),
-            "--out",
-            str(tmp_path / "rows.csv"),
-        ],
-    )
-    assert missed.exit_code == 1 and "missed" in missed.output
+def test_a_state_knows_its_recipe_and_its_classes(engine):
+    state = engine.start.change(fusion_ratio=0.4, tail=5)
+    assert isinstance(state, State) and (state.recipe.fusion_ratio, state.tail) == (0.4, 5)
+    with pytest.raises(Error, match="fusion_ratio is 7"):
+        state.change(fusion_ratio=7.0)

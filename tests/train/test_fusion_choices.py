@@ -8,7 +8,7 @@ import pytest
 
 from h2t import Run, train_stage1, train_stage2
 from h2t.fusion import FUSIONS
-from h2t.lab.books.live import explore
+from h2t.lab.explorer.engine import Explorer
 from h2t.train.cached import bank as banking
 from h2t.train.cached import fit as fitting
 from h2t.train.evaluate import classifier_of
@@ -45,15 +45,14 @@ def test_each_fusion_trains_another_classifier_exact_and_cached_and_none_does_an
         assert np.allclose(plain[a], plain[b], atol=1e-6), (a, b)
 
 
-def test_the_explorer_offers_every_fusion_and_follows_each(trained):
-    panel = explore(
-        trained, stage2_config(fusion_ratio=0.5, stage2_epochs=2), views=1, progress=False
-    )
-    assert panel.controls["fusion"].options == FUSIONS
-    seen = {"swap": panel.pictures["accuracy"].value}
-    for fusion in FUSIONS[1:]:
-        panel.controls["fusion"].value = fusion
-        panel.settle()
-        assert panel.state.recipe.fusion == fusion and "colour:#B3261E" not in panel.status.value
-        seen[fusion] = panel.pictures["accuracy"].value
-    assert len(set(seen.values())) == len(FUSIONS)
+def test_the_explorer_follows_every_fusion(trained):
+    config = stage2_config(fusion_ratio=0.5, stage2_epochs=2)
+    engine = Explorer(trained, config, views=1, progress=False)
+    found = [engine.classifiers(engine.start.change(fusion=f)) for f in FUSIONS]
+    current = [c["current"][0].numpy() for c in found]
+    plain = [c[engine.at_zero][0].numpy() for c in found]
+    for a, b in itertools.combinations(range(len(FUSIONS)), 2):
+        assert not np.allclose(current[a], current[b], atol=1e-4), (FUSIONS[a], FUSIONS[b])
+        assert np.allclose(plain[a], plain[b], atol=1e-6)
+    features = [engine.fused(engine.start.change(fusion=f)) for f in FUSIONS]
+    assert len({z.tobytes() for z in features}) == len(FUSIONS)

@@ -99,12 +99,6 @@ def np_pair(classifier) -> tuple[np.ndarray, np.ndarray]:
     return np.asarray(weight), np.asarray(bias)
 
 
-def tail_side(points: np.ndarray, line: tuple[np.ndarray, float]) -> np.ndarray:
-    """Which points (n, 2) lie on the tail's side of a line: (n,) bool."""
-    a, b = line
-    return points @ a + b > 0
-
-
 def pair_table(
     before,
     after,

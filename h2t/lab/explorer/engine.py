@@ -20,8 +20,9 @@ from h2t.lab.explorer.boundary import Plane, plane
 from h2t.recipes.parameters import Stage2
 from h2t.runs import Run
 from h2t.train.cached import bank as banking
+from h2t.train.cached import fit as fitting
 from h2t.train.cached.steps import save_variant
-from h2t.train.prepare import dataset
+from h2t.train.rundata import dataset
 
 RATIOS = tuple(k / 10 for k in range(11))
 SEEDS = 5  # of the ratio curve
@@ -118,7 +119,7 @@ class Explorer:
         """The classifier (weight, bias) that a recipe trains on the bank; the last few are kept."""
         key = dataclasses.astuple(recipe)
         if key not in self._fits:
-            fits = banking.fit(self.bank, [recipe.fusion_ratio], [recipe.seed], recipe)
+            fits = fitting.fit(self.bank, [recipe.fusion_ratio], [recipe.seed], recipe)
             self._fits[key] = (fits.weight[0, 0], fits.bias[0, 0])
             while len(self._fits) > 8:
                 self._fits.popitem(last=False)
@@ -141,19 +142,19 @@ class Explorer:
 
     def curve(self, recipe: Stage2, seeds, on_epoch: Callable[[], object] = lambda: None):
         """The ratio curve of a recipe: eleven ratios by seeds, as ``Fits.table`` gives it."""
-        return banking.fit(self.bank, RATIOS, seeds, recipe, on_epoch=on_epoch).table()
+        return fitting.fit(self.bank, RATIOS, seeds, recipe, on_epoch=on_epoch).table()
 
     def logits(self, classifier) -> np.ndarray:
         """Test logits (T, C) of a classifier."""
         bank = self.bank
-        return banking.classify(bank.test, *classifier, bank.scale, bank.num_experts).numpy()
+        return fitting.classify(bank.test, *classifier, bank.scale, bank.num_experts).numpy()
 
     def predict(self, weight: torch.Tensor, bias: torch.Tensor) -> np.ndarray:
         """The classes (T,) that a classifier gives the test images."""
         bank, rows = self.bank, max(1, metrics.BLOCK // len(self.bank.counts))
         blocks = bank.test.split(rows)
         found = [
-            banking.classify(z, weight, bias, bank.scale, bank.num_experts).argmax(1)
+            fitting.classify(z, weight, bias, bank.scale, bank.num_experts).argmax(1)
             for z in blocks
         ]
         return torch.cat(found).numpy()

@@ -13,7 +13,8 @@ from h2t import metrics
 from h2t.fusion import FUSIONS
 from h2t.lab.explorer.engine import BRANCHES, LIMITS, SEEDS, Explorer
 from h2t.lab.explorer.payload import Quantised, names, pack
-from h2t.plots import STEPS, published_curve
+from h2t.plots import published_curve
+from h2t.recipes.names import STEPS
 from h2t.recipes.parameters import Stage2
 
 SETTINGS = ("fusion", "fusing_branch", "stage2_epochs", "stage2_lr", "seed")
@@ -114,7 +115,7 @@ def fused(engine: Explorer, recipe: Stage2) -> bytes:
 
 def fits(engine: Explorer, recipe: Stage2, positions: Sequence[Sequence[int]], fitted) -> bytes:
     """Classifiers: ``positions`` that each of them stands for, and ``fitted`` by ``banking.fit``, a ratio for each."""
-    bank, size = engine.bank, len(engine.bank.counts)
+    size = len(engine.bank.counts)
     shown, predicted, right = engine.shown(), [], []
     for weight, bias in zip(fitted.weight[:, 0], fitted.bias[:, 0], strict=True):
         classes = engine.predict(weight, bias)

@@ -13,12 +13,11 @@ from string import Template
 import numpy as np
 
 from h2t.base.errors import Error
-from h2t.base.files import write_atomic
+from h2t.base.files import resolve, write_atomic
 from h2t.lab.explorer import frames
 from h2t.lab.explorer.engine import Explorer, State
 from h2t.lab.explorer.payload import join
 from h2t.lab.explorer.session import Session
-from h2t.runs import resolve
 
 STATIC = Path(__file__).parent / "static"
 MODULES = ("frame", "store", "plane", "draw", "figures", "tabs", "layout", "app")

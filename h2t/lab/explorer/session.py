@@ -11,13 +11,14 @@ from typing import Any
 import numpy as np
 
 from h2t.base.errors import Error
+from h2t.base.files import write_yaml
 from h2t.lab.explorer import frames
 from h2t.lab.explorer.embedding import MIN_POINTS, fit_map, pca
 from h2t.lab.explorer.engine import SEEDS, Explorer, State, within
 from h2t.lab.explorer.payload import pack, unpack
 from h2t.recipes.parameters import Stage2
-from h2t.runs import check_variant, write_yaml
-from h2t.train.cached import bank as banking
+from h2t.runs import check_variant
+from h2t.train.cached import fit as fitting
 
 KEPT = 60  # frames of classes and images that a feed remembers
 MAP_POINTS = 20_000  # t-SNE of more would take minutes
@@ -158,7 +159,7 @@ class Session:
 
     def _images(self, message: dict[str, Any]) -> None:
         index = np.array(message["index"][:400], np.int64)
-        if len(index) and 0 <= index.min() and index.max() < len(self.engine.labels):
+        if len(index) and index.min() >= 0 and index.max() < len(self.engine.labels):
             self.feed.put(f"images-{self.feed.last}", frames.images(self.engine, index))
 
     # -- training ----------------------------------------------------------------------------------------------------
@@ -186,7 +187,7 @@ class Session:
         done = 0
         for k, group in enumerate(self._groups(recipe)):
             ratios = [positions[0] / 100 for positions in group]
-            fitted = banking.fit(engine.bank, ratios, [recipe.seed], recipe, on_epoch=check)
+            fitted = fitting.fit(engine.bank, ratios, [recipe.seed], recipe, on_epoch=check)
             frame = frames.fits(engine, recipe, group, fitted)
             done += sum(map(len, group))
             with self._lock:  # a request of now comes before or after both
@@ -312,20 +313,13 @@ class Session:
         values = {
             "run": str(self.engine.run.path),
             "views": self.engine.bank.train.shape[0],
-            "fusion_ratio": state.recipe.fusion_ratio,
             "head_class": state.head,
             "tail_class": state.tail,
             "save_as": name,
-            "settings": self._changed(state.recipe),
+            "settings": state.recipe.to_dict(),
         }
         write_yaml(file, values)
         return f"recipe saved: papermill notebooks/05_fusion_explorer.ipynb OUT.ipynb -f {file}"
-
-    def _changed(self, recipe: Stage2) -> dict[str, Any]:
-        """The parameters of a recipe that are not the defaults."""
-        plain = Stage2().to_dict()
-        values = recipe.to_dict().items()
-        return {k: v for k, v in values if v != plain[k] and k != "fusion_ratio"}
 
     def _save_figures(self, files: dict[str, str], name: str) -> str:
         import base64

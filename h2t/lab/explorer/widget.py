@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from typing import Any
 
 import anywidget
 
@@ -18,8 +19,17 @@ from h2t.plots import (
     plot_ratio_curve,
     published_curve,
 )
+from h2t.recipes.parameters import check
+from h2t.train.cached.steps import recipe_of
 
 _open: dict[str, Panel] = {}  # the explorer of each run: opened anew, the one before ends
+
+
+class Front(anywidget.AnyWidget):
+    """The front end in a notebook's output: frames go out as buffers of messages, requests come back as messages."""
+
+    _esm = front.script("widget")
+    _css = front.style()
 
 
 class Panel:
@@ -34,7 +44,7 @@ class Panel:
             before.close()
         self.engine, self.origin = engine, state or engine.start
         self.session = Session(engine, self.origin)
-        self.widget = anywidget.AnyWidget(_esm=front.script("widget"), _css=front.style())
+        self.widget = Front()
         self.widget.on_msg(self._hear)
         self.session.feed.readers.append(self._tell)
         _open[key] = self
@@ -98,7 +108,7 @@ def _by_class(engine: Explorer, accuracy, ax) -> None:
 
 def explore(
     run,
-    recipe=None,
+    settings: dict[str, Any] | None = None,
     *,
     views: int = 4,
     head_class: int = -1,
@@ -107,9 +117,11 @@ def explore(
 ) -> Panel:
     """Open the fusion explorer on a run.
 
-    Arguments: ``run`` with data and a finished stage 1; ``recipe`` a ``Stage2`` to start from; ``views`` of the feature
-    bank; ``head_class`` and ``tail_class`` indices, -1 a pair that is really confused. Returns: the panel; ``show()`` it.
-    Raises: ``h2t.Error`` in one sentence, with the command that mends it, where the run lacks something.
+    Arguments: ``run`` with data and a finished stage 1; ``settings`` parameters of stage 2 that differ from the run's own
+    recipe; ``views`` of the feature bank; ``head_class`` and ``tail_class`` indices, -1 a pair that is really confused.
+    Returns: the panel; ``show()`` it. Raises: ``h2t.Error`` in one sentence, with the command that mends it, where the run
+    lacks something or a setting cannot be.
     """
-    engine = Explorer(run, recipe, views=views, progress=progress)
+    check(settings or {})
+    engine = Explorer(run, recipe_of(run, settings), views=views, progress=progress)
     return Panel(engine, engine.opening(head_class, tail_class))
