@@ -7,7 +7,7 @@ import torch
 
 
 def mixup_draws(steps: int, alpha: float, generator: np.random.Generator) -> np.ndarray:
-    """The mixing weights of one epoch, lambda ~ Beta(alpha, alpha), one per batch (Zhang et al. 2018).
+    """The mixing weights of an epoch, lambda ~ Beta(alpha, alpha), one a batch (Zhang et al. 2018).
 
     Arguments: ``steps`` batches; ``alpha`` > 0. Returns: (steps,) float32.
     """
@@ -15,9 +15,9 @@ def mixup_draws(steps: int, alpha: float, generator: np.random.Generator) -> np.
 
 
 def mixup(images: torch.Tensor, partners: torch.Tensor, lam: torch.Tensor) -> torch.Tensor:
-    """Mix every image of a batch with a partner: lam * x + (1 - lam) * partner (Zhang et al. 2018, equation 1).
+    """Mix images with partners: lam * x + (1 - lam) * partner (Zhang et al. 2018, equation 1).
 
-    Arguments: ``images`` and ``partners``, the same in another order, (B, C, H, W); ``lam`` scalar tensor.
+    Arguments: ``images`` and ``partners``, the same in another order, (B, C, H, W); ``lam`` scalar.
     """
     return torch.lerp(partners, images, lam)
 
@@ -25,20 +25,19 @@ def mixup(images: torch.Tensor, partners: torch.Tensor, lam: torch.Tensor) -> to
 def cutmix_draws(
     steps: int, height: int, width: int, probability: float, generator: np.random.Generator
 ):
-    """The boxes of one epoch of CutMix (Yun et al. 2019, equation 2): of area 1 - lambda, lambda ~ Beta(1, 1), around a
-    uniform centre, cut off at the border.
+    """The boxes of one epoch of CutMix (Yun et al. 2019, equation 2): of area 1 - lambda,
+    lambda ~ Beta(1, 1), around a uniform centre, cut off at the border.
 
-    Arguments: ``steps`` batches; ``height``, ``width`` of the images in pixels; ``probability`` that a batch is mixed at all.
-    Returns: ``mixed`` (steps,) bool; ``boxes`` (steps, 4) int64, rows and columns ``top, bottom, left, right``, ends
-    excluded; ``kept`` (steps,) float32, the share of the image that is left after the cut.
+    Arguments: ``steps`` batches; ``height``, ``width`` of the images in pixels; ``probability``
+    that a batch is mixed at all.
+    Returns: ``mixed`` (steps,) bool; ``boxes`` (steps, 4) int64, rows and columns ``top, bottom,
+    left, right``, ends excluded; ``kept`` (steps,) float32, what share of the image is left.
     """
     lam, mixed = generator.beta(1.0, 1.0, size=steps), generator.random(steps) < probability
     sides = []
     for length in (height, width):
-        half, centre = (
-            (length * np.sqrt(1 - lam)).astype(np.int64) // 2,
-            generator.integers(length, size=steps),
-        )
+        half = (length * np.sqrt(1 - lam)).astype(np.int64) // 2
+        centre = generator.integers(length, size=steps)
         sides += [np.clip(centre - half, 0, length), np.clip(centre + half, 0, length)]
     boxes = np.stack(sides, 1)
     area = (boxes[:, 1] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 2])
@@ -46,15 +45,14 @@ def cutmix_draws(
 
 
 def paste(images: torch.Tensor, patches: torch.Tensor, box: torch.Tensor) -> torch.Tensor:
-    """Images with one box of other images pasted in, at the same place (Yun et al. 2019, equation 1).
+    """Images with one box of others pasted in, at the same place (Yun et al. 2019, equation 1).
 
-    Arguments: ``images`` and ``patches`` (B, C, H, W); ``box`` (4,) int64 on the device, as in ``cutmix_draws``.
+    Arguments: ``images`` and ``patches`` (B, C, H, W); ``box`` (4,) int64 on the device, as in
+    ``cutmix_draws``.
     """
     rows, columns = (torch.arange(n, device=images.device) for n in images.shape[2:])
-    inside = ((rows >= box[0]) & (rows < box[1]))[:, None] & (
-        (columns >= box[2]) & (columns < box[3])
-    )  # (H, W)
-    return torch.where(inside, patches, images)
+    down, across = (rows >= box[0]) & (rows < box[1]), (columns >= box[2]) & (columns < box[3])
+    return torch.where(down[:, None] & across, patches, images)
 
 
 def jitter_draws(
@@ -62,8 +60,9 @@ def jitter_draws(
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """The colour changes of every image of an epoch.
 
-    Arguments: ``num`` images; ``strength`` s; ``generator`` on the CPU. Returns: ``factors`` (num, 3) float32 of brightness,
-    contrast and saturation, uniform in [max(0, 1 - s), 1 + s]; ``order`` (num, 3) int64, a permutation of these three each.
+    Arguments: ``num`` images; ``strength`` s; ``generator`` on the CPU.
+    Returns: ``factors`` (num, 3) float32 of brightness, contrast and saturation, uniform in
+    [max(0, 1 - s), 1 + s]; ``order`` (num, 3) int64, a permutation of these three each.
     """
     low, high = max(0.0, 1 - strength), 1 + strength
     factors = low + (high - low) * torch.rand(num, 3, generator=generator)
@@ -73,10 +72,11 @@ def jitter_draws(
 def jitter(images: torch.Tensor, factors: torch.Tensor, order: torch.Tensor) -> torch.Tensor:
     """Change brightness, contrast and saturation, each image in an order of its own.
 
-    Source: torchvision's ColorJitter, which for PIL images rounds to 8 bits after each change; here nothing is rounded.
+    Source: torchvision's ColorJitter, which for PIL images rounds to 8 bits after each change; here
+    nothing is rounded.
 
-    Arguments: ``images`` (B, C, H, W) in [0, 1], contiguous, changed in place; ``factors`` and ``order`` (B, 3) as in
-    ``jitter_draws``.
+    Arguments: ``images`` (B, C, H, W) in [0, 1], contiguous, changed in place; ``factors`` and
+    ``order`` (B, 3) as in ``jitter_draws``.
     """
     pixels = images.flatten(2)  # (B, C, H W)
     luma = torch.tensor(

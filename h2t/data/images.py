@@ -45,13 +45,7 @@ def read_image(
             width, height = image.size
             if image.getexif().get(0x0112, 1) > 4:  # lies on its side
                 width, height = height, width
-            box, scaled = (0, 0, width, height), (image_size, image_size)
-            if not image_size:
-                scaled = (width, height)
-            elif crop:
-                box = random_box(width, height, random.Random(crop[0]))
-            elif fit == "crop":
-                scaled = short_side(width, height, round(MARGIN * image_size))
+            box, scaled = _cut((width, height), image_size, fit, crop)
             factor = min((box[2] - box[0]) / scaled[0], (box[3] - box[1]) / scaled[1]) / KEEP
             shrink = next((k for k in (8, 4, 2) if factor >= k), 1)
             if shrink > 1:  # Pillow says by how much a JPEG is shrunk, and does nothing to others
@@ -82,6 +76,17 @@ def read_image(
     return array[:, :, None] if array.ndim == 2 else array
 
 
+def _cut(whole: tuple[int, int], image_size: int, fit: str, crop):
+    """Which part of an image is taken, left, top, right, bottom, and to what size it is brought."""
+    if not image_size:
+        return (0, 0, *whole), whole
+    if crop:
+        return random_box(*whole, random.Random(crop[0])), (image_size, image_size)
+    if fit == "crop":
+        return (0, 0, *whole), short_side(*whole, round(MARGIN * image_size))
+    return (0, 0, *whole), (image_size, image_size)
+
+
 def deepest(path: str | Path) -> int:
     """The largest value of a file that is deeper than 8 bits; of another, or a damaged one, 0."""
     from PIL import Image
@@ -109,8 +114,7 @@ def _converted(image, channels: int, white_level: int):
 
 
 def short_side(width: int, height: int, side: int) -> tuple[int, int]:
-    """Width and height with the shorter at ``side`` pixels, the other rounded down, as torchvision's
-    Resize does."""
+    """Width and height, the shorter at ``side`` pixels, as torchvision's Resize rounds them."""
     if width <= height:
         return side, int(side * height / width)
     return int(side * width / height), side

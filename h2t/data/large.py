@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from h2t.base.errors import Error
-from h2t.data.lists import Listed, numbered, objects, read_list
+from h2t.data.lists import Found, Listed, numbered, objects, read_list, split_root
 
 
 @dataclass(frozen=True)
@@ -90,22 +90,7 @@ SETS = {
 }
 
 
-def split_root(root: str) -> tuple[Path, Path]:
-    """The folders of the list files and of the images: one for both, or LISTS:IMAGES.
-
-    Raises: ``h2t.Error`` where one does not exist.
-    """
-    lists, _, images = root.partition(":") if not Path(root).is_dir() else (root, "", "")
-    folders = Path(lists), Path(images or lists)
-    for name, path in zip(("list folder", "image root"), folders, strict=True):
-        if not path.is_dir():
-            raise Error(
-                f"{name} {path} does not exist; root is the folder of both, or LISTS:IMAGES"
-            )
-    return folders
-
-
-def read_set(name: str, root: str) -> tuple[dict[str, tuple[Path, Listed]], tuple[str, ...]]:
+def find(name: str, root: str) -> Found:
     """Read the lists of one of ``SETS`` and find its images.
 
     Arguments: ``root`` as in ``split_root``. Returns: part to image root and images, and class

@@ -1,23 +1,24 @@
-"""Which image files there are: class folders and list files."""
+"""List files: which images there are, one a line, with their labels."""
 
 from __future__ import annotations
 
 import csv
-import os
 import re
 from collections import Counter
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 
 import numpy as np
 
 from h2t.base.errors import Error
+from h2t.base.readers import reading
 
 JPEG = {".jpg", ".jpeg", ".jfif"}
 LOSSLESS = {".png", ".bmp", ".gif", ".tif", ".tiff"}
 SUFFIXES = {*JPEG, *LOSSLESS, ".webp", ".ppm", ".pgm"}
-LIST_SUFFIXES, PARTS = (".txt", ".csv", ".tsv"), ("train", "val", "test")
+PARTS = ("train", "val", "test")
+TABLES = (".csv", ".tsv")
 COLUMNS = {  # what the columns of a CSV file may be called
     "path": "path file filename file_name filepath file_path image image_path image_name img",
     "label": "label labels class class_name category target y",
@@ -25,15 +26,14 @@ COLUMNS = {  # what the columns of a CSV file may be called
     "group": "group groups group_id",
 }
 NUMBER = re.compile(r"-?[0-9]{1,18}(\.0+)?")
-MASK = re.compile(r"(.+)[-_ ](mask|masks|seg|segmentation|gt|annotation)", re.I)
-PART = re.compile(
+_PART = re.compile(
     r"(train|training|val|valid|validation|test|testing)[-_ ]?(set|data|images|split|\d{4})?", re.I
 )
 
 
 def part_of(name: str) -> str:
-    """The part that a name says, in any case: train, val or test, such as of Testing; or ""."""
-    found = PART.fullmatch(name.strip())
+    """The part that a name says in any case, such as test of Testing, or ""."""
+    found = _PART.fullmatch(name.strip())
     return {"tr": "train", "va": "val", "te": "test"}[found[1][:2].lower()] if found else ""
 
 
@@ -60,12 +60,79 @@ class Listed:
         return Listed(self.paths[rows], self.labels[rows], groups, parts, self.left_out)
 
 
+Found = tuple[dict[str, tuple[Path, Listed]], tuple[str, ...]]  # part to root and images; classes
+
+
 def objects(values: Iterable[str]) -> np.ndarray:
     """Strings as an array of Python objects, each as long as it is."""
     values = list(values)
     out = np.empty(len(values), object)
     out[:] = values
     return out
+
+
+def find(root: str) -> Found:
+    """The images of list files named after their parts, or of one CSV file.
+
+    Arguments: ``root`` a folder, LISTS:IMAGES, or a list file. Raises: ``h2t.Error``.
+    """
+    if Path(root).is_file():
+        where, images, parts = Path(root), Path(root).parent, _by_column(Path(root))
+    else:
+        where, images = split_root(root)
+        files = [p for p in sorted(where.iterdir()) if p.suffix.lower() in (".txt", *TABLES)]
+        parts = {part: read_list(file) for part, file in _by_name(where, files).items()}
+        tables = [p for p in files if p.suffix.lower() in TABLES]
+        if not parts and len(tables) == 1:
+            parts = _by_column(tables[0])
+    if "train" not in parts:
+        raise Error(f"{where} has no list file *train*.txt or .csv")
+    parts, classes = numbered(where, parts)
+    return {part: (images, listed) for part, listed in parts.items()}, classes
+
+
+def split_root(root: str) -> tuple[Path, Path]:
+    """The folders of the list files and of the images: one for both, or LISTS:IMAGES.
+
+    Raises: ``h2t.Error`` where one does not exist.
+    """
+    lists, _, images = root.partition(":") if not Path(root).is_dir() else (root, "", "")
+    folders = Path(lists), Path(images or lists)
+    for name, path in zip(("list folder", "image root"), folders, strict=True):
+        if not path.is_dir():
+            raise Error(
+                f"{name} {path} does not exist; root is the folder of both, or LISTS:IMAGES"
+            )
+    return folders
+
+
+def _by_name(where: Path, files: list[Path]) -> dict[str, Path]:
+    found: dict[str, list[Path]] = {part: [] for part in PARTS}
+    for file in files:
+        named = [part for part in PARTS if part in file.stem.lower()]
+        if len(named) > 1:
+            raise Error(
+                f"list file {file} is named after {' and '.join(named)}; "
+                "rename it to say which part it is"
+            )
+        for part in named:
+            found[part].append(file)
+    for part, several in found.items():
+        if len(several) > 1:
+            names = ", ".join(p.name for p in several)
+            raise Error(f"{where} has several {part} lists ({names}); keep one")
+    return {part: one[0] for part, one in found.items() if one}
+
+
+def _by_column(file: Path) -> dict[str, Listed]:
+    """One file, all of it for training unless a column says the part."""
+    listed = read_list(file)
+    if listed.parts is None:
+        return {"train": listed}
+    said = np.array([part_of(name) for name in listed.parts])
+    if not all(said):
+        raise Error(f"{file} has a part {listed.parts[said == ''][0]!r}; it can be {PARTS}")
+    return {part: listed.take(np.flatnonzero(said == part)) for part in PARTS if part in said}
 
 
 def read_list(file: str | Path) -> Listed:
@@ -76,76 +143,50 @@ def read_list(file: str | Path) -> Listed:
     Raises: ``h2t.Error`` naming file and line for a malformed one, a path that leaves the image
     root, or a path with two labels.
     """
-    try:
+    with reading(Path(file), "a list file is UTF-8 text, a path and a label a line"):
+        if Path(file).exists() and not Path(file).is_file():
+            raise ValueError("it is no regular file")
         with open(file, encoding="utf-8-sig") as lines:
-            return _listed(file, (line.rstrip("\r\n") for line in lines))
-    except FileNotFoundError:
-        raise Error(f"list file {file} does not exist") from None
-    except UnicodeDecodeError:
-        raise Error(f"list file {file} is not UTF-8 text; save it as that") from None
-    except (OSError, csv.Error) as e:
-        why = getattr(e, "strerror", None) or e
-        raise Error(f"list file {file} cannot be read: {why}") from None
+            return _listed(file, lines)
 
 
-def _listed(file, lines: Iterable[str]) -> Listed:
-    values: dict[str, list[str]] = {}
-    separator, columns, header, numbered, blank = " ", {}, False, False, ""
-    for k, line in enumerate(lines, 1):
-        if not line.strip():
-            blank = blank or f"{file}, line {k}: {line[:80]!r} is not `relative/path label`"
-            continue
-        if blank:  # only at the end
-            break
-        if not values:
-            separator, columns, header = _form(line)
-            values = {name: [] for name in columns}
-            if header:
-                continue
-            numbered = bool(NUMBER.fullmatch(_fields(line, separator)[-1]))
-        fields = _fields(line, separator)
-        row = {name: fields[c] for name, c in columns.items() if c < len(fields)}
-        path, label = row.get("path", ""), row.get("label", "")
-        number = NUMBER.fullmatch(label)
-        good = path.strip() and label and len(row) == len(columns)
-        if not header:
-            known = numbered or PurePosixPath(path).suffix.lower() in SUFFIXES
-            good = good and known and (number or not numbered)
-        if not good or (number and label[0] == "-"):
-            what = f"`{separator.join(columns)}` as the header has it"
-            what = what if header else "`relative/path label` with a whole number from 0 as label"
-            raise Error(f"{file}, line {k}: {line[:80]!r} is not {what}")
-        if ".." in path or path[0] in "/\\" or path[1:2] == ":" or "\0" in path:
-            _refuse_escape(file, k, path)
-        for name, value in row.items():
-            values[name].append(value)
-    else:
-        blank = ""
-    if blank:
-        raise Error(blank)
-    if not values or not values["path"]:
-        raise Error(f"list file {file} is empty")
-    more = {f"{name}s": objects(values[name]) for name in ("group", "part") if name in values}
-    listed = Listed(objects(values["path"]), _labels(values["label"]), **more)
-    return listed if len(set(listed.paths)) == len(listed) else _once(file, listed)
+@dataclass(frozen=True)
+class _Form:
+    """How lines are written: what separates fields, which is what, whether labels are numbers."""
+
+    separator: str
+    columns: dict[str, int]
+    header: bool = False
+    numbers: bool = False
+
+    def row(self, line: str) -> dict[str, str] | None:
+        """The fields of a line, or None where it is malformed."""
+        fields = _fields(line, self.separator)
+        row = {name: fields[k] for name, k in self.columns.items() if k < len(fields)}
+        if len(row) < len(self.columns) or not row["path"].strip() or not row["label"]:
+            return None
+        number = NUMBER.fullmatch(row["label"])
+        if number:
+            return None if row["label"][0] == "-" else row
+        image = PurePosixPath(row["path"]).suffix.lower() in SUFFIXES
+        return row if self.header or (image and not self.numbers) else None
 
 
-def _form(first: str) -> tuple[str, dict[str, int], bool]:
-    """How the lines after the first are to be read: separator, columns, and whether it is a header."""
+def _form_of(first: str) -> _Form:
     for separator in ",\t;":
         header = [name.strip().lower() for name in _fields(first, separator)]
-        columns = {}
-        for kind, names in COLUMNS.items():
-            if known := set(names.split()) & set(header):
-                columns[kind] = min(map(header.index, known))
-        if {"path", "label"} <= set(columns):
-            return separator, columns, True
-    separator = " "
-    if "\t" in first:
-        separator = "\t"
-    elif "," in first and not NUMBER.fullmatch(first.rpartition(" ")[2]):
+        known = {kind: set(names.split()) & set(header) for kind, names in COLUMNS.items()}
+        if known["path"] and known["label"]:
+            columns = {
+                kind: min(map(header.index, names)) for kind, names in known.items() if names
+            }
+            return _Form(separator, columns, header=True)
+    separator = "\t" if "\t" in first else " "
+    if separator == " " and "," in first and not NUMBER.fullmatch(first.rpartition(" ")[2]):
         separator = ","
-    return separator, {"path": 0, "label": 1}, False
+    form = _Form(separator, {"path": 0, "label": 1})
+    label = (form.row(first) or {}).get("label", "0")
+    return replace(form, numbers=bool(NUMBER.fullmatch(label)))
 
 
 def _fields(line: str, separator: str) -> list[str]:
@@ -154,35 +195,58 @@ def _fields(line: str, separator: str) -> list[str]:
     return next(csv.reader([line], delimiter=separator), [])
 
 
-def _labels(labels: list[str]) -> np.ndarray:
+def _listed(file, lines: Iterable[str]) -> Listed:
+    form, blank, values = None, 0, {}
+    for k, line in enumerate(lines, 1):
+        line = line.rstrip("\n")
+        if not line.strip():
+            blank = blank or k  # only at the end
+            continue
+        if form is None and not blank:
+            form = _form_of(line)
+            values = {name: [] for name in form.columns}
+            if form.header:
+                continue
+        if blank or (row := form.row(line)) is None:
+            what = "a line" if form and form.header else "`relative/path label`"
+            raise Error(
+                f"{file}, line {blank or k}: {'' if blank else line[:80]!r} is not {what} with a "
+                "whole number from 0, or a name, as label"
+            )
+        path = row["path"]
+        if ".." in path or path[0] in "/\\" or path[1:2] == ":" or "\0" in path:
+            _refuse_escape(f"{file}, line {k}", path)
+        for name, value in row.items():
+            values[name].append(value)
+    if not values.get("path"):
+        raise Error(f"list file {file} is empty")
+    labels = objects(label.strip() for label in values["label"])
     if all(map(NUMBER.fullmatch, labels)):
-        return np.array([int(label.partition(".")[0]) for label in labels], np.int64)
-    return objects(label.strip() for label in labels)
+        labels = np.array([int(label.partition(".")[0]) for label in labels], np.int64)
+    more = {f"{name}s": objects(values[name]) for name in ("group", "part") if name in values}
+    return _once(file, Listed(objects(values["path"]), labels, **more))
 
 
-def _refuse_escape(file, line: int, path: str) -> None:
+def _refuse_escape(where: str, path: str) -> None:
     if "\0" in path:
-        raise Error(
-            f"{file}, line {line}: the path {path[:80]!r} holds a zero byte; save it as plain text"
-        )
+        raise Error(f"{where}: the path {path[:80]!r} holds a zero byte; save it as plain text")
     parts = PurePosixPath(path.replace("\\", "/")).parts
     if ".." in parts or path[0] in "/\\" or path[1:2] == ":":
         raise Error(
-            f"{file}, line {line}: the path {path[:80]!r} leaves the image root; "
+            f"{where}: the path {path[:80]!r} leaves the image root; "
             "write it relative to the root, without '..'"
         )
 
 
 def _once(file, listed: Listed) -> Listed:
     """A list without the lines that say what an earlier one says."""
+    if len(set(listed.paths)) == len(listed):
+        return listed
     first: dict[str, int] = {}
     for k, path in enumerate(listed.paths):
-        before = first.setdefault(path, k)
-        if listed.labels[before] != listed.labels[k]:
-            raise Error(
-                f"{file}: {path[:200]!r} is listed with two labels, {listed.labels[before]} and "
-                f"{listed.labels[k]}; keep one"
-            )
+        before, label = listed.labels[first.setdefault(path, k)], listed.labels[k]
+        if before != label:
+            raise Error(f"{file}: {path[:200]!r} has two labels, {before} and {label}; keep one")
     listed.left_out["repeated lines"] += len(listed) - len(first)
     return listed.take(np.fromiter(first.values(), np.int64))
 
@@ -193,112 +257,30 @@ def numbered(where, lists: dict[str, Listed]) -> tuple[dict[str, Listed], tuple[
     Names are numbered in sorted order; numbers from 1 on are counted from 0.
     Raises: ``h2t.Error`` where labels have gaps, or one is not among the training list's.
     """
-    if any(part.labels.dtype == object for part in lists.values()):
+    if any(listed.labels.dtype == object for listed in lists.values()):
         classes = tuple(sorted(set(map(str, lists["train"].labels))))
-        number = {name: k for k, name in enumerate(classes)}
-        for kind, part in lists.items():
-            if odd := next((x for x in part.labels if str(x) not in number), None):
-                raise Error(f"class {odd!r} of the {kind} list in {where} has no training image")
-        labels = {p: [number[str(x)] for x in part.labels] for p, part in lists.items()}
-    else:
-        listed = np.unique(lists["train"].labels)
-        first = int(min(part.labels.min() for part in lists.values()) == listed[0] == 1)
-        if (gaps := np.flatnonzero(listed != np.arange(len(listed)) + first)).size:
-            c = int(gaps[0])
-            raise Error(
-                f"the training list in {where} has label {listed[c]} but no image of class "
-                f"{c + first}; labels must be 0 to C - 1, or 1 to C, each with an image"
-            )
-        highest = max(int(part.labels.max()) for part in lists.values())
-        if highest > listed[-1]:
-            raise Error(
-                f"label {highest} is outside the range of the training list in {where}: "
-                f"its labels are {listed[0]} to {listed[-1]}"
-            )
-        classes = tuple(map(str, listed))
-        labels = {p: part.labels - first for p, part in lists.items()}
-    return {
-        p: Listed(part.paths, np.asarray(labels[p], np.int64), part.groups, None, part.left_out)
-        for p, part in lists.items()
-    }, classes
+        return {part: by_name(where, listed, classes) for part, listed in lists.items()}, classes
+    known = np.unique(lists["train"].labels)
+    first = int(min(listed.labels.min() for listed in lists.values()) == known[0] == 1)
+    if (gaps := np.flatnonzero(known != np.arange(len(known)) + first)).size:
+        raise Error(
+            f"the training list in {where} has label {known[gaps[0]]} but no image of class "
+            f"{gaps[0] + first}; labels must be 0 to C - 1, or 1 to C, each with an image"
+        )
+    highest = max(int(listed.labels.max()) for listed in lists.values())
+    if highest > known[-1]:
+        raise Error(
+            f"label {highest} is outside the range of the training list in {where}: "
+            f"its labels are {known[0]} to {known[-1]}"
+        )
+    lists = {part: replace(listed, labels=listed.labels - first) for part, listed in lists.items()}
+    return lists, tuple(map(str, known))
 
 
-def list_folder(
-    folder: Path, classes: tuple[str, ...] | None = None
-) -> tuple[Listed, tuple[str, ...]]:
-    """Images of ``folder/<class>/**``, classes and images in sorted order, and the classes' names.
-
-    Hidden files are passed over, and so are masks: files that say so by their name, or a lossless
-    file beside a JPEG of the same name.
-
-    Arguments: ``classes`` the names that are expected, or None to take those that are there.
-    Raises: ``h2t.Error`` for a missing, empty or unreadable folder, a class without images, or
-    class folders that differ from those expected.
-    """
-    found, left_out = class_folders(folder), Counter()
-    if not found:
-        raise Error(f"folder {folder} holds no class folders; put the images in {folder}/<class>/")
-    if classes is not None and (odd := sorted(set(found) - set(classes))):
-        raise Error(f"{folder} has a class {odd[0]!r} that the training part does not have")
-    paths, labels = [], []
-    for label, name in enumerate(classes or found):
-        images = sorted(_images(folder, name, left_out)) if name in found else []
-        if not images and classes is None:
-            raise Error(
-                f"class folder {folder / name} holds no images "
-                f"(known endings: {', '.join(sorted(SUFFIXES))})"
-            )
-        paths += images
-        labels += [label] * len(images)
-    if loose := sum(p.suffix.lower() in SUFFIXES for p in folder.iterdir() if p.name[0] != "."):
-        left_out["images outside of the class folders"] += loose
-    return Listed(objects(paths), np.array(labels, np.int64), left_out=left_out), classes or found
-
-
-def class_folders(folder: Path) -> tuple[str, ...]:
-    """The names of the folders in a folder, sorted. Raises ``h2t.Error`` where it cannot be read."""
-    if not folder.is_dir():
-        raise Error(f"folder {folder} does not exist; it must hold one folder of images per class")
-    try:
-        names = sorted(p.name for p in folder.iterdir() if p.is_dir() and p.name[0] != ".")
-    except OSError as e:
-        raise Error(f"folder {folder} cannot be read: {e.strerror}") from None
-    for name in names:
-        if any("\ud800" <= letter <= "\udfff" for letter in name):  # of bytes that are no text
-            raise Error(f"class folder {name!r} in {folder} has no name in UTF-8; rename it")
-    return tuple(names)
-
-
-def _images(folder: Path, name: str, left_out: Counter) -> list[str]:
-    """The images of one class, relative to ``folder``; what is left out is counted."""
-
-    def refuse(e: OSError):
-        raise Error(f"folder {e.filename} cannot be read: {e.strerror}")
-
-    images = []
-    for top, folders, files in os.walk(folder / name, onerror=refuse, followlinks=True):
-        real = os.path.join(os.path.realpath(top), "")
-        # a link to a folder that it is in would be walked for ever
-        folders[:] = [
-            f
-            for f in folders
-            if f[0] != "." and not real.startswith(os.path.realpath(os.path.join(top, f)) + "/")
-        ]
-        endings: dict[str, set[str]] = {}
-        for file in files:
-            if file[0] != ".":
-                stem, suffix = os.path.splitext(file)
-                endings.setdefault(stem, set()).add(suffix)
-        for stem, suffixes in endings.items():
-            jpeg = any(s.lower() in JPEG for s in suffixes)
-            of = MASK.fullmatch(stem)
-            for suffix in suffixes:
-                known = suffix.lower() in SUFFIXES
-                if not known:
-                    left_out[f"{suffix or 'other'} files"] += 1
-                elif (jpeg and suffix.lower() in LOSSLESS) or (of and of[1] in endings):
-                    left_out["masks or copies beside images"] += 1
-                else:
-                    path = os.path.join(top, stem + suffix)
-                    images.append(Path(os.path.relpath(path, folder)).as_posix())
-    return images
+def by_name(where, listed: Listed, classes: tuple[str, ...]) -> Listed:
+    """A list with the numbers of its labels' names. Raises ``h2t.Error`` for one not known."""
+    number = {name: k for k, name in enumerate(classes)}
+    if odd := next((x for x in listed.labels if str(x) not in number), None):
+        raise Error(f"{where} has a class {str(odd)[:80]!r} that the training part does not have")
+    labels = np.array([number[str(label)] for label in listed.labels], np.int64)
+    return replace(listed, labels=labels)

@@ -18,22 +18,20 @@ def class_counts(
 ) -> np.ndarray:
     """Training images per class, class 0 the head.
 
-    Source: Cao et al. 2019 (LDAM) and the H2T reference: exponential, int(n_max * (1 / IF)^(i / (C - 1))), truncated;
-    step, the first half of the classes n_max and the others int(n_max / IF).
+    Source: Cao et al. 2019 (LDAM) and the H2T reference: exponential,
+    int(n_max * (1 / IF)^(i / (C - 1))); step, half of the classes n_max, the others int(n_max / IF).
 
-    Arguments: ``n_max`` images of the largest class; ``imbalance_factor`` IF = n_max / n_min >= 1; ``num_classes`` C.
-    Returns: (C,) int64. Raises: ``h2t.Error`` for a factor below 1 or one that leaves a class empty.
+    Arguments: ``n_max`` images of the largest class; ``imbalance_factor`` IF = n_max / n_min >= 1.
+    Returns: (C,) int64. Raises: ``h2t.Error`` for a factor below 1 or one that empties a class.
     """
     shares = _shares(imbalance_factor, num_classes, profile)
     if n_max < 1:
-        raise Error(
-            f"n_max is {n_max}; it is the number of images of the largest class and must be at least 1"
-        )
+        raise Error(f"n_max is {n_max}; of the largest class there must be at least 1 image")
     counts = _scaled(n_max, imbalance_factor, shares)
     if counts.min() < 1:
         raise Error(
-            f"imbalance_factor {imbalance_factor} with n_max {n_max} leaves class {counts.argmin()} without an image; "
-            f"lower the factor to at most {n_max} or raise n_max"
+            f"imbalance_factor {imbalance_factor} with n_max {n_max} leaves class "
+            f"{counts.argmin()} without an image; lower the factor to at most {n_max} or raise n_max"
         )
     return counts
 
@@ -42,16 +40,16 @@ def _shares(imbalance_factor: float, num_classes: int, profile: str) -> np.ndarr
     """Each class's share of n_max, (C,) float64, from 1 down to 1 / IF."""
     if not 1 <= imbalance_factor < np.inf:
         raise Error(
-            f"imbalance_factor is {imbalance_factor}; it is the largest over the smallest class and must be at least 1"
+            f"imbalance_factor is {imbalance_factor}; it is the largest over the smallest class, "
+            "at least 1"
         )
     if profile not in ("exponential", "step"):
         raise Error(f"profile is {profile!r}; choose one of {', '.join(PROFILES)}")
     steps = max(num_classes - 1, 1)
     if profile == "exponential":
         return np.array([(1 / imbalance_factor) ** (i / steps) for i in range(num_classes)])
-    return np.where(
-        np.arange(num_classes) < num_classes - num_classes // 2, 1.0, 1 / imbalance_factor
-    )
+    first = num_classes - num_classes // 2
+    return np.where(np.arange(num_classes) < first, 1.0, 1 / imbalance_factor)
 
 
 def _scaled(n_max: int, imbalance_factor: float, shares: np.ndarray) -> np.ndarray:
@@ -62,42 +60,34 @@ def _scaled(n_max: int, imbalance_factor: float, shares: np.ndarray) -> np.ndarr
 
 
 def largest_n_max(available: np.ndarray, imbalance_factor: float, profile: str) -> int:
-    """The largest n_max for which no class needs more images than it has. ``available`` (C,) images per class."""
+    """The largest n_max for which each class has the images, ``available`` (C,), that it needs."""
     low, high = 1, int(available.max())
     shares = _shares(imbalance_factor, len(available), profile)
     while low < high:
         middle = (low + high + 1) // 2
-        low, high = (
-            (middle, high)
-            if (_scaled(middle, imbalance_factor, shares) <= available).all()
-            else (low, middle - 1)
-        )
+        if (_scaled(middle, imbalance_factor, shares) <= available).all():
+            low = middle
+        else:
+            high = middle - 1
     return low
 
 
 def draw(labels: np.ndarray, counts: np.ndarray, seed: int) -> np.ndarray:
-    """The field's subset: NumPy's legacy generator shuffles each class's indices in label order, the first n_c stay.
+    """The field's subset: NumPy's legacy generator shuffles each class's indices, in label order,
+    and the first n_c stay.
 
-    Subsets of smaller counts are contained in those of larger ones with the same seed. No global generator is touched.
-
-    Arguments: ``labels`` (N,) int64; ``counts`` (C,); ``seed``. Returns: (sum of counts,) int64, class after class.
-    Raises: ``h2t.Error`` for a class with fewer images than asked, a label without a count, or a seed out of range.
+    Subsets of smaller counts are contained in those of larger ones with the same seed.
+    Arguments: ``labels`` (N,) int64; ``counts`` (C,) n_c. Returns: (sum of counts,) int64, class
+    after class. Raises: ``h2t.Error`` for a label without a count, or a seed out of range.
     """
     if not isinstance(seed, int | np.integer) or not 0 <= seed < 2**32:
         raise Error(f"split_seed is {seed!r}; it must be a whole number from 0 to 4294967295")
-    if len(labels) and not 0 <= labels.min() <= labels.max() < len(counts):
-        wrong = labels.max() if labels.max() >= len(counts) else labels.min()
-        raise Error(f"label {wrong} is outside the {len(counts)} classes that counts are given for")
+    if labels.max() >= len(counts):
+        raise Error(f"label {labels.max()} is outside the {len(counts)} classes of the counts")
     have = np.bincount(labels, minlength=len(counts))
-    if (have < counts).any():
-        c = int(np.flatnonzero(have < counts)[0])
-        raise Error(
-            f"class {c} has {have[c]} images, but {counts[c]} are asked for; lower n_max or the imbalance factor"
-        )
     generator, order = np.random.RandomState(seed), np.argsort(labels, kind="stable")
-    starts, chosen = np.cumsum(have) - have, []
-    for c, n in enumerate(counts):
-        indices = order[starts[c] : starts[c] + have[c]].copy()
+    chosen = []
+    for indices, n in zip(np.split(order, np.cumsum(have)[:-1]), counts, strict=True):
         generator.shuffle(indices)
         chosen.append(indices[:n])
     return np.concatenate(chosen).astype(np.int64)
@@ -107,42 +97,39 @@ def build(
     labels: np.ndarray,
     *,
     classes: tuple[str, ...],
-    source: str,
     profile: str = "exponential",
     imbalance_factor: float = 100.0,
     n_max: int = 0,
     split_seed: int = 0,
+    **record,
 ) -> Manifest:
     """Draw a long-tailed subset of a training part and record it.
 
-    Arguments: ``labels`` (N,); ``classes`` C names; ``n_max`` 0 takes the largest the set allows; ``profile`` natural
-    keeps every image. Raises: ``h2t.Error`` where a class ends empty or has too few images.
+    Arguments: ``labels`` (N,); ``classes`` C names; ``n_max`` 0 takes the largest the set allows;
+    ``profile`` natural keeps every image; ``record`` the source.
+    Raises: ``h2t.Error`` where a class ends empty or has too few images.
     """
     available = np.bincount(labels, minlength=len(classes))
     if (available == 0).any():
-        raise Error(
-            f"class {classes[int(np.flatnonzero(available == 0)[0])]!r} has no training image"
-        )
-    if profile == "natural":
-        indices = np.arange(len(labels), dtype=np.int64)
-    else:
+        raise Error(f"class {classes[available.argmin()]!r} has no training image")
+    indices = np.arange(len(labels), dtype=np.int64)
+    if profile != "natural":
         if n_max > available.max():
             raise Error(
-                f"n_max is {n_max}, but the largest class has {available.max()} images; set it to 0 for as many as there are"
+                f"n_max is {n_max}, but the largest class has {available.max()} images; "
+                "set it to 0 for as many as there are"
             )
-        counts = class_counts(
-            n_max or largest_n_max(available, imbalance_factor, profile),
-            imbalance_factor,
-            len(classes),
-            profile,
-        )
+        n_max = n_max or largest_n_max(available, imbalance_factor, profile)
+        counts = class_counts(n_max, imbalance_factor, len(classes), profile)
         if (short := np.flatnonzero(available < counts)).size:
             c = int(short[0])
             raise Error(
-                f"class {classes[c]!r} has {available[c]} images, but {counts[c]} are asked for; lower n_max, or set it to 0 for as many as fit"
+                f"class {classes[c]!r} has {available[c]} images, but {counts[c]} are asked for; "
+                "lower n_max, or set it to 0 for as many as fit"
             )
         indices = draw(labels, counts, split_seed)
-    return _manifest(labels, indices, len(classes), source, profile, imbalance_factor, split_seed)
+    how = {"profile": profile, "imbalance_factor": imbalance_factor, "split_seed": split_seed}
+    return from_indices(labels, indices, classes=classes, **how, **record)
 
 
 def from_indices(
@@ -155,31 +142,29 @@ def from_indices(
     imbalance_factor: float = 100.0,
     split_seed: int = 0,
 ) -> Manifest:
-    """Record a subset drawn elsewhere. ``indices`` (M,) into ``labels`` (N,). Raises ``h2t.Error`` where they do not fit."""
+    """Record a subset, ``indices`` (M,) into ``labels`` (N,). Raises ``h2t.Error``."""
     indices = np.asarray(indices)
     if indices.ndim != 1 or not np.issubdtype(indices.dtype, np.integer) or not len(indices):
         raise Error(
-            f"indices must be a list of whole numbers, got {indices.dtype} of shape {indices.shape}"
+            f"indices are {indices.dtype} of shape {indices.shape}, no list of whole numbers"
         )
-    if indices.min() < 0 or indices.max() >= len(labels):
-        raise Error(
-            f"index {int(indices.max() if indices.max() >= len(labels) else indices.min())} is outside the {len(labels)} training images"
-        )
+    if (wrong := indices[(indices < 0) | (indices >= len(labels))]).size:
+        raise Error(f"index {wrong[0]} is outside the {len(labels)} training images")
     if len(np.unique(indices)) != len(indices):
         raise Error("indices name an image twice")
+    indices = indices.astype(np.int64)
     counts = np.bincount(labels[indices], minlength=len(classes))
     if (counts == 0).any():
-        raise Error(
-            f"the indices leave class {classes[int(np.flatnonzero(counts == 0)[0])]!r} without an image"
-        )
-    return _manifest(
-        labels,
-        indices.astype(np.int64),
-        len(classes),
+        raise Error(f"the indices leave class {classes[counts.argmin()]!r} without an image")
+    return Manifest(
         source,
         profile,
-        imbalance_factor,
-        split_seed,
+        float(imbalance_factor),
+        int(counts.max()),
+        int(split_seed),
+        indices,
+        labels[indices],
+        tuple(map(int, counts)),
     )
 
 
@@ -188,12 +173,11 @@ def hold_out(
 ) -> Manifest:
     """Take a validation part out of a long-tailed set, to choose by without the test set.
 
-    It is as long-tailed as the set: of every class the ``fraction``, rounded, but at least one
-    image where the class has two, and never its last one. With 0.2 a class of 500 gives 100 and one
-    of 5 gives 1; measure it by the mean over classes (``balanced``), and over several ``seed``s,
-    since a tail class is then judged by a single image.
+    It is as long-tailed as the set. With 0.2 a class of 500 gives 100 images and one of 5 gives 1;
+    measure it by the mean over classes (``balanced``), and over several ``seed``s, since a tail
+    class is then judged by a single image.
 
-    Arguments: ``groups`` as in ``stratified``. Returns: the manifest of what is left to train on.
+    Arguments: as of ``stratified``. Returns: the manifest of what is left to train on.
     Raises: ``h2t.Error`` where no class has two images.
     """
     kept, held = stratified(manifest.labels, len(manifest.counts), fraction, seed, groups)
@@ -203,14 +187,9 @@ def hold_out(
             "one out; set val_fraction to 0"
         )
     labels = manifest.labels[kept]
-    counts = np.bincount(labels, minlength=len(manifest.counts))
-    return replace(
-        manifest,
-        indices=manifest.indices[kept],
-        labels=labels,
-        counts=tuple(map(int, counts)),
-        val_indices=manifest.indices[held],
-    )
+    counts = tuple(np.bincount(labels, minlength=len(manifest.counts)).tolist())
+    rest = {"labels": labels, "counts": counts, "val_indices": manifest.indices[held]}
+    return replace(manifest, indices=manifest.indices[kept], **rest)
 
 
 def stratified(
@@ -244,27 +223,11 @@ def _whole_groups(labels, num_classes, fraction, generator, groups) -> np.ndarra
     held, kept = (np.zeros(groups.max() + 1, bool) for _ in range(2))
     for c in np.argsort(np.bincount(labels, minlength=num_classes), kind="stable"):
         sizes = np.bincount(groups[labels == c], minlength=len(held))
-        left, taken = fraction * sizes.sum(), sizes[held].sum()
+        wanted, taken = round(fraction * sizes.sum()), sizes[held].sum()
         for group in generator.permutation(np.flatnonzero((sizes > 0) & ~held & ~kept)):
             others = ((sizes > 0) & ~held).sum() > 1  # a class keeps one at least
-            if others and (not taken or taken + sizes[group] <= round(left)):
+            if others and (not taken or taken + sizes[group] <= wanted):
                 held[group], taken = True, taken + sizes[group]
             else:
                 kept[group] = True
     return np.flatnonzero(held[groups])
-
-
-def _manifest(
-    labels, indices, num_classes, source, profile, imbalance_factor, split_seed
-) -> Manifest:
-    counts = np.bincount(labels[indices], minlength=num_classes)
-    return Manifest(
-        source,
-        profile,
-        float(imbalance_factor),
-        int(counts.max()),
-        int(split_seed),
-        indices,
-        labels[indices],
-        tuple(map(int, counts)),
-    )

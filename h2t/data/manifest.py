@@ -1,4 +1,4 @@
-"""Which images make up a long-tailed set: the record that a run keeps, and other projects' lists."""
+"""Which images make up a long-tailed set: what a run keeps, and what other projects read."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ class Manifest:
 
     @classmethod
     def load(cls, folder: str | Path) -> Manifest:
-        """Read a manifest back. Raises ``h2t.Error`` where a file is missing, damaged or changed."""
+        """Read it back. Raises ``h2t.Error`` where a file is missing, damaged or changed."""
         folder = Path(folder)
         record = read_json(folder / "split.json", WAY_OUT)
         names = ("indices", "labels", *(["val_indices"] if record.get("val_images") else []))

@@ -1,6 +1,7 @@
 """Index samplers: one epoch of image indices per call, as one tensor.
 
-All but ``instance`` draw a class by its probability and then one of its images uniformly, with replacement.
+All but ``instance`` draw a class by its probability and then one of its images uniformly, with
+replacement.
 """
 
 from __future__ import annotations
@@ -14,8 +15,9 @@ from h2t.data import SAMPLERS
 def class_probabilities(kind: str, counts: torch.Tensor, beta: float = 0.9999) -> torch.Tensor:
     """The probability with which a sampler draws each class.
 
-    Sources: balanced, square-root: Kang et al. 2020 (decoupling), q = 0 and 1/2; reversed: Zhou et al. 2020 (BBN),
-    proportional to 1/n_c; effective-number: Cui et al. 2019, proportional to n_c * w_c with w_c = (1-beta)/(1-beta^n_c).
+    Sources: balanced, square-root: Kang et al. 2020 (decoupling), q = 0 and 1/2; reversed: Zhou et
+    al. 2020 (BBN), proportional to 1/n_c; effective-number: Cui et al. 2019, proportional to
+    n_c * w_c with w_c = (1-beta)/(1-beta^n_c).
 
     Arguments: ``counts`` (C,) images per class n_c >= 1; ``beta`` of the effective number.
     Returns: (C,) float64 that sums to 1. Raises: ``h2t.Error`` for an unknown kind.
@@ -37,9 +39,10 @@ def class_probabilities(kind: str, counts: torch.Tensor, beta: float = 0.9999) -
 def epoch(kind: str, labels: torch.Tensor, num: int, generator: torch.Generator) -> torch.Tensor:
     """Draw one epoch of image indices.
 
-    Arguments: ``kind`` one of ``SAMPLERS``; ``labels`` (N,) int64 in 0..C-1, every class present; ``num`` how many
-    indices; ``generator`` on the CPU. ``instance`` gives permutations without replacement, ``class_aware`` walks
-    through classes and through each class's images in random order, four images for each class drawn (MiSLAS).
+    Arguments: ``kind`` one of ``SAMPLERS``; ``labels`` (N,) int64 in 0..C-1, every class present;
+    ``num`` how many indices; ``generator`` on the CPU. ``instance`` gives permutations without
+    replacement, ``class_aware`` walks through classes and through each class's images in random
+    order, four images for each class drawn (MiSLAS).
     Returns: (num,) int64. Raises: ``h2t.Error`` for an unknown kind or an empty class.
     """
     n = len(labels)
@@ -49,7 +52,7 @@ def epoch(kind: str, labels: torch.Tensor, num: int, generator: torch.Generator)
     counts = torch.bincount(labels)
     if (counts == 0).any():
         raise Error(
-            f"class {int((counts == 0).nonzero()[0])} has no training image, so {kind!r} sampling cannot draw it"
+            f"class {int(counts.argmin())} has no training image, so that {kind!r} cannot draw it"
         )
     by_class, start = labels.argsort(stable=True), counts.cumsum(0) - counts
     if kind == "class_aware":
@@ -60,17 +63,15 @@ def epoch(kind: str, labels: torch.Tensor, num: int, generator: torch.Generator)
     return by_class[start[classes] + within]
 
 
-def _class_aware(
-    counts, start, by_class, num, generator, images_per_class: int = 4
-) -> torch.Tensor:
-    draws = -(-num // images_per_class)
+def _class_aware(counts, start, by_class, num, generator, each: int = 4) -> torch.Tensor:
+    """Classes in random order, ``each`` images of a class at a time."""
+    draws = -(-num // each)
     rounds = -(-draws // len(counts))
-    order = torch.cat([torch.randperm(len(counts), generator=generator) for _ in range(rounds)])[
-        :draws
-    ]
-    visits = torch.bincount(order, minlength=len(counts)) * images_per_class
-    result = torch.empty(draws * images_per_class, dtype=torch.long)
-    classes = order.repeat_interleave(images_per_class)
+    walks = [torch.randperm(len(counts), generator=generator) for _ in range(rounds)]
+    order = torch.cat(walks)[:draws]
+    visits = torch.bincount(order, minlength=len(counts)) * each
+    result = torch.empty(draws * each, dtype=torch.long)
+    classes = order.repeat_interleave(each)
     for c in range(len(counts)):
         need, have = int(visits[c]), int(counts[c])
         walk = [torch.randperm(have, generator=generator) for _ in range(-(-need // have))]

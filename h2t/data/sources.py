@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
 from h2t.base.errors import Error
 from h2t.base.files import alone
-from h2t.data import arrays, large, trees
+from h2t.data import arrays, folders, large, lists
 from h2t.data.cache import decode
 from h2t.data.images import FITS, deepest
-from h2t.data.lists import Listed, objects
 from h2t.data.longtail import stratified
 from h2t.data.split import Dataset, Split
 from h2t.data.twins import identical, near
@@ -79,25 +79,19 @@ def load(
         raise Error(f"follow_links is for source folder; lists of source {name} stay in their root")
     notes: list[str] = []
     if name in FILES:
-        find = {"folder": trees.folder, "lists": trees.lists}.get(name)
-        found, classes = find(root, notes) if find else large.read_set(name, root)
         how = {"image_size": image_size, "channels": channels, "fit": image_fit}
-        how = {**how, "white_level": white_level}
-        if keep_together:
-            found = {part: (top, _together(listed, name)) for part, (top, listed) in found.items()}
-        taken = sum(len(f) for _, f in found.values()) * image_size**2 * (channels or 3)
-        streamed = loader == "streamed" or (loader == "auto" and taken > STREAM_ABOVE)
-        rest = {"follow_links": follow_links, "skip_damaged": skip_damaged, "progress": progress}
-        rest |= {"streamed": streamed, "cache": Path(cache) if cache else None}
-        if streamed and skip_damaged:
-            raise Error("skip_damaged needs the images decoded beforehand; set loader to resident")
-        parts = {
-            part: decode(top, listed, classes, how=how, where=part, **rest)
-            for part, (top, listed) in found.items()
-        }
-        _left_out(found, notes)
-        if not white_level:
-            _look_deep(found, notes)
+        found, classes = _find(name, root, keep_together, notes)
+        parts = _read(
+            found,
+            classes,
+            loader,
+            notes,
+            how={**how, "white_level": white_level},
+            follow_links=follow_links,
+            skip_damaged=skip_damaged,
+            cache=Path(cache) if cache else None,
+            progress=progress,
+        )
     else:
         parts = _ARRAYS[name](root, image_size, channels)
     parts = _with_test(name, root, parts, test_fraction, split_seed, notes)
@@ -108,8 +102,47 @@ def load(
     return Dataset(name, parts["train"], parts["test"], parts.get("val"), (read, *notes))
 
 
+def _find(name: str, root: str, keep_together: bool, notes: list[str]) -> lists.Found:
+    """Which image files there are, with groups where those are kept together."""
+    if name == "folder":
+        found, classes = folders.find(root, notes)
+    else:
+        found, classes = lists.find(root) if name == "lists" else large.find(name, root)
+    if keep_together:
+        for part, (top, listed) in found.items():
+            if listed.groups is None:  # the folders below a class folder, or those of a list
+                cut = slice(2) if name == "folder" else slice(-1)
+                groups = lists.objects("/".join(p.split("/")[cut]) for p in listed.paths)
+                found[part] = top, replace(listed, groups=groups)
+    return found, classes
+
+
+def _read(found: dict, classes, loader: str, notes: list[str], *, how: dict, **rest):
+    """The parts, decoded or left as files."""
+    images = sum(len(listed) for _, listed in found.values())
+    taken = images * how["image_size"] ** 2 * (how["channels"] or 3)
+    streamed = loader == "streamed" or (loader == "auto" and taken > STREAM_ABOVE)
+    if streamed and rest["skip_damaged"]:
+        raise Error("skip_damaged needs the images decoded beforehand; set loader to resident")
+    parts = {
+        part: decode(top, listed, classes, how=how, streamed=streamed, where=part, **rest)
+        for part, (top, listed) in found.items()
+    }
+    if left := sum((listed.left_out for _, listed in found.values()), Counter()):
+        notes.append("left out: " + ", ".join(f"{n:,} {what}" for what, n in left.items()))
+    top, listed = found["train"]
+    some = listed.paths[:: max(1, len(listed) // 16)]
+    brightest = 0 if how["white_level"] else max(deepest(top / path) for path in some)
+    if 255 < brightest < 4096:
+        notes.append(
+            f"the images are of 16 bits, but none of {len(some)} goes above {brightest}, so that "
+            "they are almost black; set white_level to 4095 if they are of 12 bits"
+        )
+    return parts
+
+
 def _check(name, root, image_size, channels, test_fraction, split_seed, image_fit, loader) -> None:
-    """What the fields of ``h2t.recipes.parameters`` check one by one, for those who call ``load``."""
+    """What the fields of a recipe's parameters check too, for those who call ``load``."""
     for what, value, good in (
         ("source", name, name in SOURCES),
         ("image_size", image_size, isinstance(image_size, int | np.integer) and image_size >= 0),
@@ -138,34 +171,6 @@ def _check(name, root, image_size, channels, test_fraction, split_seed, image_fi
         raise Error("loader streamed needs image_size, at least 8 (224 on the large sets)")
 
 
-def _together(listed: Listed, name: str) -> Listed:
-    """With groups, if it has none: the folders below a class folder, or those of a list."""
-    if listed.groups is not None:
-        return listed
-    if name == "folder":
-        groups = ("/".join(path.split("/")[:2]) for path in listed.paths)
-    else:
-        groups = (path.rpartition("/")[0] for path in listed.paths)
-    return Listed(listed.paths, listed.labels, objects(groups), None, listed.left_out)
-
-
-def _left_out(found: dict[str, tuple[Path, Listed]], notes: list[str]) -> None:
-    left = sum((listed.left_out for _, listed in found.values()), Counter())
-    if left:
-        notes.append("left out: " + ", ".join(f"{n:,} {what}" for what, n in left.items()))
-
-
-def _look_deep(found: dict[str, tuple[Path, Listed]], notes: list[str]) -> None:
-    """Say where 16-bit files hold values of 12 bits, which would come out almost black."""
-    top, listed = found["train"]
-    some = listed.paths[:: max(1, len(listed) // 16)]
-    if 255 < (brightest := max(deepest(top / path) for path in some)) < 4096:
-        notes.append(
-            f"the images are of 16 bits, but none of {len(some)} goes above {brightest}, so that "
-            "they are almost black; set white_level to 4095 if they are of 12 bits"
-        )
-
-
 def _with_test(name, root, parts, test_fraction, split_seed, notes) -> dict[str, Split]:
     """The parts, with a test part held out of the training part where there is none."""
     if "test" in parts:
@@ -181,8 +186,7 @@ def _with_test(name, root, parts, test_fraction, split_seed, notes) -> dict[str,
         )
     said = "no test part: it is held out of the training part (test_fraction)"
     notes.append(said + ("; to measure on val, name that test" if "val" in parts else ""))
-    parts = {"train": train.take(kept), "test": train.take(held), **parts}
-    return {**parts, "train": train.take(kept)}
+    return {**parts, "train": train.take(kept), "test": train.take(held)}
 
 
 def _same_shape(name: str, parts: dict[str, Split]) -> None:

@@ -99,7 +99,7 @@ class Split:
         return np.bincount(self.labels, minlength=len(self.classes))
 
     def take(self, indices: np.ndarray) -> Split:
-        """The part with these ``indices`` (M,), in that order. Images that lie on disk stay there."""
+        """The part with these ``indices`` (M,), in that order; what lies on disk stays there."""
         if len(indices) == len(self) and np.array_equal(indices, np.arange(len(self))):
             return self
         if isinstance(self.images, np.memmap):

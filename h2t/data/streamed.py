@@ -1,4 +1,4 @@
-"""The Streamed loader: image files decoded by other processes, for sets that are too large to hold."""
+"""The Streamed loader: image files decoded by other processes, for sets too large to hold."""
 
 from __future__ import annotations
 
@@ -188,7 +188,7 @@ class _Tasks:
 
 
 class _Decoder:
-    """The images of a task, its paths and random crops as of ``read_image``; of an error its text."""
+    """The images of a task (paths, and random crops as of ``read_image``), or an error's text."""
 
     def __init__(self, how: dict):
         self.how = how
@@ -228,8 +228,8 @@ def _no_advice() -> Iterator[None]:
 
 @contextlib.contextmanager
 def _nothing_of_main() -> Iterator[None]:
-    """Processes that are started here do not run the main script again, as they would to find what
-    they need in it: so a script needs no guard, and what pytest or a notebook is made of is safe."""
+    """Processes that are started here do not run the main script again to find in it what they
+    need: so a script needs no guard, and what pytest or a notebook is made of is safe."""
     main, sys.modules["__main__"] = sys.modules["__main__"], types.ModuleType("__main__")
     try:
         yield

@@ -41,7 +41,7 @@ def _blocks(part: Split) -> Iterator[np.ndarray]:
 
 
 def _thumbnails(images: np.ndarray) -> np.ndarray:
-    """Grey thumbnails, (n, SIDE * SIDE), of mean 0 and length 1, so that brightness is no matter."""
+    """Grey thumbnails (n, SIDE * SIDE) of mean 0 and length 1: brightness does not matter."""
     grey = images.mean(3, dtype=np.float32)
     _, h, w = grey.shape
     rows, columns = (np.unique(np.arange(SIDE) * n // SIDE) for n in (h, w))

@@ -192,7 +192,7 @@ def _streamed(root: Path, what: str, device, workers: int) -> tuple[Callable, Ca
     """The Streamed loader on the same files."""
     import torch
 
-    from h2t.data.lists import list_folder
+    from h2t.data.folders import list_folder
     from h2t.data.split import Files, Split
     from h2t.data.streamed import Streamed
 

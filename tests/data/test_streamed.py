@@ -351,7 +351,7 @@ def peak():
 
 torch.randperm(10, generator=torch.Generator()); torch.bincount(torch.arange(3)).argsort()
 before = peak()
-parts, classes = large.read_set("inaturalist2018", sys.argv[1])
+parts, classes = large.find("inaturalist2018", sys.argv[1])
 splits = {}
 for part, (root, listed) in parts.items():
     files, sizes = Files(root, listed.paths, 16), np.zeros(len(listed), np.int64)
