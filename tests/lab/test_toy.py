@@ -1,18 +1,10 @@
-"""The toy of notebook 00 against slow independent computations, and the notebook itself through papermill."""
-
-import base64
-import io
-import json
-import re
-from pathlib import Path
+"""The toy of notebook 00 against slow independent computations."""
 
 import numpy as np
-import papermill as pm
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from PIL import Image
 from scipy.optimize import minimize
 from scipy.stats import norm
 
@@ -20,9 +12,6 @@ from h2t import Error
 from h2t.base import rng
 from h2t.lab.toy import classes as toy
 from h2t.lab.toy import figure as toy_figure
-
-NOTEBOOK = Path(__file__).parents[2] / "notebooks" / "00_why_fusion_works.ipynb"
-FAST = {"seeds": 2, "ratios": [0.3, 0.5], "num_features": 16}
 
 
 def data(seed=0, n_head=60, n_tail=5, num_features=2, separation=3.0):
@@ -228,135 +217,3 @@ THREADS = torch.get_num_threads()
 def test_bad_input_ends_in_one_message(call, message):
     with pytest.raises(Error, match=message):
         call()
-
-
-def pixels(png: bytes) -> np.ndarray:
-    return np.asarray(Image.open(io.BytesIO(png)).convert("RGB")).astype(int)
-
-
-def test_the_figure_depends_on_the_ratio_alone_and_fills_both_sides_as_the_classifier_decides():
-    train_set, test_set = data(n_head=300), data(1, 200, 200)
-    redraw = toy_figure.plane_figure(*train_set, *test_set, 1e-3)
-    first, table = redraw(0.2)
-    redraw(0.8)
-    again, _ = redraw(0.2)
-    assert np.array_equal(pixels(first), pixels(again)), (
-        "something of p = 0.8 was left in the picture"
-    )
-    other, more = redraw(0.6)
-    assert (pixels(other) != pixels(first)).mean() > 0.02
-    assert (
-        more.loc["DR (p = 0)"].equals(table.loc["DR (p = 0)"])
-        and more["tail_region"].iloc[2] > table["tail_region"].iloc[2]
-    )
-    draws = toy.fused_draws(*train_set, 0.2, rng.torch_generator(0, "toy/draws"))
-    assert table.iloc[2].to_dict() == toy.regions(*toy.train(*draws, 1e-3), *test_set)
-    fresh, _ = toy_figure.plane_figure(*train_set, *test_set, 1e-3)(0.2)
-    assert np.array_equal(pixels(first), pixels(fresh))
-
-
-def test_every_drawn_half_plane_and_line_lies_where_the_classifier_decides():
-    weight, bias = (
-        torch.tensor([1.5, -0.4], dtype=torch.float64),
-        torch.tensor(0.8, dtype=torch.float64),
-    )
-    assert torch.allclose(
-        toy_figure._line(weight, bias) @ weight + bias, torch.zeros(2).double(), atol=1e-9
-    )
-    corners = toy_figure._half_plane(weight, bias) @ weight + bias
-    assert (
-        torch.allclose(corners[:2], torch.zeros(2).double(), atol=1e-9) and (corners[2:] > 0).all()
-    )
-
-
-def test_the_slider_moves_picture_and_numbers_and_keeps_its_range():
-    box = toy_figure.slider(toy_figure.plane_figure(*data(), *data(1, 50, 50), 1e-2), 0.3)
-    control, numbers, picture = box.children
-    before = numbers.value, picture.value
-    control.value = 0.5
-    assert "H2T (p = 0.50)" in numbers.value and "0.30" in before[0] and picture.value != before[1]
-    control.value = 7
-    assert control.value == 1.0
-
-
-def figures(notebook) -> dict[str, list[bytes]]:
-    return {
-        cell["id"]: [
-            base64.b64decode(o["data"]["image/png"])
-            for o in cell["outputs"]
-            if "image/png" in o.get("data", {})
-        ]
-        for cell in notebook["cells"]
-        if cell["cell_type"] == "code"
-    }
-
-
-def run(tmp_path: Path, source: Path = NOTEBOOK, **parameters):
-    out = tmp_path / "out.ipynb"
-    pm.execute_notebook(
-        source,
-        out,
-        {**FAST, **parameters},
-        progress_bar=False,
-        cwd=str(tmp_path),
-        kernel_name="python3",
-    )
-    return json.loads(out.read_text())
-
-
-def test_the_notebook_and_its_solutions_run_without_a_browser(tmp_path):
-    """Fast parameters, every figure there, no error; each solution, run at the end, holds what it asserts."""
-    source = json.loads(NOTEBOOK.read_text())
-    solutions = [
-        s
-        for c in source["cells"]
-        for s in re.findall(r"```python\n(.*?)```", "".join(c["source"]), re.DOTALL)
-    ]
-    assert len(solutions) == 3
-    for k, solution in enumerate(solutions):
-        cell = {
-            "cell_type": "code",
-            "id": f"s-{k}",
-            "metadata": {},
-            "source": solution,
-            "outputs": [],
-            "execution_count": None,
-        }
-        source["cells"].append(cell)
-    (tmp_path / "with_solutions.ipynb").write_text(json.dumps(source))
-    # solutions 2 and 3 are about many dimensions, as the notebook's own default is
-    done = run(tmp_path, tmp_path / "with_solutions.ipynb", num_features=64)
-    drawn = [png for pngs in figures(done).values() for png in pngs]
-    assert len(drawn) == 5
-    for png in drawn:
-        picture = pixels(png)
-        assert picture.shape[0] > 300 and picture.shape[1] > 600 and picture.std() > 20
-    outputs = [o for c in done["cells"] for o in c.get("outputs", [])]
-    assert not [o for o in outputs if o["output_type"] == "error"]
-    text = "".join("".join(o["text"]) for o in outputs if o.get("name") == "stdout")
-    assert re.search(r"the tail's region grows from \d+ % at p = 0 to \d+ %", text)
-    assert any("application/vnd.jupyter.widget-view+json" in o.get("data", {}) for o in outputs)
-
-
-def test_a_bad_parameter_stops_the_notebook_with_one_message(tmp_path):
-    with pytest.raises(pm.PapermillExecutionError) as caught:
-        run(tmp_path, fusion_ratio=1.5)
-    assert caught.value.ename == "Error" and "fusion_ratio is 1.5" in caught.value.evalue
-
-
-def test_the_notebook_keeps_to_the_contract():
-    cells = json.loads(NOTEBOOK.read_text())["cells"]
-    first = "".join(cells[0]["source"])
-    assert "?" in first.splitlines()[0] and "**Cost:**" in first and "**Series:**" in first
-    code = [c for c in cells if c["cell_type"] == "code"]
-    assert [c["metadata"].get("tags") for c in code].count(["parameters"]) == 1 and code[0][
-        "metadata"
-    ]["tags"] == ["parameters"]
-    for line in code[0]["source"]:
-        assert re.match(r"\w+: (int|float|list) = .+  # .+", line), line
-    for cell in code:
-        assert len(cell["source"]) <= 15 and not re.search(
-            r"^\s*class ", "".join(cell["source"]), re.M
-        ), cell["id"]
-    assert "assert " in code[-1]["source"][-1]
-    assert sum("<details>" in "".join(c["source"]) for c in cells) == 3

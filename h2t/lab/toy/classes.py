@@ -1,7 +1,7 @@
-"""Two Gaussian classes and a linear classifier: why fusing head features into the tail moves a boundary.
+"""Two Gaussian classes and a linear classifier: why fusing head features moves a boundary.
 
 Pure functions for notebook 00. A classifier is a pair (weight (D,), bias ()); it says "tail" where
-``points @ weight + bias > 0``. Labels are 0 for the head and 1 for the tail. Everything is float64 on the CPU.
+``points @ weight + bias > 0``. Labels are 0 for head and 1 for tail. All is float64 on the CPU.
 """
 
 from __future__ import annotations
@@ -21,35 +21,33 @@ from h2t.train.device import threads
 if TYPE_CHECKING:
     import pandas as pd
 
-MEASURES = {
+# what ``regions`` measures, as tables head it
+OWNED = {
     "tail_region": "tail's region, %",
     "head": "head accuracy, %",
     "tail": "tail accuracy, %",
     "balanced": "balanced accuracy, %",
 }
-BRANCHES = ("instance", "balanced", "reversed")
+# who lends: a point's weight is the size of its class to minus this power
+LENDERS = {"instance": 0.0, "balanced": 1.0, "reversed": 2.0}
 
 
 def two_classes(
     n_head: int, n_tail: int, num_features: int, separation: float, generator: torch.Generator
 ) -> tuple[Tensor, Tensor]:
-    """Two spherical Gaussian classes of unit variance, their centres equally far apart in every coordinate.
+    """Two spherical Gaussian classes of unit variance, as far apart in every coordinate.
 
-    Arguments: ``n_head`` and ``n_tail`` points a class; ``num_features`` D; ``separation`` distance between the
-    centres, in standard deviations; the origin lies halfway between them.
-    Returns: points (N, D), head first, and labels (N,).
-    Raises: ``h2t.Error`` for an empty class, no coordinate, or a separation that is not positive.
+    Arguments: ``n_head`` and ``n_tail`` points; ``num_features`` D; ``separation`` distance between
+    the centres, in standard deviations; the origin lies halfway between them.
+    Returns: points (N, D), head first, and labels (N,). Raises: ``h2t.Error`` for an empty class,
+    no coordinate, or a separation that is not positive.
     """
     if min(n_head, n_tail) < 1:
-        raise Error(
-            f"n_head is {n_head} and n_tail is {n_tail}; each class needs at least one point"
-        )
+        raise Error(f"n_head is {n_head}, n_tail is {n_tail}; each class needs at least one point")
     if num_features < 1:
         raise Error(f"num_features is {num_features}; a point needs at least one coordinate")
     if not 0 < separation < float("inf"):
-        raise Error(
-            f"separation is {separation}; it is a distance between class centres and must be above 0"
-        )
+        raise Error(f"separation is {separation}; a distance between centres must be above 0")
     labels = torch.cat([torch.zeros(n_head), torch.ones(n_tail)]).double()
     points = torch.randn(len(labels), num_features, generator=generator, dtype=torch.float64)
     return points + (labels - 0.5)[:, None] * separation / num_features**0.5, labels
@@ -65,38 +63,33 @@ def fused_draws(
     batches: int = 64,
     batch_size: int = 32,
 ) -> tuple[Tensor, Tensor]:
-    """The training points of a stage 2: class-balanced draws, some coordinates replaced by those of a fusing branch.
+    """The training points of a stage 2: class-balanced draws, fused with those of another branch.
 
-    Source: Li et al., AAAI 2024, section 3.2, with ``h2t.fusion``. Deviation: the number of coordinates is p * D
-    rounded up in as many batches as needed to make the mean share p, so that p is continuous in two dimensions too.
-    One generator state gives the same draws at every ratio, and the coordinates of a smaller p are among those of a larger.
+    Source: Li et al., AAAI 2024, section 3.2, with ``h2t.fusion``. Deviation: p * D is rounded up
+    in as many batches as make p the mean share, so that p is continuous in two dimensions too. One
+    generator state gives the same draws at every p; a smaller p's coordinates are among a larger's.
 
-    Arguments: ``points`` (N, D); ``labels`` (N,); ``fusion_ratio`` p in [0, 1]; ``fusing_branch`` draws the partners
-    instance-wise, class-balanced or reversed (a class by the inverse of its size).
+    Arguments: ``points`` (N, D); ``labels`` (N,); ``fusion_ratio`` p in [0, 1]; ``fusing_branch``
+    draws the partners: one of ``LENDERS``.
     Returns: points (batches * batch_size, D) and the labels of the class-balanced branch.
     Raises: ``h2t.Error`` for a ratio outside [0, 1] or an unknown branch.
     """
     if not 0 <= fusion_ratio <= 1:
-        raise Error(
-            f"fusion_ratio is {fusion_ratio}; it is a share of coordinates and must lie in [0, 1]"
-        )
-    if fusing_branch not in BRANCHES:
-        raise Error(f"fusing_branch is {fusing_branch!r}; choose one of {', '.join(BRANCHES)}")
-    count = torch.bincount(labels.long(), minlength=2)[
-        labels.long()
-    ].double()  # size of each point's class
-    weights = count ** -float(BRANCHES.index(fusing_branch))
-    shape = (batches, batch_size)
-    own = torch.multinomial(1 / count, batches * batch_size, True, generator=generator).view(shape)
-    partner = torch.multinomial(weights, batches * batch_size, True, generator=generator).view(
-        shape
-    )
+        raise Error(f"fusion_ratio is {fusion_ratio}; a share of coordinates must lie in [0, 1]")
+    if fusing_branch not in LENDERS:
+        raise Error(f"fusing_branch is {fusing_branch!r}; choose one of {', '.join(LENDERS)}")
+    size = torch.bincount(labels.long(), minlength=2)[labels.long()].double()  # of its class, (N,)
+
+    def drawn(power: float) -> Tensor:
+        n = batches * batch_size
+        return torch.multinomial(size**-power, n, True, generator=generator).view(batches, -1)
+
+    own, partner = drawn(1.0), drawn(LENDERS[fusing_branch])
     dim, out = points.shape[1], []
     for b in range(batches):
         swapped = min(int(fusion_ratio * dim + (b + 0.5) / batches), dim)
-        mask = channel_mask(
-            dim, min((swapped + 0.5) / dim, 1.0), generator
-        )  # + 0.5: int(k / D * D) may give k - 1
+        # + 0.5: int(k / D * D) may give k - 1
+        mask = channel_mask(dim, min((swapped + 0.5) / dim, 1.0), generator)
         out.append(fuse(points[own[b]], points[partner[b]], mask))
     return torch.cat(out), labels[own.flatten()]
 
@@ -104,16 +97,16 @@ def fused_draws(
 def train(
     points: Tensor, labels: Tensor, weight_decay: float, steps: int = 100
 ) -> tuple[Tensor, Tensor]:
-    """Logistic regression to its optimum: mean cross-entropy + weight_decay / 2 * |weight|^2, by damped Newton steps.
+    """Logistic regression to its optimum, by damped Newton steps.
 
-    Arguments: ``points`` (N, D); ``labels`` (N,) of 0 and 1; ``weight_decay`` of the weight, not of the bias.
-    Returns: weight (D,) and bias ().
-    Raises: ``h2t.Error`` where one class is missing or ``weight_decay`` is not positive: there is no optimum then.
+    The loss is mean cross-entropy + weight_decay / 2 * |weight|^2, without the bias.
+
+    Arguments: ``points`` (N, D); ``labels`` (N,). Returns: weight (D,) and bias ().
+    Raises: ``h2t.Error`` where there is no optimum: one class alone, or no weight decay.
     """
     if not 0 < weight_decay < float("inf"):
-        raise Error(
-            f"weight_decay is {weight_decay}; it must be above 0, or separable classes have no best classifier"
-        )
+        why = "it must be above 0, or separable classes have no best classifier"
+        raise Error(f"weight_decay is {weight_decay}; {why}")
     if len(labels.unique()) < 2:
         raise Error("train needs points of both classes; one of them is missing")
     x = torch.cat([points, torch.ones_like(points[:, :1])], 1)
@@ -138,38 +131,34 @@ def train(
 
 
 def forces(weight: Tensor, bias: Tensor, points: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-    """What pulls a boundary towards the head and what pushes it back: the two halves of the loss's slope in the bias.
+    """What pulls a boundary towards the head, and what pushes it back.
 
-    A point acts with the probability that the classifier gives to the wrong class. Where training has ended the two
-    are equal.
+    They are the two halves of the loss's slope in the bias: a point acts with the probability that
+    the classifier gives to the wrong class. Where training has ended the two are equal.
 
-    Arguments: a classifier, whose ``bias`` may be a vector (K,) of boundaries to try; ``points`` (N, D); ``labels`` (N,).
-    Returns: pull of the points labelled tail and push of those labelled head, each the shape of ``bias``, in [0, 1].
+    Arguments: a classifier, whose ``bias`` may be (K,) boundaries to try; ``points`` (N, D);
+    ``labels`` (N,). Returns: pull of the tail's points and push of the head's, as ``bias``.
     """
     p = torch.sigmoid(points @ weight + bias[..., None])  # (..., N)
     return ((1 - p) * labels).mean(-1), (p * (1 - labels)).mean(-1)
 
 
 def position(weight: Tensor, bias: Tensor) -> float:
-    """Signed distance of the boundary from the origin along its normal: below 0 on the head's side, above on the tail's."""
+    """Distance of the boundary from the origin along its normal: below 0 on the head's side."""
     return float(-bias / weight.norm())
 
 
 def regions(weight: Tensor, bias: Tensor, points: Tensor, labels: Tensor) -> dict[str, float]:
     """Who owns how much of a test set, in percent.
 
-    Returns: ``tail_region``, the share of all test points on the tail's side (50 is right where the test set is
-    neutral); ``head`` and ``tail``, the accuracy of each class; ``balanced``, their mean.
+    Returns: ``tail_region``, the share of the points on the tail's side (50 is right where the set
+    is neutral); ``head`` and ``tail``, the accuracy of each class; ``balanced``, their mean.
     """
     says_tail = (points @ weight + bias > 0).double()
     head = 100 - 100 * says_tail[labels == 0].mean().item()
     tail = 100 * says_tail[labels == 1].mean().item()
-    return {
-        "tail_region": 100 * says_tail.mean().item(),
-        "head": head,
-        "tail": tail,
-        "balanced": (head + tail) / 2,
-    }
+    shares = (100 * says_tail.mean().item(), head, tail, (head + tail) / 2)
+    return dict(zip(OWNED, shares, strict=True))
 
 
 @threads()
@@ -186,13 +175,12 @@ def ratio_curve(
     seed: int = 0,
     n_test: int = 1000,
 ) -> pd.DataFrame:
-    """Train one classifier for every ratio and seed, and measure it on a neutral test set of ``n_test`` points a class.
+    """Train a classifier for every ratio and seed; test each on ``n_test`` points a class.
 
     Data, draws and test set depend on the seed alone, so that ratios may be compared seed by seed.
-    Ratio 0 (DR) is always among them.
-    Returns: a row per seed and ratio: num_features, n_tail, seed, fusion_ratio, what ``regions`` gives, and gain, the
-    balanced accuracy less that of ratio 0 with the same seed.
-    Raises: ``h2t.Error`` for fewer than two seeds, which have no spread, and as the functions above.
+    Returns: a row per seed and ratio, ratio 0 (DR) among them: num_features, n_tail, seed,
+    fusion_ratio, what ``regions`` gives, and gain, the balanced accuracy less that of ratio 0 with
+    the same seed. Raises: ``h2t.Error`` for fewer than two seeds, and as the functions above.
     """
     import pandas as pd
 
@@ -200,26 +188,16 @@ def ratio_curve(
         raise Error(f"seeds is {seeds}; a spread over seeds needs at least 2")
     rows = []
     for s in range(seed, seed + seeds):
-        train_set = two_classes(
-            n_head, n_tail, num_features, separation, rng.torch_generator(s, "toy/train")
-        )
-        test_set = two_classes(
-            n_test, n_test, num_features, separation, rng.torch_generator(s, "toy/test")
+        own = {"num_features": num_features, "n_tail": n_tail, "seed": s}
+        train_set, test_set = (
+            two_classes(*n, num_features, separation, rng.torch_generator(s, f"toy/{part}"))
+            for part, n in (("train", (n_head, n_tail)), ("test", (n_test, n_test)))
         )
         for p in sorted({0.0, *ratios}):
-            draws = fused_draws(
-                *train_set, p, rng.torch_generator(s, "toy/draws"), fusing_branch=fusing_branch
-            )
-            measured = regions(*train(*draws, weight_decay), *test_set)
-            rows.append(
-                {
-                    "num_features": num_features,
-                    "n_tail": n_tail,
-                    "seed": s,
-                    "fusion_ratio": p,
-                    **measured,
-                }
-            )
+            stream = rng.torch_generator(s, "toy/draws")
+            draws = fused_draws(*train_set, p, stream, fusing_branch=fusing_branch)
+            found = regions(*train(*draws, weight_decay), *test_set)
+            rows.append({**own, "fusion_ratio": p, **found})
     table = pd.DataFrame(rows)
     table["gain"] = table["balanced"] - table.groupby("seed")["balanced"].transform("first")
     return table
