@@ -236,6 +236,26 @@ def control(root, ratio, cached, seeds, views, pairs):
 
 
 @main.command()
+@click.argument("runs", nargs=-1, required=True, type=click.Path())
+@click.option("--seeds", default=5, show_default=True, help="Trainings of each head.")
+@click.option("--views", default=2, show_default=True, help="Views of every training image.")
+@click.option("--objective", default="balanced", show_default=True, help="balanced or natural.")
+@click.option("--out", default="runs/heads", show_default=True, type=click.Path())
+@DEVICE
+def heads(runs, seeds, views, objective, out, device):
+    """Which head is best on the features of runs: all of them, tuned alike."""
+    from h2t.base import tables
+    from h2t.study.compare import heads as comparing
+
+    banks = comparing.banks_of(runs, views, device=device)
+    found = comparing.compare_heads(banks, seeds=range(seeds), objective=objective)
+    shown = comparing.summary(found)
+    click.echo(tables.plain(list(shown), shown.astype(str).values.tolist()))
+    click.echo("\n".join(comparing.verdict(found, comparing.differences(found))))
+    click.echo(f"saved in {comparing.save(found, out)}")
+
+
+@main.command()
 @click.argument("root", type=click.Path())
 def select(root):
     """Rank the settings of the runs under a folder by their validation part, and write the best as a recipe."""

@@ -14,6 +14,7 @@ from h2t.plots.classes import (
 from h2t.plots.compare import plot_cost, plot_curves, plot_means, plot_ratio_curves
 from h2t.plots.control import plot_control, plot_effects
 from h2t.plots.data import plot_counts, plot_strip
+from h2t.plots.heads import plot_head_gains
 from h2t.plots.space import SETS, plot_boundary, plot_embedding, plot_mask
 from h2t.plots.style import (
     AFTER,
@@ -63,6 +64,7 @@ __all__ = [
     "plot_embedding",
     "plot_group_bars",
     "plot_learning_curves",
+    "plot_head_gains",
     "plot_mask",
     "plot_means",
     "plot_ratio_curve",

@@ -94,3 +94,17 @@ def test_a_head_or_baseline_that_is_not_there_is_named(found):
         heads.compare_heads({"one": bank()}, names=("nonsense",), progress=False)
     with pytest.raises(Error, match="baseline is 'lws'"):
         heads.differences(found, "lws")
+
+
+def test_the_figure_fills_what_holds_after_correction(found):
+    from h2t import plots
+    from h2t.heads import HEADS
+
+    tests = heads.differences(found)
+    axes = plots.plot_head_gains(tests, HEADS, HEADS["crt"])
+    assert [ax.get_title(loc="left") for ax in axes] == ["one", "two"]
+    for ax in axes:
+        part = tests[tests["bank"] == ax.get_title(loc="left")]
+        dots = [line for line in ax.lines if line.get_marker() == "o"]
+        filled = sum(line.get_markerfacecolor() != "white" for line in dots)
+        assert len(dots) == len(part) and filled == (part["p_holm"] < 0.05).sum()

@@ -1,0 +1,44 @@
+"""What each head gains over one of them, by bank of features."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from h2t.plots.style import METHODS, new_axes, styled, title
+
+__all__ = ["plot_head_gains"]
+
+# H2T, and the controls that tell what of it is the head's content
+_COLOURS = {
+    "h2t": METHODS[2],
+    **dict.fromkeys(("h2t_balanced", "zeros", "noise", "mixup"), METHODS[3]),
+}
+
+
+@styled
+def plot_head_gains(tests, names, baseline: str, axes=None):
+    """A head a line: its difference to the baseline in points, with its 95 % interval.
+
+    Arguments: ``tests`` of ``h2t.study.compare.heads.differences``; ``names`` head to what it is
+    called; ``baseline`` as it is called. Returns: an array of Axes, a bank each.
+    """
+    banks = list(dict.fromkeys(tests["bank"]))
+    order = tests.groupby("head")["difference"].mean().sort_values().index
+    size = (4.2 * len(banks) + 2.6, 0.36 * len(order) + 1.8)
+    axes = np.ravel(new_axes(axes, 1, len(banks), size))
+    for ax, bank in zip(axes, banks, strict=True):
+        part = tests[tests["bank"] == bank].set_index("head").reindex(order).dropna()
+        for head, row in part.iterrows():
+            y = list(order).index(head)
+            colour = _COLOURS.get(head, METHODS[0])
+            sure = row["p_holm"] < 0.05
+            ax.plot([row["low"], row["high"]], [y, y], color=colour, lw=2.5)
+            face = colour if sure else "white"
+            ax.plot(row["difference"], y, "o", ms=8, color=colour, mfc=face, mew=2)
+        ax.axvline(0, color="#222222", lw=1)
+        shown = ax is axes[0]
+        ax.set_yticks(range(len(order)), [names[h] for h in order] if shown else [])
+        ax.set(xlabel="points", title=bank, ylim=(-0.6, len(order) - 0.4))
+        ax.grid(axis="y", visible=False)
+    title(axes, f"Gain over {baseline}: filled where it holds after Holm's correction")
+    return axes
