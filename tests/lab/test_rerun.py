@@ -1,4 +1,4 @@
-"""Notebooks are for running again: all cells twice in one kernel, single cells out of order, other parameters."""
+"""Notebooks are for running again: twice in one kernel, out of order, with other parameters."""
 
 import ast
 import json
@@ -69,7 +69,7 @@ def execute(*arguments):
 
 @pytest.fixture(scope="module")
 def executed(tmp_path_factory):
-    """All notebooks, each four times, one after the other in one process, as in the jobs of a sweep."""
+    """All notebooks, each four times in one process, one after the other."""
     root = tmp_path_factory.mktemp("again") / "runs"
     runs = {"{0}": root / "a", "{1}": root / "b", "{root}": root}
     fill = lambda v: str(runs[v]) if v in ("{0}", "{1}", "{root}") else v  # noqa: E731
