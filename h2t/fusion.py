@@ -5,16 +5,12 @@ from __future__ import annotations
 
 import torch
 
+from h2t.base.choices import FUSIONS
 from h2t.base.errors import Error
 
 # The permutation-invariant fusion (PIF) of the follow-up, Li et al. 2025, arXiv 2506.00625, is not
 # among these: it fuses representations while the backbone learns, and what could be found out about
 # it, its abstract, gives no formula to build it from.
-
-# swap is H2T; mixup blends all channels instead; noise and zeros swap in something that is no
-# feature of any image, to ask whether it matters what the head lends; soft blends the swapped
-# channels, each image by its distance to its class
-FUSIONS = ("swap", "mixup", "noise", "zeros", "soft")
 
 
 def channel_mask(

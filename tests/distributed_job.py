@@ -166,11 +166,6 @@ def units(folder: Path) -> None:
         saved["gradients"] = {case: gradient(*case, ranks) for case in CASES}
         with double():
             train_others(folder / "run")
-            train_stage1(
-                folder / "local",
-                stage1_config(stage1_epochs=1, batch_size=BATCH, precision="fp32", sync_bn=False),
-                progress=False,
-            )
         torch.save(saved, folder / f"rank{ranks.rank}.pt")
         print(f"written by {ranks.rank}", flush=True)
         torch.distributed.barrier()

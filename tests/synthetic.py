@@ -18,6 +18,8 @@ COUNTS = np.array([200, 150, 60, 30, 10, 5])
 LABELS = np.repeat(np.arange(6), 20)
 REVISION = "a" * 40
 
+CIFAR = {"batch_size": 128, "crop_padding": 4, "flip": True}  # what is published for CIFAR-100-LT
+
 
 def make_run(
     folder: Path,
@@ -49,8 +51,9 @@ def make_run(
     (folder / "split.json").write_text(
         json.dumps({"imbalance_factor": imbalance_factor, "hash": split, "counts": COUNTS.tolist()})
     )
-    first = Stage1(**{"seed": seed, "stage1_epochs": 4, **stage1})
-    second = variants(Stage2(seed=seed, fusion_ratio=ratio, stage2_epochs=3))
+    released = {**CIFAR, "model": "resnet32", "stage1_weight_decay": 2e-4}
+    first = Stage1(**{**released, "seed": seed, "stage1_epochs": 4, **stage1})
+    second = variants(Stage2(**CIFAR, seed=seed, fusion_ratio=ratio, stage2_epochs=3))
     base = make_step(
         folder,
         "stage1",

@@ -24,3 +24,12 @@ def named(kind: str, message: str) -> str:
     """
     said = f"{kind}: {' '.join(message.split())}" if message.strip() else kind
     return f"{said}; {_MENDS[kind]}" if kind in _MENDS else said
+
+
+def quoted(value: object, length: int = 80) -> str:
+    """A value as a message quotes it: its ``repr``, cut to some length; any value has one."""
+    try:
+        said = repr(value)
+    except (ValueError, RecursionError):  # a number of over 4,300 digits, a list within itself
+        said = f"a {type(value).__name__} too large to show"
+    return said if len(said) <= length else f"{said[: length - 20]} ... {said[-12:]}"

@@ -8,12 +8,21 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import functools
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from h2t.base.errors import Error
-from h2t.recipes.parameters import Data, Stage1, Stage2
+from h2t.recipes import parameters as config
+from h2t.recipes.parameters import Data
+
+# what the published settings on CIFAR have in common beside the defaults
+_BASE = dict(batch_size=128, crop_padding=4, flip=True)
+Stage1 = functools.partial(
+    config.Stage1, model="resnet32", stage1_epochs=200, stage1_weight_decay=2e-4, **_BASE
+)
+Stage2 = functools.partial(config.Stage2, fusion_ratio=0.25, **_BASE)
 
 # The data, by imbalance factor. The recipe files cifar100.yaml and cifar10.yaml are these with CE_MIXUP_WD5 and H2T, 10 as 50.
 FACTORS = (200, 100, 50, 10)
@@ -120,11 +129,6 @@ MISLAS_CIFAR10 = {
     10: _mislas(0.1, 0.0, 0.2, "none"),
 }
 
-# Where the search of notebooks/recipes/tuned_search.yaml starts from, to be replaced by what `h2t select` finds there on a validation
-# part. That it lifts the table has not been measured.
-TUNED_STAGE1 = Stage1(stage1_weight_decay=5e-4, stage1_schedule="cosine")
-TUNED = Stage2(fusion_ratio=0.25, bn_reestimate="both", heads=4)
-
 
 @dataclass(frozen=True)
 class Method:
@@ -160,12 +164,6 @@ _MISLAS_H2T = {k: _fused(m) for k, m in MISLAS.items()}
 # end with stage 1, and nobody published settings of their stage 2: it is that of DR and H2T.
 METHODS = {
     "dr": Method("DR (CE + mixup)", "Li et al. 2024; Kang et al. 2020", CE_MIXUP, H2T, _LAST),
-    "h2t-tuned": Method(
-        "DR + H2T with what may lift it: not yet measured",
-        "recipes/tuned_search.yaml",
-        TUNED_STAGE1,
-        TUNED,
-    ),
     "lws": Method("LWS (CE + mixup)", "Kang et al. 2020", CE_MIXUP, LWS_H2T),
     "tau_norm": Method(
         "tau-norm (CE + mixup), trains nothing", "Kang et al. 2020", CE_MIXUP, TAU_NORM
@@ -230,9 +228,6 @@ SETS = (
     "stage2_lr",
     "stage2_weight_decay",
     "reinitialise_head",
-    "bn_reestimate",
-    "heads",
-    "head_ratios",
 )
 
 

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from h2t.recipes.methods import METHODS
-from h2t.recipes.parameters import Stage1, Stage2, _Training
+from h2t.recipes.parameters import SHARED, Stage1, Stage2, declared
 
 # Number of classes, then (method of h2t.recipes.methods, what of it): imbalance factor to accuracy.
 NUMBERS: dict[int, dict[tuple[str, str], dict[int, float]]] = {
@@ -49,7 +49,6 @@ MODELS = tuple(
 )
 
 _FREE = {"seed", "eval_every", "precision"}  # which number they are of does not depend on these
-_SHARED = {f.name for f in dataclasses.fields(_Training)}
 _RATIOS = (0.25, 0.3)  # H2T's released settings, and its paper's
 _RECOMMENDED = {
     "dr": 5e-4,
@@ -90,7 +89,7 @@ def _follows(step: Mapping[str, Any], method: str, what: str, factor: int) -> bo
     if not all(
         _same(
             step,
-            f"stage1_{f.name}" if f.name in _SHARED else f.name,
+            f"stage1_{f.name}" if f.name in SHARED else f.name,
             f.name,
             stage1,
             {"stage1_weight_decay": decays},
@@ -123,10 +122,11 @@ def _same(
     value, want = step.get(column), recipe.to_dict()[name]
     if value is None or value != value:  # NaN: other rows have it
         value = (
-            type(recipe)().to_dict()[name]
+            declared()[name]
             if step.get("loss") == step.get("loss") and step.get("loss") is not None
             else None
         )
+    value = list(value) if isinstance(value, tuple) else value
     if isinstance(value, str) and isinstance(want, list):
         value = json.loads(value)
     return value in allowed[name] if name in allowed else value == want

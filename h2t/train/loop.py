@@ -14,7 +14,7 @@ from h2t import metrics
 from h2t.base.errors import Error
 from h2t.base.progress import bar as progress_bar
 from h2t.metrics import MEASURES
-from h2t.recipes.parameters import _Training
+from h2t.recipes.parameters import Shared
 from h2t.runs import Step
 from h2t.train.device import precision_of, set_lr
 from h2t.train.evaluate import VAL_SEEN, measures, predict
@@ -41,7 +41,7 @@ class Report:
         data: RunData,
         model: torch.nn.Module,
         optimizer: torch.optim.Optimizer,
-        config: _Training,
+        config: Shared,
         epochs: int,
         device: torch.device,
         on_epoch: OnEpoch | None,

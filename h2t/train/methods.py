@@ -13,10 +13,11 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from h2t.base.choices import LEARNED_SCALE
 from h2t.losses.gcl import gcl
 from h2t.losses.label_aware_smoothing import label_aware_smoothing
 from h2t.models.heads import ScaledHead, tau_normalised
-from h2t.recipes.parameters import LEARNED_SCALE, Stage2
+from h2t.recipes.parameters import Stage2
 
 CACHED = ("crt", "lws", "tau", "mislas")  # methods that the cached stage 2 knows
 

@@ -16,7 +16,7 @@ from h2t.data.resident import Loader, Resident
 from h2t.data.sources import load
 from h2t.data.split import Dataset, Files, Split
 from h2t.data.streamed import Streamed
-from h2t.recipes.parameters import Data, _Training
+from h2t.recipes.parameters import Data, Shared
 from h2t.runs import Run
 
 
@@ -49,7 +49,7 @@ class RunData:
         return self.train.images.shape[3]
 
     def loaders(
-        self, device, config: _Training | None = None, shard: tuple[int, int] = (0, 1)
+        self, device, config: Shared | None = None, shard: tuple[int, int] = (0, 1)
     ) -> tuple[Loader, Loader]:
         """The loaders of the training part and of the test part; arguments as of ``loader``."""
         return self.loader("train", device, config, shard), self.loader("test", device, None, shard)
@@ -58,7 +58,7 @@ class RunData:
         self,
         part: str,
         device,
-        config: _Training | None = None,
+        config: Shared | None = None,
         shard: tuple[int, int] = (0, 1),
     ) -> Loader | None:
         """The loader of a part, streamed where its images are files; None for a validation part

@@ -14,7 +14,8 @@ from h2t.base import rng
 from h2t.data import samplers
 from h2t.fusion import blend, channel_mask, class_means, lend, soft_share
 from h2t.models.batchnorm import norms
-from h2t.recipes.parameters import Stage2, check_method
+from h2t.recipes.combinations import check_method
+from h2t.recipes.parameters import Stage2
 from h2t.runs import Run, Step, check_variant
 from h2t.train import methods, mixing
 from h2t.train.device import autocast, pick_device, sgd, threads_for

@@ -11,9 +11,9 @@ from safetensors.torch import save_file
 from torch import nn
 
 from h2t import Error, Stage1, models
+from h2t.base.choices import IMAGENET_RESNETS
 from h2t.models import weights as pretrained
 from h2t.models.batchnorm import fold
-from h2t.recipes.parameters import IMAGENET_RESNETS
 
 
 def gen(seed=0):

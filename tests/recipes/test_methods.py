@@ -7,10 +7,11 @@ import numpy as np
 import pytest
 
 from h2t import Error, Run, train_stage1, train_stage2
+from h2t.base.choices import METHODS
 from h2t.losses import LOSSES
 from h2t.models.heads import CosineHead
 from h2t.recipes import methods as recipes
-from h2t.recipes.parameters import METHODS, Data, Stage1, Stage2, check
+from h2t.recipes.parameters import Data, Stage1, Stage2, check
 from h2t.train.evaluate import load_model
 from tests.helpers import digits_run
 

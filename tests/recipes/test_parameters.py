@@ -1,18 +1,27 @@
-import dataclasses
+"""Parameters: what is refused and how it is said, one meaning a name, choices that exist."""
+
+import json
+import subprocess
+import sys
 
 import pytest
 
 from h2t import Error
-from h2t.data import CROPS, SAMPLERS
-from h2t.data.images import FITS
-from h2t.data.sources import LOADERS, SOURCES
+from h2t.base.readers import read_yaml
+from h2t.data import SAMPLERS
+from h2t.data.sources import SOURCES
 from h2t.fusion import FUSIONS
 from h2t.losses import LOSSES
+from h2t.metrics import SCHEMES
 from h2t.models import BACKBONES
 from h2t.models.heads import HEADS
 from h2t.recipes import parameters as config
-from h2t.recipes.parameters import Data, Stage1, Stage2
+from h2t.recipes.parameters import Data, Stage1, Stage2, variants
+from h2t.recipes.validation import described
+from h2t.train.prepare import STATISTICS
 from h2t.train.schedule import stage1_lr, stage2_lr
+from tests.cells import CELLS, source
+from tests.helpers import ROOT
 
 
 @pytest.mark.parametrize(
@@ -30,13 +39,13 @@ from h2t.train.schedule import stage1_lr, stage2_lr
         ),
         (Stage1, {"stage1_lr": "1e-3"}, "YAML reads 1e-3 as text, write 0.001"),
         (Stage1, {"stage1_epochs": 1.5}, "stage1_epochs is 1.5 .float.; it must be a whole number"),
-        (Stage1, {"stage1_epochs": 0}, "at least 1"),
+        (Stage1, {"stage1_epochs": 0}, r"in \[1, 5000\]"),
         (Stage1, {"stage1_lr": 0}, "greater than 0"),
         (Stage1, {"decay_at": [0.8]}, "one length"),
         (Stage1, {"decay_at": 0.8}, "decay_at is 0.8 .float.; it must be a list of numbers"),
         (Stage1, {"flip": "no"}, "flip is 'no' .str.; it must be a boolean"),
         (Stage1, {"model": "resnet33"}, "model is 'resnet33'; choose one of resnet20"),
-        (Data, {"imbalance_factor": 0.5}, "imbalance_factor is 0.5; it must be at least 1"),
+        (Data, {"imbalance_factor": 0.5}, "imbalance_factor is 0.5; it must be in .1, 1000000."),
         (Data, {"source": "mnist"}, "source is 'mnist'; choose one of digits"),
     ],
 )
@@ -45,31 +54,65 @@ def test_bad_values_are_refused_with_the_name_and_the_mend(step, parameters, mes
         step(**parameters)
 
 
-def test_an_unknown_parameter_is_refused_with_the_nearest_name():
-    with pytest.raises(
-        Error, match="unknown parameter 'fusion_ration'; did you mean 'fusion_ratio'?"
-    ):
+@pytest.mark.parametrize(
+    ("parameters", "message"),
+    [
+        ({"stage2_epochs": 1_000_000}, r"stage2_epochs is 1000000; it must be in \[1, 5000\]"),
+        ({"stage2_lr": 1e9}, "stage2_lr is 1000000000.0; it must be greater than 0, at most 100"),
+        ({"views": 10**9}, r"views is 1000000000; it must be in \[1, 64\]"),
+        ({"seed": -1}, r"seed is -1; it must be in \[0, 4294967295\]"),
+        ({"n_max": 10**5000}, "n_max is a int too large to show; it must be in"),
+        ({"root": "x" * 5000}, "root is 'xxx.* ... xxx.*; it must have at most 4096 characters"),
+        ({"decay_at": [0.8, 1.2]}, r"decay_at is 1.2; it must be in \[0, 1\]"),
+        ({"decay_at": [0.8, "x"]}, "decay_at is 'x' .str.; it must be a number"),
+        ({"lr_factors": [1.0] * 21, "decay_at": [0.5] * 21}, "it must have at most 20 entries"),
+        ({"channels": 2}, "channels is 2; choose one of 0, 1, 3"),
+        ({"model": "resnet-32"}, "did you mean resnet32"),
+        ({"source": ["digits"]}, "source is .'digits'.; choose one of"),
+    ],
+)
+def test_every_number_has_a_range_and_every_text_a_length(parameters, message):
+    with pytest.raises(Error, match=message):
+        config.check(parameters)
+
+
+def test_every_number_has_both_ends():
+    for it in config.described_parameters().values():
+        ends = it.choices or (it.high is not None and (it.low is not None or it.above is not None))
+        assert it.kind in ("string", "boolean") or ends, it.name
+        assert it.text and it.group, it.name
+
+
+def test_an_unknown_parameter_is_refused_with_the_nearest_names_and_where_all_are():
+    with pytest.raises(Error) as e:
         config.check({"fusion_ration": 0.3})
+    assert str(e.value).startswith("unknown parameter 'fusion_ration'; did you mean 'fusion_ratio'")
+    assert "`h2t parameters` lists all" in str(e.value) and len(str(e.value)) < 150
+    with pytest.raises(Error, match="unknown parameter 'fusion_ration'"):
+        Stage2(fusion_ration=0.3)
     config.check({"fusion_ratio": 0.3, "run": "x"}, also=["run"])
 
 
 def test_a_parameter_has_one_meaning():
-    """A name that two steps share is the same field: same type, default and limits."""
+    """A name that two steps share is the same field: same type, default, limits and text."""
     seen = {}
     for step in config.STEPS:
-        for f in dataclasses.fields(step):
-            what = (f.type, f.default, str(f.metadata))
-            assert seen.setdefault(f.name, what) == what, f.name
+        for name, it in described(step).items():
+            assert seen.setdefault(name, it) == it, name
 
 
 def test_choices_are_what_exists():
-    limits = {
-        f.name: f.metadata.get("choices") for step in config.STEPS for f in dataclasses.fields(step)
-    }
+    limits = {name: it.choices for name, it in config.described_parameters().items()}
     assert set(limits["model"]) == set(BACKBONES) and set(limits["head"]) == set(HEADS)
-    assert set(limits["fusing_branch"]) == set(SAMPLERS) and set(limits["loss"]) == set(LOSSES)
-    assert limits["fusion"] == FUSIONS and set(limits["source"]) == set(SOURCES)
-    assert (limits["loader"], limits["image_fit"], limits["crop"]) == (LOADERS, FITS, CROPS)
+    assert limits["loss"] == tuple(LOSSES) and set(limits["source"]) == set(SOURCES)
+    # what a sampler or fusion does is tested for every name in these lists
+    assert limits["fusing_branch"] == SAMPLERS and limits["fusion"] == FUSIONS
+    assert set(STATISTICS) < set(limits["normalise"]) and limits["groups"] == SCHEMES
+
+
+def test_the_parameters_load_no_torch():
+    code = "import sys, h2t.recipes.parameters; assert not {'torch', 'pandas'} & set(sys.modules)"
+    subprocess.run([sys.executable, "-c", code], check=True)
 
 
 def test_of_takes_only_its_own_fields():
@@ -78,7 +121,7 @@ def test_of_takes_only_its_own_fields():
 
 
 def test_published_stage1_schedule():
-    c, want = Stage1(), {}
+    c, want = Stage1(stage1_epochs=200), {}
     for e in range(1, 201):  # as the paper's settings say it
         want[e] = 0.1 * e / 5 if e <= 5 else 0.001 if e > 180 else 0.01 if e > 160 else 0.1
     for e in range(1, 201):
@@ -97,11 +140,28 @@ def test_published_stage2_schedule_is_a_cosine_by_epoch():
 
 
 def test_variants_separate_fusion_from_statistics():
-    v = config.variants(Stage2(fusion_ratio=0.3))
+    v = variants(Stage2(fusion_ratio=0.3))
     assert [(k, s.fusion_ratio, s.bn_statistics) for k, s in v.items()] == [
         ("dr", 0.0, "balanced"),
         ("dr-both", 0.0, "both"),
         ("h2t", 0.3, "both"),
     ]
-    assert list(config.variants(Stage2(bn_statistics="none"))) == ["dr", "h2t"]
-    assert config.variants(Stage2(bn_statistics="none"))["dr"].bn_statistics == "none"
+    assert list(variants(Stage2(bn_statistics="none"))) == ["dr", "h2t"]
+    assert variants(Stage2(bn_statistics="none"))["dr"].bn_statistics == "none"
+
+
+@pytest.mark.parametrize("book", CELLS)
+def test_a_notebooks_cell_is_written_from_the_fields(book):
+    """Name, type, default and text of every parameter: `python -m tests.cells` writes it anew."""
+    cells = json.loads((ROOT / "notebooks" / f"{book}.ipynb").read_text(encoding="utf-8"))["cells"]
+    tagged = [c for c in cells if "parameters" in c["metadata"].get("tags", [])]
+    assert ["".join(c["source"]) for c in tagged] == [source(book)]
+    for text in source(book).splitlines():
+        assert len(text) <= 100, text
+
+
+def test_the_recipe_of_the_digits_is_the_defaults():
+    """So that the notebooks as they are and `h2t run digits` are one run."""
+    recipe = read_yaml(ROOT / "notebooks" / "recipes" / "digits.yaml")
+    assert recipe.pop("run") == "runs/digits"
+    assert recipe == {k: v for k, v in config.declared().items() if k in recipe}

@@ -6,10 +6,9 @@ import json
 import pytest
 
 from h2t.recipes.methods import METHODS
-from h2t.recipes.parameters import Stage1, Stage2, _Training
+from h2t.recipes.parameters import SHARED, Stage1, Stage2
 from h2t.recipes.published import MODELS, NUMBERS, published
 
-SHARED = [f.name for f in dataclasses.fields(_Training)]
 ALL = [
     (c, m, what, f)
     for c, numbers in NUMBERS.items()

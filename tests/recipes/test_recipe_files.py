@@ -1,12 +1,15 @@
 """The recipe files mean the published constants, and a recipe's values may depend on one another."""
 
+import hashlib
+import json
+
 import pytest
 
 from h2t import Data, Error, Stage1, Stage2
 from h2t.lab.books import execute as notebooks
 from h2t.recipes import methods as recipes
-from h2t.recipes import parameters as config
 from h2t.recipes.grid import expand, merge, settle
+from h2t.recipes.parameters import variants
 from h2t.study.sweep.plan import plan
 from tests.helpers import ROOT
 
@@ -35,7 +38,7 @@ def test_each_imbalance_factor_has_its_published_settings(factor):
         released[1] == recipes.CE_MIXUP
         and released[2].fusion_ratio == recipes.DR_H2T_PAPER.fusion_ratio
     )
-    assert config.variants(found[2])["dr"].to_dict() == {
+    assert variants(found[2])["dr"].to_dict() == {
         **found[2].to_dict(),
         "fusion_ratio": 0.0,
         "bn_statistics": "balanced",
@@ -56,7 +59,9 @@ def test_the_table_is_every_factor_weight_decay_ratio_and_cell_over_five_seeds()
         for s in range(5)
     }
     for p in runs:
-        assert Stage1.of(p) == Stage1(stage1_weight_decay=p["stage1_weight_decay"], seed=p["seed"])
+        released = recipes.METHODS["dr"].at(100)[0].to_dict()
+        changed = {"stage1_weight_decay": p["stage1_weight_decay"], "seed": p["seed"]}
+        assert Stage1.of(p).to_dict() == {**released, **changed}
         assert (
             Stage2.of(p).stage2_weight_decay
             == recipes.H2T[round(p["imbalance_factor"])].stage2_weight_decay
@@ -70,22 +75,12 @@ def test_the_table_is_every_factor_weight_decay_ratio_and_cell_over_five_seeds()
     )  # whole runs first, not all stage 1s
 
 
-def test_suspects_and_search_change_what_they_say_and_nothing_else():
+def test_suspects_change_what_they_say_and_nothing_else():
     base = None
     for name, parameters in _points("suspects_sweep").items():
         base = base or {k: v for k, v in parameters.items() if k not in ("run", "seed")}
         changed = {k for k in base if parameters[k] != base[k]}
         assert changed <= {name.split("-")[0]}, name
-    search = _points("tuned_search")
-    assert (
-        all(p["val_fraction"] == 0.2 and p["val_seed"] == p["seed"] for p in search.values())
-        and len(search) == 12 * 6 * 5
-    )
-    published = search["fusion_ratio-0.25_stage1_weight_decay-0.0002_stage1_schedule-step_seed-0"]
-    assert (
-        Stage1.of({**published, "eval_every": 5}),
-        Stage2.of({**published, "eval_every": 5}),
-    ) == (recipes.CE_MIXUP, recipes.DR_H2T)
 
 
 def _points(name):
@@ -93,13 +88,40 @@ def _points(name):
     return {p: planned.jobs[p].parameters for p in planned.points}
 
 
-def test_the_tuned_recipe_is_its_constant():
-    data, stage1, stage2, parameters = steps("h2t-tuned")
-    assert (data, stage1, stage2) == (
-        recipes.CIFAR100_LT[100],
-        recipes.TUNED_STAGE1,
-        recipes.TUNED,
-    ) and parameters["control"]
+# of all parameters of each recipe, or of each point of its grid, before defaults were made one
+COMPLETED = {
+    "cifar10": "c6ef903b6bdb7b0c",
+    "cifar100": "9ea4f5b05e6aaca1",
+    "cifar100_methods_sweep": "3be4b5ccb8b4d80a",
+    "cifar100_sweep": "0385c151af3b17ba",
+    "digits": "d2f1b1e71293cf20",
+    "digits_sweep": "63b0188549458352",
+    "imagenet_lt_resnet10": "cb9a28a4518da070",
+    "imagenet_lt_resnet50": "746e6a606186f7bd",
+    "inaturalist2018": "76217a049a762aa9",
+    "places_lt": "5f4972c470f8b462",
+    "suspects_sweep": "8aba0e10f655665e",
+}
+
+
+LATER = ("white_level", "follow_links", "skip_damaged", "drop_identical", "keep_together")
+
+
+def _before(parameters):
+    """Without the parameters that came later, which recipes that do not name them leave off."""
+    assert not any(parameters.get(name) for name in LATER)
+    return {k: v for k, v in parameters.items() if k not in LATER}
+
+
+@pytest.mark.parametrize("recipe", COMPLETED)
+def test_a_recipe_means_what_it_always_meant(recipe, monkeypatch):
+    monkeypatch.chdir(ROOT)
+    if recipe.endswith("sweep"):
+        means = {point: _before(given) for point, given in _points(recipe).items()}
+    else:
+        means = _before(notebooks.complete(*notebooks.load_recipe(FILES / f"{recipe}.yaml", {})))
+    found = hashlib.sha256(json.dumps(means, sort_keys=True).encode()).hexdigest()[:16]
+    assert found == COMPLETED[recipe], means
 
 
 BY = {"imbalance_factor": {50: {"stage2_weight_decay": 2e-4, "seed": 3}, 10.0: {"seed": 4}}}

@@ -267,7 +267,7 @@ def test_a_method_on_the_command_line_replaces_the_recipes_and_gives_way_to_what
         ),
         (
             {"method": "reslt", "imbalance_factor": 0.5},
-            "imbalance_factor is 0.5; it must be at least 1",
+            "imbalance_factor is 0.5; it must be in .1, 1000000.",
         ),
         ({"method": "mislas", "source": "cifar10"}, "on source cifar10 use method mislas_cifar10"),
         ({"method": "reslt_cifar10"}, "on source cifar100 use method reslt"),

@@ -5,7 +5,6 @@ import shutil
 import subprocess
 import sys
 
-import numpy as np
 import pytest
 import torch
 from click.testing import CliRunner
@@ -159,16 +158,6 @@ def test_what_draws_within_a_batch_or_looks_at_all_of_it_gives_the_numbers_of_on
     folder, _, _, (out, _) = launched
     same_numbers(folder / "run", folder / "alone", ("stage1", "stage2-soft", "stage2-noise"))
     assert "written by 0" in out and "written by 1" not in out
-
-
-def test_batch_normalisation_over_shares_is_another_recipe(launched):
-    folder = launched[0]
-    result = Run(folder / "local").step("stage1").result
-    assert result["params"]["sync_bn"] is False and all(
-        np.isfinite(v) for v in result["last"].values()
-    )
-    weights = Run(folder / "local").step("stage1").weights()
-    assert all(torch.isfinite(v).all() for v in weights.values())
 
 
 def test_an_error_of_one_process_is_said_once_and_ends_all(launched):

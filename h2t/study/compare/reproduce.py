@@ -13,7 +13,7 @@ from h2t.base.errors import Error
 from h2t.base.files import resolve, write_atomic
 from h2t.data.longtail import class_counts
 from h2t.recipes import methods as recipes
-from h2t.recipes.parameters import _Training
+from h2t.recipes.parameters import SHARED
 from h2t.recipes.published import MODELS, NUMBERS, published
 from h2t.runs import Run
 
@@ -27,7 +27,6 @@ FREE = {
     "stage1_weight_decay",
     "fusion_ratio",
     "bn_statistics",
-    "head_ratios",
 }  # no part of the protocol, or a column of its own
 ORDER = ("stage 1", "DR", "DR, BN sees both", "DR + H2T, BN sees balanced", "DR + H2T")
 KEYS = ["set", "imbalance_factor", "weight_decay", "method", "p", "bn", "otherwise", "published"]
@@ -132,11 +131,9 @@ def _otherwise(step: dict[str, Any], factor: int) -> list[str]:
     ):
         said.append(f"normalise {step['normalise']}")
     second, imported = step["stage"] == 2, not isinstance(step.get("loss"), str)
-    first = {**step, **{k: step.get(f"stage1_{k}") for k in _Training.__dataclass_fields__}}
+    first = {**step, **{k: step.get(f"stage1_{k}") for k in SHARED}}
     found = []
-    for name, method in recipes.METHODS.items():
-        if name == "h2t-tuned":
-            continue
+    for method in recipes.METHODS.values():
         stage1, stage2 = method.at(factor if factor in method.factors else method.factors[-1])
         differ = _differ(step, stage2) if second else []
         found.append(
@@ -167,7 +164,7 @@ def _differ(step: dict[str, Any], protocol, where: str = "") -> list[str]:
         )
         if value != want:
             found.append(
-                f"{name} {json.dumps(list(value)) if isinstance(value, tuple) else f'{value:g}' if isinstance(value, float) else value}{where if name in _Training.__dataclass_fields__ else ''}"
+                f"{name} {json.dumps(list(value)) if isinstance(value, tuple) else f'{value:g}' if isinstance(value, float) else value}{where if name in SHARED else ''}"
             )
     return found
 

@@ -6,7 +6,6 @@ observation, not several, so it has one row.
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import os
 from collections.abc import Iterator
@@ -18,10 +17,9 @@ from h2t.base.files import resolve, write_atomic
 from h2t.base.readers import read_json, reading
 from h2t.metrics import MEASURES
 from h2t.recipes import names
-from h2t.recipes.parameters import _Training
+from h2t.recipes.parameters import SHARED
 from h2t.runs import Run
 
-SHARED = tuple(f.name for f in dataclasses.fields(_Training))  # parameters that both stages have
 _RESULT = (
     "epochs",
     "model",

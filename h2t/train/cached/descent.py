@@ -7,11 +7,12 @@ from collections.abc import Callable
 
 import torch
 
+from h2t.base.choices import LEARNED_SCALE
 from h2t.base.progress import bar as progress_bar
 from h2t.fusion import blend, soft_share
 from h2t.losses.label_aware_smoothing import smoothing
 from h2t.models.heads import unit
-from h2t.recipes.parameters import LEARNED_SCALE, Stage2
+from h2t.recipes.parameters import Stage2
 from h2t.train.cached.bank import Bank
 from h2t.train.schedule import stage2_lr
 

@@ -19,7 +19,8 @@ from h2t.base.errors import Error
 from h2t.data import samplers
 from h2t.fusion import lend
 from h2t.models.heads import tau_normalised, unit
-from h2t.recipes.parameters import Stage2, check_method
+from h2t.recipes.combinations import check_method
+from h2t.recipes.parameters import Stage2
 from h2t.train.cached.bank import Bank
 from h2t.train.cached.descent import descend
 from h2t.train.device import threads
