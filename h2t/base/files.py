@@ -23,7 +23,8 @@ def resolve(path: str | Path) -> Path:
     Raises: ``h2t.Error`` where no file can be called that.
     """
     base = Path.cwd()
-    if base.name == "notebooks" and (base.parent / "h2t").is_dir():
+    # a checkout's notebooks, or a working copy of them
+    if base.name == "notebooks" and ((base.parent / "h2t").is_dir() or owned(base, "notebooks")):
         base = base.parent
     try:
         whole = (base / Path(path).expanduser()).resolve()

@@ -12,6 +12,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+DEVICE = "H2T_DEVICE"  # in the environment: the device of a process that is asked for none
 PACKAGES = ("torch", "torchvision", "numpy", "scikit-learn", "safetensors")
 
 

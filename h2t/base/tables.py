@@ -13,16 +13,16 @@ def number(value: float | None, digits: int = 2, *, sign: bool = False) -> str:
     return format(value, f"+.{digits}f" if sign else f".{digits}f")
 
 
-def plain(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """Columns of a terminal: the first to the left, the others to the right."""
+def plain(header: Sequence[str], rows: Iterable[Sequence[str]], *, left: int = 1) -> str:
+    """Columns of a terminal: the first ``left`` ones to the left, the others to the right."""
     lines = [list(header), *map(list, rows)]
     widths = [max(len(line[k]) for line in lines) for k in range(len(header))]
-    return "\n".join(_aligned(line, widths).rstrip() for line in lines)
+    return "\n".join(_aligned(line, widths, left).rstrip() for line in lines)
 
 
-def _aligned(line: Sequence[str], widths: Sequence[int]) -> str:
-    first, *others = zip(line, widths, strict=True)
-    return "  ".join([first[0].ljust(first[1]), *(cell.rjust(w) for cell, w in others)])
+def _aligned(line: Sequence[str], widths: Sequence[int], left: int) -> str:
+    cells = zip(line, widths, strict=True)
+    return "  ".join(c.ljust(w) if k < left else c.rjust(w) for k, (c, w) in enumerate(cells))
 
 
 def markdown(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:

@@ -5,18 +5,23 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import functools
+import os
 import sys
 
 import torch
 from torch import nn
 
 from h2t.base.errors import Error
+from h2t.base.machine import DEVICE
 
 
 def pick_device(device: str = "auto") -> torch.device:
-    """The device to train on: "auto" is CUDA where there is one. Raises ``h2t.Error`` for one that
-    is not there."""
+    """The device to train on: "auto" is ``$H2T_DEVICE``, else CUDA where there is one.
+
+    Raises: ``h2t.Error`` for one that is not there.
+    """
     keep_heap()
+    device = os.environ.get(DEVICE, "auto") if device == "auto" else device
     if device == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:

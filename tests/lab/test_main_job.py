@@ -24,7 +24,7 @@ __all__ = ["no_files"]
 def done(tmp_path_factory):
     """The main job, shortened, through papermill in a process of its own."""
     run = tmp_path_factory.mktemp("main") / "run"
-    command = [sys.executable, "-m", "h2t.cli", "run", RECIPES[-1], *map(str, quick(run))]
+    command = [sys.executable, "-m", "h2t", "run", RECIPES[-1], *map(str, quick(run))]
     out = subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
     assert out.returncode == 0, out.stderr
     return run, out
@@ -108,7 +108,7 @@ def test_plain_training_without_notebooks_gives_the_same_weights_and_loads_no_mo
         "-X",
         "importtime",
         "-m",
-        "h2t.cli",
+        "h2t",
         "run",
         RECIPES[-1],
         "--plain",
@@ -145,7 +145,7 @@ def test_a_run_in_use_is_refused(done):
     run, _ = done
     with Run(run).lock("notebooks"):
         result = subprocess.run(
-            [sys.executable, "-m", "h2t.cli", "run", RECIPES[-1], *map(str, quick(run))],
+            [sys.executable, "-m", "h2t", "run", RECIPES[-1], *map(str, quick(run))],
             capture_output=True,
             text=True,
             cwd=ROOT,
@@ -156,7 +156,7 @@ def test_a_run_in_use_is_refused(done):
 def test_a_job_killed_in_training_goes_on_to_the_same_end(done, tmp_path):
     run = tmp_path / "run"  # notebook 01 is done
     shutil.copytree(done[0], run, ignore=shutil.ignore_patterns("stage*", "0[234]_*", ".lock*"))
-    command = [sys.executable, "-m", "h2t.cli", "run", RECIPES[-1], *map(str, quick(run))]
+    command = [sys.executable, "-m", "h2t", "run", RECIPES[-1], *map(str, quick(run))]
     process = subprocess.Popen(
         command,
         stdout=subprocess.DEVNULL,

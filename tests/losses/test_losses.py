@@ -256,7 +256,7 @@ def test_the_readmes_new_loss_trains(tmp_path):
         str(tmp_path / "run"),
     ]
     done = subprocess.run(
-        [sys.executable, "-m", "h2t.cli", *command.split()[1:], *short],
+        [sys.executable, "-m", "h2t", *command.split()[1:], *short],
         capture_output=True,
         text=True,
         cwd=tmp_path,

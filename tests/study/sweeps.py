@@ -18,7 +18,7 @@ RECIPE = {
     "fusion_ratio": [0.0, 0.3, 0.6],
     "seed": {"from": 0, "to": 3},
 }
-COMMAND = [sys.executable, "-m", "h2t.cli", "sweep"]
+COMMAND = [sys.executable, "-m", "h2t", "sweep"]
 
 
 def recipe(folder: Path, **changes) -> Path:

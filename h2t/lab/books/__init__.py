@@ -1,6 +1,7 @@
 """Notebooks: run from recipes by papermill, and what their cells call.
 
 cells.py: where the notebooks are, their code, the parameters they declare
+copies.py: a working copy of them, and JupyterLab opened on it
 execute.py: a recipe through the notebooks, what is done already, and papermill for the rest
 kernel.py: the kernel that runs the notebooks
 inline.py: a papermill engine in this process, for the jobs of a sweep

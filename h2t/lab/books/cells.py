@@ -9,20 +9,19 @@ from pathlib import Path
 from typing import Any
 
 from h2t.base.errors import Error
-from h2t.base.files import resolve
+from h2t.recipes.shipped import folders
 
 MAIN = ("01_dataset", "02_stage1", "03_stage2", "04_analysis")
 
 
 def find(recipe: Path | None = None) -> Path:
-    """The folder of notebooks of a recipe: the one above its ``recipes/``, else the checkout's."""
+    """The folder of notebooks of a recipe: the one above its ``recipes/``, else those here or of
+    the package."""
     above = [recipe.resolve().parent.parent] if recipe else []
-    for folder in (*above, resolve("notebooks"), Path(__file__).parents[3] / "notebooks"):
+    for folder in (*above, *folders()):
         if (folder / f"{MAIN[0]}.ipynb").exists():
             return folder
-    of = f" of {recipe}" if recipe else ""
-    keep = "keep recipes in notebooks/recipes/ of a checkout"
-    raise Error(f"cannot find the notebooks{of}; {keep}")
+    raise Error("cannot find the notebooks; install h2t, or go to its checkout")
 
 
 def code_cells(notebook: Path) -> list[tuple[set[str], str]]:

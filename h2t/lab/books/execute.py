@@ -10,6 +10,7 @@ import contextlib
 import functools
 import hashlib
 import json
+import os
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -18,7 +19,8 @@ from typing import Any
 import yaml
 
 from h2t.base.errors import Error, named
-from h2t.base.files import resolve, write_atomic
+from h2t.base.files import write_atomic
+from h2t.base.machine import DEVICE
 from h2t.base.readers import parse_yaml, read_yaml
 from h2t.lab.books.cells import MAIN, code_cells, declared, find
 from h2t.pipeline import begun, check_files, forget
@@ -26,6 +28,7 @@ from h2t.recipes import grid
 from h2t.recipes import methods as recipes
 from h2t.recipes import parameters as config
 from h2t.recipes.names import STEPS
+from h2t.recipes.shipped import recipe_file
 from h2t.runs import Run
 
 _TYPES = {"int": int, "float": float, "str": str, "bool": bool, "list": list}
@@ -72,7 +75,7 @@ def load_recipe(recipe: str | Path, overrides: dict[str, Any]) -> tuple[dict[str
 
     Raises: ``h2t.Error`` before any work.
     """
-    path = resolve(recipe)
+    path = recipe_file(recipe)
     folder = find(path)
     notebooks = [folder / f"{name}.ipynb" for name in MAIN]
     defaults = complete({}, notebooks)
@@ -89,10 +92,16 @@ def complete(parameters: dict[str, Any], notebooks: list[Path]) -> dict[str, Any
 
 
 def run_recipe(
-    parameters: dict[str, Any], notebooks: list[Path], *, again: bool = False, progress: bool = True
+    parameters: dict[str, Any],
+    notebooks: list[Path],
+    *,
+    again: bool = False,
+    progress: bool = True,
+    device: str = "auto",
 ) -> Run:
     """Run notebooks 01 to 04 into one run directory; what is done already is not run again.
 
+    Arguments: ``device`` to train on, auto, cpu or cuda.
     Raises: ``h2t.Error`` with the notebook's own message where a cell fails.
     """
     place = parameters.get("run") or declared(notebooks[0])["run"][0]
@@ -101,7 +110,7 @@ def run_recipe(
     run = Run(place)
     if again:
         forget(run)
-    with run.lock("notebooks"):
+    with run.lock("notebooks"), _on(device):
         todo = [nb for nb in notebooks if not done(run, nb, parameters)]
         # one cell more each: papermill injects the parameters
         with _bar(run, sum(len(code_cells(nb)) + 1 for nb in todo), progress) as (advance, say):
@@ -109,6 +118,20 @@ def run_recipe(
                 say(nb.stem)
                 execute(run, nb, parameters, counting(advance))
     return run
+
+
+@contextlib.contextmanager
+def _on(device: str):
+    """Let the kernels that are started train on a device: they inherit the environment."""
+    before = os.environ.get(DEVICE)
+    if device != "auto":
+        os.environ[DEVICE] = device
+    try:
+        yield
+    finally:
+        if device != "auto":
+            os.environ.pop(DEVICE)
+            os.environ.update({DEVICE: before} if before is not None else {})
 
 
 def _own(notebook: Path, parameters: dict[str, Any]) -> dict[str, Any]:

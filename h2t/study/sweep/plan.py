@@ -23,6 +23,7 @@ from h2t.pipeline import check_files
 from h2t.recipes import grid
 from h2t.recipes import methods as recipes
 from h2t.recipes import parameters as config
+from h2t.recipes.shipped import recipe_file
 from h2t.study.sweep.job import Job, key_of
 from h2t.study.sweep.store import Store
 
@@ -77,7 +78,7 @@ def plan(
     there, runs of one name, a root that is itself a run, or a run under it that was made with other
     parameters.
     """
-    path, overrides = resolve(recipe), overrides or {}
+    path, overrides = recipe_file(recipe), overrides or {}
     folder = notebooks.find(path)
     main = [folder / f"{name}.ipynb" for name in notebooks.MAIN]
     given = _read(path, overrides)

@@ -1,0 +1,82 @@
+"""The group of commands, their common options, and the table of a run's accuracies."""
+
+from __future__ import annotations
+
+import functools
+
+import click
+
+from h2t import __version__
+from h2t.base.errors import Error
+
+option = functools.partial(click.option, show_default=True)
+PATH = click.Path()
+
+
+def _values(ctx, param, pairs) -> dict:
+    """Names and texts of ``-p`` as names and values."""
+    from h2t.lab.books.execute import parse_value
+
+    return {name: parse_value(text) for name, text in pairs}
+
+
+RECIPE = click.argument("recipe", type=PATH)
+RUN = click.argument("run", type=PATH)
+ROOT = click.argument("root", type=PATH)
+PARAMETERS = option(
+    "-p",
+    "--parameter",
+    "parameters",
+    nargs=2,
+    multiple=True,
+    metavar="NAME VALUE",
+    callback=_values,
+    help="Set a parameter of the recipe, as papermill does.",
+)
+DEVICE = option("--device", default="auto", help="auto, cpu or cuda.")
+AGAIN = option("--again", is_flag=True, help="Discard what the run directory holds and start over.")
+JOBS = option("--jobs", default=0, help="Runs at a time; 0: one to a GPU or core.")
+GPUS = option("--gpus", type=float, help="GPUs for each run: 1, a share such as 0.5, or 0.")
+BEST = "The step to use.  [default: the best on the validation part]"
+STEP = option("--step", default="", help=BEST)
+VIEWS = option("--views", default=4, help="Augmented views of every training image.")
+
+
+class _Group(click.Group):
+    """Turn h2t.Error into one message and exit status 2, and Ctrl-C into one line."""
+
+    def invoke(self, ctx):
+        try:
+            return super().invoke(ctx)
+        except Error as e:
+            click.echo(f"Error: {e}", err=True)
+            ctx.exit(2)
+        except KeyboardInterrupt:
+            on = "run the same command again to go on from the last checkpoint"
+            click.echo(f"interrupted; {on}", err=True)
+            ctx.exit(130)
+
+
+@click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__)
+def main():
+    """Feature fusion from head to tail: a workbench for long-tailed recognition."""
+
+
+def show(results, main_only: bool = False) -> None:
+    """Print accuracies in %, an empty group as such, beside those on a validation part.
+
+    ``main_only`` leaves out further stage-2 variants of the run.
+    """
+    from h2t.base.tables import number, plain
+    from h2t.recipes.names import STEPS
+
+    names = {k: name if k == "stage1" else f"stage 2, {name}" for k, name in STEPS.items()}
+    shown = {k: r for k, r in results.items() if "last" in r and (k in names or not main_only)}
+    header, rows = ["test accuracy, %", "many", "medium", "few", "all", "ece"], []
+    held_out = any("val" in r for r in results.values())
+    for step, r in shown.items():
+        values = [r["last"].get(k) for k in header[1:]]
+        values += [r.get("val", {}).get("balanced")] if held_out else []
+        rows.append([names.get(step, step), *(number(v) or "empty" for v in values)])
+    click.echo(plain(header + ["validation"] * held_out, rows))

@@ -1,0 +1,164 @@
+"""Commands that train: a run, a sweep, and what is held against published tables."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+import click
+
+from h2t.base.errors import Error
+from h2t.cli.options import AGAIN, DEVICE, GPUS, JOBS, PARAMETERS, RECIPE, ROOT, main, option, show
+
+
+@main.command()
+@RECIPE
+@PARAMETERS
+@AGAIN
+@option("--plain", is_flag=True, help="Train without notebooks, for machines that lack Jupyter.")
+@DEVICE
+@option(
+    "--timeout",
+    type=click.FloatRange(min=0, min_open=True),
+    default=30.0,
+    help="Under torchrun: minutes that a process waits for the others.",
+)
+def run(recipe, parameters, again, plain, device, timeout):
+    """Run a recipe, a file or the name of one, through notebooks 01 to 04.
+
+    With --plain also in several processes: torchrun --nproc_per_node=4 -m h2t run RECIPE --plain
+    """
+    if int(os.environ.get("WORLD_SIZE", 1)) == 1:
+        return _run(recipe, parameters, again, plain, device)
+    if not plain:
+        raise Error("torchrun starts several processes, but notebooks run in one; add --plain")
+    from h2t.train.processes.job import job
+
+    with job(device, timeout) as own:
+        _run(recipe, parameters, again, plain, own)
+
+
+def _run(recipe, overrides, again, plain, device) -> None:
+    from h2t.lab.books import execute as notebooks
+
+    parameters, books = notebooks.load_recipe(recipe, overrides)
+    if device != "auto":
+        from h2t.train.device import pick_device
+
+        pick_device(device)  # refuses one that is not there before any work
+    if plain:
+        from h2t.pipeline import run_plain
+
+        done = run_plain(notebooks.complete(parameters, books), device=device, again=again)
+    else:
+        done = notebooks.run_recipe(parameters, books, again=again, device=device)
+    show(done.results(), main_only=True)
+    click.echo(f"run directory: {done.path}")
+
+
+@main.command()
+@RECIPE
+@PARAMETERS
+@JOBS
+@option("--ray", "address", metavar="ADDRESS", help="A Ray cluster to run on: address, or auto.")
+@GPUS
+@option("--notebooks", "books", default="01,02,03", help="To execute in each run; or all.")
+@option("--plain", is_flag=True, help="Train without notebooks.")
+@option("--dry-run", is_flag=True, help="Show the plan and stop.")
+def sweep(recipe, parameters, jobs, address, gpus, books, plain, dry_run):
+    """Run the grid of a recipe with lists or ranges; again to go on with it."""
+    from h2t.study.sweep import plan as planning
+    from h2t.study.sweep.board import forecast
+
+    chosen = None if plain else planning.choose_books(books)
+    plan = planning.plan(recipe, parameters, books=chosen)
+    if address:
+        from h2t.study.sweep.cluster import Cluster
+
+        pool = Cluster(address, jobs, gpus)
+    else:
+        from h2t.study.sweep.pool import Pool
+
+        pool = Pool(jobs, gpus, notebooks=not plain)
+    click.echo(plan)
+    click.echo(f"time: {forecast(plan, pool)}")
+    if dry_run:
+        return pool.close()
+    from h2t.study.sweep.drive import sweep
+
+    outcome = sweep(plan, pool)
+    if outcome.done:
+        from h2t.study.compare.overview import overview
+
+        click.echo(overview(plan.root))
+    compare = f"; compare them: h2t report {plan.root}" if outcome.done else ""
+    click.echo(f"{len(outcome.done)} of {len(plan.points)} runs are done in {plan.root}{compare}")
+    _failures(outcome.failed)
+
+
+def _failures(failed: dict[str, str]) -> None:
+    """Name the jobs that failed and exit with 1, if there are any."""
+    if failed:
+        again = "run the same command again to try them again"
+        click.echo(f"{len(failed)} jobs failed; {again}:", err=True)
+        for name, reason in failed.items():
+            click.echo(f"  {name}: {reason}", err=True)
+        sys.exit(1)
+
+
+@main.command()
+@ROOT
+@JOBS
+@GPUS
+@PARAMETERS
+def reproduce(root, jobs, gpus, parameters):
+    """Hold the runs under a folder against the published tables.
+
+    ROOT may be a recipe of runs: those that are missing are trained first.
+    """
+    from h2t.base.files import resolve
+    from h2t.study.compare.reproduce import markdown, reproduce
+
+    failed = {}
+    if not resolve(root).is_dir():
+        from h2t.study.sweep.drive import sweep
+        from h2t.study.sweep.plan import plan
+        from h2t.study.sweep.pool import Pool
+
+        planned = plan(root, parameters, books=None)
+        click.echo(planned)
+        root = planned.root
+        try:
+            failed = sweep(planned, Pool(jobs, gpus, notebooks=False)).failed
+        except KeyboardInterrupt:
+            on = "the table is of the runs that are done; run the same command again to go on"
+            click.echo(f"interrupted; {on}", err=True)
+    click.echo(markdown(reproduce(root)))
+    click.echo(f"saved as {resolve(root) / 'reproduced.md'} and .csv")
+    _failures(failed)
+
+
+@main.command()
+@click.argument("name", default="")
+@option("--imbalance-factor", default=100, help="At which imbalance factor.")
+def methods(name, imbalance_factor):
+    """List the methods by name, or the parameters that one stands for.
+
+    Each is a stage 1 and a stage 2 with published settings.
+    """
+    from h2t.base.tables import plain
+    from h2t.recipes import methods as recipes
+
+    if name:
+        import yaml
+
+        settings = recipes.settings(name, imbalance_factor)
+        how = dict(sort_keys=False, default_flow_style=None, width=200)
+        return click.echo(yaml.safe_dump(settings, **how).strip())
+    header, *rows = recipes.table()
+    click.echo(plain(header, rows, left=len(header)))
+    click.echo(
+        "*: of one stage nobody published settings at this factor; they are those of the nearest "
+        "one.\nTake one with `h2t run RECIPE -p method NAME`; each is trained without fusion and "
+        "with H2T. `h2t methods NAME` lists its parameters."
+    )

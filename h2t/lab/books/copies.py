@@ -1,0 +1,61 @@
+"""A working copy of the notebooks where the user is, and JupyterLab opened on it."""
+
+from __future__ import annotations
+
+import hashlib
+import sys
+from collections.abc import Sequence
+from importlib.resources import files
+from pathlib import Path
+
+from h2t.base.errors import Error
+from h2t.base.files import MARK, claim, owned, resolve, write_atomic, write_json
+from h2t.base.readers import read_json
+from h2t.recipes.shipped import FIRST
+
+KIND = "notebooks"
+
+
+def command(arguments: Sequence[str] = ()) -> list[str]:
+    """The command that opens the notebooks in JupyterLab, a working copy made first if need be.
+
+    Its root is the folder above them, so that runs and saved figures can be opened too.
+    Arguments: ``arguments`` of JupyterLab. Raises: ``h2t.Error`` where that is not installed.
+    """
+    try:
+        import jupyterlab  # noqa: F401
+    except ImportError:
+        raise Error("JupyterLab is not installed; `pip install jupyterlab`") from None
+    books = working_copy(resolve("notebooks"))
+    place = [f"--ServerApp.root_dir={books.parent}", "--LabApp.default_url=/lab/tree/notebooks"]
+    return [sys.executable, "-m", "jupyterlab", *place, *arguments]
+
+
+def working_copy(folder: Path) -> Path:
+    """Copy the package's notebooks and recipes into a folder; a checkout's own are left as they are.
+
+    What is there already and was changed stays as it is; what was not is brought up to date.
+    Raises: ``h2t.Error`` where the folder holds something else.
+    """
+    shipped = Path(str(files("h2t"))) / "notebooks"
+    if not owned(folder, KIND) and (folder / FIRST).exists() or not shipped.is_dir():
+        if not (folder / FIRST).exists():
+            raise Error(f"there are no notebooks in {folder}; go to h2t's checkout, or install h2t")
+        return folder
+    claim(folder, KIND)
+    mark = read_json(folder / MARK)
+    given = mark.get("files", {})
+    for file in sorted(p for p in shipped.rglob("*") if p.is_file()):
+        name, content = file.relative_to(shipped).as_posix(), file.read_bytes()
+        place = folder / name
+        changed = place.exists() and _hash(place.read_bytes()) != given.get(name)
+        if not changed:
+            place.parent.mkdir(parents=True, exist_ok=True)
+            write_atomic(place, content)
+            given[name] = _hash(content)
+    write_json(folder / MARK, {**mark, "files": given})
+    return folder
+
+
+def _hash(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
