@@ -6,6 +6,7 @@ import pandas as pd
 import pytest
 
 from h2t import metrics, plots
+from h2t.recipes.published import published_curve
 
 R = np.random.default_rng(0)
 
@@ -120,7 +121,6 @@ def every_figure(c: int) -> dict:
         "mask": lambda: plots.plot_mask(np.arange(64.0), np.ones(64), np.arange(64) < 16),
         "class_accuracy": lambda: plots.plot_class_accuracy(class_table(c), groups),
         "confusion_groups": lambda: plots.plot_confusion_groups(confusions, groups),
-        "confusion": lambda: plots.plot_confusion(confusions["DR"], names),
         "weight_norms": lambda: plots.plot_weight_norms(
             {m: np.linspace(2, 1, c) for m in out}, counts
         ),
@@ -128,9 +128,7 @@ def every_figure(c: int) -> dict:
             {m: metrics.calibration(*o) for m, o in out.items()}
         ),
         "group_bars": lambda: plots.plot_group_bars(group_table(), group_table() * 0 + 1),
-        "ratio_curve": lambda: plots.plot_ratio_curve(
-            curve(), plots.published_curve(), current=0.3
-        ),
+        "ratio_curve": lambda: plots.plot_ratio_curve(curve(), published_curve(), current=0.3),
         "boundary": lambda: plots.plot_boundary(*planar(), names=(names[0], names[-1])),
         "embedding": lambda: plots.plot_embedding(mapped, of, names, mapped[:5]),
     }

@@ -10,7 +10,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from PIL import Image
 
-from h2t.plots.style import STYLE
+from h2t.plots.style import STYLE, fonts
 
 
 class Canvas:
@@ -19,8 +19,8 @@ class Canvas:
     def __init__(
         self, width: float, height: float, rows: int = 1, columns: int = 1, style: dict = STYLE
     ):
-        self.style = style
-        with mpl.rc_context(style):
+        self.style = {**style, "font.family": fonts()}
+        with mpl.rc_context(self.style):
             self.canvas = FigureCanvasAgg(Figure(figsize=(width, height), dpi=100))
             self.figure = self.canvas.figure
             self.axes = np.atleast_1d(self.figure.subplots(rows, columns)).ravel()

@@ -1,10 +1,14 @@
-"""Many runs in one figure: means with intervals, overlaid learning curves, ratio curves, cost against accuracy."""
+"""Many runs in one figure: means with intervals, learning curves, ratio curves, cost and accuracy.
+
+``n`` counts stage 1s; the stage 2s on one of them are averaged first.
+"""
 
 from __future__ import annotations
 
 import numpy as np
 
 from h2t.base.errors import Error
+from h2t.metrics import label
 from h2t.plots.style import (
     COLOURS,
     KINDS,
@@ -13,49 +17,42 @@ from h2t.plots.style import (
     TEXT,
     figure_of,
     legend_below,
+    measured,
     method_colours,
+    name_ends,
     new_axes,
-    place,
     plain_log,
     short,
     styled,
 )
+from h2t.recipes.names import place
+
+__all__ = ["plot_cost", "plot_curves", "plot_means", "plot_ratio_curves"]
 
 MOST = 12  # groups that a figure tells apart
 _LINES = ("-", "--", ":")
-_STEP_LINES = (
-    0,
-    1,
-    1,
-    2,
-    0,
-)  # of the steps of ``place``: whole for stage 1 and H2T, dotted for the control
-_IN_ORDER = (
-    "#56B4E9",
-    "#0072B2",
-    "#5D3A9B",
-    "#000000",
-)  # light to dark, for values that have an order
+# of the steps of ``place``: whole for stage 1 and H2T, dotted for the control
+_STEP_LINES = (0, 1, 1, 2, 0)
+# light to dark, for values that have an order
+_IN_ORDER = ("#56B4E9", "#0072B2", "#5D3A9B", "#000000")
 
 
 def looks(groups) -> dict[str, dict]:
-    """A colour, a marker and a line for each group: those of the same method have shades of its colour, light to dark. Where there are
-    more methods than colours, each kind of them (RIDE, RIDE + DR, RIDE + H2T) has a colour, and each step a marker.
+    """A colour, a marker and a line for each group.
 
-    Raises: ``h2t.Error`` for more groups than can be told apart.
+    Those of the same method have shades of its colour, light to dark. Where there are more methods
+    than colours, each kind of them (RIDE, RIDE + DR, RIDE + H2T) has a colour, and each step a
+    marker. Raises: ``h2t.Error`` for more groups than can be told apart.
     """
     groups = list(dict.fromkeys(groups))
     if len(groups) > MOST:
-        raise Error(
-            f"{len(groups)} groups cannot be told apart in one figure; choose at most {MOST}, by methods or a narrower choose"
-        )
+        what = f"choose at most {MOST}, by methods or a narrower choose"
+        raise Error(f"{len(groups)} groups cannot be told apart in one figure; {what}")
     of = {g: g.split(", p = ")[0] for g in groups}
     methods, found = list(dict.fromkeys(of.values())), {}
     colours = dict(zip(methods, method_colours(methods), strict=True))
-    first, line = (
-        {method: k for k, method in enumerate(methods)},
-        dict.fromkeys(methods, 0),
-    )  # marker and line of a method's first group
+    # marker and line of a method's first group
+    first, line = {m: k for k, m in enumerate(methods)}, dict.fromkeys(methods, 0)
     if len(methods) > len(METHODS):
         kinds = list(dict.fromkeys(place(m)[0] for m in methods))
         colours = {m: KINDS[kinds.index(place(m)[0]) % len(KINDS)] for m in methods}
@@ -64,14 +61,12 @@ def looks(groups) -> dict[str, dict]:
     for method, colour in colours.items():
         own = [g for g in groups if of[g] == method]
         for k, g in enumerate(own):
-            shade = _shaded(colour, k / (len(own) - 1)) if len(own) > 1 else colour
             found[g] = {
-                "color": shade,
+                "color": _shaded(colour, k / (len(own) - 1)) if len(own) > 1 else colour,
                 "marker": MARKERS[(k + first[method]) % len(MARKERS)],
                 "ls": _LINES[(k + line[method]) % len(_LINES)],
             }
-    found = {g: found[g] for g in groups}
-    return found
+    return {g: found[g] for g in groups}
 
 
 def _shaded(colour: str, place: float) -> str:
@@ -82,143 +77,94 @@ def _shaded(colour: str, place: float) -> str:
     return to_hex([(1 - share) * c + share * end for c in to_rgb(colour)])
 
 
+def _best(means, measure: str):
+    """Where a Series of means is best."""
+    return means.idxmin() if measure == "ece" else means.idxmax()
+
+
 @styled
 def plot_means(summary, rows=None, measures=("many", "medium", "few", "all"), axes=None):
-    """Mean and 95 % confidence interval of every group, one panel a measure; single runs as small dots.
+    """Mean and 95 % confidence interval of every group, one panel a measure.
 
-    Arguments: ``summary`` of ``compare.summary`` within one setting; ``rows`` of ``compare.grouped`` for the dots.
-    Intervals that do not overlap are not a test, nor is overlap the absence of one. Returns: an array of Axes.
+    Intervals that do not overlap are not a test, nor is overlap the absence of one.
+    Arguments: ``summary`` of ``h2t.study.compare.groups.summary`` within one setting; ``rows`` of
+    ``grouped``, to show single networks as small dots. Returns: an array of Axes.
     """
     groups = list(dict.fromkeys(summary["group"]))
-    look = looks(groups)
-    measures = [m for m in measures if summary[summary["measure"] == m]["mean"].notna().any()]
-    if not measures:
+    look, given = looks(groups), axes
+    by_measure = {m: summary[summary["measure"] == m].set_index("group") for m in measures}
+    by_measure = {m: part for m, part in by_measure.items() if part["mean"].notna().any()}
+    if not by_measure:
         raise Error("there is nothing to show: no group has any of these measures")
-    given = axes
-    axes = np.ravel(
-        new_axes(
-            axes,
-            1,
-            len(measures),
-            (3.4 + 2.7 * len(measures), 2.3 + 0.55 * len(groups)),
-            sharey=True,
-        )
-    )
-    for ax, measure in zip(axes, measures, strict=True):
-        part = summary[summary["measure"] == measure].set_index("group")
+    size = (3.4 + 2.7 * len(by_measure), 2.3 + 0.55 * len(groups))
+    axes = np.ravel(new_axes(axes, 1, len(by_measure), size, sharey=True))
+    for ax, (measure, part) in zip(axes, by_measure.items(), strict=True):
         for y, g in enumerate(groups):
-            of = part.loc[g]
+            of, colour = part.loc[g], look[g]["color"]
             if np.isnan(of["mean"]):
                 continue
-            if rows is not None and of["n"] > 1:
-                ax.scatter(
-                    rows[rows["group"] == g][measure],
-                    np.full((rows["group"] == g).sum(), y + 0.24),
-                    s=14,
-                    color=look[g]["color"],
-                    alpha=0.6,
-                    lw=0,
-                )
+            if rows is not None and of["repeats"] > 1:
+                own = rows[rows["group"] == g][measure]
+                ax.scatter(own, [y + 0.24] * len(own), s=14, color=colour, alpha=0.6, lw=0)
             if of["n"] > 1:
-                ax.plot(
-                    [of["low"], of["high"]],
-                    [y, y],
-                    color=look[g]["color"],
-                    lw=3.2,
-                    alpha=0.75,
-                    solid_capstyle="butt",
-                )
-            ax.plot(
-                of["mean"],
-                y,
-                look[g]["marker"],
-                color=look[g]["color"],
-                ms=9,
-                mec="white",
-                zorder=4,
-            )
-        best = part["mean"].idxmin() if measure == "ece" else part["mean"].idxmax()
+                bar = dict(color=colour, lw=3.2, alpha=0.75, solid_capstyle="butt")
+                ax.plot([of["low"], of["high"]], [y, y], **bar)
+            ax.plot(of["mean"], y, look[g]["marker"], color=colour, ms=9, mec="white", zorder=4)
+        best = _best(part["mean"], measure)
         ax.axvline(part.loc[best, "mean"], color="#BBBBBB", lw=1.2, zorder=0)
-        ax.set_title(
-            f"{measure}: {part.loc[best, 'mean']:.1f}"
-            + (f"\n{short(best, 22)}" if len(groups) > 1 else ""),
-            color=TEXT.get(measure, "#222222"),
-        )
-        ax.set(
-            xlabel=f"{measure}, %" + (" (low is good)" if measure == "ece" else ""),
-            ylim=(len(groups) - 0.4, -0.6),
-        )
+        said = f"{label(measure)}: {part.loc[best, 'mean']:.1f}"
+        said += f"\n{short(best, 22)}" if len(groups) > 1 else ""
+        ax.set_title(said, color=TEXT.get(measure, "#222222"))
+        ax.set_xlabel(f"{label(measure)}, %" + (" (low is good)" if measure == "ece" else ""))
+        ax.set_ylim(len(groups) - 0.4, -0.6)
         ax.margins(x=0.08)
         low, high = ax.get_xlim()
-        ax.set_xlim(
-            max(low, -3), min(high, 103)
-        )  # the interval of two runs may go far beyond what there is
+        ax.set_xlim(max(low, -3), min(high, 103))
         ax.locator_params(axis="x", nbins=4)
         ax.grid(axis="y", visible=False)
     n = summary.groupby("group")["n"].max()
     axes[0].set_yticks(range(len(groups)), [f"{g}  (n = {n[g]})" for g in groups])
     if given is None and n.max() > 1:
-        figure_of(axes).supxlabel(
-            "large: mean; bar: its 95 % confidence interval; small dots: single runs; title: the best mean",
-            fontsize=11,
-            color="#555555",
-        )
+        bars = "large: mean over n stage 1s; bar: its 95 % confidence interval"
+        said = f"{bars}; small dots: single networks; title: the best mean"
+        figure_of(axes).supxlabel(said, fontsize=11, color="#555555")
     return axes
 
 
 @styled
 def plot_curves(histories, measure: str = "all", axes=None):
-    """Learning curves of all groups over each other: the mean over runs, with a band from the lowest to the highest.
+    """Learning curves of all groups: the mean over runs, in a band from the lowest to the highest.
 
-    Arguments: ``histories`` of ``compare.histories`` within one setting. Returns: an array of Axes, one panel a stage.
-    Raises: ``h2t.Error`` where no epoch has been evaluated.
+    Arguments: ``histories`` of ``h2t.study.compare.groups`` within one setting.
+    Returns: an array of Axes, one panel a stage. Raises: ``h2t.Error`` where no epoch has been
+    evaluated.
     """
     from matplotlib.ticker import MaxNLocator
 
     seen = histories.dropna(subset=[measure]) if measure in histories else histories.iloc[:0]
     if seen.empty:
         raise Error(
-            f"no learning curve has {measure}; imported steps have none, and an evaluation must be due at least once"
+            f"no learning curve has {label(measure)}; choose another measure, or other runs"
         )
     stages, look = sorted(seen["stage"].unique()), looks(histories["group"])
-    axes = np.ravel(new_axes(axes, 1, len(stages), (1 + 5.4 * len(stages), 4.2 + 0.27 * len(look))))
+    size = (1 + 5.4 * len(stages), 4.2 + 0.27 * len(look))
+    axes = np.ravel(new_axes(axes, 1, len(stages), size))
+    alpha, better = 0.18 if len(look) <= 4 else 0.09, "lowest" if measure == "ece" else "highest"
     for ax, stage in zip(axes, stages, strict=True):
-        ends = []
+        ends = {}
         for g, part in seen[seen["stage"] == stage].groupby("group", sort=False):
-            by = part.groupby("epoch")[measure]
-            mean, style = by.mean(), look[g]
-            ax.fill_between(
-                mean.index,
-                by.min(),
-                by.max(),
-                color=style["color"],
-                alpha=0.18 if len(look) <= 4 else 0.09,
-                lw=0,
-            )
-            runs = part.groupby(["run", "step"]).ngroups
-            ax.plot(
-                mean.index,
-                mean,
-                color=style["color"],
-                ls=style["ls"],
-                lw=2.2,
-                marker=style["marker"],
-                ms=5,
-                mec="white",
-                label=f"{g} (n = {runs})",
-                markevery=max(1, len(mean) // 12),
-            )
-            ends.append((mean.iloc[-1], g))
-        best = max(ends) if measure != "ece" else min(ends)
-        ax.set(
-            xlabel="epoch",
-            ylabel=f"test {'ece' if measure == 'ece' else 'accuracy'}{'' if measure in ('all', 'ece') else ', ' + measure}, %",
-        )
-        ax.set_title(
-            f"Stage {stage}: {best[1]} ends {'highest' if len(ends) > 1 and measure != 'ece' else 'lowest' if len(ends) > 1 else 'alone'},\nat {best[0]:.1f} %"
-            if len(ends) > 1
-            else f"Stage {stage}: ends at {best[0]:.1f} %"
-        )
+            by, own = part.groupby("epoch")[measure], look[g]
+            mean = ends[g] = by.mean()
+            ax.fill_between(mean.index, by.min(), by.max(), color=own["color"], alpha=alpha, lw=0)
+            marks = dict(lw=2.2, ms=5, mec="white", markevery=max(1, len(mean) // 12))
+            ax.plot(mean.index, mean, label=f"{g} (n = {part['unit'].nunique()})", **own, **marks)
+        ends = {g: mean.iloc[-1] for g, mean in ends.items()}
+        best = (min if measure == "ece" else max)(ends, key=ends.get)
+        said = f"ends at {ends[best]:.1f} %"
+        if len(ends) > 1:
+            said = f"{best} ends {better},\nat {ends[best]:.1f} %"
+        ax.set_title(f"Stage {stage}: {said}")
+        ax.set(xlabel="epoch", ylabel=measured(measure))
         ax.xaxis.set_major_locator(MaxNLocator(8, integer=True))
         legend_below(ax, ncols=1)
     return axes
@@ -226,142 +172,85 @@ def plot_curves(histories, measure: str = "all", axes=None):
 
 @styled
 def plot_ratio_curves(table, measure: str = "all", ax=None):
-    """Accuracy against the fusion ratio, one curve a setting (say, each imbalance factor): mean over seeds, band of one
-    standard deviation, and a ring where the curve is highest.
+    """Accuracy against the fusion ratio, one curve a setting (say, each imbalance factor).
 
-    Arguments: ``table`` of ``compare.ratio_table`` with columns setting, ratio and the measure. Returns: Axes.
+    Means over stage 1s, a band of one standard deviation, and a ring where the curve is best.
+    Arguments: ``table`` of ``h2t.study.compare.groups.ratio_table``. Returns: Axes.
     Raises: ``h2t.Error`` for no curve.
     """
     settings = list(dict.fromkeys(table["setting"]))
     if not settings:
         raise Error(
-            "there is no ratio curve: no setting has stage 2s of two fusion ratios with BN statistics of both streams"
+            "there is no ratio curve: no setting has stage 2s of two fusion ratios with BN "
+            "statistics of both streams"
         )
     if len(settings) > MOST:
         raise Error(f"{len(settings)} ratio curves cannot be told apart; choose at most {MOST}")
-    colours = (
-        [COLOURS["all"]]
-        if len(settings) == 1
-        else [_IN_ORDER[round(k * 3 / (len(settings) - 1))] for k in range(len(settings))]
-    )
+    steps = np.linspace(0, 3, len(settings)).round().astype(int)
+    colours = [_IN_ORDER[k] for k in steps] if len(settings) > 1 else [COLOURS["all"]]
     ax, ends, best = new_axes(ax, size=(9.5, 5)), [], []
+    means = table.groupby(["setting", "ratio", "unit"], sort=False)[measure].mean()
     for k, (setting, colour) in enumerate(zip(settings, colours, strict=True)):
-        by = table[table["setting"] == setting].groupby("ratio")[measure]
+        by = means[setting].groupby("ratio")
         mean, std = by.mean(), by.std().fillna(0)
         ax.fill_between(mean.index, mean - std, mean + std, color=colour, alpha=0.18, lw=0)
-        ax.plot(
-            mean.index,
-            mean,
-            color=colour,
-            lw=2.4,
-            marker=MARKERS[k % len(MARKERS)],
-            ms=6,
-            mec="white",
-            ls=_LINES[k % 3],
-        )
-        top = mean.idxmin() if measure == "ece" else mean.idxmax()
+        look = dict(marker=MARKERS[k % len(MARKERS)], ls=_LINES[k % 3], ms=6, mec="white", lw=2.4)
+        ax.plot(mean.index, mean, color=colour, **look)
+        top = _best(mean, measure)
         ax.plot(top, mean[top], "o", ms=15, mfc="none", mec=colour, mew=2)
-        ends.append((mean.iloc[-1], setting, colour, mean.index[-1]))
+        if setting:
+            ends.append((mean.iloc[-1], mean.index[-1], setting, colour))
         best.append(f"p = {top:g}" + (f" at {setting}" if setting else ""))
     ax.margins(y=0.12)
-    low, high = ax.get_ylim()
-    placed = -np.inf
-    for y, setting, colour, x in sorted(ends):  # name the curves at their right end, kept apart
-        placed = max(y, placed + 0.06 * (high - low))
-        if setting:
-            ax.annotate(
-                setting,
-                (x, placed),
-                xytext=(10, 0),
-                textcoords="offset points",
-                color=colour,
-                va="center",
-                weight="bold",
-                annotation_clip=False,
-            )
-    n = int(table.groupby(["setting", "ratio"]).size().min())
-    what = "lowest" if measure == "ece" else "highest"
-    ax.set(
-        xlabel="fusion ratio p (share of channels swapped)",
-        ylabel=f"test {'' if measure == 'ece' else 'accuracy, '}{measure}, %",
-    )
-    ax.set_title(
-        f"Rings, {what}: {'; '.join(best[:3])}{' …' if len(best) > 3 else ''}\n({n if n > 1 else 'one'} run{'s' * (n > 1)} a point{', band: ± 1 std' if n > 1 else ''})"
-    )
+    name_ends(ax, ends)
+    n = int(means.groupby(["setting", "ratio"]).size().min())
+    rests = f"{n} stage 1s a point, band: ± 1 std" if n > 1 else "one stage 1 a point"
+    what, more = "lowest" if measure == "ece" else "highest", " …" * (len(best) > 3)
+    ax.set(xlabel="fusion ratio p (share of channels swapped)", ylabel=measured(measure))
+    ax.set_title(f"Rings, {what}: {'; '.join(best[:3])}{more}\n({rests})")
     return ax
 
 
 @styled
 def plot_cost(rows, measure: str = "all", ax=None):
-    """What accuracy costs: seconds of training, stage 1 included, against accuracy; the means of the groups are large, and
-    a line goes through those that none beats in both.
+    """What accuracy costs: seconds of training, stage 1 included; the means of groups are large.
 
-    Seconds of different devices are not comparable: the title says so where there are several. Where models differ in size, the legend
+    A line goes through those that none beats in both. Seconds of different devices are not
+    comparable: the title says so where there are several. Where models differ in size, the legend
     has their millions of parameters.
-    Arguments: ``rows`` of ``compare.grouped`` within one setting. Returns: Axes. Raises: ``h2t.Error`` without any cost.
+    Arguments: ``rows`` of ``h2t.study.compare.groups.grouped`` within one setting. Returns: Axes.
+    Raises: ``h2t.Error`` without any cost.
     """
     rows = rows.dropna(subset=["total_seconds", measure])
     rows = rows[rows["total_seconds"] > 0]
     if rows.empty:
         raise Error("no run has a cost: imported and cached steps have no training time")
     ax, look, means = new_axes(ax, size=(9.5, 5.4)), looks(rows["group"]), []
-    sizes = (
-        rows.groupby("group")["parameters"].mean()
-        if "parameters" in rows and rows["parameters"].nunique() > 1
-        else {}
-    )
+    sized = "parameters" in rows and rows["parameters"].nunique() > 1
     for g, part in rows.groupby("group", sort=False):
-        style = look[g]
-        ax.scatter(
-            part["total_seconds"],
-            part[measure],
-            s=18,
-            color=style["color"],
-            marker=style["marker"],
-            alpha=0.45,
-            lw=0,
-        )
-        x, y = part["total_seconds"].mean(), part[measure].mean()
-        ax.plot(
-            x,
-            y,
-            style["marker"],
-            color=style["color"],
-            ms=12,
-            mec="white",
-            zorder=4,
-            label=f"{g} (n = {len(part)}" + (f", {sizes[g] / 1e6:.2f} M)" if len(sizes) else ")"),
-        )
-        means.append((x, y if measure != "ece" else -y, g))
-    front = [
+        own = {k: look[g][k] for k in ("color", "marker")}
+        ax.scatter(part["total_seconds"], part[measure], s=18, alpha=0.45, lw=0, **own)
+        x, y = part["total_seconds"].mean(), part.groupby("unit")[measure].mean().mean()
+        size = f", {part['parameters'].mean() / 1e6:.2f} M" if sized else ""
+        name = f"{g} (n = {part['unit'].nunique()}{size})"
+        ax.plot(x, y, ms=12, mec="white", zorder=4, ls="none", label=name, **own)
+        means.append((x, -y if measure == "ece" else y, g))
+    front = sorted(
         m for m in means if not any(o[0] <= m[0] and o[1] >= m[1] and o[:2] != m[:2] for o in means)
-    ]
-    front = sorted(front)
-    ax.plot(
-        [m[0] for m in front],
-        [abs(m[1]) if measure == "ece" else m[1] for m in front],
-        color="#777777",
-        lw=1.6,
-        ls="--",
-        zorder=3,
     )
+    xy = [m[0] for m in front], [abs(m[1]) for m in front]
+    ax.plot(*xy, color="#777777", lw=1.6, ls="--", zorder=3)
     low, high = rows["total_seconds"].min() / 1.15, rows["total_seconds"].max() * 1.15
     if high / low > 8:
         ax.set(xscale="log", xlim=(low, high))
         plain_log(ax.xaxis, low, high)
+    (cheap, _, first), (dear, _, last) = front[0], front[-1]
+    said = f"{first} is cheapest, {last} best"
+    said += f",\nfor {dear / cheap:.1f} times the seconds" if len(front) > 1 else " as well"
     devices = rows["device_name"].fillna("unknown").nunique()
-    title = f"{front[0][2]} is cheapest, {front[-1][2]} best" + (
-        f",\nfor {front[-1][0] / front[0][0]:.1f} times the seconds"
-        if len(front) > 1
-        else " as well"
-    )
-    ax.set_title(
-        title + (f"  ({devices} devices: seconds are not comparable)" if devices > 1 else "")
-    )
-    ax.set(
-        xlabel="training, seconds, stage 1 included",
-        ylabel=f"test {'' if measure == 'ece' else 'accuracy, '}{measure}, %",
-    )
+    said += f"  ({devices} devices: seconds are not comparable)" if devices > 1 else ""
+    ax.set_title(said)
+    ax.set(xlabel="training, seconds, stage 1 included", ylabel=measured(measure))
     ax.margins(y=0.12)
-    legend_below(ax, ncols=1 if max(map(len, look)) > (40 if len(sizes) == 0 else 32) else 2)
+    legend_below(ax, ncols=1 if max(map(len, look)) > (32 if sized else 40) else 2)
     return ax

@@ -6,6 +6,8 @@ import numpy as np
 
 from h2t.plots.style import COLOURS, TEXT, legend_below, new_axes, plain_log, short, styled
 
+__all__ = ["plot_counts", "plot_strip"]
+
 
 def _group_of(num_classes: int, groups: dict[str, np.ndarray]) -> np.ndarray:
     of = np.full(num_classes, "all", dtype=object)
@@ -24,54 +26,36 @@ def plot_counts(counts: np.ndarray, groups: dict[str, np.ndarray], ax=None):
     ax = new_axes(ax, size=(9, 5))
     order = np.argsort(-counts, kind="stable")
     of = _group_of(len(counts), groups)[order]
+    width = 1 if len(counts) > 30 else 0.85
     for g, classes in groups.items():
         where = np.flatnonzero(of == g)
-        label = (
-            f"{g}: {len(classes)} class{'es' * (len(classes) > 1)}, {100 * counts[classes].sum() / counts.sum():.0f} % of the images"
-            if len(classes)
-            else f"{g}: empty"
-        )
-        ax.bar(
-            where,
-            counts[order][where],
-            width=1 if len(counts) > 30 else 0.85,
-            color=COLOURS[g],
-            label=label,
-        )
-    ax.set(
-        yscale="log",
-        ylabel="training images",
-        xlabel="class, by size",
-        ylim=(0.8, counts.max() * 1.6),
-        xlim=(-0.7, len(counts) - 0.3),
-    )
+        label = f"{g}: empty"
+        if len(classes):
+            share = 100 * counts[classes].sum() / counts.sum()
+            label = f"{g}: {len(classes)} class{'es' * (len(classes) > 1)}, "
+            label += f"{share:.0f} % of the images"
+        ax.bar(where, counts[order][where], width=width, color=COLOURS[g], label=label)
+    ax.set(yscale="log", ylabel="training images", xlabel="class, by size")
+    ax.set(ylim=(0.8, counts.max() * 1.6), xlim=(-0.7, len(counts) - 0.3))
     plain_log(ax.yaxis, 0.8, counts.max() * 1.6)
     if len(counts) <= 12:
         ax.set_xticks(range(len(counts)), [str(c) for c in order])
     ax.grid(axis="x", visible=False)
     head = int(np.ceil(len(counts) / 5))
     share = 100 * counts[order][:head].sum() / counts.sum()
-    ax.set_title(
-        f"The {head} largest of {len(counts)} classes own {share:.0f} % of {counts.sum():,} training images"
-    )
+    owned = f"{share:.0f} % of {counts.sum():,} training images"
+    ax.set_title(f"The {head} largest of {len(counts)} classes own {owned}")
     legend_below(ax, ncols=1)
     return ax
 
 
 @styled
-def plot_strip(
-    images: np.ndarray,
-    labels: np.ndarray,
-    counts: np.ndarray,
-    groups: dict,
-    classes: tuple[str, ...],
-    columns: int = 10,
-    axes=None,
-):
-    """What the groups look like: a strip of images per group, from the first, middle and last of its classes.
+def plot_strip(images, labels, counts, groups: dict, classes, columns: int = 10, axes=None):
+    """What the groups look like: images of the first, middle and last class of each, by size.
 
-    Arguments: ``images`` (N, H, W, C) uint8, grey or RGB; ``labels`` (N,); ``counts`` (C,); ``classes`` names.
-    Returns: an array of Axes, one a class shown, and one for each empty group, which says so.
+    Arguments: ``images`` (N, H, W, C) uint8, grey or RGB; ``labels`` (N,); ``counts`` (C,);
+    ``classes`` names. Returns: an array of Axes, one a class shown, and one for each empty group,
+    which says so.
     """
     chosen = []
     for g, members in groups.items():
@@ -82,7 +66,7 @@ def plot_strip(
     axes = np.atleast_1d(
         new_axes(axes, len(chosen), 1, (9, 0.95 * sum(heights) + 0.6), height_ratios=heights)
     )
-    h, w, c = images.shape[1:]
+    h, w = images.shape[1:3]
     gap, named = max(1, w // 16), set()
     for ax, (g, k) in zip(axes, chosen, strict=True):
         ax.set(xticks=[], yticks=[])
@@ -97,16 +81,9 @@ def plot_strip(
             continue
         strip = np.full((h, columns * (w + gap) - gap, 3), 255, np.uint8)
         for j, i in enumerate(np.flatnonzero(labels == k)[:columns]):
-            strip[:, j * (w + gap) : j * (w + gap) + w] = (
-                images[i] if c == 3 else images[i].repeat(3, axis=2)
-            )
+            left = j * (w + gap)
+            strip[:, left : left + w] = images[i]  # grey is repeated
         ax.imshow(strip, interpolation="nearest")
-        ax.set_ylabel(
-            f"{short(classes[k])}\nn = {counts[k]}",
-            rotation=0,
-            ha="right",
-            va="center",
-            color=TEXT[g],
-            fontsize=12,
-        )
+        how = dict(rotation=0, ha="right", va="center", color=TEXT[g], fontsize=12)
+        ax.set_ylabel(f"{short(classes[k])}\nn = {counts[k]}", **how)
     return axes

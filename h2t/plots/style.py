@@ -3,44 +3,45 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable
-from functools import wraps
+from functools import cache, wraps
 from pathlib import Path
 
 import numpy as np
 
 from h2t.base.errors import Error
 from h2t.base.files import write_atomic
-from h2t.recipes.names import STEPS, place  # noqa: F401
+from h2t.metrics import label
+from h2t.recipes.names import STEPS
+
+__all__ = [
+    "AFTER",
+    "BEFORE",
+    "COLOURS",
+    "FUSED",
+    "METHODS",
+    "STYLE",
+    "TEXT",
+    "figure_of",
+    "fonts",
+    "natural",
+    "save",
+    "short",
+    "title",
+]
 
 COLOURS = {"many": "#0072B2", "medium": "#E69F00", "few": "#D55E00", "all": "#333333"}
-TEXT = {
-    **COLOURS,
-    "medium": "#8F6300",
-    "few": "#B34F00",
-}  # the same hues, dark enough to be read as letters on white
-METHODS = ("#8C8C8C", "#56B4E9", "#009E73", "#CC79A7", "#5D3A9B")
-# the steps of a run: their names in figures, and one colour each everywhere
-KINDS = (
-    "#009E73",
-    "#0072B2",
-    "#D55E00",
-    "#CC79A7",
-    "#5D3A9B",
-    "#E69F00",
-    "#56B4E9",
-    "#8C8C8C",
-    "#222222",
-)  # of methods, where there are many
-_STEP_COLOURS = {
-    "stage 1": METHODS[0],
-    "DR": METHODS[1],
-    "DR + H2T": METHODS[2],
-    "DR, BN sees both": METHODS[3],
-    "DR + H2T, BN sees balanced": METHODS[4],
-}
+# the same hues, dark enough to be read as letters on white
+TEXT = {**COLOURS, "medium": "#8F6300", "few": "#B34F00"}
+# one colour each for the steps of a run everywhere; told apart by deuteranopes too (a test)
+METHODS = ("#4D4D4D", "#56B4E9", "#117733", "#CC79A7", "#5D3A9B")
+_STEP_COLOURS = {name: METHODS[k] for name, k in zip(STEPS.values(), (0, 1, 3, 4, 2), strict=True)}
+# of methods, where there are many
+KINDS = ("#117733", "#0072B2", "#D55E00", "#CC79A7", "#5D3A9B", "#E69F00", "#56B4E9", "#8C8C8C")
+KINDS += ("#222222",)
 MARKERS = ("o", "s", "D", "^", "v")
-BEFORE, AFTER, FUSED = "#8C8C8C", "#009E73", "#222222"
+BEFORE, AFTER, FUSED = METHODS[0], METHODS[2], "#222222"
 STYLE = {
     "font.size": 12,
     "axes.titlesize": 13,
@@ -65,6 +66,19 @@ _LARGE = {
     "figure.constrained_layout.h_pad": 0.08,
     "figure.constrained_layout.w_pad": 0.1,
 }
+# fonts with the letters of Chinese, Japanese and Korean names, on Linux, macOS and Windows
+_WIDE = """Noto Sans CJK SC|Noto Sans CJK JP|Noto Sans SC|Source Han Sans SC|WenQuanYi Micro Hei
+|WenQuanYi Zen Hei|Droid Sans Fallback|PingFang SC|Hiragino Sans|Apple SD Gothic Neo
+|Arial Unicode MS|Microsoft YaHei|Yu Gothic|Malgun Gothic|SimHei|Unifont""".replace("\n", "")
+
+
+@cache
+def fonts() -> list[str]:
+    """The fonts of a figure: the usual one, and, for letters that it lacks, those that are there."""
+    from matplotlib import font_manager
+
+    there = {f.name for f in font_manager.fontManager.ttflist}
+    return ["DejaVu Sans", *(f for f in _WIDE.split("|") if f in there)]
 
 
 def styled(plot: Callable) -> Callable:
@@ -75,12 +89,12 @@ def styled(plot: Callable) -> Callable:
         import matplotlib
         import matplotlib.style
 
-        with matplotlib.style.context(["default", STYLE, _LARGE]):
+        style = ["default", STYLE, _LARGE, {"font.family": fonts()}]
+        with matplotlib.style.context(style):
             axes = plot(*args, **kwargs)
             shown = matplotlib.is_interactive()
-        matplotlib.interactive(
-            shown
-        )  # Jupyter turns it on with the first figure; leaving the style must not turn it off
+        # Jupyter turns it on with the first figure; leaving the style must not turn it off
+        matplotlib.interactive(shown)
         return axes
 
     return drawn
@@ -99,12 +113,17 @@ def new_axes(ax, rows: int = 1, columns: int = 1, size: tuple[float, float] = (9
 def method_colours(methods) -> list[str]:
     """A colour for each method: a step of a run has its own, the others take what is left."""
     methods = list(methods)
-    left = [c for c in METHODS if c not in {_STEP_COLOURS.get(m) for m in methods}] or list(METHODS)
+    left = [c for c in METHODS if c not in {_STEP_COLOURS.get(m) for m in methods}] or METHODS
     others = [m for m in methods if m not in _STEP_COLOURS]
-    return [
-        _STEP_COLOURS[m] if m in _STEP_COLOURS else left[others.index(m) % len(left)]
-        for m in methods
-    ]
+    own = {m: left[k % len(left)] for k, m in enumerate(others)} | _STEP_COLOURS
+    return [own[m] for m in methods]
+
+
+def measured(measure: str) -> str:
+    """An axis of a measure on the test set."""
+    if measure == "ece":
+        return "test ECE, %"
+    return "test accuracy, %" if measure == "all" else f"test accuracy, {label(measure)}, %"
 
 
 def empties(groups: dict) -> str:
@@ -118,18 +137,12 @@ def legend_below(ax, points: float = 46, **how) -> None:
     from matplotlib.transforms import ScaledTranslation
 
     under = ax.transAxes + ScaledTranslation(0, -points / 72, figure_of(ax).dpi_scale_trans)
-    ax.legend(
-        loc="upper center",
-        bbox_to_anchor=(0.5, 0),
-        bbox_transform=under,
-        columnspacing=1.4,
-        borderaxespad=0,
-        **how,
-    )
+    place = dict(loc="upper center", bbox_to_anchor=(0.5, 0), bbox_transform=under)
+    ax.legend(**place, columnspacing=1.4, borderaxespad=0, **how)
 
 
 def plain_log(axis, low: float, high: float) -> None:
-    """Whole numbers instead of powers of ten on a logarithmic axis, about one or three to a decade."""
+    """Whole numbers instead of powers of ten on a logarithmic axis, one or three to a decade."""
     from matplotlib.ticker import NullFormatter
 
     steps = (1, 2, 5) if high / low < 3000 else (1,)
@@ -138,8 +151,24 @@ def plain_log(axis, low: float, high: float) -> None:
     axis.set_minor_formatter(NullFormatter())
 
 
+def name_ends(ax, ends) -> None:
+    """Name curves at their right ends, kept apart. Arguments: ``ends`` (y, x, name, colour)."""
+    low, high = ax.get_ylim()
+    placed = -np.inf
+    for y, x, name, colour in sorted(ends):
+        placed = max(y, placed + 0.06 * (high - low))
+        how = dict(xytext=(8, 0), textcoords="offset points", va="center", weight="bold")
+        ax.annotate(name, (x, placed), color=colour, annotation_clip=False, **how)
+
+
 def short(name: str, letters: int = 14) -> str:
     return name if len(name) <= letters else name[: letters - 1] + "…"
+
+
+def natural(name: str) -> list:
+    """A key that sorts class names as people count: 2 before 10."""
+    parts = re.split(r"(\d+)", name)
+    return [int(p) if k % 2 else p for k, p in enumerate(parts)]
 
 
 def figure_of(axes):
@@ -154,25 +183,22 @@ def title(axes, text: str) -> None:
 
 
 def save(axes, path: str | Path) -> list[Path]:
-    """Save a figure as PNG and PDF, or as what ``$H2T_FIGURES`` lists. Arguments: ``axes`` as a plot returns them; ``path``
-    without ending."""
+    """Save a figure as PNG and PDF, or as what ``$H2T_FIGURES`` lists.
+
+    Arguments: ``axes`` as a plot returns them; ``path`` without ending. Returns: the files.
+    """
     import matplotlib
 
     path, figure = Path(path), figure_of(axes)
     path.parent.mkdir(parents=True, exist_ok=True)
     if (layout := figure.get_layout_engine()) is not None:
         layout.execute(figure)
-        with matplotlib.rc_context(
-            {"figure.autolayout": False, "figure.constrained_layout.use": False}
-        ):
-            figure.set_layout_engine(
-                None
-            )  # fitting the margins costs as much as drawing: once is enough for every format
-    files = [
-        path.with_name(f"{path.name}.{kind}")
-        for kind in os.environ.get("H2T_FIGURES", "png,pdf").split(",")
-        if kind
-    ]
-    for file in files:
-        write_atomic(file, lambda f, kind=file.suffix[1:]: figure.savefig(f, format=kind, dpi=150))
+        fixed = {"figure.autolayout": False, "figure.constrained_layout.use": False}
+        with matplotlib.rc_context(fixed):
+            # fitting the margins costs as much as drawing: once is enough for every format
+            figure.set_layout_engine(None)
+    kinds = [k for k in os.environ.get("H2T_FIGURES", "png,pdf").split(",") if k]
+    files = [path.with_name(f"{path.name}.{kind}") for kind in kinds]
+    for file, kind in zip(files, kinds, strict=True):
+        write_atomic(file, lambda f, kind=kind: figure.savefig(f, format=kind, dpi=150))
     return files

@@ -10,6 +10,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+from h2t.data.longtail import class_counts
 from h2t.recipes.methods import METHODS
 from h2t.recipes.parameters import SHARED, Stage1, Stage2, declared
 
@@ -130,3 +131,27 @@ def _same(
     if isinstance(value, str) and isinstance(want, list):
         value = json.loads(value)
     return value in allowed[name] if name in allowed else value == want
+
+
+# Li et al., AAAI 2024, slide 10 of the talk: DR + H2T on CIFAR-100-LT, IF 100, one run each
+_SLIDE_10 = {
+    "all": (45.68, 47.11, 47.58, 47.73, 47.59, 47.17, 46.50, 46.05, 45.52, 44.39, 43.57),
+    "many": (63.81, 63.08, 61.86, 62.00, 59.58, 56.31, 53.89, 51.92, 49.36, 47.94, 44.31),
+    "medium": (46.37, 48.69, 50.00, 50.17, 50.74, 51.34, 52.06, 50.63, 52.91, 50.46, 51.51),
+    "few": (22.35, 25.38, 26.93, 27.07, 28.90, 30.79, 30.62, 33.24, 31.83, 32.66, 33.07),
+}
+
+
+def published_curve(counts=None):
+    """The published ratio curve as a table: ratio, group (fixed class ranges), accuracy (%).
+
+    Arguments: ``counts`` (C,) training images of a set, to get None for one that it does not belong
+    to: it is of CIFAR-100-LT at an imbalance factor of 100.
+    """
+    import pandas as pd
+
+    of = class_counts(500, 100, 100)
+    if counts is not None and list(counts) != list(of):
+        return None
+    points = [(k / 10, g, a) for g, row in _SLIDE_10.items() for k, a in enumerate(row)]
+    return pd.DataFrame(points, columns=["ratio", "group", "accuracy"])

@@ -33,27 +33,6 @@ def test_confusion_by_group_adds_up():
     assert cells[6] == f"{share:.1f} %"
 
 
-def test_reliability_and_norms_and_strip_and_map(tmp_path):
-    logits, labels = R.normal(size=(200, 5)) * 2, R.integers(0, 5, 200)
-    axes = plots.plot_reliability({"stage 1": metrics.calibration(logits, labels)})
-    assert f"{metrics.ece(logits, labels):.1f} %" in axes[0].get_title(loc="left")
-    ax = plots.plot_weight_norms({"stage 1": np.arange(1.0, 6)}, np.array([5, 4, 3, 2, 1]))
-    assert list(ax.lines[0].get_ydata()) == [1, 2, 3, 4, 5]
-    counts = tail(10)
-    images, classes = R.integers(0, 255, (60, 8, 8, 3), dtype=np.uint8), tuple("abcdefghij")
-    strips = plots.plot_strip(images, np.arange(60) % 10, counts, metrics.groups(counts), classes)
-    assert all(ax.get_ylabel() for ax in strips)
-    ax = plots.plot_embedding(
-        R.normal(size=(30, 2)), np.arange(30) % 2, {0: "a", 1: "b"}, R.normal(size=(4, 2))
-    )
-    assert [t.get_text() for t in ax.get_legend().get_texts()] == ["a (15)", "b (15)", "fused (4)"]
-    plots.plot_confusion(R.integers(0, 9, (10, 10)), classes)
-    files = plots.save(ax, tmp_path / "figures" / "map")
-    assert [f.name for f in files] == ["map.png", "map.pdf"] and all(
-        f.stat().st_size > 1000 for f in files
-    )
-
-
 @pytest.mark.parametrize("c", SIZES)
 def test_class_accuracy_is_the_dots_and_the_group_means_the_bars(c):
     table, groups = class_table(c), metrics.groups(tail(c))
@@ -108,31 +87,6 @@ def test_confusion_of_an_empty_group_says_so():
     (ax,) = plots.plot_confusion_groups(np.eye(3, dtype=int), groups)
     assert [t.get_text() for t in ax.texts].count("empty") == 1 and not ax.figure.get_suptitle()
     assert np.ma.getmaskarray(ax.collections[0].get_array()).reshape(3, 3)[0].all()
-
-
-def test_confusion_is_percent_of_the_row_and_blank_without_test_images():
-    confusion = np.array([[3, 1, 0], [0, 0, 0], [1, 1, 2]])
-    ax = plots.plot_confusion(confusion, ("a", "b", "c"))
-    cells = np.ma.filled(ax.collections[0].get_array(), np.nan).reshape(3, 3)
-    assert np.array_equal(cells, [[75, 25, 0], [np.nan] * 3, [25, 25, 50]], equal_nan=True)
-    assert [t.get_text() for t in ax.get_xticklabels()] == [
-        "a",
-        "b",
-        "c",
-    ] and "62.5 %" in ax.get_title(loc="left")
-
-
-def test_confusion_of_many_classes_is_drawn_in_blocks():
-    generator, c = np.random.default_rng(0), 250  # blocks of 3, the last one of 1
-    confusion = generator.integers(0, 3, (c, c))
-    confusion[:4] = 0  # the first block and part of the second are without test images
-    ax = plots.plot_confusion(confusion)
-    cells = np.ma.filled(ax.collections[0].get_array(), np.nan).reshape(84, 84)
-    share = 100 * confusion / np.maximum(confusion.sum(1, keepdims=True), 1)
-    assert np.isnan(cells[0]).all()
-    assert cells[1, 5] == pytest.approx(share[4:6, 15:18].sum(1).mean())
-    assert cells[83, 83] == pytest.approx(share[249, 249])
-    assert "3 x 3 classes" in ax.get_xlabel()
 
 
 @pytest.mark.parametrize("c", SIZES)

@@ -6,6 +6,7 @@ import pandas as pd
 import pytest
 
 from h2t import Error, plots
+from h2t.plots.compare import looks
 from h2t.study.compare.groups import summary
 from tests.figures import agg, drawn, legend_texts, pyplot  # noqa: F401 (agg is a fixture)
 
@@ -50,6 +51,7 @@ def histories(groups=GROUPS, seeds=3, epochs=6):
                         "setting": "",
                         "group": g,
                         "run": str(k),
+                        "unit": str(k),
                         "step": f"s{j}",
                         "stage": 1 if g == "stage 1" else 2,
                         "epoch": e,
@@ -144,11 +146,12 @@ def test_ratio_curves_are_means_with_a_ring_at_the_best():
             {
                 "setting": s,
                 "ratio": p,
+                "unit": unit,
                 "all": 50 + k * 5 - 30 * (p - 0.2 - 0.2 * k) ** 2 + r.normal(0, 0.1),
             }
             for k, s in enumerate(("IF 10", "IF 50", "IF 100"))
             for p in np.arange(0, 1.01, 0.2)
-            for _ in range(4)
+            for unit in range(4)
         ]
     )
     ax = plots.plot_ratio_curves(table)
@@ -172,6 +175,7 @@ def test_cost_draws_the_means_and_the_line_of_what_nothing_beats():
             "total_seconds": [90.0, 110.0, 200.0, 300.0],
             "all": [40.0, 42.0, 50.0, 45.0],
             "device_name": "cpu",
+            "unit": list("0100"),
         }
     )
     ax = plots.plot_cost(table)
@@ -218,21 +222,20 @@ def test_no_words_overlap(n):
 
 
 def test_groups_look_different_and_a_method_has_its_colour():
-    look = plots.compare.looks(GROUPS)
+    look = looks(GROUPS)
     assert len({(v["color"], v["marker"]) for v in look.values()}) == len(GROUPS)
     assert (
         look["DR"]["color"] == plots.style.method_colours(["DR"])[0]
-        and plots.compare.looks(GROUPS[:4])[GROUPS[3]]["color"]
-        == plots.style.method_colours(["DR + H2T"])[0]
+        and looks(GROUPS[:4])[GROUPS[3]]["color"] == plots.style.method_colours(["DR + H2T"])[0]
     )
-    many = plots.compare.looks([f"DR + H2T, p = {k}" for k in range(12)])
+    many = looks([f"DR + H2T, p = {k}" for k in range(12)])
     assert len({v["color"] for v in many.values()}) == 12
     light = [sum(mpl.colors.to_rgb(v["color"])) for v in many.values()]
     assert light == sorted(light, reverse=True)  # the order of the ratios can be seen
     with pytest.raises(
         Error, match="13 groups cannot be told apart in one figure; choose at most 12"
     ):
-        plots.compare.looks(map(str, range(13)))
+        looks(map(str, range(13)))
 
 
 def test_of_many_methods_each_kind_has_a_colour_and_each_step_a_marker():
@@ -242,7 +245,7 @@ def test_of_many_methods_each_kind_has_a_colour_and_each_step_a_marker():
         "GCL": ("GCL, stage 1", "GCL", "GCL + H2T"),
     }
     groups = [g for names in kinds.values() for g in names]
-    look = plots.compare.looks(groups)
+    look = looks(groups)
     assert len({(v["color"], v["marker"]) for v in look.values()}) == len(groups)
     for kind in ("RIDE", "GCL"):
         assert len({look[g]["color"] for g in kinds[kind]}) == 1

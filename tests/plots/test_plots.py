@@ -1,7 +1,9 @@
 """What every figure keeps to: legible, labelled, nothing global changed, drawn where it is told to."""
 
+import itertools
 import subprocess
 import sys
+import types
 
 import matplotlib as mpl
 import numpy as np
@@ -19,6 +21,7 @@ from tests.figures import (  # noqa: F401 (agg is a fixture)
     drawn,
     every_figure,
     group_table,
+    legend_texts,
     planar,
     pyplot,
     tail,
@@ -109,7 +112,6 @@ def test_nothing_is_shown(monkeypatch):
     [
         "counts",
         "class_accuracy",
-        "confusion",
         "weight_norms",
         "group_bars",
         "ratio_curve",
@@ -123,7 +125,6 @@ def test_a_figure_is_drawn_into_the_given_axes(name):
     make = {
         "counts": lambda: plots.plot_counts(counts, groups, ax=ax),
         "class_accuracy": lambda: plots.plot_class_accuracy(class_table(c), groups, ax=ax),
-        "confusion": lambda: plots.plot_confusion(np.eye(c, dtype=int), ax=ax),
         "weight_norms": lambda: plots.plot_weight_norms({"a": np.ones(c)}, counts, ax=ax),
         "group_bars": lambda: plots.plot_group_bars(group_table(), ax=ax),
         "ratio_curve": lambda: plots.plot_ratio_curve(curve(), ax=ax),
@@ -147,6 +148,35 @@ def test_group_colours_are_nobody_elses():
     sets = {name: colour for name, (colour, *_) in plots.SETS.items()}
     assert len(set(sets.values())) == 5 and plots.COLOURS["medium"] not in sets.values()
     assert (sets["train head"], sets["train tail"]) == (plots.COLOURS["many"], plots.COLOURS["few"])
+
+
+def seen_by_deuteranopes(colour: str) -> np.ndarray:
+    """A colour in CIELAB as deuteranopes see it (Machado, Oliveira and Fernandes 2009)."""
+    rgb = np.array(mpl.colors.to_rgb(colour))
+    linear = np.where(rgb <= 0.04045, rgb / 12.92, ((rgb + 0.055) / 1.055) ** 2.4)
+    seen = [[0.3673, 0.8607, -0.2280], [0.2801, 0.6725, 0.0474], [-0.0118, 0.0429, 0.9689]]
+    xyz = [[0.4124, 0.3576, 0.1805], [0.2126, 0.7152, 0.0722], [0.0193, 0.1192, 0.9505]]
+    x, y, z = np.cbrt(np.array(xyz) @ np.array(seen) @ linear / (0.9505, 1, 1.089))
+    return np.array([116 * y - 16, 500 * (x - y), 200 * (y - z)])
+
+
+def test_deuteranopes_tell_the_steps_apart():
+    """Grey #8C8C8C for stage 1 and green #009E73 for H2T were 9.6 apart."""
+    for a, b in itertools.combinations(plots.METHODS, 2):
+        assert np.linalg.norm(seen_by_deuteranopes(a) - seen_by_deuteranopes(b)) > 25, (a, b)
+
+
+def test_class_names_are_sorted_as_people_count():
+    names = ("1", "10", "2", "a 10", "a 9")
+    assert sorted(names, key=plots.natural) == ["1", "2", "10", "a 9", "a 10"]
+    ax = plots.plot_embedding(np.eye(3, 2), np.arange(3), names)
+    assert legend_texts(ax) == ["1 (1)", "2 (1)", "10 (1)"]
+
+
+def test_letters_that_the_usual_font_lacks_come_from_one_that_has_them(monkeypatch):
+    there = [types.SimpleNamespace(name=n) for n in ("DejaVu Sans", "Yu Gothic", "Other")]
+    monkeypatch.setattr("matplotlib.font_manager.fontManager.ttflist", there)
+    assert plots.fonts.__wrapped__() == ["DejaVu Sans", "Yu Gothic"]
 
 
 def test_save_writes_both_files_and_leaves_no_other(tmp_path):

@@ -102,8 +102,8 @@ def test_boundary_with_one_line_empty_sets_and_nothing_on_the_tails_side():
             planar()[1],
             r"no style for the points \['others'\]; choose from train head",
         ),
-        ({"fused": np.zeros((0, 2))}, planar()[1], "at least one line and one point"),
-        (planar()[0], {}, "at least one line and one point"),
+        ({"fused": np.zeros((0, 2))}, planar()[1], "needs a line and a point"),
+        (planar()[0], {}, "needs a line and a point"),
     ],
 )
 def test_a_boundary_that_cannot_be_drawn_is_an_error(points, lines, message):

@@ -6,6 +6,8 @@ import pandas as pd
 import pytest
 
 from h2t import plots
+from h2t.recipes.names import STEPS
+from h2t.recipes.published import published_curve
 from tests.figures import (
     R,
     colour_of,
@@ -21,11 +23,11 @@ from tests.figures import (
 
 def test_group_bars_have_the_heights_of_the_table():
     table = pd.DataFrame(
-        R.uniform(0, 100, (5, 4)), index=list(plots.STEPS), columns=["many", "medium", "few", "all"]
+        R.uniform(0, 100, (5, 4)), index=list(STEPS), columns=["many", "medium", "few", "all"]
     )
     ax = plots.plot_group_bars(table, spread=table * 0 + 2)
     assert np.allclose([b.get_height() for b in ax.patches], table.to_numpy().ravel())
-    assert [t.get_text() for t in ax.get_legend().get_texts()] == list(plots.STEPS.values())
+    assert [t.get_text() for t in ax.get_legend().get_texts()] == list(STEPS.values())
 
 
 def test_learning_curves_skip_epochs_without_evaluation():
@@ -56,7 +58,7 @@ def test_the_ratio_curve_is_mean_and_deviation_over_seeds():
             for g in ("many", "medium", "few", "all")
         ]
     )
-    ax = plots.plot_ratio_curve(table, plots.published_curve(), current=0.3)
+    ax = plots.plot_ratio_curve(table, published_curve(), current=0.3)
     mean = table[table.group == "few"].groupby("ratio").accuracy.mean()
     drawn = [
         line
@@ -112,8 +114,11 @@ def test_group_bars_are_the_table_with_its_numbers():
     ] == list(table.columns)
     assert (
         ax.get_title(loc="left")
-        == "From stage 1 to DR + H2T: many -8.0, medium +11.0, few +24.0, all +9.0 points"
+        == "From DR to DR + H2T: many -2.0, medium +1.0, few +3.0, all +1.0 points"
     )
+    control = pd.concat([table, table.loc[["DR"]] + 1]).set_axis([*table.index, "DR, BN sees both"])
+    ax = plots.plot_group_bars(control.iloc[[0, 1, 3, 2]])  # fusion is not to be given DR's gain
+    assert ax.get_title(loc="left").startswith("From DR, BN sees both to DR + H2T: many -3.0")
 
 
 def test_group_bars_take_the_spread_of_their_own_row_and_column():
@@ -257,13 +262,9 @@ def test_agreement_draws_means_and_names_the_largest_difference():
 
 
 def test_the_published_curve_is_slide_10s():
-    table = plots.published_curve().set_index(["ratio", "group"])["accuracy"]
+    table = published_curve().set_index(["ratio", "group"])["accuracy"]
     assert len(table) == 44
     assert [table[0.3, g] for g in ("all", "many", "medium", "few")] == [47.73, 62.00, 50.17, 27.07]
     assert [table[1.0, g] for g in ("all", "many", "medium", "few")] == [43.57, 44.31, 51.51, 33.07]
-    assert (
-        len(plots.published_curve(tail(100))) == 44
-    )  # 500 images falling to 5: CIFAR-100-LT at 100
-    assert (
-        plots.published_curve(tail(10)) is None and plots.published_curve(np.full(100, 500)) is None
-    )
+    assert len(published_curve(tail(100))) == 44  # 500 images falling to 5: CIFAR-100-LT at 100
+    assert published_curve(tail(10)) is None and published_curve(np.full(100, 500)) is None

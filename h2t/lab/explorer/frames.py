@@ -13,9 +13,9 @@ from h2t import metrics
 from h2t.fusion import FUSIONS
 from h2t.lab.explorer.engine import BRANCHES, LIMITS, SEEDS, Explorer
 from h2t.lab.explorer.payload import Quantised, names, pack
-from h2t.plots import published_curve
 from h2t.recipes.names import STEPS
 from h2t.recipes.parameters import Stage2
+from h2t.recipes.published import published_curve
 
 SETTINGS = ("fusion", "fusing_branch", "stage2_epochs", "stage2_lr", "seed")
 GROUPS = (*metrics.GROUPS, "all")

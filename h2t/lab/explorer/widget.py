@@ -17,9 +17,9 @@ from h2t.plots import (
     plot_boundary,
     plot_class_accuracy,
     plot_ratio_curve,
-    published_curve,
 )
 from h2t.recipes.parameters import check
+from h2t.recipes.published import published_curve
 from h2t.train.cached.steps import recipe_of
 
 _open: dict[str, Panel] = {}  # the explorer of each run: opened anew, the one before ends

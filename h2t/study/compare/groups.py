@@ -177,13 +177,13 @@ def histories(rows, root: str | Path):
     """The learning curves of rows of ``grouped``: the lines of their metrics.jsonl, a row an epoch.
 
     Arguments: ``root`` that the table was read from. Returns: a DataFrame with columns setting,
-    group, run, step, stage, epoch, loss, lr, seconds and, in evaluated epochs, the measures in %.
+    group, unit, run, step, stage, epoch, loss, lr, seconds and, in evaluated epochs, the measures in %.
     An imported step has no curve.
     """
     import pandas as pd
 
     root, found = resolve(root), []
-    own = ["setting", "group", "run", "step", "stage"]
+    own = ["setting", "group", "unit", "run", "step", "stage"]
     for row in rows[own].to_dict("records"):
         path = root / row["run"] / row["step"] / "metrics.jsonl"
         if os.path.exists(path):
