@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import torch
 
+from h2t.base import rng
 from h2t.base.choices import FUSIONS
 from h2t.base.errors import Error
 
@@ -57,13 +58,13 @@ def fuse(fused: torch.Tensor, fusing: torch.Tensor, mask: torch.Tensor) -> torch
     return torch.where(mask.view(1, -1, *[1] * (fused.dim() - 2)), fusing, fused)
 
 
-def lend(fusing: torch.Tensor, fusion: str, generator: torch.Generator) -> torch.Tensor:
+def lend(fusing: torch.Tensor, fusion: str, generator) -> torch.Tensor:
     """What is put into the swapped channels: the fusing branch's features, or something in their
     place.
 
     Arguments: ``fusing`` (B, D); ``fusion`` one of ``FUSIONS``: noise gives Gaussian noise with
     each channel's mean and standard deviation over the batch, zeros gives zeros; ``generator`` of
-    the noise, on the CPU. Returns: (B, D).
+    the noise, as of ``rng.normal``. Returns: (B, D).
     Raises: ``h2t.Error`` for an unknown fusion.
     """
     if fusion not in FUSIONS:
@@ -71,7 +72,7 @@ def lend(fusing: torch.Tensor, fusion: str, generator: torch.Generator) -> torch
     if fusion == "zeros":
         return torch.zeros_like(fusing)
     if fusion == "noise":
-        noise = torch.randn(fusing.shape, generator=generator).to(fusing)
+        noise = rng.normal(fusing.shape, generator).to(fusing)
         return fusing.mean(0) + fusing.std(0, correction=0) * noise
     return fusing
 

@@ -25,6 +25,16 @@ def torch_generator(seed: int, stream: str, epoch: int = 0):
     return torch.Generator().manual_seed(derive(seed, stream, epoch))
 
 
+def normal(shape, source):
+    """Standard normal numbers of a shape, from a generator on the CPU, or the next of an iterator
+    over tensors that were drawn before: what is captured as a CUDA graph may draw nothing itself.
+    """
+    import torch
+
+    drawing = isinstance(source, torch.Generator)
+    return torch.randn(shape, generator=source) if drawing else next(source)
+
+
 def numpy_generator(seed: int, stream: str, epoch: int = 0) -> np.random.Generator:
     """A NumPy generator, for what torch draws from its global generator alone (Beta)."""
     return np.random.default_rng(derive(seed, stream, epoch))

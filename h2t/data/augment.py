@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+
 import numpy as np
 import torch
 
@@ -69,6 +71,14 @@ def jitter_draws(
     return factors, torch.rand(num, 3, generator=generator).argsort(1)
 
 
+@functools.cache
+def _luma(channels: int, device: torch.device) -> torch.Tensor:
+    """What a pixel's channels count for in its grey, (channels,), moved to the device but once: a
+    copy in every batch would make the host wait for it."""
+    with torch.inference_mode(False):
+        return torch.tensor([0.2989, 0.587, 0.114] if channels == 3 else [1.0], device=device)
+
+
 def jitter(images: torch.Tensor, factors: torch.Tensor, order: torch.Tensor) -> torch.Tensor:
     """Change brightness, contrast and saturation, each image in an order of its own.
 
@@ -79,9 +89,7 @@ def jitter(images: torch.Tensor, factors: torch.Tensor, order: torch.Tensor) -> 
     ``order`` (B, 3) as in ``jitter_draws``.
     """
     pixels = images.flatten(2)  # (B, C, H W)
-    luma = torch.tensor(
-        [0.2989, 0.587, 0.114] if images.shape[1] == 3 else [1.0], device=images.device
-    ).expand(len(images), 1, -1)
+    luma = _luma(images.shape[1], images.device).expand(len(images), 1, -1)
     for kind, factor in zip(order.T, factors.gather(1, order).T, strict=True):
         kind, factor = kind.view(-1, 1, 1), factor.view(-1, 1, 1)
         grey = torch.bmm(luma, pixels)  # (B, 1, H W)

@@ -1,7 +1,11 @@
 """Gaussian clouded logits (GCL)."""
 
+from collections.abc import Iterator
+
 import torch
 import torch.nn.functional as F
+
+from h2t.base import rng
 
 SCALE, DELTA = 30.0, 0.5
 
@@ -12,7 +16,7 @@ def gcl(
     counts: torch.Tensor,
     weight: torch.Tensor | None = None,
     *,
-    generator: torch.Generator | None = None,
+    generator: torch.Generator | Iterator[torch.Tensor] | None = None,
     delta: float = DELTA,
     scale: float = SCALE,
     margin: float = 0.0,
@@ -27,8 +31,9 @@ def gcl(
     through which no gradient flows.
 
     Arguments and result as ``cross_entropy``; ``logits`` of a cosine head, already multiplied by
-    ``SCALE``; ``generator`` of the cloud, on the CPU (None: no cloud); ``delta`` its size and
-    ``margin``, both in cosines; ``scale`` of this loss.
+    ``SCALE``; ``generator`` of the cloud, on the CPU, or an iterator over standard normal numbers
+    (B, C) (None: no cloud); ``delta`` its size and ``margin``, both in cosines; ``scale`` of this
+    loss.
     """
     log_n = counts.double().log()
     rarity = ((log_n.max() - log_n) / (log_n.max() - log_n.min()).clamp_min(1e-12)).to(
@@ -36,7 +41,7 @@ def gcl(
     )  # (C,) 0 head .. 1 tail
     lowered = logits / SCALE
     if generator is not None:
-        cloud = torch.randn(logits.shape, generator=generator).div_(3).clamp_(-1, 1).abs_()
+        cloud = rng.normal(logits.shape, generator).div(3).clamp_(-1, 1).abs_()
         lowered = lowered - delta * cloud.to(logits, non_blocking=True) * rarity
     if margin:
         lowered = lowered - margin * F.one_hot(labels, logits.shape[1])

@@ -18,19 +18,37 @@ from h2t.base.machine import DEVICE
 def pick_device(device: str = "auto") -> torch.device:
     """The device to train on: "auto" is ``$H2T_DEVICE``, else CUDA where there is one.
 
+    On a GPU the same seed gives the same result up to rounding, since some of its kernels add up in
+    an order of their own; with H2T_DETERMINISTIC=1 torch takes those that do not, which are slower.
+
     Raises: ``h2t.Error`` for one that is not there.
     """
     keep_heap()
     device = os.environ.get(DEVICE, "auto") if device == "auto" else device
     if device == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        device = "cuda" if torch.cuda.is_available() else "cpu"
     try:
         chosen = torch.device(device)
     except RuntimeError:
         raise Error(f"device is {device!r}; use auto, cpu or cuda") from None
-    if chosen.type == "cuda" and not torch.cuda.is_available():
-        raise Error("device is cuda, but torch sees no CUDA GPU here; use auto or cpu")
+    if chosen.type not in ("cpu", "cuda"):
+        raise Error(f"device is {device!r}; use auto, cpu or cuda")
+    if chosen.type == "cuda":
+        if not torch.cuda.is_available():
+            raise Error("device is cuda, but torch sees no CUDA GPU here; use auto or cpu")
+        if (chosen.index or 0) >= (number := torch.cuda.device_count()):
+            raise Error(f"device is {device!r}, but torch sees {number} here, counted from 0")
+        _exact()
     return chosen
+
+
+def _exact() -> None:
+    """fp32 is fp32, not TF32 with its 10 bits, which torch takes for convolutions by default."""
+    torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = False
+    if os.environ.get("H2T_DETERMINISTIC", "0") not in ("", "0"):
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+        torch.backends.cudnn.deterministic = True
+        torch.use_deterministic_algorithms(True, warn_only=True)
 
 
 @functools.cache

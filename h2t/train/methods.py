@@ -57,19 +57,17 @@ def begin(model: nn.Module, config: Stage2) -> tuple[list[dict], list[float]]:
 
 
 def loss_of(
-    config: Stage2, counts: torch.Tensor, generator: torch.Generator
+    config: Stage2, counts: torch.Tensor, drawn
 ) -> Callable[[torch.Tensor, torch.Tensor], torch.Tensor]:
     """The loss of a method as a function of logits (B, C) and labels (B,).
 
-    Arguments: ``counts`` (C,) training images per class; ``generator`` of what the loss draws, on
-    the CPU.
+    Arguments: ``counts`` (C,) training images per class; ``drawn`` what the loss draws, as of
+    ``rng.normal``.
     """
-    if (
-        config.stage2_method == "gcl"
-    ):  # the head's own scale stays 30, which moves confidences but no decision
-        return lambda logits, labels: gcl(
-            logits, labels, counts, generator=generator, scale=20.0, margin=0.1, gamma=1.0
-        )
+    if config.stage2_method == "gcl":
+        # the head's own scale stays 30, which moves confidences but no decision
+        own = {"generator": drawn, "scale": 20.0, "margin": 0.1, "gamma": 1.0}
+        return lambda logits, labels: gcl(logits, labels, counts, **own)
     if config.stage2_method != "mislas":
         return F.cross_entropy
     soft = {"smooth_head": config.smooth_head, "smooth_tail": config.smooth_tail}

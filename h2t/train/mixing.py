@@ -40,8 +40,10 @@ def mixup(batches, steps: int, alpha: float, seed: int, stage: str, epoch: int, 
     partners = rng.torch_generator(seed, f"{stage}/partners", epoch)
     for i, (x, y) in enumerate(batches):
         partner = torch.randperm(len(y), generator=partners)
-        mixed = augment.mixup(x, ranks.take(x, partner), lams[i])
-        yield mixed, y, y[partner.to(train.device, non_blocking=True)], lams[i]
+        there = partner.to(train.device, non_blocking=True)
+        # alone, the images lie where the index is; among several processes the CPU sorts out whose
+        others = ranks.take(x, there if ranks.world == 1 else partner)
+        yield augment.mixup(x, others, lams[i]), y, y[there], lams[i]
 
 
 def cmo(batches, steps: int, train, labels: torch.Tensor, config: Stage1, epoch: int) -> Mixed:

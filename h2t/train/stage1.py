@@ -71,13 +71,10 @@ def _train(step: Step, data: RunData, config: Stage1, device, progress, on_epoch
     trained = [p for p in model.parameters() if p.requires_grad]
     optimizer = sgd(trained, 0.1, config.momentum, config.stage1_weight_decay, config.nesterov)
     report = Report(step, data, model, optimizer, config, config.stage1_epochs, device, on_epoch)
-    draws = torch.Generator()  # of the loss
-    loss_of = objective(model, counts, config, draws, device, together)
-    capturable = together.world == 1 and "generator" not in needs(config.loss)
-    update = Update(loss_of, model, optimizer, device, capturable=capturable, ranks=together)
+    loss_of, captured = objective(model, counts, config, device, together), together.world == 1
+    update = Update(loss_of, model, optimizer, device, capturable=captured, ranks=together)
 
     def epoch(number: int) -> torch.Tensor:
-        draws.manual_seed(rng.derive(config.seed, "stage1/loss", number))
         return _epoch(update, train_set, labels, counts, config, number)
 
     def rates(number: int) -> list[float]:
@@ -107,27 +104,22 @@ def _network(config: Stage1, data: RunData, step: Step, together: Ranks) -> mode
 
 
 def objective(
-    model,
-    counts: torch.Tensor,
-    config: Stage1,
-    draws: torch.Generator,
-    device: torch.device,
-    together: Ranks = ALONE,
+    model, counts: torch.Tensor, config: Stage1, device: torch.device, together: Ranks = ALONE
 ) -> Callable[..., torch.Tensor]:
     """The loss of stage 1 as a function of one batch.
 
     That is: images (B, C, H, W) or a process's share of them, labels (B,), the labels (B,) that are
-    mixed in and the share of the first ones, or twice None, and the classes' weights (C,), or None.
-    ``draws`` is the generator of what the loss draws; the logits of all processes are gathered.
+    mixed in and the share of the first ones, or twice None, the classes' weights (C,), or None, and
+    what the loss draws, (B, classes) each time. The logits of all processes are gathered.
     """
-    loss_function = bound(config.loss, vars(config), draws)
 
     def of_each_expert(images):
         return model.head.each(model.backbone(images))
 
     answer = of_each_expert if config.loss in EXPERT_LOSSES else model
 
-    def loss_of(x, y, other, share, weight):
+    def loss_of(x, y, other, share, weight, *drawn):
+        loss_function = bound(config.loss, vars(config), iter(drawn))
         with autocast(device, config.precision):
             logits = answer(x)  # (B, classes), or (experts, B, classes) for a loss of experts
         logits = together.gather(logits.float(), len(y))
@@ -152,4 +144,10 @@ def _epoch(update: Update, train_set, labels, counts, config: Stage1, epoch: int
     weight = class_weights(counts).float() if deferred else None  # (C,)
     batches = train_set.epoch(order, config.batch_size, generator("augment"), config.flip)
     mixed = mixing.stream(batches, steps, train_set, labels, config, epoch)
-    return torch.stack([update(*batch, weight) for batch in mixed]).cpu()
+    draws, losses = generator("loss"), []
+    for x, y, other, share in mixed:
+        times = (1 if other is None else 2) if "generator" in needs(config.loss) else 0
+        shape = (len(y), len(counts))
+        drawn = [rng.normal(shape, draws).to(x.device, non_blocking=True) for _ in range(times)]
+        losses.append(update(x, y, other, share, weight, *drawn))
+    return torch.stack(losses).cpu()

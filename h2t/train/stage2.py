@@ -84,14 +84,11 @@ def _train(step: Step, data: RunData, config: Stage2, device, progress, on_epoch
     optimizer = sgd(groups, 0.1, config.momentum, config.stage2_weight_decay)
     epochs = 0 if config.stage2_method == "tau" else config.stage2_epochs
     report = Report(step, data, model, optimizer, config, epochs, device, on_epoch)
-    draws = torch.Generator()  # of the loss and of noise in place of features
-    drawing = config.stage2_method == "gcl" or config.fusion == "noise"
-    loss_of = objective(model, counts, centres, config, draws, device, together)
-    capturable = together.world == 1 and not drawing
-    update = Update(loss_of, model, optimizer, device, capturable=capturable)
+    loss_of = objective(model, counts, centres, config, device, together)
+    # every process has the whole batch's features here, and with them the whole gradient
+    update = Update(loss_of, model, optimizer, device, capturable=together.world == 1)
 
     def epoch(number: int) -> torch.Tensor:
-        draws.manual_seed(rng.derive(config.seed, "stage2/draws", number))
         return _epoch(update, train_set, labels, config, number)
 
     def rates(number: int) -> list[float]:
@@ -111,7 +108,6 @@ def objective(
     counts: torch.Tensor,
     centres: torch.Tensor | None,
     config: Stage2,
-    draws: torch.Generator,
     device: torch.device,
     together: Ranks = ALONE,
 ) -> Callable[..., torch.Tensor]:
@@ -119,26 +115,27 @@ def objective(
 
     That is: the fused one's images (B, C, H, W) and labels (B,), the labels (B,) that are mixed in
     and the share of the first ones, or twice None; the fusing one's images and the channel mask
-    (D,), or twice None. ``draws`` is the generator of what loss and fusion draw; the features of
-    all processes are gathered.
+    (D,), or twice None; and what fusion (B, D) and loss (B, classes) draw. The features of all
+    processes are gathered.
     """
-    loss_function, shift = methods.loss_of(config, counts, draws), config.bn_statistics != "none"
-    both = config.bn_statistics == "both"
+    shift, both = config.bn_statistics != "none", config.bn_statistics == "both"
 
-    def fused(x_b, y_b, x_i, mask):
+    def fused(x_b, y_b, x_i, mask, drawn):
         """Features (B, D) of the fused branch, with what the other one lends it."""
         z = features(model.backbone, x_b, batch_statistics=shift, update=shift)
         z = together.gather(z, len(y_b))
         if x_i is None:
             return z
         z_i = features(model.backbone, x_i, batch_statistics=shift, update=both)
-        z_i = lend(together.gather(z_i, len(y_b)), config.fusion, draws)
+        z_i = lend(together.gather(z_i, len(y_b)), config.fusion, drawn)
         own = None if centres is None else soft_share(z, centres[y_b])  # (B, 1)
         return blend(z, z_i, mask, config.fusion_ratio, config.fusion, own)
 
-    def loss_of(x_b, y_b, y_mixed, share, x_i, mask):
+    def loss_of(x_b, y_b, y_mixed, share, x_i, mask, *drawn):
+        drawn = iter(drawn)
+        loss_function = methods.loss_of(config, counts, drawn)
         with torch.no_grad(), autocast(device, config.precision):
-            z = fused(x_b, y_b, x_i, mask)  # (B, D)
+            z = fused(x_b, y_b, x_i, mask, drawn)  # (B, D)
         logits = model.head(z.float())  # (B, classes)
         loss = loss_function(logits, y_b)
         return loss if y_mixed is None else torch.lerp(loss_function(logits, y_mixed), loss, share)
@@ -164,19 +161,25 @@ def _epoch(update: Update, train_set, labels, config: Stage2, epoch: int) -> tor
         fused = mixing.mixup(fused, steps, alpha, config.seed, "stage2", epoch, train_set)
     else:
         fused = mixing.plain(fused)
-    fusing = repeat((None, None))
+    fusing, width = repeat((None, None)), (backbone.num_features, backbone.num_experts)
     # the fusing branch also runs where nothing is fused but the statistics are to see it
     if config.fusion_ratio > 0 or config.bn_statistics == "both":
-        permutations, width = generator("mask"), (backbone.num_features, backbone.num_experts)
+        permutations = generator("mask")
         masks = [
             channel_mask(width[0], config.fusion_ratio, permutations, width[1])
             for _ in range(steps)
         ]
         masks = torch.stack(masks).to(train_set.device)  # (steps, D), moved once
-        lent = batches("fusing", config.fusing_branch)
-        fusing = ((x, mask) for (x, _), mask in zip(lent, masks, strict=True))
-    pairs = zip(fused, fusing, strict=False)
-    return torch.stack([update(*own, *other) for own, other in pairs]).cpu()
+        images = batches("fusing", config.fusing_branch)
+        fusing = ((x, mask) for (x, _), mask in zip(images, masks, strict=True))
+    draws, losses, head = generator("draws"), [], update.model.head
+    for (x, y, other, share), (lent, mask) in zip(fused, fusing, strict=False):
+        shapes = [(len(y), width[0])] if config.fusion == "noise" and lent is not None else []
+        if config.stage2_method == "gcl":
+            shapes += [(len(y), len(head.weight))] * (1 if other is None else 2)
+        drawn = [rng.normal(shape, draws).to(x.device, non_blocking=True) for shape in shapes]
+        losses.append(update(x, y, other, share, lent, mask, *drawn))
+    return torch.stack(losses).cpu()
 
 
 @torch.inference_mode()

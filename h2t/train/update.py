@@ -51,23 +51,15 @@ class Update:
         capture: Callable | None = None,
         ranks: Ranks = ALONE,
     ):
-        if (
-            capture is None
-            and device.type == "cuda"
-            and os.environ.get("H2T_EAGER", "0") in ("", "0")
-        ):
-            capture = cuda_graph()
+        eager = os.environ.get("H2T_EAGER", "0") not in ("", "0")
+        if capture is None and device.type == "cuda" and not eager:
+            capture = cuda_graph(device)
         self.loss_of, self.model, self.optimizer, self.ranks = loss_of, model, optimizer, ranks
         self.capture = capture if capturable else None
         self.graphs: dict[tuple, tuple] = {}  # signature: (static inputs, static loss, replay)
-        for (
-            group
-        ) in optimizer.param_groups:  # a rate that is a number would be captured as a constant
-            group["lr"] = (
-                torch.tensor(float(group["lr"]), device=device)
-                if self.capture
-                else float(group["lr"])
-            )
+        for group in optimizer.param_groups:
+            rate = float(group["lr"])  # a number would be captured as a constant
+            group["lr"] = torch.tensor(rate, device=device) if self.capture else rate
 
     @property
     def kind(self) -> str:
@@ -83,15 +75,16 @@ class Update:
                 self.graphs[signature] = self._captured(inputs)
             except RuntimeError as e:
                 warnings.warn(
-                    f"the update cannot be captured as a CUDA graph, training goes on without: {e}",
+                    "the update cannot be captured as a CUDA graph, training goes on without, "
+                    f"more slowly and in more memory: {e}",
                     stacklevel=2,
                 )
                 self.capture = None
                 return self._once(inputs)
         static, loss, replay = self.graphs[signature]
-        given = [t for t in inputs if t is not None]
-        if given:
-            torch._foreach_copy_([t for t in static if t is not None], given)
+        for own, given in zip(static, inputs, strict=True):
+            if given is not None:
+                own.copy_(given, non_blocking=True)
         replay()
         return loss.clone()
 
@@ -105,14 +98,28 @@ class Update:
 
     def _captured(self, inputs) -> tuple:
         static = tuple(None if t is None else t.detach().clone() for t in inputs)
-        with _unchanged(self.model, self.optimizer), _side_stream(self.model):
-            for _ in range(WARM_UP):
-                self._once(static)
-            self.optimizer.zero_grad(
-                set_to_none=True
-            )  # gradients then live in the graph's own memory
-        loss, replay = self.capture(lambda: self._once(static))
+        with _unchanged(self.model, self.optimizer), _fastest():
+            with _side_stream(self.model):
+                for _ in range(WARM_UP):
+                    self._once(static)
+            # gradients then live in the graph's own memory
+            self.optimizer.zero_grad(set_to_none=True)
+        with _fastest():
+            loss, replay = self.capture(lambda: self._once(static))
         return static, loss, replay
+
+
+@contextlib.contextmanager
+def _fastest():
+    """Let cuDNN try its kernels and keep the fastest, unless deterministic ones are asked for: once
+    for all replays, where a loop that is not captured would have to do so for every new shape."""
+    cudnn = torch.backends.cudnn
+    before = cudnn.benchmark
+    cudnn.benchmark = not cudnn.deterministic
+    try:
+        yield
+    finally:
+        cudnn.benchmark = before
 
 
 @contextlib.contextmanager
@@ -152,15 +159,29 @@ def _side_stream(model: nn.Module):
     main.wait_stream(stream)
 
 
-def cuda_graph() -> Callable:
-    """A function that captures work as CUDA graphs in one pool of memory: from work to its result
-    and what replays it."""
-    pool = torch.cuda.graph_pool_handle()
+def cuda_graph(device: torch.device) -> Callable:
+    """A function that captures work on a device as CUDA graphs in one pool of memory.
+
+    It takes the work and returns its result and what replays it. ``torch.cuda.graph`` would capture
+    on the current device, whatever the model's, and where a capture fails leave its own stream
+    current and hide the first error behind a second.
+    """
+    stream, pool = torch.cuda.Stream(device), torch.cuda.graph_pool_handle()
 
     def capture(work: Callable) -> tuple:
         graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph, pool=pool, capture_error_mode="thread_local"):
-            result = work()
+        torch.cuda.synchronize(device)
+        stream.wait_stream(torch.cuda.current_stream(device))
+        with torch.cuda.stream(stream):  # which makes its device the current one
+            graph.capture_begin(pool=pool, capture_error_mode="thread_local")
+            try:
+                result = work()
+            except BaseException:
+                with contextlib.suppress(RuntimeError):  # of the capture that is void by now
+                    graph.capture_end()
+                raise
+            graph.capture_end()
+        torch.cuda.current_stream(device).wait_stream(stream)
         return result, graph.replay
 
     return capture

@@ -270,11 +270,7 @@ def an_epoch(
         device
     )
     model = stepping.to_device(model, device) if layout == "channels_last" else model
-    counts, labels, draws = (
-        torch.bincount(data.labels, minlength=CLASSES),
-        data.labels.cpu(),
-        torch.Generator(),
-    )
+    counts, labels = torch.bincount(data.labels, minlength=CLASSES), data.labels.cpu()
     config = (Stage1 if stage == 1 else Stage2)(precision=precision, seed=seed, batch_size=BATCH)
     if stage == 2:
         model.backbone.requires_grad_(False)
@@ -283,11 +279,11 @@ def an_epoch(
     )
     network = torch.compile(model) if "compile" in how else model
     objective = (
-        stage1.objective(network, counts, config, draws, device)
+        stage1.objective(network, counts, config, device)
         if stage == 1
-        else stage2.objective(network, counts, None, config, draws, device)
+        else stage2.objective(network, counts, None, config, device)
     )
-    capture = cuda_graph() if "graph" in how else None
+    capture = cuda_graph(device) if "graph" in how else None
     update = Update(objective, model, optimizer, device, capturable="graph" in how, capture=capture)
     epoch = iter(range(1, 10**9))
 

@@ -204,7 +204,7 @@ def test_re_weighting_begins_after_its_share_of_the_epochs():
         def __init__(self):
             self.model, self.seen = torch.nn.Identity(), []
 
-        def __call__(self, x, y, other, share, weight):
+        def __call__(self, x, y, other, share, weight, *drawn):
             self.seen.append(weight)
             return torch.zeros(())
 

@@ -9,7 +9,6 @@ import pytest
 import torch
 
 from h2t import models
-from h2t.base import rng
 from h2t.data.resident import Resident
 from h2t.data.split import Split
 from h2t.recipes.parameters import Stage1, Stage2
@@ -48,17 +47,16 @@ def train(stage: int, config, capture, epochs=(1, 2), model=None, state=None, de
     device, data = torch.device(device), images(device)
     labels = data.labels.cpu()
     counts = torch.bincount(data.labels)
-    model = stepping.to_device(
-        model or models.build("resnet20", CLASSES, head=getattr(config, "head", "linear")), device
-    )
-    draws = torch.Generator()
+    drawing = getattr(config, "stage2_method", "") == "gcl"
+    head = getattr(config, "head", "cosine" if drawing else "linear")
+    model = stepping.to_device(model or models.build("resnet20", CLASSES, head=head), device)
     if stage == 2:
         model.backbone.requires_grad_(False)
     trained = model.parameters() if stage == 1 else model.head.parameters()
     optimizer = stepping.sgd(trained, 0.1, 0.9, 1e-3)
     if state:
         optimizer.load_state_dict(state)
-    parts = (counts, config, draws, device) if stage == 1 else (counts, None, config, draws, device)
+    parts = (counts, config, device) if stage == 1 else (counts, None, config, device)
     update = Update(
         (stage1 if stage == 1 else stage2).objective(model, *parts),
         model,
@@ -69,7 +67,6 @@ def train(stage: int, config, capture, epochs=(1, 2), model=None, state=None, de
     losses = []
     for epoch in epochs:
         stepping.set_lr(optimizer, 0.05 / epoch)
-        draws.manual_seed(rng.derive(0, "draws", epoch))
         losses.append(
             stage1._epoch(update, data, labels, counts, config, epoch)
             if stage == 1
@@ -97,6 +94,8 @@ RECIPES = [
     (2, Stage2(**TINY)),
     (2, Stage2(bn_statistics="balanced", fusion="mixup", fusing_branch="reversed", **TINY)),
     (2, Stage2(fusion_ratio=0.0, bn_statistics="none", **TINY)),
+    (1, Stage1(loss="gcl", head="cosine", **TINY)),  # draws twice a batch
+    (2, Stage2(stage2_method="gcl", fusion="noise", stage2_mixup_alpha=1.0, **TINY)),
 ]
 
 
@@ -169,7 +168,9 @@ def test_graphs_and_eager_agree_after_a_hundred_steps_on_a_gpu(stage, config, mo
     with torch.backends.cudnn.flags(
         enabled=True, benchmark=False, deterministic=True, allow_tf32=False
     ):
-        losses, model, _, update = train(stage, config, cuda_graph(), epochs, device="cuda")
+        losses, model, _, update = train(
+            stage, config, cuda_graph(torch.device("cuda")), epochs, device="cuda"
+        )
         expected, other, _, _ = train(stage, config, None, epochs, device="cuda")
     assert update.kind == "graph"
     assert torch.allclose(losses, expected, rtol=1e-3, atol=1e-3)
