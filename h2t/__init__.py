@@ -21,7 +21,7 @@ _PUBLIC = {
     "prepare": "h2t.train.prepare",
     "dataset": "h2t.train.rundata",
     "train_stage1": "h2t.pipeline",
-    "train_stage2": "h2t.train.stage2",
+    "train_stage2": "h2t.pipeline",
     "fuse": "h2t.fusion",
     "channel_mask": "h2t.fusion",
 }

@@ -28,7 +28,6 @@ def run_plain(parameters: dict[str, Any], *, again: bool = False, device: str = 
     not there, before any work.
     """
     from h2t.train.processes.ranks import ranks
-    from h2t.train.stage2 import train_stage2
 
     together, place = ranks(), parameters.get("run", "runs/run")
     first, second = Stage1.of(parameters), Stage2.of(parameters)
@@ -83,9 +82,13 @@ def train_stage1(
     ``h2t.exchange.reference``.
     """
     from h2t.train import stage1
+    from h2t.train.cached import encoded
     from h2t.train.processes.ranks import ranks
-    from h2t.train.rundata import run_of
+    from h2t.train.rundata import dataset, encoder_of, run_of
 
+    if encoder_of(run):
+        data = dataset(run, progress=progress)
+        return encoded.train_stage1(data, config, device=device, again=again, progress=progress)
     together, step = ranks(), run_of(run).step("stage1")
     # what was begun by training is not thrown away for a checkpoint: the step itself refuses that
     begun_here = together.first(lambda: step.done or (step.path / "checkpoint.pt").exists())
@@ -97,6 +100,24 @@ def train_stage1(
     return stage1.train(
         run, config, device=device, again=again, progress=progress, on_epoch=on_epoch
     )
+
+
+def train_stage2(
+    run: RunData | Run | str, config: Stage2, variant: str = "h2t", **how: Any
+) -> dict[str, Any]:
+    """Stage 2 of a run: exact, or of a run with an encoder on its bank of features.
+
+    Arguments, result and what it raises: as of ``h2t.train.stage2.train_stage2``.
+    """
+    from h2t.train import stage2
+    from h2t.train.cached import encoded
+    from h2t.train.rundata import dataset, encoder_of
+
+    if not encoder_of(run):
+        return stage2.train_stage2(run, config, variant, **how)
+    how.pop("on_epoch", None)
+    data = dataset(run, progress=how.get("progress", True))
+    return encoded.train_stage2(data, config, variant, **how)
 
 
 def _imported(run: RunData | Run | str, config: Stage1, again: bool, device: str) -> None:

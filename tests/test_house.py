@@ -13,7 +13,8 @@ WIDTH, LINES, FUNCTION, BYTES = 100, 300, 60, 540_000
 # Arrows run one way: a room uses those on floors below its own, never one beside or above it.
 FLOORS = (
     {"base"},
-    {"losses", "data", "models", "fusion", "metrics", "runs", "encoders"},
+    {"encoders"},
+    {"losses", "data", "models", "fusion", "metrics", "runs"},
     {"heads"},
     {"recipes"},
     {"train", "plots"},

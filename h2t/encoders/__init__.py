@@ -7,6 +7,7 @@ onnx.py: onnx:FILE, whatever network was exported
 
 from __future__ import annotations
 
+import functools
 import hashlib
 from dataclasses import dataclass
 
@@ -43,6 +44,13 @@ class Encoder:
         return {k: v for k, v in vars(self).items() if k != "network"}
 
 
+def known(name: str) -> bool:
+    """Whether a name is one of an encoder, as far as can be told without loading it."""
+    kind, _, rest = name.partition(":")
+    return name == "lite0" or (kind in ("torchvision", "timm", "onnx") and bool(rest))
+
+
+@functools.lru_cache(2)  # a run asks several times
 def load(name: str) -> Encoder:
     """An encoder by its name: ``lite0``, ``torchvision:NAME``, ``timm:NAME`` or ``onnx:FILE``.
 

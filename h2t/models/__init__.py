@@ -13,11 +13,13 @@ Stage 2 holds the one and trains the other.
 
 from __future__ import annotations
 
+import copy
 import functools
 
 import torch
 from torch import nn
 
+from h2t import encoders
 from h2t.base.errors import Error
 from h2t.models.backbone import freeze
 from h2t.models.cifar_resnet import CifarResNet
@@ -80,6 +82,22 @@ class Classifier(nn.Module):
         return self.head(self.backbone(x))  # (B, classes)
 
 
+class Frozen(nn.Module):
+    """An encoder as a backbone: images (B, 3, H, W) to features (B, D), always in eval mode."""
+
+    num_experts = 1
+
+    def __init__(self, encoder: encoders.Encoder):
+        super().__init__()
+        self.network, self.num_features = encoder.network.requires_grad_(False), encoder.width
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.network(x)
+
+    def train(self, mode: bool = True) -> Frozen:
+        return super().train(False)
+
+
 def build(
     model: str, num_classes: int, *, head: str = "linear", in_channels: int = 3, generator=None
 ) -> Classifier:
@@ -89,6 +107,9 @@ def build(
     ``in_channels`` 1 or 3; ``generator`` for the initialisation (CPU; a fixed one if None).
     Raises: ``h2t.Error`` for an unknown name.
     """
+    if encoders.known(model):
+        backbone = Frozen(copy.deepcopy(encoders.load(model)))
+        return Classifier(backbone, HEADS[head](backbone.num_features, num_classes))
     if model not in BACKBONES:
         raise Error(f"model is {model!r}; choose one of {', '.join(BACKBONES)}")
     if head not in HEADS:
@@ -117,6 +138,8 @@ def _head(model: str, head: str, backbone: nn.Module, num_classes: int) -> nn.Mo
 
 def num_experts(model: str) -> int:
     """How many experts a model has: blocks of features, each with a permutation of its own."""
+    if encoders.known(model):
+        return 1
     backbone = BACKBONES[model]
     return backbone.args[1] if backbone.func is RideResNet else backbone.func.num_experts
 

@@ -85,6 +85,14 @@ def check_method(method: str, head: str) -> None:
         )
 
 
+def settled(parameters: Mapping[str, Any]) -> dict[str, Any]:
+    """Parameters without what makes no sense for them: an encoder is frozen, its batch norm too,
+    so that there is nothing to tell apart by BN statistics and no exact stage 2 beside the cached.
+    """
+    left_out = {"bn_statistics": "none", "control": False, "compare_seeds": 0}
+    return {**parameters, **(left_out if parameters.get("encoder") else {})}
+
+
 def check_together(parameters: Mapping[str, Any]) -> None:
     """Parameters of different steps, before the first step is trained. Raises ``h2t.Error``."""
     if "head" in parameters:

@@ -32,6 +32,12 @@ class Data(Parameters):
         "to that size: stretch, or crop the middle\n"
         "crop brings the shorter side to 8/7 of image_size and cuts the middle out (256 and 224).",
     )
+    encoder: str = IMAGES(
+        "",
+        "a frozen network of others: lite0, timm:NAME; empty: train one\n"
+        "Or torchvision:NAME, onnx:FILE. It has its own image size and colours; both stages then "
+        "train a classifier on its features, in seconds.",
+    )
     channels: Literal[0, 1, 3] = IMAGES(0, "1 grey, 3 colour, 0 as they are")
     normalise: Literal[NORMALISATIONS] = IMAGES(
         "auto",

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from h2t.base.errors import Error
+from h2t.recipes import combinations
 from h2t.recipes import parameters as config
 from h2t.recipes.parameters import Data
 
@@ -273,7 +274,7 @@ def spelt_out(
     are not given. Raises: ``h2t.Error`` as ``settings`` does.
     """
     if "method" not in given:
-        return dict(given)
+        return combinations.settled(given)
     factor, source, profile = (
         given.get(k, defaults[k]) for k in ("imbalance_factor", "source", "profile")
     )
@@ -282,10 +283,8 @@ def spelt_out(
             f"method {given['method']} has its settings by imbalance factor, which profile natural leaves as it is; give the parameters that `h2t methods NAME` lists one by one"
         )
     own = settings(given["method"], Data(imbalance_factor=factor).imbalance_factor, source)
-    return {
-        **own,
-        **{k: v for k, v in given.items() if k != "method" and not (k in yielding and k in own)},
-    }
+    beside = {k: v for k, v in given.items() if k != "method" and not (k in yielding and k in own)}
+    return combinations.settled({**own, **beside})
 
 
 def merged(

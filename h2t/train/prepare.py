@@ -3,11 +3,12 @@ same."""
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 import numpy as np
 
-from h2t import metrics
+from h2t import encoders, metrics
 from h2t.base.errors import Error
 from h2t.base.files import write_json, write_yaml
 from h2t.base.machine import environment
@@ -39,6 +40,7 @@ def prepare(
     Returns: the run's data, in hand for the steps that follow.
     Raises: ``h2t.Error`` for bad input, or where the run already holds another set.
     """
+    config = _as_the_encoder_wants(config)
     full = load_source(config, progress)
     manifest = _held_out(_draw(full, config, indices), config, full)
     run = Run(run)
@@ -54,6 +56,14 @@ def prepare(
         write_json(run.path / "inputs.json", inputs_of(data))
         manifest.save(run.path)
     return data
+
+
+def _as_the_encoder_wants(config: Data) -> Data:
+    """With the size and the channels of the images that an encoder was trained on, if there is one."""
+    if not config.encoder:
+        return config
+    size = config.image_size or encoders.load(config.encoder).size
+    return dataclasses.replace(config, image_size=size, channels=3)
 
 
 def _as_before(run: Run, full: Dataset, config: Data, manifest: Manifest) -> RunData:
@@ -119,6 +129,9 @@ def _held_out(manifest: Manifest, config: Data, full: Dataset) -> Manifest:
 
 
 def _statistics(config: Data, train: Split) -> tuple[list[float], list[float]]:
+    if config.encoder:
+        encoder = encoders.load(config.encoder)
+        return list(encoder.mean), list(encoder.std)
     channels = train.images.shape[3]
     kind = config.normalise
     if kind == "auto":

@@ -45,6 +45,11 @@ class RunData:
         return self.train.classes
 
     @property
+    def encoder(self) -> str:
+        """The frozen network of others that sees the images; empty where one is trained."""
+        return encoder_of(self.run)
+
+    @property
     def channels(self) -> int:
         return self.train.images.shape[3]
 
@@ -94,6 +99,11 @@ def run_of(run: RunData | Run | str) -> Run:
     """The run, there already, that somebody named or whose data they have. Raises ``h2t.Error``
     where there is none."""
     return run.run if isinstance(run, RunData) else Run(run, create=False)
+
+
+def encoder_of(run: RunData | Run | str) -> str:
+    """The encoder of a prepared run; empty where its own network is trained."""
+    return run_of(run).params.get("encoder", "")
 
 
 def dataset(run: RunData | Run | str, *, progress: bool = True) -> RunData:

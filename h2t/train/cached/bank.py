@@ -25,7 +25,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from h2t import models
+from h2t import encoders, models
 from h2t.base import rng
 from h2t.base.errors import Error
 from h2t.base.files import clean, write_atomic, write_json
@@ -35,7 +35,7 @@ from h2t.models.batchnorm import fold
 from h2t.recipes.parameters import Stage2
 from h2t.runs import Run
 from h2t.train.bn_statistics import BN_BATCHES, estimate, install, streams_of
-from h2t.train.device import autocast, pick_device, threads_for
+from h2t.train.device import autocast, pick_device, threads_for, to_device
 from h2t.train.evaluate import classifier_of, load_model
 from h2t.train.rundata import RunData, dataset, run_of
 
@@ -98,9 +98,13 @@ class Bank:
 def bank_key(run: Run, config: Stage2) -> str:
     """What a bank depends on: stage 1's weights, the split, and how images are normalised and
     augmented."""
-    result, params = run.step("stage1").result, run.params
+    params = run.params
+    if params.get("encoder"):  # its features are there before there is a stage 1
+        weights = encoders.load(params["encoder"]).sha256
+    else:
+        weights = run.step("stage1").result["weights_sha256"]
     parts = {
-        "weights": result["weights_sha256"],
+        "weights": weights,
         "split": json.loads((run.path / "split.json").read_text())["hash"],
         "images": params["pixels_sha256"],
         "statistics": [params["mean"], params["std"], params["image_size"]],
@@ -166,6 +170,20 @@ def build_bank(
             f"run {run.path} has no data yet; "
             "prepare it with notebook 01 or `h2t import FILE --run DIR --recipe RECIPE`"
         )
+    encode(given, config, views, device=device, progress=progress)
+    return open_bank(run, config, views)
+
+
+def encode(
+    run: RunData | Run | str,
+    config: Stage2,
+    views: int,
+    *,
+    device: str = "auto",
+    progress: bool = True,
+) -> Path:
+    """Write the features of a bank that are not there yet. Returns: their folder."""
+    given, run = run, run_of(run)
     folder = run.path / f"bank-{bank_key(run, config)}"
     # with fixed statistics both branches see the images alike, so that a name can stand here twice
     wanted = list(dict.fromkeys(["test", *_val(run), *sum(_files(config, views).values(), [])]))
@@ -173,7 +191,7 @@ def build_bank(
     if not all(path.exists() for path in there):
         with run.lock("bank"):
             _fill(dataset(given, progress=progress), config, folder, wanted, device, progress)
-    return open_bank(run, config, views)
+    return folder
 
 
 def open_bank(run: RunData | Run | str, config: Stage2, views: int | None = None) -> Bank:
@@ -229,7 +247,10 @@ def _fill(
 
     start, device, size = time.perf_counter(), pick_device(device), 250
     train = data.loader("train", device, config)
-    model = load_model(data, "stage1", str(device))
+    if data.encoder:
+        model = to_device(models.build(data.encoder, len(data.classes)), device).eval()
+    else:
+        model = load_model(data, "stage1", str(device))
     parts = {name: data.loader(name, device) for name in ("test", "val") if name in wanted}
     todo = [name for name in wanted if not (folder / f"{name}.npy").exists()]
     batches = sum(-(-len(parts.get(name, train)) // size) for name in todo)
