@@ -91,9 +91,7 @@ def free_port() -> int:
         return s.getsockname()[1]
 
 
-@pytest.fixture(scope="module")
-def lab(tmp_path_factory) -> Iterator[Lab]:
-    """JupyterLab on a free port, with its settings and a copy of the notebooks in a temporary folder."""
+def _need_a_browser() -> None:
     if CHROMIUM is None:
         pytest.skip(
             "no chromium or google-chrome on the PATH: the browser tests need one (Debian: apt install chromium)"
@@ -101,6 +99,12 @@ def lab(tmp_path_factory) -> Iterator[Lab]:
     pytest.importorskip(
         "playwright.sync_api", reason="playwright is not installed: uv sync --group dev"
     )
+
+
+@pytest.fixture(scope="module")
+def lab(tmp_path_factory) -> Iterator[Lab]:
+    """JupyterLab on a free port, with its settings and a copy of the notebooks in a temporary folder."""
+    _need_a_browser()
     base = tmp_path_factory.mktemp("lab")
     folder = base / "notebooks"
     shutil.copytree(
@@ -166,8 +170,9 @@ def _wait_for_server(lab: Lab, server: subprocess.Popen, seconds: float = 90) ->
 
 
 @pytest.fixture(scope="module")
-def chromium(lab):
+def chromium():
     """Chromium, once a test module; closed with it, because playwright keeps an event loop while it is open."""
+    _need_a_browser()
     from playwright.sync_api import sync_playwright
 
     with sync_playwright() as playwright:

@@ -63,6 +63,8 @@ def bench_explorer(run: str | Path, out: str | Path) -> bool:
 
 
 def _measure(run) -> dict[str, float]:
+    from playwright.sync_api import sync_playwright
+
     from h2t.lab.explorer.engine import Explorer
     from h2t.lab.explorer.front import save_page
     from h2t.lab.explorer.session import Session
@@ -80,33 +82,32 @@ def _measure(run) -> dict[str, float]:
     with tempfile.TemporaryDirectory(prefix="h2t-bench-") as folder:
         file = save_page(engine, Path(folder) / "explorer.html")
         size = file.stat().st_size / 1e6
-        opening, latencies, growth = drag(file.as_uri(), SECONDS)
+        with sync_playwright() as playwright:
+            chromium = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+            opening, latencies, growth = drag(chromium, file.as_uri(), SECONDS)
+            chromium.close()
     median, late = np.quantile(latencies, [0.5, 0.95])
     return dict(zip(TARGETS, (trained, curve, size, opening, median, late, growth), strict=True))
 
 
-def drag(url: str, seconds: float) -> tuple[float, np.ndarray, float]:
+def drag(chromium, url: str, seconds: float) -> tuple[float, np.ndarray, float]:
     """Open a page and drag its slider to and fro. Returns: seconds to its first figure, milliseconds from each move to its
     pixels, and by how many MB the page's memory grew."""
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as playwright:
-        chromium = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
-        page = chromium.new_page(viewport={"width": 1366, "height": 768})
-        start = time.perf_counter()
-        page.goto(url)
-        page.wait_for_selector("#explorer:not(.waiting) .bar")
-        opening = time.perf_counter() - start
-        page.wait_for_timeout(1500)
-        page.evaluate(WATCH)
-        cdp = page.context.new_cdp_session(page)
-        _move(page, 5)
-        before = _memory(cdp)
-        page.evaluate("() => { window.latencies.length = 0; }")
-        _move(page, seconds)
-        page.wait_for_timeout(500)
-        found, after = page.evaluate("() => window.latencies"), _memory(cdp)
-        chromium.close()
+    page = chromium.new_page(viewport={"width": 1366, "height": 768})
+    start = time.perf_counter()
+    page.goto(url)
+    page.wait_for_selector("#explorer:not(.waiting) .bar")
+    opening = time.perf_counter() - start
+    page.wait_for_timeout(1500)
+    page.evaluate(WATCH)
+    cdp = page.context.new_cdp_session(page)
+    _move(page, 5)
+    before = _memory(cdp)
+    page.evaluate("() => { window.latencies.length = 0; }")
+    _move(page, seconds)
+    page.wait_for_timeout(500)
+    found, after = page.evaluate("() => window.latencies"), _memory(cdp)
+    page.close()
     return opening, np.array(found), (after - before) / 1e6
 
 

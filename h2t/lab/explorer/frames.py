@@ -20,6 +20,7 @@ from h2t.recipes.published import published_curve
 SETTINGS = ("fusion", "fusing_branch", "stage2_epochs", "stage2_lr", "seed")
 GROUPS = (*metrics.GROUPS, "all")
 TRAIN = 600  # training features of a class at most
+FINE = 2_000_000  # test features up to here travel in two bytes each, beyond in one
 
 
 def settings_of(recipe: Stage2) -> dict[str, Any]:
@@ -64,7 +65,7 @@ def base(engine: Explorer, state, live: bool) -> bytes:
         totals=np.bincount(labels, minlength=size).astype(np.uint32),
         index=shown.astype(np.uint32),
         labels=names(labels[shown], size),
-        test=Quantised(bank.test[shown].numpy(), "u1"),
+        test=Quantised(bank.test[shown].numpy(), "i2" if bank.test.numel() <= FINE else "u1"),
         weight=Quantised(bank.weight.numpy(), "i2"),
         bias=bank.bias.numpy().astype(np.float32),
         first=names(first[shown], size),

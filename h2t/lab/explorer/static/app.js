@@ -54,8 +54,8 @@ export class App {
 
   begin(base) {
     const { p, head, tail } = base;
-    this.origin = { p, head, tail, look: tail, reference: "zero", image: null, tab: "changed" };
-    this.state = { ...this.origin, lecture: false, figure: "boundary" };
+    this.origin = { p, head, tail, look: tail, reference: "zero", image: null, tab: "changed", figure: "boundary" };
+    this.state = { ...this.origin, lecture: false };
     this.figures = [
       new ByClass(this, "classes", "Accuracy by class"),
       new Curve(this, "curve", "Accuracy against the fusion ratio"),
@@ -188,7 +188,8 @@ export class App {
     const lines = kinds.map(({ name, fit }) => {
       const { class: c, sure } = store.says(fit, k);
       const called = short(store.base.classes[c], brief ? 12 : 24);
-      return `${brief ? (name === "now" ? "now" : "was") : name}: ${called}, ${(100 * sure).toFixed(0)} %`;
+      const when = name === "now" ? "now" : "was";
+      return `${brief ? when : name}: ${(100 * sure).toFixed(0)} % ${called}`;
     });
     const title = short(store.base.classes[store.labels[k]], brief ? 14 : 40);
     return { title, lines, image: k };

@@ -92,11 +92,15 @@ export function area(pen, points, colour, alpha) {
   pen.restore();
 }
 
-export function text(pen, words, x, y, { colour, size = 12, bold = false, align = "left" }) {
+export function text(pen, words, x, y, { colour, size = 12, bold = false, align = "left", halo }) {
   pen.fillStyle = colour;
   pen.font = `${bold ? "600 " : ""}${size}px system-ui, sans-serif`;
   pen.textAlign = align;
   pen.textBaseline = "middle";
+  if (halo) {
+    Object.assign(pen, { strokeStyle: halo, lineWidth: 4, lineJoin: "round" });
+    pen.strokeText(words, x, y);
+  }
   pen.fillText(words, x, y);
 }
 
@@ -265,12 +269,18 @@ export class SvgPen {
   fillRect(x, y, w, h) {
     this.put(`<path d="M${x} ${y}h${w}v${h}h${-w}Z" fill="${this.fillStyle}"/>`);
   }
+  strokeText(words, x, y) {
+    this.letters(words, x, y, `fill="none" stroke="${this.strokeStyle}" stroke-width="${this.lineWidth}"`);
+  }
   fillText(words, x, y) {
+    this.letters(words, x, y, `fill="${this.fillStyle}"`);
+  }
+  letters(words, x, y, ink) {
     const size = parseFloat(this.font.match(/([\d.]+)px/)[1]);
     const anchor = { left: "start", center: "middle", right: "end" }[this.textAlign];
     const how = `font-family="system-ui, sans-serif" font-size="${size}" text-anchor="${anchor}"`;
     const bold = this.font.startsWith("600") ? ' font-weight="600"' : "";
-    const at = `x="${x}" y="${y + 0.35 * size}" fill="${this.fillStyle}"`;
+    const at = `x="${x}" y="${y + 0.35 * size}" ${ink}`;
     this.put(`<text ${at} ${how}${bold}>${clean(words)}</text>`);
   }
   measureText(words) {

@@ -12,7 +12,7 @@ export class ByClass extends Figure {
     const low = Math.max(1, Math.min(...store.counts));
     const high = Math.max(...store.counts);
     const x = scale([low / 1.25, high * 1.25], [box.left, box.right], true);
-    const y = scale([-3, 103], [box.bottom, box.top]);
+    const y = scale([-7, 103], [box.bottom, box.top]);
     let marks = logTicks(low / 1.2, high * 1.2);
     if (marks.length > 7) marks = marks.filter((t) => /^[15]/.test(String(t)));
     axes(
@@ -34,6 +34,7 @@ export class ByClass extends Figure {
     }
     const each = kinds.map((k) => store.perClass(k.fit.correct));
     const r = Math.max(2.4, Math.min(4.2, 0.012 * width));
+    const labels = [];
     for (let c = 0; c < store.C; c++) {
       const at = x(Math.max(1, store.counts[c]));
       const values = each.map((e) => e[c]);
@@ -45,16 +46,7 @@ export class ByClass extends Figure {
         pen.lineWidth = 1.6;
         mark(pen, shape, at, y(values[k]), chosen ? 1.5 * r : r, colour);
       });
-      if (chosen) {
-        const label = short(store.base.classes[c], 14);
-        const right = at > (box.left + box.right) / 2;
-        text(pen, label, at + (right ? -9 : 9), y(is), {
-          colour: colours.text,
-          size: 0.92 * size,
-          bold: true,
-          align: right ? "right" : "left",
-        });
-      }
+      if (chosen) labels.push([c, at, y(is)]);
       values.forEach((v) =>
         this.hits.push({
           x: at,
@@ -65,20 +57,31 @@ export class ByClass extends Figure {
         }),
       );
     }
+    for (const [c, at, top] of labels) {
+      const right = at > (box.left + box.right) / 2;
+      text(pen, short(store.base.classes[c], 14), at + (right ? -9 : 9), top, {
+        colour: colours.text,
+        halo: colours.back,
+        size: 0.95 * size,
+        bold: true,
+        align: right ? "right" : "left",
+      });
+    }
   }
 
   /** The groups: where they lie, and a line at the mean of each. */
   bands(pen, box, x) {
     const { store, colours, size } = this.app;
     const means = store.means(this.app.now().correct);
-    const y = scale([-3, 103], [box.bottom, box.top]);
+    const y = scale([-7, 103], [box.bottom, box.top]);
     for (const [g, members] of Object.entries(store.base.groups)) {
       if (!members.length) continue;
       const counts = members.map((c) => Math.max(1, store.counts[c]));
       const [from, to] = [x(Math.min(...counts) / 1.06), x(Math.max(...counts) * 1.06)];
       const corners = [[from, box.top], [to, box.top], [to, box.bottom], [from, box.bottom]];
       area(pen, corners, colours[g], 0.08);
-      text(pen, g, (from + to) / 2, box.top + 0.8 * size, {
+      text(pen, g, (from + to) / 2, box.bottom - 0.8 * size, {
+        halo: colours.back,
         colour: colours[`${g}Text`],
         size: 0.92 * size,
         bold: true,
@@ -94,7 +97,7 @@ export class ByClass extends Figure {
 export class Curve extends Figure {
   draw(pen, width, height) {
     const { store, state, colours, size } = this.app;
-    const box = { left: 3.6 * size, right: width - 5 * size, top: 8, bottom: height - 3.2 * size };
+    const box = { left: 3.6 * size, right: width - 5.6 * size, top: 8, bottom: height - 3.2 * size };
     const ready = [...store.fits.keys()].sort((a, b) => a - b);
     const lines = ready.map((p) => store.means(store.fits.get(p).correct));
     const published = store.base.published;
@@ -295,6 +298,7 @@ export class Boundary extends Figure {
     const { store, state, colours, size } = this.app;
     const step = 1.25 * size;
     const names = reference.key === "stage1" ? pairs.slice(1) : pairs;
+    this.shares = {}; // also for who wants to read them
     Object.entries(SETS).forEach(([name, [shape, colour]], k) => {
       const at = [(k % 2) * (width / 2) + 8, 0.8 * size + Math.floor(k / 2) * step];
       mark(pen, shape, at[0], at[1], 3.6, colours[colour]);
@@ -303,6 +307,7 @@ export class Boundary extends Figure {
         const count = z.filter((one) => side(pair, one)).length;
         return z.length ? Math.round((100 * count) / z.length) : "–";
       });
+      this.shares[name] = shares;
       text(pen, `${name} (${z.length}): ${shares.join(" → ")} %`, at[0] + 9, at[1], {
         colour: colours.text,
         size: 0.92 * size,

@@ -78,7 +78,7 @@ export class Layout {
     const head = this.select("head", "head class", classes, (v) => this.choose({ head: Number(v) }));
     const tail = this.select("tail", "tail class", classes, (v) => this.choose({ tail: Number(v) }));
     const pairs = base.pairs.map(([h, t], k) => [k, `${short(base.classes[t], 14)} taken for ${short(base.classes[h], 14)}`]);
-    const confused = this.select("pair", "most confused", [["", "choose a pair …"], ...pairs], (v) => {
+    const confused = this.select("pair", "", [["", "most confused …"], ...pairs], (v) => {
       if (v === "") return;
       const [h, t] = base.pairs[v];
       app.set({ head: h, tail: t, look: t });
@@ -98,7 +98,8 @@ export class Layout {
   select(name, label, options, act) {
     const node = el("select", { onchange: () => act(node.value) }, ...options.map(([value, words]) => el("option", { value }, words)));
     this.selects[name] = node;
-    return el("label", {}, `${label} `, node);
+    if (!label) node.setAttribute("aria-label", "a pair of classes that is often confused");
+    return el("label", {}, label && `${label} `, node);
   }
 
   drag(on) {
