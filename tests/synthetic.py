@@ -17,6 +17,14 @@ from h2t.recipes.parameters import variants
 COUNTS = np.array([200, 150, 60, 30, 10, 5])
 LABELS = np.repeat(np.arange(6), 20)
 REVISION = "a" * 40
+ENVIRONMENT = {
+    "h2t": "0.1.0",
+    "python": "3.12",
+    "packages": {"torch": "2"},
+    "cpu": "c",
+    "cores": 2,
+    "time": "t",
+}
 
 CIFAR = {"batch_size": 128, "crop_padding": 4, "flip": True}  # what is published for CIFAR-100-LT
 
@@ -106,22 +114,11 @@ def make_step(
     (step / "params.yaml").write_text(yaml.safe_dump({**params, **more}, sort_keys=False))
     last = metrics.summary(logits, LABELS, COUNTS)
     epochs = params.get("stage1_epochs", params.get("stage2_epochs"))
-    rows = [
-        {"epoch": e, "lr": 0.1, "loss": 2 / e, "seconds": seconds / epochs}
-        for e in range(1, epochs + 1)
-    ]
-    for e, row in enumerate(rows, 1):
-        if e % 2 == 0 or e == epochs:
-            row.update({k: None if v is None else v * e / epochs for k, v in last.items()})
+    rows = _history(epochs, seconds, last)
     (step / "metrics.jsonl").write_text("".join(json.dumps(r) + "\n" for r in rows))
-    save_file(
-        {
-            "head.weight": np.zeros((6, 8), np.float32),
-            "backbone.bn.running_mean": np.zeros(5, np.float32),
-            "backbone.w": np.zeros((3, 4), np.float32),
-        },
-        step / "weights.safetensors",
-    )
+    shapes = {"head.weight": (6, 8), "backbone.bn.running_mean": 5, "backbone.w": (3, 4)}
+    weights = {k: np.zeros(shape, np.float32) for k, shape in shapes.items()}
+    save_file(weights, step / "weights.safetensors")
     save_file({"logits": logits, "labels": LABELS}, step / "outputs.safetensors")
     result = {
         "step": name,
@@ -143,19 +140,20 @@ def make_step(
         "width": 8,
         **more,
         "weights_sha256": hashlib.sha256(repr((name[:6], params, more, draw)).encode()).hexdigest(),
-        "environment": {
-            "revision": revision,
-            "h2t": "0.1.0",
-            "python": "3.12",
-            "packages": {"torch": "2"},
-            "cpu": "c",
-            "cores": 2,
-            "device": device,
-            "time": "t",
-        },
+        "environment": {**ENVIRONMENT, "revision": revision, "device": device},
     }
     (step / "result.json").write_text(json.dumps(result))
     return result
+
+
+def _history(epochs: int, seconds: float, last: dict) -> list[dict]:
+    """The rows of metrics.jsonl: every second epoch and the last are evaluated."""
+    rows = []
+    for e in range(1, epochs + 1):
+        rows.append({"epoch": e, "lr": 0.1, "loss": 2 / e, "seconds": seconds / epochs})
+        if e % 2 == 0 or e == epochs:
+            rows[-1] |= {k: None if v is None else v * e / epochs for k, v in last.items()}
+    return rows
 
 
 def adopt(source: Path, target: Path, *steps: str) -> None:

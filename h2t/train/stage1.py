@@ -144,9 +144,9 @@ def _epoch(update: Update, train_set, labels, counts, config: Stage1, epoch: int
     weight = class_weights(counts).float() if deferred else None  # (C,)
     batches = train_set.epoch(order, config.batch_size, generator("augment"), config.flip)
     mixed = mixing.stream(batches, steps, train_set, labels, config, epoch)
-    draws, losses = generator("loss"), []
+    draws, drawing, losses = generator("loss"), "generator" in needs(config.loss), []
     for x, y, other, share in mixed:
-        times = (1 if other is None else 2) if "generator" in needs(config.loss) else 0
+        times = drawing * (1 if other is None else 2)  # a loss is computed once or twice a batch
         shape = (len(y), len(counts))
         drawn = [rng.normal(shape, draws).to(x.device, non_blocking=True) for _ in range(times)]
         losses.append(update(x, y, other, share, weight, *drawn))

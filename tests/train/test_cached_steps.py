@@ -1,4 +1,4 @@
-"""The cached stage 2 as a step of a run, beside the exact one, and the recipe that goes with a run."""
+"""The cached stage 2 as a step of a run, beside the exact one, and the recipe that fits a run."""
 
 import shutil
 

@@ -1,4 +1,4 @@
-"""What holds on a GPU, tested without one: which is taken, that fp32 is fp32, and how a capture ends."""
+"""What holds on a GPU, tested without one: which is taken, what fp32 is, how a capture ends."""
 
 import contextlib
 import os

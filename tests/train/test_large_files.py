@@ -190,8 +190,8 @@ def test_a_cosine_without_warm_up():
     ) > 0
 
 
-# typed off the released settings of MiSLAS (ImageNet-LT and iNaturalist, ResNet-50; Places-LT) and of
-# BALMS (ResNet-10): model, epochs, rate, batch, weight decay of stage 1 and of stage 2, mixup
+# typed off the released settings of MiSLAS (ImageNet-LT and iNaturalist, ResNet-50; Places-LT) and
+# of BALMS (ResNet-10): model, epochs, rate, batch, weight decay of stage 1 and of stage 2, mixup
 LARGE = {
     "imagenet_lt_resnet50": ("resnet50", 180, 0.1, 256, 5e-4, 5e-4, 0.2),
     "imagenet_lt_resnet10": ("resnet10", 90, 0.2, 512, 5e-4, 5e-4, 0.0),

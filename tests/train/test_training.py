@@ -34,6 +34,34 @@ def copy_of(run, tmp_path):
     return shutil.copytree(run, tmp_path / "copy")
 
 
+def plain_loop(model, optimizer, data, labels, mean, std) -> list[float]:
+    """Two epochs of stage 1 with mixup, as one writes it down. Returns: the losses."""
+    padded, losses = np.pad(data.train.images, ((0, 0), (1, 1), (1, 1), (0, 0))), []
+    for epoch in (1, 2):
+        optimizer.param_groups[0]["lr"] = 2e-3 * epoch / 2
+        order = torch.randperm(len(labels), generator=rng.torch_generator(0, "stage1/order", epoch))
+        g = rng.torch_generator(0, "stage1/augment", epoch)
+        top, left = (torch.randint(3, (len(order),), generator=g) for _ in range(2))
+        steps, draws = -(-len(order) // 64), rng.numpy_generator(0, "stage1/mixup", epoch)
+        lam = draws.beta(1, 1, size=steps).astype(np.float32)
+        partners = rng.torch_generator(0, "stage1/partners", epoch)
+        for k in range(0, len(order), 64):
+            batch, rows = order[k : k + 64], slice(k, k + 64)
+            places = zip(batch, top[rows], left[rows], strict=True)
+            x = np.stack([padded[i, t : t + 8, q : q + 8] for i, t, q in places])
+            x = torch.from_numpy(((x / 255 - mean) / std).astype(np.float32))
+            x = x.permute(0, 3, 1, 2).contiguous()
+            partner = torch.randperm(len(batch), generator=partners)
+            y, w = labels[batch], float(lam[k // 64])
+            logits = model(w * x + (1 - w) * x[partner])
+            loss = w * F.cross_entropy(logits, y) + (1 - w) * F.cross_entropy(logits, y[partner])
+            losses.append(loss.item())
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+    return losses
+
+
 def test_stage1_equals_a_plain_loop(tmp_path):
     """The same draws through NumPy indexing, contiguous tensors and an unfused optimiser; a low
     rate, so that rounding is not amplified, and the comparison is of how far each tensor moved."""
@@ -51,46 +79,7 @@ def test_stage1_equals_a_plain_loop(tmp_path):
         model.parameters(), 0.1, momentum=0.9, weight_decay=0.05, foreach=False
     )
     start = {k: v.clone().float() for k, v in model.state_dict().items()}
-    padded = np.pad(data.train.images, ((0, 0), (1, 1), (1, 1), (0, 0)))
-    losses = []
-    for epoch in (1, 2):
-        optimizer.param_groups[0]["lr"] = 2e-3 * epoch / 2
-        order = torch.randperm(len(labels), generator=rng.torch_generator(0, "stage1/order", epoch))
-        g = rng.torch_generator(0, "stage1/augment", epoch)
-        top, left = (
-            torch.randint(3, (len(order),), generator=g),
-            torch.randint(3, (len(order),), generator=g),
-        )
-        lam = (
-            rng.numpy_generator(0, "stage1/mixup", epoch)
-            .beta(1, 1, size=-(-len(order) // 64))
-            .astype(np.float32)
-        )
-        partners = rng.torch_generator(0, "stage1/partners", epoch)
-        for k in range(0, len(order), 64):
-            batch = order[k : k + 64]
-            x = np.stack(
-                [
-                    padded[i, t : t + 8, q : q + 8]
-                    for i, t, q in zip(batch, top[k : k + 64], left[k : k + 64], strict=True)
-                ]
-            )
-            x = (
-                torch.from_numpy(((x / 255 - mean) / std).astype(np.float32))
-                .permute(0, 3, 1, 2)
-                .contiguous()
-            )
-            y, partner, w = (
-                labels[batch],
-                torch.randperm(len(batch), generator=partners),
-                float(lam[k // 64]),
-            )
-            logits = model(w * x + (1 - w) * x[partner])
-            loss = w * F.cross_entropy(logits, y) + (1 - w) * F.cross_entropy(logits, y[partner])
-            losses.append(loss.item())
-            optimizer.zero_grad()
-            loss.backward()
-            optimizer.step()
+    losses = plain_loop(model, optimizer, data, labels, np.array(mean), np.array(std))
     got, want = Run(run).step("stage1").weights(), model.state_dict()
     moved, wanted = (
         torch.cat([(w[k].float() - start[k]).flatten() for k in start if "num_batches" not in k])
