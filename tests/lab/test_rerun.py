@@ -22,7 +22,7 @@ FAST = {
         {"run": "{1}", "fusion_ratio": 0.6, "compare_seeds": 0},
     ],
     "04": [{"run": "{0}"}, {"run": "{1}", "head_class": 1}],
-    "05": [{"run": "{0}", "stage2_epochs": 1}, {"fusion_ratio": 0.6}],
+    "05": [{"run": "{0}", "settings": {"stage2_epochs": 1}}, {"settings": {"fusion_ratio": 0.6}}],
     "06": [{"root": "{root}", "methods": ["DR", "DR + H2T"]}, {"measure": "few"}],
 }
 
@@ -71,10 +71,14 @@ def execute(*arguments):
 def executed(tmp_path_factory):
     """All notebooks, each four times in one process, one after the other."""
     root = tmp_path_factory.mktemp("again") / "runs"
-    runs = {"{0}": root / "a", "{1}": root / "b", "{root}": root}
-    fill = lambda v: str(runs[v]) if v in ("{0}", "{1}", "{root}") else v  # noqa: E731
+
+    def fill(value):
+        if isinstance(value, list):
+            return [fill(v) for v in value]
+        return value.format(root / "a", root / "b", root=root) if isinstance(value, str) else value
+
     done = {}
-    for book in BOOKS:
+    for book in [book for book in BOOKS if book.stem[:2] in FAST]:  # 07 trains for minutes
         written = four_times(book, root.parent / "books", fill)
         process = processes().Process(target=execute, args=(root / "log", [written], {}))
         process.start()
