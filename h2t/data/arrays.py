@@ -91,7 +91,7 @@ def _part(archive: zipfile.ZipFile, path: Path, part: str) -> tuple[np.ndarray, 
     images = _pixels(images, f"{path}: {part}_images is {images.dtype} of shape {images.shape}")
     if labels.ndim == 2 and labels.shape[1] == 1:
         labels = labels[:, 0]
-    if labels.ndim != 1 or not np.issubdtype(labels.dtype, np.integer):
+    if labels.ndim != 1 or labels.dtype.kind not in "iu":
         several = "; of several labels an image, save the images that have one, and that as number"
         raise Error(
             f"{path}: {part}_labels is {labels.dtype} of shape {labels.shape}; it must be whole "
@@ -119,7 +119,7 @@ def _pixels(images: np.ndarray, what: str) -> np.ndarray:
         elif images.ndim in (4, 5):
             mend = "; of volumes save a slice, such as images[:, images.shape[1] // 2]"
         raise Error(f"{what}; it must be (N, H, W) or (N, H, W, 3){mend}")
-    if np.issubdtype(images.dtype, np.floating):
+    if images.dtype.kind == "f":
         if not (images.min() >= 0 and images.max() <= 1):  # NaN is neither
             raise Error(
                 f"{what} from {images.min()} to {images.max()}; it must be 0 to 1, or uint8"
@@ -234,7 +234,7 @@ def _unpack(train: Split, indices, labels, made, path: Path) -> Split:
     fits = (
         indices.shape == train.labels.shape
         and labels.ndim == 1
-        and all(np.issubdtype(a.dtype, np.integer) for a in (indices, labels))
+        and {indices.dtype.kind, labels.dtype.kind} <= set("iu")
         and len(np.unique(indices)) == len(indices)
         and 0 <= indices.min() <= indices.max() < len(labels)
         and 0 <= labels.min() <= labels.max() < len(train.classes)

@@ -55,11 +55,7 @@ def read_image(
             image.load()
             ImageOps.exif_transpose(image, in_place=True)
             image = _converted(image, channels, white_level)
-            if shrink > 1:
-                box = tuple(edge / shrink for edge in box)
-            elif box != (0, 0, width, height):
-                image = image.crop(box)  # resizing with a box would look at pixels outside it
-                box = (0, 0, *image.size)
+            image, box = _cropped(image, tuple(edge / shrink for edge in box))
             if image.size != scaled or shrink > 1:
                 image = image.resize(scaled, Image.Resampling.BILINEAR, box)
             if image_size and scaled != (image_size, image_size):
@@ -85,6 +81,15 @@ def _cut(whole: tuple[int, int], image_size: int, fit: str, crop):
     if fit == "crop":
         return (0, 0, *whole), short_side(*whole, round(MARGIN * image_size))
     return (0, 0, *whole), (image_size, image_size)
+
+
+def _cropped(image, box: tuple[float, ...]):
+    """The whole pixels that a box lies in, and where: resizing would look at others outside it."""
+    if box == (0, 0, *image.size):
+        return image, box
+    left, top = math.floor(box[0]), math.floor(box[1])
+    image = image.crop((left, top, math.ceil(box[2]), math.ceil(box[3])))
+    return image, (box[0] - left, box[1] - top, box[2] - left, box[3] - top)
 
 
 def deepest(path: str | Path) -> int:

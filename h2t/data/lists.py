@@ -19,6 +19,7 @@ LOSSLESS = {".png", ".bmp", ".gif", ".tif", ".tiff"}
 SUFFIXES = {*JPEG, *LOSSLESS, ".webp", ".ppm", ".pgm"}
 PARTS = ("train", "val", "test")
 TABLES = (".csv", ".tsv")
+LONGEST = 10_000  # characters of a line
 COLUMNS = {  # what the columns of a CSV file may be called
     "path": "path file filename file_name filepath file_path image image_path image_name img",
     "label": "label labels class class_name category target y",
@@ -202,12 +203,12 @@ def _listed(file, lines: Iterable[str]) -> Listed:
         if not line.strip():
             blank = blank or k  # only at the end
             continue
-        if form is None and not blank:
+        if form is None and not blank and len(line) <= LONGEST:
             form = _form_of(line)
             values = {name: [] for name in form.columns}
             if form.header:
                 continue
-        if blank or (row := form.row(line)) is None:
+        if blank or len(line) > LONGEST or (row := form.row(line)) is None:
             what = "a line" if form and form.header else "`relative/path label`"
             raise Error(
                 f"{file}, line {blank or k}: {'' if blank else line[:80]!r} is not {what} with a "

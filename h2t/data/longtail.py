@@ -144,7 +144,7 @@ def from_indices(
 ) -> Manifest:
     """Record a subset, ``indices`` (M,) into ``labels`` (N,). Raises ``h2t.Error``."""
     indices = np.asarray(indices)
-    if indices.ndim != 1 or not np.issubdtype(indices.dtype, np.integer) or not len(indices):
+    if indices.ndim != 1 or indices.dtype.kind not in "iu" or not len(indices):
         raise Error(
             f"indices are {indices.dtype} of shape {indices.shape}, no list of whole numbers"
         )

@@ -39,6 +39,13 @@ def test_npz_in_the_medmnist_layout(tmp_path, grey):
     assert load("npz", str(tmp_path / "x.npz"), channels=1).train.images.shape == (12, 9, 9, 1)
 
 
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_floats_from_0_to_1_are_read(tmp_path, dtype):
+    x = R.integers(0, 256, (12, 9, 9, 3), dtype=np.uint8)
+    save_npz(tmp_path / "x.npz", train_images=x / np.array(255, dtype))
+    assert np.array_equal(load("npz", tmp_path / "x.npz").train.images, x)
+
+
 def test_npz_without_a_test_part_is_split(tmp_path):
     save_npz(tmp_path / "x.npz", lambda a: (a.pop("test_images"), a.pop("test_labels")))
     data = load("npz", str(tmp_path / "x.npz"), test_fraction=0.25)
@@ -74,6 +81,12 @@ def put(name, value):
         (put("train_labels", np.arange(12) % 3 * 2), "class 1 has no training image"),
         (put("train_labels", np.array([0, 1, 2, *[10**7] * 9])), "class 3 has no training image"),
         (put("train_images", np.zeros((12, 0, 0), np.uint8)), "train_images is empty"),
+        (put("train_images", np.full((12, 9, 9), np.nan)), "from nan to nan; it must be 0 to 1"),
+        (put("train_images", np.zeros((12, 9, 9), np.int16)), "it must be uint8, 0 to 255, or"),
+        (put("train_images", np.zeros((12, 3, 9, 9), np.uint8)), "save images.transpose"),
+        (put("train_images", np.zeros((12, 9, 9, 9), np.uint8)), "of volumes save a slice"),
+        (put("train_labels", np.ones((12, 14), int)), "of several labels an image, save the"),
+        (put("train_labels", np.full(12, 2**63, np.uint64)), "has a label 9223372036854775808"),
     ],
 )
 def test_a_bad_npz_is_refused(tmp_path, change, message):
@@ -85,10 +98,11 @@ def test_a_bad_npz_is_refused(tmp_path, change, message):
 def test_a_file_that_is_no_npz_is_refused(tmp_path):
     save_npz(tmp_path / "x.npz")
     whole = (tmp_path / "x.npz").read_bytes()
-    for content in (b"", b"hello", whole[: len(whole) // 2]):
+    for content in (b"", b"hello", whole[: len(whole) // 2], whole[:300] + whole[400:]):
         (tmp_path / "y.npz").write_bytes(content)
-        with pytest.raises(Error, match="y.npz is not a readable npz file|y.npz"):
+        with pytest.raises(Error, match="y.npz") as e:
             load("npz", str(tmp_path / "y.npz"))
+        assert "pickle" not in str(e.value)
     with pytest.raises(Error, match="none.npz does not exist"):
         load("npz", str(tmp_path / "none.npz"))
     np.save(tmp_path / "z.npy", np.zeros(3))
@@ -112,3 +126,13 @@ def test_a_compressed_npz_with_changed_bytes_is_refused(tmp_path):
 def test_npz_class_names_may_be_bytes(tmp_path):
     save_npz(tmp_path / "x.npz", class_names=np.array([b"a", b"b", b"c"]))
     assert load("npz", tmp_path / "x.npz").train.classes == ("a", "b", "c")
+
+
+def test_wild_files_end_in_one_sentence_each(shared):
+    """Encrypted, packed by LZMA, huge or nested headers, wild indices of a packed tail."""
+    files = sorted((shared / "cases" / "npz").glob("*.npz"))
+    assert len(files) == 11
+    for file in files:
+        with pytest.raises(Error, match=file.name) as e:
+            load("npz", file)
+        assert "\n" not in str(e.value) and len(str(e.value)) < 500

@@ -185,7 +185,11 @@ def test_what_is_missing_or_wrong_is_named(tmp_path, change, message):
             dict(loader="fast"),
             "loader is 'fast', which it cannot be; choose one of auto, resident, streamed",
         ),
-        ("imagenet_lt", dict(image_fit="pad"), "image_fit is 'pad', which it cannot be; choose one of stretch, crop"),
+        (
+            "imagenet_lt",
+            dict(image_fit="pad"),
+            "image_fit is 'pad', which it cannot be; choose one of stretch, crop",
+        ),
         ("digits", dict(), "loader streamed is for image files, which source 'digits' has not"),
         ("places_lt", dict(), "Places-LT needs the list Places_LT_train.txt"),
         (

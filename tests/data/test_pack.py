@@ -8,8 +8,8 @@ from click.testing import CliRunner
 
 from h2t import Data, Error, load, prepare
 from h2t.cli import main
-from h2t.train.rundata import dataset
 from h2t.train.prepare import pack
+from h2t.train.rundata import dataset
 
 NPZ = dict(source="npz", normalise="train", n_max=40)
 
