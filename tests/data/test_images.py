@@ -92,8 +92,12 @@ def test_a_jpeg_that_the_decoder_shrinks_differs_by_a_level_or_two(tmp_path, siz
 def test_a_network_gives_large_jpegs_the_labels_that_it_gives_after_plain_pil(tmp_path):
     """By a random convolutional network, whose classes lie close together."""
     net = torch.nn.Sequential(
-        torch.nn.Conv2d(3, 16, 5, 2), torch.nn.ReLU(), torch.nn.Conv2d(16, 32, 5, 2),
-        torch.nn.ReLU(), torch.nn.Flatten(), torch.nn.LazyLinear(10),
+        torch.nn.Conv2d(3, 16, 5, 2),
+        torch.nn.ReLU(),
+        torch.nn.Conv2d(16, 32, 5, 2),
+        torch.nn.ReLU(),
+        torch.nn.Flatten(),
+        torch.nn.LazyLinear(10),
     )
     generator, r = torch.Generator().manual_seed(0), np.random.default_rng(0)
     pairs = []
@@ -105,7 +109,9 @@ def test_a_network_gives_large_jpegs_the_labels_that_it_gives_after_plain_pil(tm
         plain = Image.open(tmp_path / "x.jpg").resize((32, 32), BILINEAR)
         pairs.append((read_image(tmp_path / "x.jpg", 32, 3), np.asarray(plain)))
     ours, theirs = (np.stack(side).astype(np.float32) / 255 for side in zip(*pairs, strict=True))
-    ours, theirs = (torch.from_numpy(x - theirs.mean(0)).permute(0, 3, 1, 2) for x in (ours, theirs))
+    ours, theirs = (
+        torch.from_numpy(x - theirs.mean(0)).permute(0, 3, 1, 2) for x in (ours, theirs)
+    )
     net(ours[:1])
     for p in net.parameters():
         torch.nn.init.normal_(p, std=0.1, generator=generator)
