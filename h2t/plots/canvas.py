@@ -14,7 +14,7 @@ from h2t.plots.style import STYLE, fonts
 
 
 class Canvas:
-    """A figure whose axes and fixed artists are painted once, and whose ``moving`` artists are painted on each call."""
+    """A figure that is painted once, but for its ``moving`` artists, painted on each call."""
 
     def __init__(
         self, width: float, height: float, rows: int = 1, columns: int = 1, style: dict = STYLE

@@ -252,5 +252,6 @@ def plot_cost(rows, measure: str = "all", ax=None):
     ax.set_title(said)
     ax.set(xlabel="training, seconds, stage 1 included", ylabel=measured(measure))
     ax.margins(y=0.12)
-    legend_below(ax, ncols=1 if max(map(len, look)) > (32 if sized else 40) else 2)
+    fits = max(map(len, look)) <= (32 if sized else 40)
+    legend_below(ax, ncols=2 if fits else 1)
     return ax

@@ -74,7 +74,7 @@ _WIDE = """Noto Sans CJK SC|Noto Sans CJK JP|Noto Sans SC|Source Han Sans SC|Wen
 
 @cache
 def fonts() -> list[str]:
-    """The fonts of a figure: the usual one, and, for letters that it lacks, those that are there."""
+    """The fonts of a figure: the usual one, then those there are for letters that it lacks."""
     from matplotlib import font_manager
 
     there = {f.name for f in font_manager.fontManager.ttflist}

@@ -5,7 +5,16 @@ import pandas as pd
 import pytest
 
 from h2t import metrics, plots
-from tests.figures import SIZES, R, agg, class_table, legend_texts, outputs, table_of, tail  # noqa: F401 (agg is a fixture)
+from tests.figures import (  # noqa: F401 (agg is a fixture)
+    SIZES,
+    R,
+    agg,
+    class_table,
+    legend_texts,
+    outputs,
+    table_of,
+    tail,
+)
 
 
 def test_class_accuracy():

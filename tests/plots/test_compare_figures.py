@@ -273,7 +273,9 @@ def test_cost_says_how_large_models_are_where_that_differs():
 
 
 def test_a_figure_leaves_on_that_figures_are_shown():
-    """In a notebook the first figure starts the backend, which turns interactive on; the end of the style kept only that one."""
+    """In a notebook the first figure starts the backend, which turns interactive on; the end of the
+    style kept only that one.
+    """
 
     @plots.style.styled
     def first():

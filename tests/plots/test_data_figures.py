@@ -5,7 +5,14 @@ import pandas as pd
 import pytest
 
 from h2t import metrics, plots
-from tests.figures import SIZES, R, agg, colour_of, legend_texts, tail  # noqa: F401 (agg is a fixture)
+from tests.figures import (  # noqa: F401 (agg is a fixture)
+    SIZES,
+    R,
+    agg,
+    colour_of,
+    legend_texts,
+    tail,
+)
 
 
 @pytest.mark.parametrize("c", [10, 100, 1000])

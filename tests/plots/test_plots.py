@@ -1,4 +1,4 @@
-"""What every figure keeps to: legible, labelled, nothing global changed, drawn where it is told to."""
+"""What every figure keeps to: legible, labelled, nothing global changed, drawn where told to."""
 
 import itertools
 import subprocess
@@ -91,7 +91,7 @@ def test_a_figure_looks_the_same_whatever_the_global_style(name):
 
 def test_importing_changes_no_setting_and_loads_no_matplotlib():
     code = (
-        "import sys, h2t.plots; assert 'matplotlib' not in sys.modules and 'torch' not in sys.modules\n"
+        "import sys, h2t.plots; assert not {'matplotlib', 'torch'} & set(sys.modules)\n"
         "import matplotlib; before = dict(matplotlib.rcParams)\n"
         "import importlib; importlib.reload(h2t.plots); assert dict(matplotlib.rcParams) == before"
     )

@@ -6,7 +6,16 @@ import pytest
 
 from h2t import plots
 from h2t.base.errors import Error
-from tests.figures import CIFAR10, R, agg, colour_of_dots, drawn, legend_texts, planar, tail  # noqa: F401 (agg is a fixture)
+from tests.figures import (  # noqa: F401 (agg is a fixture)
+    CIFAR10,
+    R,
+    agg,
+    colour_of_dots,
+    drawn,
+    legend_texts,
+    planar,
+    tail,
+)
 
 
 def test_the_mask_figure_shows_which_branch_each_channel_comes_from():

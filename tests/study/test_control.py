@@ -1,4 +1,4 @@
-"""Fusion by BN statistics: effects and tests against hand calculations, from runs in every state."""
+"""Fusion by BN statistics: effects and tests against hand calculations, from runs of all kinds."""
 
 import itertools
 import json

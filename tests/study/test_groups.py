@@ -194,7 +194,8 @@ def test_kinds_of_methods_have_ratio_curves_of_their_own(single):
 
 def test_the_overview_needs_nothing_that_a_machine_without_jupyter_lacks(many):
     """It ends a sweep: what it cannot have must not end in an error after a night's work."""
-    code = "import sys; sys.modules['pyarrow'] = None; from h2t.study.compare.overview import overview; print(overview(sys.argv[1]))"
+    code = "import sys; sys.modules['pyarrow'] = None\n"
+    code += "from h2t.study.compare.overview import overview; print(overview(sys.argv[1]))"
     lines = subprocess.run(
         [sys.executable, "-c", code, many[0]], capture_output=True, text=True, check=True
     ).stdout.splitlines()

@@ -23,8 +23,10 @@ def test_mcnemar_is_the_sign_test_counted_out(only_a, only_b, both):
 
 
 def bootstrapped(a, b, labels):
-    """The distribution of the bootstrap, exactly: a resample's difference is a sum of independent draws, so it is convolved,
-    class by class. Returns: all values in points, ascending, and their probabilities."""
+    """The distribution of the bootstrap, exactly: a resample's difference is a sum of independent
+    draws, so it is convolved, class by class. Returns: all values in points, ascending, and their
+    probabilities.
+    """
     difference, values = a.astype(int) - b.astype(int), {Fraction(0): 1.0}
     for c in set(labels.tolist()):
         own = difference[labels == c]
@@ -65,8 +67,10 @@ def test_the_exact_bootstrap_is_every_resample_counted_once(images):
     st.sampled_from([0.45, 0.55, 0.7]),
 )
 def test_the_bootstrap_draws_from_its_exact_distribution(seed, by_class, sizes, skill):
-    """What n draws count below any point is off by more than sqrt(ln(2 / delta) / 2n) with a probability below delta (Dvoretzky,
-    Kiefer and Wolfowitz 1956, Massart 1990); delta is 1e-9 here, so that chance alone does not fail this test."""
+    """What n draws count below any point is off by more than sqrt(ln(2 / delta) / 2n) with a
+    probability below delta (Dvoretzky, Kiefer and Wolfowitz 1956, Massart 1990); delta is 1e-9
+    here, so that chance alone does not fail this test.
+    """
     r, draws = np.random.default_rng(seed), 300_000
     labels = np.repeat(np.arange(len(sizes)), sizes)
     a, b = r.random(len(labels)) < 0.7, r.random(len(labels)) < skill

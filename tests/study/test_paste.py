@@ -128,8 +128,8 @@ def test_names_are_escaped_and_empty_groups_are_dashes():
     )
     row = next(line for line in tex.splitlines() if line.startswith("50"))
     assert (
-        row
-        == r"50\% of a\_b \& c\textbar{}d \#1 \{x\} \textasciitilde{} \textasciicircum{} \textbackslash{}y \$ & 1 & 5.00 \\"
+        row == r"50\% of a\_b \& c\textbar{}d \#1 \{x\} \textasciitilde{} \textasciicircum{} "
+        r"\textbackslash{}y \$ & 1 & 5.00 \\"
     )
     assert (
         r"a\_b: averaged." in tex

@@ -15,7 +15,9 @@ from tests.synthetic import make_run
 
 
 def runs(root, seeds=5, factor=100.0, classes=100):
-    """Runs of the published protocol but for what they learned: stage 2's best is seed / 10 above 47."""
+    """Runs of the published protocol but for what they learned: stage 2's best is seed / 10 above
+    47.
+    """
     counts = class_counts(500, factor, classes)
     for seed in range(seeds):
         run = make_run(
@@ -140,8 +142,9 @@ def test_one_command_trains_what_is_missing_and_writes_the_table(tmp_path, monke
     )
     monkeypatch.setattr(h2t.study.compare.reproduce, "SETS", {10: ("CIFAR-10-LT", 20)})
     (tmp_path / "t.yaml").write_text(
-        f"run: {tmp_path / 'root'}\nsource: npz\nroot: {tmp_path / 'x.npz'}\nnormalise: cifar\nmethod: dr\nn_max: 20\nimbalance_factor: 10.0\n"
-        "model: resnet32\nstage1_epochs: 1\nwarmup_epochs: 0\ncrop_padding: 1\nstage2_epochs: 1\ncontrol: true\nseed: [0, 1]\n"
+        f"run: {tmp_path / 'root'}\nsource: npz\nroot: {tmp_path / 'x.npz'}\nnormalise: cifar\n"
+        "method: dr\nn_max: 20\nimbalance_factor: 10.0\nmodel: resnet32\nstage1_epochs: 1\n"
+        "warmup_epochs: 0\ncrop_padding: 1\nstage2_epochs: 1\ncontrol: true\nseed: [0, 1]\n"
     )
     result = CliRunner().invoke(
         main, ["reproduce", str(tmp_path / "t.yaml")], catch_exceptions=False

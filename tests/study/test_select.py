@@ -14,7 +14,9 @@ from tests.synthetic import make_run
 
 
 def candidates(root, values: dict[float, list[float]], **how):
-    """Runs at several ratios and seeds; ``values`` by ratio the validation's means over classes, by seed. The test set says the opposite."""
+    """Runs at several ratios and seeds; ``values`` by ratio the validation's means over classes, by
+    seed. The test set says the opposite.
+    """
     for ratio, by_seed in values.items():
         for seed, value in enumerate(by_seed):
             run = make_run(root / f"p{ratio} s{seed}", seed, ratio=ratio, names=("h2t",), **how)

@@ -31,7 +31,7 @@ def test_holm_is_the_definition(p):
             expected.append(math.nan)
             continue
         steps = [min(1, (len(there) - k) * w) for k, w in enumerate(sorted(there)) if w <= v]
-        # ties: the step-down stops at the first of equals, and the running maximum makes later ones at least as large
+        # ties: the step-down stops at the first of equals; later ones are at least as large
         first = [
             min(1, (len(there) - k) * w)
             for k, w in enumerate(sorted(there))
@@ -71,7 +71,9 @@ def test_t_and_wilcoxon_against_their_definitions(d):
 
 
 def test_two_equal_differences_are_no_proof():
-    """Accuracies are counts: with two seeds the differences are often the same, and t would call that certain."""
+    """Accuracies are counts: with two seeds the differences are often the same, and t would call
+    that certain.
+    """
     found = across(np.array([1.39, 1.39]))
     assert found["p"] == 0.5 and np.isnan(found["low"])
 
@@ -134,8 +136,9 @@ def test_two_single_networks_may_differ_on_their_test_images_which_proves_nothin
 
 
 def simulated(stage1s: int, stage2s: int, tables: int = 1500):
-    """Rows of two groups that do not differ, with one measure for each of many tables: what stage 1s
-    add to one group and not to the other has a deviation of 0.5, what stage 2s add one of 0.12."""
+    """Rows of two groups that do not differ, with one measure for each of many tables: what stage
+    1s add to one group and not to the other has a deviation of 0.5, what stage 2s add one of 0.12.
+    """
     r = np.random.default_rng(stage1s * 10 + stage2s)
     shape = (2, stage1s, stage2s, tables)
     values = (

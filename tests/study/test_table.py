@@ -1,4 +1,6 @@
-"""The table of runs: every finished step once, with what its files say, and what cannot be read by name."""
+"""The table of runs: every finished step once, with what its files say, and what cannot be read by
+name.
+"""
 
 import json
 import os

@@ -1,6 +1,7 @@
-"""Rows of the table of runs by a condition such as ``imbalance_factor > 50 and method in ["DR", "DR + H2T"]``.
+"""Rows of the table of runs by a condition such as ``seed < 3 and method == "DR"``.
 
-The condition is read, never run: it holds columns, numbers, texts, comparisons, ``and``, ``or``, ``not`` and parentheses.
+The condition is read, never run: it holds columns, numbers, texts, comparisons, ``and``, ``or``,
+``not`` and parentheses.
 """
 
 from __future__ import annotations
@@ -25,8 +26,10 @@ _HELP = "write such as: imbalance_factor > 50 and method in ['DR', 'DR + H2T']"
 def choose(table, query: str = "", methods=()):
     """The rows of a table that a condition and a list of methods select.
 
-    Arguments: ``query`` over the table's columns; empty takes all rows. ``methods`` names, empty for all.
-    Raises: ``h2t.Error`` for a condition that cannot be read, a method that is not there, or where nothing is left.
+    Arguments: ``query`` over the table's columns; empty takes all rows. ``methods`` names, empty
+    for all.
+    Raises: ``h2t.Error`` for a condition that cannot be read, a method that is not there, or where
+    nothing is left.
     """
     rows = table[matches(table, query)] if query.strip() else table
     if not len(rows):
@@ -42,7 +45,8 @@ def choose(table, query: str = "", methods=()):
 
 
 def matches(table, query: str):
-    """Which rows a condition holds for, a Series of bool; a comparison with what a row lacks does not hold.
+    """Which rows a condition holds for, a Series of bool; a comparison with what a row lacks does
+    not hold.
 
     Raises: ``h2t.Error`` for a condition that cannot be read, or a column that is not there.
     """

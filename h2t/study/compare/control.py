@@ -106,9 +106,9 @@ def cached_rows(
 ):
     """All four cells of one stage 1 by the cached stage 2: minutes where exact ones take hours.
 
-    Arguments: ``run`` with a finished stage 1; ``ratios`` p; ``seeds`` of stage 2; ``views`` in each
-    of the two feature banks, which are built where they are not there; ``overrides`` parameters of
-    the recipe that goes with the run. Returns: rows as those of ``rows_of``.
+    Arguments: ``run`` with a finished stage 1; ``ratios`` p; ``seeds`` of stage 2; ``views`` in
+    each of the two feature banks, which are built where they are not there; ``overrides``
+    parameters of the recipe that goes with the run. Returns: rows as those of ``rows_of``.
     """
     import pandas as pd
 
@@ -132,7 +132,7 @@ def cached_rows(
 
 
 def summarise(rows, ratio: float | None = None, measures=MEASURES) -> Control:
-    """Cells and effects of rows, as ``control`` describes them. Raises: ``h2t.Error`` as it does."""
+    """Cells and effects of rows, as ``control`` describes them. Raises as it does."""
     import pandas as pd
 
     there = sorted(rows["fusion_ratio"].unique())
@@ -241,8 +241,8 @@ def markdown(found: Control) -> str:
     head = ["setting", "p", "effect", "stage 1s", *map(label, measures)]
     second = tables.markdown(head, effects)
     note = (
-        "Means ± standard deviations between stage 1s or, of a single one, between the stage 2s on "
-        "it. Effects in points, with the 95 % interval of a paired t-test over stage 1s; bold where "
+        "Means ± standard deviations between stage 1s or, of a single one, between its stage 2s. "
+        "Effects in points, with the 95 % interval of a paired t-test over stage 1s; bold where "
         "p < 0.05 after Holm's correction over one two by two."
     )
     return f"{first}\n\n{second}\n\n{note}\n\n{sentence(found.effects)}\n"
@@ -258,7 +258,7 @@ def _tested(row) -> str:
 
 
 def save(found: Control, folder: str | Path) -> Path:
-    """Write control_cells.csv, control_effects.csv, control.md and the figure. Returns: the folder."""
+    """Write control_cells.csv, control_effects.csv, control.md, the figure. Returns: the folder."""
     folder = resolve(folder)
     for name in ("cells", "effects"):
         content = getattr(found, name).to_csv(index=False).encode()

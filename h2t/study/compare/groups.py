@@ -1,4 +1,4 @@
-"""Rows of the table of runs, put into groups that may be averaged, and what is to be said of that."""
+"""Rows of the table of runs in groups that may be averaged, and what is to be said of that."""
 
 from __future__ import annotations
 
@@ -51,11 +51,11 @@ def grouped(table, by=()):
     """Rows with three more columns: ``group``, what is compared; ``setting``, within which it is;
     ``unit``, what counts as one observation (``h2t.study.compare.units``).
 
-    Without ``by`` a group is a method with every parameter that varies within it, seeds apart, and a
-    setting is the data set with every parameter that varies in it, so that nothing unlike is averaged
-    but what ``mixed`` names.
-    Arguments: ``table`` of ``h2t.table``; ``by`` columns that make up a group instead (the setting is
-    then empty).
+    Without ``by`` a group is a method with every parameter that varies within it, seeds apart, and
+    a setting is the data set with every parameter that varies in it, so that nothing unlike is
+    averaged but what ``mixed`` names.
+    Arguments: ``table`` of ``h2t.table``; ``by`` columns that make up a group instead (the setting
+    is then empty).
     Returns: a copy sorted by setting and group, with one row for what was trained twice to the same
     weights. Raises: ``h2t.Error`` for a column that is not there.
     """
@@ -97,7 +97,7 @@ def _varying(rows) -> list[str]:
 
 
 def written(name: str, value) -> str:
-    """A parameter and its value as groups and settings are called: ``p = 0.3``, ``stage1_lr 0.1``."""
+    """A parameter and its value in the name of a group: ``p = 0.3``, ``stage1_lr 0.1``."""
     if name == "method":
         return str(value)
     if value is None or value != value:
@@ -107,7 +107,7 @@ def written(name: str, value) -> str:
 
 
 def baseline(groups, wanted: str = "") -> str:
-    """The group that others are held against: the one wanted, else the control, DR, or the first."""
+    """The group others are held against: the one wanted, else the control, DR, or the first."""
     groups = list(groups)
     return next((g for g in (wanted, *CONTROL) if g in groups), groups[0])
 
@@ -177,8 +177,8 @@ def histories(rows, root: str | Path):
     """The learning curves of rows of ``grouped``: the lines of their metrics.jsonl, a row an epoch.
 
     Arguments: ``root`` that the table was read from. Returns: a DataFrame with columns setting,
-    group, unit, run, step, stage, epoch, loss, lr, seconds and, in evaluated epochs, the measures in %.
-    An imported step has no curve.
+    group, unit, run, step, stage, epoch, loss, lr, seconds and, in evaluated epochs, the measures
+    in %. An imported step has no curve.
     """
     import pandas as pd
 
@@ -193,7 +193,8 @@ def histories(rows, root: str | Path):
 
 
 def ratio_table(rows):
-    """Rows of ``grouped`` on a ratio curve: swap with BN statistics of both streams, p = 0 included.
+    """Rows of ``grouped`` on a ratio curve: swap with BN statistics of both streams, p = 0
+    included.
 
     A curve needs at least two ratios; a setting with fewer has none. Of several kinds of methods
     (RIDE and DR, say) each has its own, and ``setting`` names it.

@@ -1,4 +1,4 @@
-"""Whether two trained networks differ, by the test images that each has right; not whether methods do."""
+"""Whether two networks differ by the test images that each has right; not whether methods do."""
 
 from __future__ import annotations
 
@@ -40,8 +40,8 @@ def bootstrap(
     Source: Efron and Tibshirani 1993, the paired percentile bootstrap: images are drawn again with
     replacement, both classifiers judged on the same. An image counts as +1, 0 or -1, so the draws
     are multinomial and no image is copied.
-    Arguments: ``a``, ``b`` (N,) whether each image is right; ``labels`` (N,) makes it the difference
-    of the means over classes, drawn within each class; ``draws``; ``seed``.
+    Arguments: ``a``, ``b`` (N,) whether each image is right; ``labels`` (N,) makes it the
+    difference of the means over classes, drawn within each class; ``draws``; ``seed``.
     Returns: 2.5 and 97.5 % quantiles of accuracy(a) - accuracy(b) in points, a two-sided p-value.
     """
     generator = np.random.default_rng(seed)

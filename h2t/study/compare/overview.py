@@ -1,4 +1,4 @@
-"""What a run, or a folder of them, comes to, in a few lines: averages, and what a test says of them."""
+"""What a run, or a folder of them, comes to in a few lines: averages, and what tests say."""
 
 from __future__ import annotations
 
@@ -15,12 +15,13 @@ SHOWN = ("many", "medium", "few", "all", "ece")
 
 
 def overview(root: str | Path, measures=SHOWN) -> str:
-    """A line for each group with its means ± standard deviations, and what the tests allow to be said.
+    """A line for each group with its means ± standard deviations, and what the tests allow to say.
 
     Deviations are between stage 1s or, of a single one, between the stage 2s on it. Every group is
     held against the control or, where that is not there, against DR.
-    Arguments: ``root`` a run, or a folder of runs, of which every finished step counts; ``measures``
-    the columns. Returns: plain text. Raises: ``h2t.Error`` where nothing there is finished.
+    Arguments: ``root`` a run, or a folder of runs, of which every finished step counts;
+    ``measures`` the columns. Returns: plain text. Raises: ``h2t.Error`` where nothing there is
+    finished.
     """
     rows = grouped(table(root, save=False))
     header = ["test accuracy, %", "stage 1s", "networks", *map(label, measures)]

@@ -22,7 +22,8 @@ _TEX = {
 
 def supported(summary, tests, alpha: float = 0.05) -> set[tuple[str, str, str]]:
     """The cells that may be bold: the best of their column, where the corrected test against every
-    other row of it is below ``alpha``. Where one of these is missing, nothing in the column is bold.
+    other row of it is below ``alpha``. Where one of these is missing, nothing in the column is
+    bold.
 
     Arguments: ``summary`` of ``groups.summary``; ``tests`` of ``significance.pairwise`` for all
     pairs. Returns: (setting, group, measure).

@@ -1,4 +1,4 @@
-"""Choose among settings by a validation part, without a look at the test set, and write a recipe."""
+"""Choose among settings by a validation part, not by the test set, and write a recipe."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Whether groups of runs differ: paired tests over units (``h2t.study.compare.units``), corrected."""
+"""Whether groups of runs differ: paired tests over units (``units.py``), corrected."""
 
 from __future__ import annotations
 

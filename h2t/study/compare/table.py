@@ -1,7 +1,7 @@
-"""Every finished step under a folder of runs as one table: parameters, measures, cost, environment, hashes.
+"""Every finished step under a folder of runs as a table: parameters, measures, cost, hashes.
 
-A sweep leaves many runs that share a stage 1 or a control: the others hold a copy of that step. A copy is one
-observation, not several, so it has one row.
+A sweep leaves many runs that share a stage 1 or a control: the others hold a copy of that step. A
+copy is one observation, not several, so it has one row.
 """
 
 from __future__ import annotations
@@ -37,16 +37,18 @@ def table(root: str | Path, *, save: bool = True, copies: bool = False):
     """One row per finished step of every run under a folder, at any depth.
 
     Columns: run (path under ``root``), step, stage (1 or 2), method (named by what was done,
-    ``h2t.recipes.names``); the run's parameters and the step's; what stage 1 had for a parameter that both stages
-    have, as ``stage1_<name>``; accuracies and ECE of the last epoch in %, the same on a validation part, where a run
-    has one, as ``val_<name>``, and val_seen, whether an imported stage 1 may have been trained on it; best_all and
-    best_epoch (chosen on the test set); seconds, stage1_seconds and their sum total_seconds; device, precision_used,
-    parameters (number of them) and width (features), which runs of before version 0.2 lack; revision and
-    environment; split (its hash), pixels_sha256, weights_sha256, stage1_weights; cached; adopted_from of a copy.
+    ``h2t.recipes.names``); the run's parameters and the step's; what stage 1 had for a parameter
+    that both stages have, as ``stage1_<name>``; accuracies and ECE of the last epoch in %, the same
+    on a validation part, where a run has one, as ``val_<name>``, and val_seen, whether an imported
+    stage 1 may have been trained on it; best_all and best_epoch (chosen on the test set); seconds,
+    stage1_seconds and their sum total_seconds; device, precision_used, parameters (number of them)
+    and width (features), which runs of before version 0.2 lack; revision and environment; split
+    (its hash), pixels_sha256, weights_sha256, stage1_weights; cached; adopted_from of a copy.
 
-    Arguments: ``root`` a folder of runs, or one run; ``save`` writes table.parquet and table.csv there; ``copies``
-    keeps the rows of copied steps too, marked in a column ``copy``.
-    Returns: a pandas DataFrame, sorted by run and step; ``attrs["skipped"]`` names what is unfinished or damaged.
+    Arguments: ``root`` a folder of runs, or one run; ``save`` writes table.parquet and table.csv
+    there; ``copies`` keeps the rows of copied steps too, marked in a column ``copy``.
+    Returns: a pandas DataFrame, sorted by run and step; ``attrs["skipped"]`` names what is
+    unfinished or damaged.
     Raises: ``h2t.Error`` where the folder is not there or holds no finished step.
     """
     root = resolve(root)
@@ -68,7 +70,7 @@ def table(root: str | Path, *, save: bool = True, copies: bool = False):
 
 
 def _marked(rows: list[dict[str, Any]]):
-    """The rows with a column ``copy``: the same weights by the same parameters on the same split as another's."""
+    """The rows with a column ``copy``: weights, parameters and split are those of another."""
     import pandas as pd
 
     keys = pd.Series([json.dumps(row.pop("_params"), sort_keys=True) for row in rows])
@@ -83,7 +85,7 @@ def _marked(rows: list[dict[str, Any]]):
 
 
 def write(rows, folder: Path) -> None:
-    """Save a table as ``table.parquet`` and ``table.csv``. Raises ``h2t.Error`` where pyarrow is not installed."""
+    """Save a table as ``table.parquet`` and ``table.csv``. Raises ``h2t.Error`` without pyarrow."""
     try:
         import pyarrow
         from pyarrow import csv, parquet
@@ -99,9 +101,11 @@ def write(rows, folder: Path) -> None:
 
 
 def find(root: Path) -> Iterator[tuple[str, list[str]]]:
-    """Run directories under a folder, at any depth, and the names of what is in them: what holds a split or a step.
+    """Run directories, which hold a split or a step, at any depth, and the names of what is in
+    them.
 
-    Links to folders are followed, each folder is entered once, and nothing is looked for inside a run.
+    Links to folders are followed, each folder is entered once, and nothing is looked for inside a
+    run.
     """
     todo, seen = [str(root)], set()
     while todo:
@@ -160,7 +164,7 @@ def _run(root: Path, folder: str, steps: list[str], skipped: list[str]) -> list[
 
 
 def _row(step: str, result: dict[str, Any], first: dict[str, Any]) -> dict[str, Any]:
-    """One step's row. Arguments: ``first`` the row of its stage 1, empty where that is not there."""
+    """One step's row. Arguments: ``first`` the row of its stage 1, empty if it is not there."""
     stage = 1 if step == "stage1" else 2
     params = {k: _cell(v) for k, v in result.get("params", {}).items()}
     base = params if stage == 1 else first.get("_params", {})
@@ -181,7 +185,7 @@ def _row(step: str, result: dict[str, Any], first: dict[str, Any]) -> dict[str, 
     row |= {"device_name": environment.get("device"), "precision_used": result.get("precision")}
     row["torch"] = environment.get("packages", {}).get("torch")
     weights = result["weights_sha256"]
-    # a stage 2 of before version 0.2 does not say so itself, but it was trained on the stage 1 beside it
+    # a stage 2 of before version 0.2 does not say; it was trained on the stage 1 beside it
     trained_on = result.get("stage1_weights") or first.get("weights_sha256")
     row |= {"weights_sha256": weights, "stage1_weights": weights if stage == 1 else trained_on}
     return row | {"cached": cached, "_params": params}
