@@ -121,7 +121,7 @@ def _by_name(where: Path, files: list[Path]) -> dict[str, Path]:
     for part, several in found.items():
         if len(several) > 1:
             names = ", ".join(p.name for p in several)
-            raise Error(f"{where} has several {part} lists ({names}); keep one")
+            raise Error(f"{where} has several {part} lists ({names:.300}); keep one")
     return {part: one[0] for part, one in found.items() if one}
 
 
@@ -132,7 +132,8 @@ def _by_column(file: Path) -> dict[str, Listed]:
         return {"train": listed}
     said = np.array([part_of(name) for name in listed.parts])
     if not all(said):
-        raise Error(f"{file} has a part {listed.parts[said == ''][0]!r}; it can be {PARTS}")
+        odd = listed.parts[said == ""][0]
+        raise Error(f"{file} has a part {odd[:80]!r}; choose of {', '.join(PARTS)}")
     return {part: listed.take(np.flatnonzero(said == part)) for part in PARTS if part in said}
 
 

@@ -19,7 +19,7 @@ def class_counts(
     """Training images per class, class 0 the head.
 
     Source: Cao et al. 2019 (LDAM) and the H2T reference: exponential,
-    int(n_max * (1 / IF)^(i / (C - 1))); step, half of the classes n_max, the others int(n_max / IF).
+    int(n_max * (1 / IF)^(i / (C - 1))); step, half of the classes n_max, the others n_max / IF.
 
     Arguments: ``n_max`` images of the largest class; ``imbalance_factor`` IF = n_max / n_min >= 1.
     Returns: (C,) int64. Raises: ``h2t.Error`` for a factor below 1 or one that empties a class.
@@ -31,7 +31,7 @@ def class_counts(
     if counts.min() < 1:
         raise Error(
             f"imbalance_factor {imbalance_factor} with n_max {n_max} leaves class "
-            f"{counts.argmin()} without an image; lower the factor to at most {n_max} or raise n_max"
+            f"{counts.argmin()} without an image; lower it to at most {n_max}, or raise n_max"
         )
     return counts
 

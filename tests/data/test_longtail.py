@@ -98,7 +98,7 @@ LABELS = np.repeat(np.arange(4), 50)[np.random.default_rng(0).permutation(200)]
         ({"imbalance_factor": 0.5}, "imbalance_factor is 0.5; .* at least 1"),
         (
             {"imbalance_factor": 100.0},
-            "imbalance_factor 100.0 with n_max 50 leaves class 3 without an image; lower the factor to at most 50",
+            "100.0 with n_max 50 leaves class 3 without an image; lower it to at most 50",
         ),
         (
             {"imbalance_factor": 2.0, "n_max": 500},

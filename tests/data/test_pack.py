@@ -1,4 +1,4 @@
-"""A packed long tail stands for its whole set: the same images, indices and hashes, and no others."""
+"""A packed long tail stands for its whole set: the same images and hashes, and no others."""
 
 import json
 
@@ -16,7 +16,7 @@ NPZ = dict(source="npz", normalise="train", n_max=40)
 
 @pytest.fixture(scope="module", params=[1, 3], ids=["grey", "colour"])
 def files(request, tmp_path_factory):
-    """A set of 5 classes of 40 to 50 images in mixed order, and its long tail of imbalance factor 4, packed."""
+    """5 classes of 40 to 50 images in mixed order, and their long tail of factor 4, packed."""
     r, folder = np.random.default_rng(0), tmp_path_factory.mktemp("pack")
     labels = r.permutation(np.repeat(np.arange(5), [50, 44, 40, 41, 47]))
     shape = (8, 8) if request.param == 1 else (8, 8, 3)
@@ -89,7 +89,8 @@ def test_what_is_drawn_from_it_is_drawn_from_the_whole_set(files, tmp_path, how)
 def test_images_that_are_not_in_it_are_not_made_up(files, tmp_path, how):
     with pytest.raises(
         Error,
-        match=r"the packed file holds \d+ of 222 training images, those of profile exponential, imbalance_factor 4, n_max 40, split_seed 0",
+        match=r"the packed file holds \d+ of 222 training images, those of profile exponential, "
+        "imbalance_factor 4, n_max 40, split_seed 0",
     ):
         prepare(tmp_path / "run", Data(root=str(files[1]), **{**NPZ, **how}), progress=False)
     assert not (tmp_path / "run" / "split.json").exists()

@@ -168,7 +168,7 @@ def test_cifar_that_cannot_be_had_says_where_it_belongs(tmp_path):
 
 
 def test_cifar_from_a_folder_that_is_there(tmp_path, monkeypatch):
-    """A small archive in torchvision's own layout, its checksums replaced by those of these files."""
+    """A small archive in torchvision's layout, its checksums replaced by those of these files."""
     import hashlib
     import pickle
 

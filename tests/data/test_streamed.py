@@ -1,11 +1,7 @@
-"""The Streamed loader: the same iteration as Resident, whatever the workers, and what goes wrong with them."""
+"""The Streamed loader: the same iteration as Resident, whatever the processes that decode."""
 
-import multiprocessing
-import os
-import signal
 import subprocess
 import sys
-import time
 
 import numpy as np
 import pytest
@@ -125,23 +121,13 @@ def test_batches_do_not_depend_on_the_number_of_workers(parts, crop, monkeypatch
 
 
 def test_two_streams_of_one_loader_take_turns(parts):
-    """As the two branches of stage 2 do; the second one is left where it is after its last batch."""
+    """As the two branches of stage 2 do; the second is left where it is after its last batch."""
     loader = Streamed(parts["streamed"].train, MEAN, STD, crop="resized")
     order = torch.arange(21)
     alone = [list(loader.epoch(order, 8, gen(s))) for s in (1, 2)]
     both = list(zip(loader.epoch(order, 8, gen(1)), loader.epoch(order, 8, gen(2)), strict=False))
     assert same([a for a, _ in both], alone[0]) and same([b for _, b in both], alone[1])
     assert len(loader._idle) == 2
-
-
-def test_a_stream_that_is_left_early_ends_its_workers(parts):
-    loader, before = Streamed(parts["streamed"].train, MEAN, STD), multiprocessing.active_children()
-    batches = loader.epoch(torch.arange(21).repeat(20), 4, gen())
-    next(batches)
-    assert len(multiprocessing.active_children()) == len(before) + 1
-    batches.close()
-    assert not loader._idle and len(multiprocessing.active_children()) == len(before)
-    assert len(list(loader.batches(8))) == 3
 
 
 def test_a_random_crop_differs_by_image_and_keeps_its_labels(parts):
@@ -211,131 +197,6 @@ def test_colour_jitter_draws_what_it_says():
         grey.clone(), torch.tensor([[1.0, 1.0, 0.3]] * 2), torch.tensor([[2, 0, 1]] * 2)
     )
     assert torch.allclose(grey, same_grey)  # saturation means nothing to a grey image
-
-
-@pytest.mark.parametrize("number", [0, 2])
-@pytest.mark.parametrize(
-    "damage",
-    [
-        lambda p: p.write_bytes(p.read_bytes()[:150]),
-        lambda p: p.write_text("no image"),
-        lambda p: p.unlink(),
-    ],
-)
-def test_a_damaged_image_is_named_and_nothing_hangs(tmp_path, number, damage):
-    data = load(
-        "imagenet_lt",
-        imagenet_lt(tmp_path / "set"),
-        image_size=16,
-        loader="streamed",
-        progress=False,
-    )
-    path = tmp_path / "set" / data.train.paths[17]
-    damage(path)
-    loader = Streamed(data.train, MEAN, STD, crop="resized", workers=number)
-    with pytest.raises(
-        Error, match=f"image .*{path.name} cannot be decoded .*; replace or remove it"
-    ):
-        list(loader.epoch(torch.arange(21), 4, gen()))
-    assert not loader._idle
-    assert len(list(loader.epoch(torch.arange(8), 4, gen()))) == 2  # the others still can be had
-
-
-def test_a_killed_worker_ends_in_one_message(parts):
-    loader = Streamed(parts["streamed"].train, MEAN, STD, workers=2)
-    batches = loader.epoch(torch.arange(21).repeat(200), 4, gen())
-    before = set(multiprocessing.active_children())
-    next(batches)
-    worker = next(iter(set(multiprocessing.active_children()) - before))
-    os.kill(worker.pid, signal.SIGKILL)
-    message = "a process that decodes images ended .*; out of memory\\? Set H2T_WORKERS to fewer "
-    with pytest.raises(Error, match=message + "than 2, or to 0"):
-        list(batches)
-
-
-SCRIPT = """
-import sys, torch
-from h2t import load
-from h2t.data.streamed import Streamed
-
-data = load("imagenet_lt", sys.argv[1], image_size=16, loader="streamed", progress=False)
-order = torch.arange(21).repeat(500)
-batches = Streamed(data.train, (.5,) * 3, (.2,) * 3, workers=2).epoch(order, 4, torch.Generator())
-next(batches)
-import multiprocessing
-print(*[p.pid for p in multiprocessing.active_children()], flush=True)
-for _ in batches:
-    sys.stdin.readline()
-"""
-
-
-@pytest.fixture
-def script(root, tmp_path):
-    """A program without a guard that streams, and the processes that decode for it."""
-    (tmp_path / "program.py").write_text(SCRIPT)
-    process = subprocess.Popen(
-        [sys.executable, str(tmp_path / "program.py"), str(root)],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        cwd=ROOT,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
-    )
-    pids = process.stdout.readline().split()
-    assert len(pids) == 2, process.stderr.read()
-    yield process, pids
-    process.kill()
-    for pipe in (process.stdin, process.stdout, process.stderr):
-        pipe.close()
-
-
-def gone(pids) -> bool:
-    deadline = time.monotonic() + 20
-    while time.monotonic() < deadline and any(os.path.exists(f"/proc/{pid}") for pid in pids):
-        time.sleep(0.05)
-    return not any(os.path.exists(f"/proc/{pid}") for pid in pids)
-
-
-def test_workers_do_not_outlive_whoever_started_them(script):
-    process, pids = script
-    process.kill()
-    process.wait()
-    assert gone(pids)
-
-
-def test_ctrl_c_ends_it_without_a_word_from_the_workers(script):
-    process, pids = script
-    for pid in (*pids, process.pid):  # as a terminal sends it: to all of them
-        os.kill(int(pid), signal.SIGINT)
-    said = process.communicate()[1]
-    assert gone(pids) and said.count("Traceback") == 1 and "KeyboardInterrupt" in said
-
-
-def test_what_is_the_child_of_a_daemon_decodes_itself(monkeypatch):
-    monkeypatch.delenv("H2T_WORKERS", raising=False)
-    daemon = type("Process", (), {"daemon": True})
-    monkeypatch.setattr(multiprocessing, "current_process", lambda: daemon)
-    assert streamed.number_of_workers() == 0
-
-
-@pytest.mark.parametrize(
-    ("given", "number"),
-    [
-        ({"H2T_WORKERS": "5"}, 5),
-        ({"H2T_WORKERS": "0"}, 0),
-        ({"H2T_WORKERS": "", "LOCAL_WORLD_SIZE": "10000", "OMP_NUM_THREADS": "1"}, 1),
-        ({"H2T_WORKERS": "", "OMP_NUM_THREADS": "1"}, 1),
-    ],
-)
-def test_the_number_of_workers(monkeypatch, given, number):
-    monkeypatch.delenv("LOCAL_WORLD_SIZE", raising=False)
-    for name, value in given.items():
-        monkeypatch.setenv(name, value)
-    assert streamed.number_of_workers() == number
-    monkeypatch.setenv("H2T_WORKERS", "many")
-    with pytest.raises(Error, match="H2T_WORKERS is 'many'"):
-        streamed.number_of_workers()
 
 
 INDEX = """

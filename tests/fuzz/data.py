@@ -34,7 +34,7 @@ def run(seed: int, folder: Path) -> str:
     try:
         data = load(source, root, cache=folder / "cache", progress=False)
     except Error as e:
-        assert "\n" not in str(e) and len(str(e)) < 2000, f"no short sentence: {str(e)[:3000]!r}"
+        assert "\n" not in str(e) and len(str(e)) < 2000, f"no short sentence: {str(e)[:300]!r}"
         return "refused"
     labels = np.concatenate([data.train.labels, data.test.labels])
     assert 0 <= labels.min() <= labels.max() < len(data.train.classes)
@@ -142,7 +142,7 @@ def _table(r: np.random.Generator, folder: Path) -> tuple[str, Path]:
 
 
 def _text(r: np.random.Generator, lines: list[str], separators: str) -> bytes:
-    """Lines with words, separators and whole lines changed, in an encoding, and then their bytes."""
+    """Lines with words, separators and lines changed, in an encoding, and then their bytes."""
     lines = list(lines)
     for _ in range(r.integers(0, 4)):
         k, word = int(r.integers(len(lines))), str(r.choice(WORDS))
