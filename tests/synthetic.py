@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 import shutil
 from pathlib import Path
 
@@ -163,7 +164,7 @@ def adopt(source: Path, target: Path, *steps: str) -> None:
         shutil.copytree(source / name, target / name)
         result = json.loads((target / name / "result.json").read_text())
         (target / name / "result.json").write_text(
-            json.dumps({**result, "adopted_from": str(source)})
+            json.dumps({**result, "adopted_from": os.path.relpath(source / name, target)})
         )
 
 

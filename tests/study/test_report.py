@@ -18,7 +18,7 @@ from h2t import Error
 from h2t.cli import main
 from h2t.study.report import site as report
 from h2t.study.report.tensorboard import FILE, export
-from tests.synthetic import adopt, make_run
+from tests.synthetic import adopt, make_run, sweep
 
 ROOT = Path(__file__).parents[2]
 BOOK = ROOT / "notebooks" / "06_compare_runs.ipynb"
@@ -127,10 +127,8 @@ def test_a_page_needs_nothing_from_anywhere(root):
 def test_the_index_has_a_row_a_run_and_names_what_is_left_out(root):
     text = report.report(root, progress=False).read_text(encoding="utf-8")
     body = text.split("<tbody>")[1].split("</tbody>")[0]
-    rows = {
-        unescape(re.sub("<[^>]+>", "|", r)).split("||")[0].strip("|"): r
-        for r in body.split("<tr>")[1:]
-    }
+    first = re.compile(r'<td class="text">(.*?)</td>')
+    rows = {unescape(first.search(r)[1]): r for r in body.split("<tr>")[1:]}
     assert set(rows) == {ODD, "deep/b"}
     tables = h2t.table(root, copies=True, save=False)
     for name, row in rows.items():
@@ -142,8 +140,10 @@ def test_the_index_has_a_row_a_run_and_names_what_is_left_out(root):
         and '<th data-sort="" class="">fusion_ratio</th>' in text
     )
     left = unescape(text.split("Left out")[1])
-    assert "failed: stage1 is not finished" in left and "<i>" not in text.replace(
-        unescape(text), ""
+    assert (
+        "failed: stage1" in left
+        and "is not finished" in left
+        and "<i>" not in text.replace(unescape(text), "")
     )
 
 
@@ -169,6 +169,46 @@ def test_a_damaged_notebook_is_named_and_the_others_are_rendered(root):
     assert (
         index.parent / "runs" / ODD / "01_dataset.html"
     ).exists() and "runs/deep/b/02_stage1.html" not in links(index)
+
+
+def test_nothing_is_deleted_that_the_report_did_not_write(root, tmp_path):
+    """A folder with a made.json of somebody else is refused; one of ours that names files outside,
+    or behind a link, leads to no deletion there."""
+    victim, out = tmp_path / "victim.txt", tmp_path / "out"
+    named = json.dumps({"../victim.txt": "1", "mine.txt": "2", "link/victim.txt": "3"})
+    out.mkdir()
+    for file in (victim, out / "mine.txt"):
+        file.write_text("mine")
+    (out / "made.json").write_text(named)
+    with pytest.raises(Error, match="is no report that h2t made"):
+        report.report(root, out, progress=False)
+    assert {p.name for p in out.iterdir()} == {"made.json", "mine.txt"} and victim.exists()
+    (out / "made.json").unlink()
+    (out / "mine.txt").unlink()
+    report.report(root, out, progress=False)
+    (out / "made.json").write_text(named)
+    (out / "link").symlink_to(tmp_path)
+    report.report(root, out, progress=False)
+    assert victim.read_text() == "mine" and (out / "link").is_symlink()
+
+
+def test_runs_that_are_there_for_others_are_no_rows(tmp_path, monkeypatch):
+    root = sweep(tmp_path / "many", seeds=2, ratios=(0.1, 0.3))
+    monkeypatch.setattr(
+        report, "_compare", lambda root, *a: executed(root / "notebooks" / BOOK.name)
+    )
+    executed(root / "shared" / "if50 s0" / "notebooks" / "02_stage1.ipynb")
+    text = report.report(root, progress=False).read_text(encoding="utf-8")
+    assert "<h1>many: 4 runs</h1>" in text and "shared" not in text
+
+
+def test_links_between_notebooks_lead_to_pages(root):
+    series = "**Series:** [01](01_dataset.ipynb) · [06](06_compare_runs.ipynb) · [07](07_x.ipynb)"
+    executed(root / ODD / "notebooks" / "02_stage1.ipynb", series)
+    index = report.report(root, progress=False)
+    page = index.parent / "runs" / ODD / "02_stage1.html"
+    assert set(links(page)) >= {"01_dataset.html", "../../06_compare_runs.html"}
+    assert ".ipynb" not in page.read_text() and "07" in page.read_text()
 
 
 def test_a_report_elsewhere_and_of_one_run(root, tmp_path):
@@ -197,27 +237,24 @@ def test_mistakes_end_in_one_message(root, tmp_path, monkeypatch):
     (tmp_path / "empty").mkdir()
     assert "holds no finished step of a run" in said(tmp_path / "empty", "--out", tmp_path / "x")
     (tmp_path / "file").write_text("")
-    assert "is a file; name a folder for the report" in said(root, "--out", tmp_path / "file")
-    assert "holds runs; give the report a folder of its own" in said(root, "--out", root / ODD)
-    assert "holds other files; give the report a new folder" in said(root, "--out", root / "deep")
-    assert "unknown parameter 'measur'; did you mean 'measure'?" in said(
-        root, "-p", "measur", "few"
-    )
+    assert "is a file; name a directory" in said(root, "--out", tmp_path / "file")
+    for folder in (root, root / ODD, root / "deep"):
+        assert "is no report that h2t made" in said(root, "--out", folder)
+    assert "cannot be written to s3://b/x" in said(root, "--out", "s3://b/x")
+    assert "unknown parameter 'measur'; did you mean 'measure'" in said(root, "-p", "measur", "few")
     assert "measure is 3 (int)" in said(root, "-p", "measure", "3")
     monkeypatch.setitem(sys.modules, "nbconvert", None)
     assert "nbconvert is not installed" in said(root)
 
 
 def test_every_notebook_says_where_it_stands_in_the_series():
-    for book in sorted(BOOK.parent.glob("*.ipynb")):
-        series = [
-            s
-            for s in json.loads(book.read_text())["cells"][0]["source"]
-            if s.startswith("**Series:**")
-        ]
-        names = re.sub(r"\*\*|Series:|\.$", "", series[0].strip()).strip().rstrip(".").split(" · ")
-        assert [n[:2] for n in names] == [f"{k:02d}" for k in range(7)], book
-        assert re.search(rf"\*\*{book.stem[:2]} ", series[0]), book
+    books = sorted(BOOK.parent.glob("*.ipynb"))
+    for book in books:
+        text = "".join(json.loads(book.read_text())["cells"][0]["source"])
+        series = text.split("**Series:**")[1].split("\n\n")[0]
+        linked = re.findall(r"\]\((\w+\.ipynb)\)", series)
+        assert linked == [other.name for other in books if other != book], book
+        assert re.search(rf"\*\*{book.stem[:2]} ", series), book
 
 
 # --- event files ------------------------------------------------------------------------------------------------------
@@ -276,7 +313,7 @@ def test_without_tensorboard_or_curves_there_is_one_message(root, tmp_path, monk
     (tmp_path / "none").mkdir()
     with pytest.raises(Error, match="holds no learning curve"):
         export(tmp_path / "none")
-    monkeypatch.setitem(sys.modules, "tensorboard.compat.proto", None)
+    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
     out = CliRunner().invoke(main, ["report", str(root), "--tensorboard"])
     assert (
         out.exit_code == 2
