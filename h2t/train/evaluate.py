@@ -111,7 +111,7 @@ def _evaluate(step: Step, data: RunData, test, val, device, precision: str) -> d
     model, result = load_model(step.run, step.name, str(device)), step.result
     if precision == "auto":
         precision = result.get("precision", precision)
-    logits, counts, labels = predict(model, test, precision), data.train.counts, data.test.labels
+    logits, counts, labels = predict(model, test, precision), data.counts, data.test.labels
     now = measures(logits, labels, counts, data.scheme)
     if val is not None:
         answers = predict(model, val, precision).numpy()

@@ -48,7 +48,7 @@ class Report:
     ):
         self.step, self.data, self.model, self.optimizer = step, data, model, optimizer
         self.config, self.epochs, self.device, self.on_epoch = config, epochs, device, on_epoch
-        self.ranks, self.counts = ranks(), data.train.counts
+        self.ranks, self.counts = ranks(), data.counts
         self.test, self.val = (data.loader(p, device, None, self.ranks) for p in ("test", "val"))
         # when the last checkpoint was written, and how long that took
         self.saved, self.cost = float("-inf"), 0.0

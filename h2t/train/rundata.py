@@ -45,6 +45,14 @@ class RunData:
         return self.train.classes
 
     @property
+    def counts(self) -> np.ndarray:
+        """Training images per class (C,) before a validation part was held out of them: many,
+        medium and few are groups of the whole training set."""
+        if self.val is None or not self.run.params.get("val_fraction"):
+            return self.train.counts
+        return self.train.counts + self.val.counts
+
+    @property
     def encoder(self) -> str:
         """The frozen network of others that sees the images; empty where one is trained."""
         return encoder_of(self.run)

@@ -114,7 +114,7 @@ def test_stage_2s_on_one_stage_1_repeat_one_observation_and_prove_nothing(tmp_pa
     means = rows.groupby("group")["all"].mean()
     assert row["difference"] == pytest.approx(means["DR + H2T"] - means["DR, BN sees both"])
     said = verdict(tests.reset_index()[lambda t: t["against"] == "DR"], "all", "DR")
-    assert "points on one stage 1 with 3 stage 2s" in said and "better" not in said
+    assert "points, one stage 1 with 3 stage 2s)" in said and "better" not in said
     assert said.endswith("Train more seeds of stage 1.")
 
 

@@ -61,6 +61,7 @@ def test_the_part_is_recorded_and_protected(tmp_path):
     assert len(data.train) + len(data.val) == len(whole.train) and np.array_equal(
         data.train.counts + data.val.counts, whole.train.counts
     )
+    assert np.array_equal(data.counts, whole.counts)  # by which classes are many, medium or few
     record = json.loads((run / "split.json").read_text())
     assert (
         record["val_images"] == len(data.val)
@@ -94,12 +95,12 @@ def test_every_step_is_measured_on_it_as_on_the_test_set(trained):
         with torch.no_grad():
             logits = load_model(trained, name, "cpu")(x).numpy()
         assert result["val"] == pytest.approx(
-            metrics.summary(logits, data.val.labels, data.train.counts), abs=1e-3
+            metrics.summary(logits, data.val.labels, data.counts), abs=1e-3
         ), name
         assert (
             result["val"] != result["last"]
             and "val_is" not in result
-            and result["counts"] == data.train.counts.tolist()
+            and result["counts"] == data.counts.tolist()
         )
         rows = [r for r in Run(trained).step(name).history() if "all" in r]
         assert rows[-1]["val_balanced"] == pytest.approx(result["val"]["balanced"])

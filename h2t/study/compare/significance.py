@@ -108,25 +108,28 @@ def verdict(tests, measure: str, against: str, alpha: float = 0.05) -> str:
     """
     of, lines = tests[tests["measure"] == measure], []
     for setting, part in of.groupby("setting", sort=False):
-        said = [_said(row, measure == "ece", alpha) for row in part.itertuples()]
+        rows = list(part.itertuples())
+        said = [_said(row, measure == "ece", alpha) for row in rows if not row.p_holm >= alpha]
+        open_ = [f"{row.group} ({_size(row)})" for row in rows if row.p_holm >= alpha]
+        said += [f"no difference is shown for {', '.join(open_)}"] if open_ else []
         where = f" at {setting}" if setting else ""
         what = "; ".join(said) or "nothing to compare"
         lines.append(f"{label(measure)}{where}, against {against}: {what}.")
     return "\n".join([*lines, units.ALONE] if (of["units"] == 1).any() else lines)
 
 
+def _size(row) -> str:
+    return f"{row.difference:+.1f} points, {units.counted(row.units, row.repeats)}"
+
+
 def _said(row, lower_is_better: bool, alpha: float) -> str:
-    """What one test allows to be said."""
-    rests = units.counted(row.units, row.repeats)
+    """What one test says that shows a difference, or could not be made."""
     if not row.units:
         return f"{row.group} could not be compared: no stage 1 and split in common"
     if row.p_holm < alpha:
         better = "better" if (row.difference < 0) == lower_is_better else "worse"
-        p = f"p = {row.p_holm:.2g}, {rests}"
-        return f"{row.group} is {better} by {abs(row.difference):.1f} points ({p})"
-    if row.units > 1:
-        return f"no difference is shown for {row.group} ({row.difference:+.1f} points, {rests})"
-    said = f"{row.group} {row.difference:+.1f} points on {rests}"
+        return f"{row.group} is {better} ({_size(row)}, p = {row.p_holm:.2g})"
+    said = f"{row.group} is not tested ({_size(row)})"
     if row.p_images == row.p_images:
-        said += f" (that these two networks differ on the test images: p = {row.p_images:.2g})"
+        said += f"; that these two networks differ on the test images: p = {row.p_images:.2g}"
     return said

@@ -53,7 +53,7 @@ class Bank:
     branch; ``lent`` (L, N, D) other views of them under those of the fusing branch; ``labels``
     (N,); ``test`` (T, D) under the running statistics; ``test_labels`` (T,); ``val`` and
     ``val_labels`` alike, of a part held out of the long tail, else None; ``counts`` (C,) training
-    images per class; ``weight`` (C, D) and ``bias`` (C,) the classifier of stage 1; ``classes``
+    images per class before that part was held out; ``weight`` (C, D) and ``bias`` (C,) the classifier of stage 1; ``classes``
     names; ``scheme`` of the groups; ``scale`` of a cosine head, None for a linear one; ``key`` what
     it was made from; ``folder`` with the files, among them the backbone with the running
     statistics; ``num_experts`` K, blocks of the D features; ``shared`` whether the blocks of a row
@@ -283,7 +283,7 @@ def _fill(
     state = {k: v.detach().cpu().contiguous() for k, v in model.backbone.state_dict().items()}
     write_atomic(folder / "backbone.safetensors", save(state))
     meta = {
-        "counts": data.train.counts.tolist(),
+        "counts": data.counts.tolist(),
         "classes": list(data.classes),
         "scheme": data.scheme,
         "scale": getattr(model.head, "scale", None),

@@ -118,7 +118,8 @@ class _Scaled(_Linear):
         self.pace = torch.zeros_like(self.scale)
         self.soft = weight.new_zeros(len(bank.counts))  # (C,)
         if config.stage2_method == "mislas":
-            counts = torch.as_tensor(bank.counts, device=weight.device)
+            # of what is trained on, as in the exact one: bank.counts has what was held out too
+            counts = torch.bincount(bank.labels.to(weight.device), minlength=len(bank.counts))
             self.soft = smoothing(counts, config.smooth_head, config.smooth_tail).to(weight)
 
     def __call__(self, z, y, lr: float, scale_lr: float) -> None:
