@@ -28,14 +28,17 @@ from h2t.base.machine import environment
 # What a step may write into its folder; result.json, which says that it is done, goes first.
 FILES = ("result.json", "checkpoint.pt", "metrics.jsonl", "weights.safetensors")
 FILES += ("outputs.safetensors", "params.yaml")
-# What result.json holds, as far as it holds it.
+# What result.json holds, as far as it holds it, and what it must hold.
 RESULT: dict[str, Any] = {
     **dict.fromkeys(("model", "head", "weights_sha256", "groups"), str),
     **dict.fromkeys(("num_classes", "in_channels", "epochs"), int),
     **dict.fromkeys(("params", "imported", "environment"), dict),
-    **dict.fromkeys(("last", "val", "best", "seconds", "per_class", "counts"), float),
+    **dict.fromkeys(("last", "val", "best"), {str: float}),
+    **{"seconds": float, "per_class": [float], "counts": [int]},
 }
-DATA = {"source": str, "groups": str, "mean": float, "std": float}  # and what params.yaml does
+NEEDED = ("model", "head", "num_classes", "in_channels", "weights_sha256")
+DATA = {"source": str, "groups": str, "mean": [float], "std": [float]}  # and what params.yaml does
+INPUTS = {"classes": [str], "shape": [int]}
 
 
 def check_variant(name: str) -> None:
@@ -92,7 +95,9 @@ class Run:
             return {}
         params = readers.read_yaml(path, way)
         with readers.reading(path, way):
-            readers.agrees(params, DATA, needed=DATA if prepared else ())
+            readers.agrees(params, DATA, DATA if prepared else ())
+            if not all(s and s > 0 for s in params.get("std", ())):
+                raise ValueError(f"its std is {str(params['std'])[:40]}")
         return params
 
     @property
@@ -104,7 +109,9 @@ class Run:
         path, way = self.path / "inputs.json", "prepare the run again, where its images lie"
         inputs = readers.read_json(path, way)
         with readers.reading(path, way):
-            readers.agrees(inputs, {"classes": list, "shape": int}, needed=("classes", "shape"))
+            readers.agrees(inputs, INPUTS, INPUTS)
+            if len(inputs["shape"]) != 3 or not all(0 < n < 1 << 16 for n in inputs["shape"]):
+                raise ValueError("its shape is no (height, width, channels)")
         return inputs
 
     def steps(self) -> list[Step]:
@@ -148,7 +155,7 @@ class Step:
         path = self._there("result.json", "is not finished: it has no result.json; run it first")
         result = renamed(readers.read_json(path, self.over))
         with readers.reading(path, self.over):
-            readers.agrees(result, RESULT)
+            readers.agrees(result, RESULT, NEEDED)
         return result
 
     @property
@@ -170,7 +177,7 @@ class Step:
         """
         if again:
             self.clear()
-        file = files.resolve(params.get("pretrained") or "-")
+        file = files.resolve(str(params.get("pretrained") or "-"))
         if file.is_file():  # it may be gone when the step is begun again
             params = {**params, "pretrained_sha256": readers.sha256(file)}
         before = self.params if self.done or (self.path / "checkpoint.pt").exists() else {}
@@ -183,8 +190,9 @@ class Step:
             if differ:
                 k = differ[0]
                 raise Error(
-                    f"{self.name} of run {self.run.path} was begun with {k} = {before.get(k)!r}, "
-                    f"not {params[k]!r}; choose another run, or {self.over}"
+                    f"{self.name} of run {self.run.path} was begun with {k} = "
+                    f"{before.get(k)!r:.80}, not {params[k]!r:.80}; choose another run, or "
+                    f"{self.over}"
                 )
         if self.path.is_dir():
             files.clean(self.path)

@@ -14,6 +14,8 @@ from h2t.base.files import resolve, write_json
 from h2t.base.machine import environment
 from h2t.base.readers import read_yaml
 
+NETWORK = {"model": "resnet20", "head": "linear", "num_classes": 2, "in_channels": 1}
+
 
 def test_a_step_is_done_only_when_its_result_is_written(tmp_path):
     step = Run(tmp_path / "r").step("stage1")
@@ -27,7 +29,7 @@ def test_a_step_is_done_only_when_its_result_is_written(tmp_path):
     result = step.finish(
         {"w": torch.arange(3.0)},
         {"logits": torch.zeros(2, 2), "labels": torch.tensor([0, 1])},
-        {"last": {}},
+        {**NETWORK, "last": {}},
     )
     assert step.done and step.begin({"seed": 0}) == result == json.loads(
         (step.path / "result.json").read_text()
@@ -49,7 +51,7 @@ def test_other_parameters_for_a_begun_step_are_refused_and_again_starts_over(tmp
     step.save_checkpoint({"epoch": 1}, [{"epoch": 1}])
     with pytest.raises(Error, match="begun with lr = 0.1, not 0.2; choose another run.*--again"):
         step.begin({"seed": 0, "lr": 0.2})
-    step.finish({"w": torch.zeros(1)}, {}, {})
+    step.finish({"w": torch.zeros(1)}, {}, NETWORK)
     assert step.begin({"seed": 0, "lr": 0.2}, again=True) is None
     assert not step.done and step.params == {"seed": 0, "lr": 0.2}
 
@@ -97,7 +99,7 @@ def test_a_damaged_file_is_named(tmp_path, name):
     step.begin({})
     step.save_checkpoint({"epoch": 1}, [])
     checkpoint = (step.path / "checkpoint.pt").read_bytes()
-    step.finish({"w": torch.zeros(9)}, {}, {})
+    step.finish({"w": torch.zeros(9)}, {}, NETWORK)
     (step.path / "checkpoint.pt").write_bytes(checkpoint)
     path = step.path / name
     path.write_bytes(path.read_bytes()[: len(path.read_bytes()) // 2])

@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
+import math
+import re
 import zipfile
 from collections.abc import Collection, Iterator
 from pathlib import Path
@@ -65,41 +67,69 @@ def sha256(path: Path) -> str:
 def read_json(path: Path, way_out: str = AGAIN) -> dict[str, Any]:
     """Read a JSON object, with the numbers that JSON has. Raises ``h2t.Error``, see ``reading``."""
     with reading(path, way_out):
-        value = json.loads(content(path, LINES), parse_constant=_no_number)
+        value = _parsed(content(path, LINES))
         if not isinstance(value, dict):
             raise ValueError("it holds no object")
         return value
 
 
-def agrees(record: dict[str, Any], kinds: dict[str, type], needed: Collection[str] = ()) -> None:
-    """Raise ``ValueError`` where a value in a record is of another kind than said, or missing.
-
-    Arguments: ``kinds`` name to kind; of int and float also a list, or a mapping, of such, where a
-    measure that does not exist is None; ``needed`` names of those that must be there.
-    """
-    for name in kinds.keys() & record.keys() | set(needed):
-        value, kind = record[name], kinds[name]
-        parts = list(value.values()) if isinstance(value, dict) else value
-        parts = parts if isinstance(parts, list) and kind in (int, float) else [value]
-        fits = {int: int, float: int | float | None}.get(kind, kind)
-        for part in parts:
-            if not isinstance(part, fits) or isinstance(part, bool):
-                raise ValueError(f"its {name} is {str(value)[:40]!r}")
-            if kind is int and not 0 <= part < 1 << 31:
-                raise ValueError(f"its {name} is {str(value)[:40]}")
-
-
 def read_lines(path: Path, way_out: str = AGAIN) -> list[dict[str, Any]]:
     """Read a file of one JSON object a line. Raises ``h2t.Error``, see ``reading``."""
     with reading(path, way_out):
-        rows = [json.loads(line) for line in content(path, LINES).splitlines()]
+        rows = [_parsed(line) for line in content(path, LINES).splitlines()]
         if not all(isinstance(row, dict) for row in rows):
             raise ValueError("a line of it holds no object")
         return rows
 
 
-def _no_number(name: str) -> None:
-    raise ValueError(f"it holds {name}")
+def _parsed(text: bytes) -> Any:
+    # nearly all files hold no number that could be too large: those are parsed without the hooks
+    large = LARGE.search(text)
+    value = json.loads(text, parse_constant=_no_number, **(HOOKS if large else {}))
+    if b"\\ud" in text.lower():  # half a character is written so, and can be written nowhere else
+        json.dumps(value, ensure_ascii=False).encode()
+    return value
+
+
+def _whole(text: str) -> int:
+    return int(text) if len(text) <= DIGITS else _no_number(text)
+
+
+def _real(text: str) -> float:
+    return float(text) if math.isfinite(float(text)) else _no_number(text)
+
+
+def _no_number(text: str):
+    raise ValueError(f"it holds {text[:DIGITS]}")
+
+
+DIGITS = 20  # of a whole number, with its sign: 64 bits
+LARGE = re.compile(rb"\d{19}|[eE]\+?\d{3}")
+HOOKS = {"parse_int": _whole, "parse_float": _real}
+
+
+def agrees(record: dict[str, Any], kinds: dict[str, Any], needed: Collection[str] = ()) -> None:
+    """Raise ``ValueError`` where a value in a record is of another kind than said, or missing.
+
+    Arguments: ``kinds`` name to a type, to [type] for a list of such, or to {str: type} for a
+    mapping; whole numbers are of 0 to 2^31, and a measure that does not exist is None; ``needed``
+    names of what must be there.
+    """
+    for name in kinds.keys() & record.keys() | set(needed):
+        if not _is(record[name], kinds[name]):
+            raise ValueError(f"its {name} is {str(record[name])[:40]!r}")
+
+
+def _is(value: Any, kind: Any) -> bool:
+    if isinstance(kind, list):
+        return isinstance(value, list) and all(_is(v, kind[0]) for v in value)
+    if isinstance(kind, dict):
+        return isinstance(value, dict) and all(_is(v, kind[str]) for v in value.values())
+    if isinstance(value, bool):
+        return kind is bool
+    if kind is float:
+        return value is None or isinstance(value, int | float)
+    return isinstance(value, kind) and (kind is not int or 0 <= value < 1 << 31)
 
 
 def read_yaml(path: Path, way_out: str = "mend it") -> dict[str, Any]:
@@ -124,29 +154,33 @@ def parse_yaml(text: str) -> Any:
     Raises: ``ValueError`` with one short sentence where it is none, or where its aliases make it
     far larger or deeper than it looks.
     """
-    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)(text)  # in C: eight times as fast
     try:
-        node = loader.get_single_node()
-        if node is None:
-            return None
-        _measure(node, {}, 0)
-        return loader.construct_document(node)
+        depth = 0
+        for event in yaml.parse(text, yaml.SafeLoader):  # without recursion, which could overflow
+            depth += isinstance(event, yaml.CollectionStartEvent)
+            depth -= isinstance(event, yaml.CollectionEndEvent)
+            if depth > DEPTH:
+                raise RecursionError
+        node = yaml.compose(text, yaml.SafeLoader)
+        if node is not None:
+            _measure(node, {})
+        return yaml.safe_load(text)
     except Exception as e:  # also of dates and numbers that only look like such
         raise ValueError(_why(e)) from None
-    finally:
-        loader.dispose()
 
 
-def _measure(node: yaml.Node, sizes: dict[int, int], depth: int) -> int:
+def _measure(node: yaml.Node, sizes: dict[int, int]) -> int:
     """How many nodes one is, its aliases spelled out."""
-    if sizes.get(id(node)) == 0 or depth > DEPTH:
-        raise ValueError("it is nested too deep")
+    if sizes.get(id(node)) == 0:
+        raise RecursionError
+    if node.tag.endswith(":int") and len(node.value) > DIGITS:
+        raise ValueError(f"{node.value[:DIGITS]}... is no number of 64 bits")
     if id(node) not in sizes:
         sizes[id(node)] = 0  # begun: to meet it again below itself is a circle
         children = node.value if isinstance(node, yaml.CollectionNode) else ()
         pairs = isinstance(node, yaml.MappingNode)
         parts = [n for pair in children for n in pair] if pairs else children
-        sizes[id(node)] = 1 + sum(_measure(n, sizes, depth + 1) for n in parts)
+        sizes[id(node)] = 1 + sum(_measure(n, sizes) for n in parts)
     if sizes[id(node)] > NODES:
         raise ValueError("its aliases make it too large")
     return sizes[id(node)]
@@ -206,8 +240,6 @@ def read_pickled(path: Path, way_out: str = AGAIN, allowed: list | None = None) 
     Arguments: ``allowed`` what else may stand in it, as ``torch.serialization.safe_globals`` takes.
     Raises: ``h2t.Error``, see ``reading``; one that holds code is named as such.
     """
-    import re
-
     import torch
 
     with reading(path, way_out):

@@ -72,6 +72,17 @@ class Manifest:
             manifest = cls(
                 **{key: record[key] for key in KEYS}, counts=tuple(record["counts"]), **arrays
             )
+            labels, places = (
+                manifest.labels,
+                np.concatenate([manifest.indices, manifest.val_indices]),
+            )
+            # before anything is counted: a label near 10^9 would take gigabytes
+            if labels.ndim != 1 or {labels.dtype.kind, places.dtype.kind} != {"i"}:
+                raise ValueError("indices.npy or labels.npy holds something else")
+            if len(labels) and not (labels.min() >= 0 and labels.max() < len(manifest.counts)):
+                raise ValueError(f"a label is not among the {len(manifest.counts)} classes")
+            if len(places) and places.min() < 0:
+                raise ValueError("an index is below 0")
             counts = np.bincount(manifest.labels, minlength=len(manifest.counts))
             if manifest.counts != tuple(counts.tolist()):
                 raise ValueError("its counts are not those of its labels")

@@ -52,7 +52,7 @@ def write_answers(run: Run | str, out: str | Path) -> list[Path]:
 
 def class_table(step: Step, names: tuple[str, ...]):
     """``metrics.class_table`` of a step's recorded answers."""
-    logits, labels = step.outputs()
+    logits, labels = _outputs(step, names)
     counts = np.asarray(step.result.get("counts", [0] * len(names)))
     return metrics.class_table(logits, labels, names, counts)
 
@@ -61,7 +61,7 @@ def wrong_answers(step: Step, names: tuple[str, ...], paths=None):
     """A DataFrame of the test images that a step gets wrong, the surest first."""
     import pandas as pd
 
-    logits, labels = step.outputs()
+    logits, labels = _outputs(step, names)
     answers, share = logits.argmax(1), metrics.softmax(logits)
     rows = np.flatnonzero(answers != labels)
     sure = 100 * share[rows, answers[rows]]
@@ -74,3 +74,13 @@ def wrong_answers(step: Step, names: tuple[str, ...], paths=None):
         "confidence": sure.round(2),
     }
     return pd.DataFrame(columns)
+
+
+def _outputs(step: Step, names: tuple[str, ...]) -> tuple[np.ndarray, np.ndarray]:
+    logits, labels = step.outputs()
+    if logits.shape[1] != len(names):
+        raise Error(
+            f"{step.name} of run {step.run.path} answers among {logits.shape[1]} classes, but the "
+            f"run names {len(names)}; {step.over}"
+        )
+    return logits, labels

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import importlib
+import os
+import resource
+import signal
 import tempfile
 import time
 import traceback
@@ -11,28 +14,57 @@ from pathlib import Path
 
 import click
 
+SECONDS, MEMORY = 10, 2 << 30  # of one case; beyond what the process has by the first
+
+
+class Hang(BaseException):
+    """A case that takes too long; no ``except Exception`` may swallow it."""
+
 
 @click.command()
 @click.argument("kind")
 @click.option("--count", default=1000, help="how many cases, from --seed on")
 @click.option("--seed", default=0)
-def main(kind: str, count: int, seed: int) -> None:
+@click.option("--seconds", default=1e9, help="begin no case after so many")
+def main(kind: str, count: int, seed: int, seconds: float) -> None:
     """Read so many damaged files; exit 1 if one of them ends in anything but one sentence."""
+    os.environ["TQDM_DISABLE"] = "1"
     run, faults, came = importlib.import_module(f"tests.fuzz.{kind}").run, [], Counter()
-    slowest = (0.0, seed)
+    slowest, begin = (0.0, seed), time.perf_counter()
+    signal.signal(signal.SIGALRM, _hang)
     for k in range(seed, seed + count):
         with tempfile.TemporaryDirectory() as folder:
             start = time.perf_counter()
+            if start - begin > seconds:
+                break
+            if k > seed:  # the first has loaded what is slow
+                signal.alarm(SECONDS)
             try:
                 came[run(k, Path(folder))] += 1
-            except Exception:
+            except (Exception, Hang):
                 faults.append(k)
                 click.echo(f"seed {k}:\n{traceback.format_exc(limit=-4)}")
-            slowest = max(slowest, (time.perf_counter() - start, k))
+            finally:
+                signal.alarm(0)
+            if k == seed:
+                _limit_memory()
+            else:
+                slowest = max(slowest, (time.perf_counter() - start, k))
     what = ", ".join(f"{number} {name}" for name, number in came.items())
-    click.echo(f"{count} cases: {what}, {len(faults)} faults {faults[:20]}")
+    done = sum(came.values()) + len(faults)
+    click.echo(f"{done} cases: {what}, {len(faults)} faults {faults[:20]}")
     click.echo(f"the slowest took {slowest[0]:.2f} s (seed {slowest[1]})")
     raise SystemExit(bool(faults))
+
+
+def _hang(*_) -> None:
+    raise Hang
+
+
+def _limit_memory() -> None:
+    pages = int(Path("/proc/self/statm").read_text().split()[0])
+    most = pages * resource.getpagesize() + MEMORY
+    resource.setrlimit(resource.RLIMIT_AS, (most, resource.RLIM_INFINITY))
 
 
 if __name__ == "__main__":
