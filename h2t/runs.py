@@ -6,8 +6,7 @@
                                                weights.safetensors outputs.safetensors result.json
                   notebooks/                   the executed copies
 
-Every file is written under a temporary name, flushed and renamed. result.json is written last and
-means "done".
+Files are written under a temporary name and renamed; result.json comes last and means "done".
 """
 
 from __future__ import annotations
@@ -39,6 +38,7 @@ RESULT: dict[str, Any] = {
 NEEDED = ("model", "head", "num_classes", "in_channels", "weights_sha256")
 DATA = {"source": str, "groups": str, "mean": [float], "std": [float]}  # and what params.yaml does
 INPUTS = {"classes": [str], "shape": [int]}
+OVER = "start the run over with `--again`"
 
 
 def check_variant(name: str) -> None:
@@ -59,18 +59,15 @@ class Run:
     """
 
     def __init__(self, path: str | Path | Run, create: bool = True, kind: str = "run"):
-        if not isinstance(path, Run) and (not str(path).strip() or "://" in str(path)):
+        if not str(path).strip() or "://" in str(path):
             raise Error(f"run is {str(path)!r}; name a directory, such as runs/first")
         self.path = path.path if isinstance(path, Run) else files.resolve(path)
-        if self.path.exists() and not self.path.is_dir():
-            raise Error(f"run {self.path} is a file; name a directory")
         if create and kind:
             files.claim(self.path, kind, _before_marks)
         elif create:
             self.path.mkdir(parents=True, exist_ok=True)
         elif not self.path.is_dir():
-            make = f"make it with `h2t run RECIPE -p run {path}`"
-            raise Error(f"there is no run directory {self.path}; {make}")
+            raise Error(f"there is no run directory {self.path}; make it with `h2t run RECIPE`")
         elif kind and not files.owned(self.path, kind, _before_marks):
             raise Error(f"{self.path} is no run that h2t made; name the directory of one")
 
@@ -89,15 +86,13 @@ class Run:
     @property
     def params(self) -> dict[str, Any]:
         """What the run's data were made with, ``mean`` and ``std`` included; {} before that."""
-        path, way = self.path / "params.yaml", "start the run over with `--again`"
+        path = self.path / "params.yaml"
         prepared = (self.path / "split.json").exists()
-        if not (prepared or path.exists()):
-            return {}
-        params = readers.read_yaml(path, way)
-        with readers.reading(path, way):
+        params = readers.read_yaml(path, OVER) if prepared or path.exists() else {}
+        with readers.reading(path, OVER):
             readers.agrees(params, DATA, DATA if prepared else ())
-            if not all(s and s > 0 for s in params.get("std", ())):
-                raise ValueError(f"its std is {str(params['std'])[:40]}")
+            if not all(map(bool, params.get("std", ()))):
+                raise ValueError("its std is 0")
         return params
 
     @property
@@ -106,9 +101,9 @@ class Run:
 
         Raises: ``h2t.Error`` where the run was made before it was recorded.
         """
-        path, way = self.path / "inputs.json", "prepare the run again, where its images lie"
-        inputs = readers.read_json(path, way)
-        with readers.reading(path, way):
+        path = self.path / "inputs.json"
+        inputs = readers.read_json(path, OVER)
+        with readers.reading(path, OVER):
             readers.agrees(inputs, INPUTS, INPUTS)
             if len(inputs["shape"]) != 3 or not all(0 < n < 1 << 16 for n in inputs["shape"]):
                 raise ValueError("its shape is no (height, width, channels)")
@@ -177,8 +172,8 @@ class Step:
         """
         if again:
             self.clear()
-        file = files.resolve(str(params.get("pretrained") or "-"))
-        if file.is_file():  # it may be gone when the step is begun again
+        # a file may be gone when the step is begun again
+        if (file := files.resolve(str(params.get("pretrained") or "-"))).is_file():
             params = {**params, "pretrained_sha256": readers.sha256(file)}
         before = self.params if self.done or (self.path / "checkpoint.pt").exists() else {}
         if before:
@@ -189,11 +184,9 @@ class Step:
                 differ = [k for k in differ if k in ("model", "head", "split")]
             if differ:
                 k = differ[0]
-                raise Error(
-                    f"{self.name} of run {self.run.path} was begun with {k} = "
-                    f"{before.get(k)!r:.80}, not {params[k]!r:.80}; choose another run, or "
-                    f"{self.over}"
-                )
+                was, now = f"{before.get(k)!r:.80}", f"{params[k]!r:.80}"
+                what = f"{self.name} of run {self.run.path} was begun with {k} = {was}, not {now}"
+                raise Error(f"{what}; choose another run, or {self.over}")
         if self.path.is_dir():
             files.clean(self.path)
         if self.done:
@@ -228,25 +221,23 @@ class Step:
     def history(self) -> list[dict[str, Any]]:
         """The rows of metrics.jsonl, one per epoch so far, also of a step still running."""
         path = self.path / "metrics.jsonl"
-        rows = readers.read_lines(path, self.over) if path.exists() else []
-        return [renamed(row) for row in rows]
+        return list(map(renamed, readers.read_lines(path, self.over))) if path.exists() else []
 
     def finish(self, weights: dict, outputs: dict, result: dict[str, Any]) -> dict[str, Any]:
         """Write weights and test outputs, and result.json last, and drop the checkpoint."""
         from safetensors.torch import save
 
-        weights = {k: v.detach().cpu().contiguous() for k, v in weights.items()}
-        outputs = {k: v.contiguous() for k, v in outputs.items()}
-        blob = save(weights)
+        blob = save({k: v.detach().cpu().contiguous() for k, v in weights.items()})
         files.write_atomic(self.path / "weights.safetensors", blob)
+        outputs = {k: v.contiguous() for k, v in outputs.items()}
         files.write_atomic(self.path / "outputs.safetensors", save(outputs))
-        made_from = self.params.get("stage1_weights")
+        made_from = {k: v for k, v in self.params.items() if k == "stage1_weights"}
         result = {
             "step": self.name,
             **result,
             **_size(weights),
             "weights_sha256": hashlib.sha256(blob).hexdigest(),
-            **({"stage1_weights": made_from} if made_from else {}),
+            **made_from,
             "environment": environment(result.get("device")),
         }
         files.write_json(self.path / "result.json", result)
@@ -275,7 +266,7 @@ class Step:
             logits, labels = both["logits"], both["labels"]
             if logits.ndim != 2 or labels.shape != logits.shape[:1] or labels.dtype.kind != "i":
                 raise ValueError(f"its shapes are {logits.shape} and {labels.shape}")
-            if len(labels) and not (labels.min() >= 0 and labels.max() < logits.shape[1]):
+            if not all(0 <= label < logits.shape[1] for label in np.unique(labels)):
                 raise ValueError(f"a label of it is not among the {logits.shape[1]} classes")
         return logits, labels
 
@@ -283,9 +274,9 @@ class Step:
 def _size(weights: dict) -> dict[str, int]:
     """The number of trained values, buffers not counted, and of features of the classifier."""
     buffers = ("running_mean", "running_var", "num_batches_tracked")
-    size = {"parameters": sum(t.numel() for k, t in weights.items() if not k.endswith(buffers))}
-    head = weights.get("head.weight")
-    return size if head is None else {**size, "width": head.shape[-1]}
+    size = sum(t.numel() for k, t in weights.items() if not k.endswith(buffers))
+    width = {k: t.shape[-1] for k, t in weights.items() if k == "head.weight"}
+    return {"parameters": size, "width": width.get("head.weight", 0)}
 
 
 def renamed(record: dict[str, Any]) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from torch import nn
 
 from h2t import metrics, models
 from h2t.base.errors import Error
+from h2t.base.readers import reading
 from h2t.metrics import MEASURES
 from h2t.models.batchnorm import fold
 from h2t.runs import Run, Step
@@ -38,13 +39,14 @@ def load_model(
             run.step("stage1").params.get("trainable", "all"),
         )
     )
-    model = models.build(
-        result["model"],
-        result["num_classes"],
-        head=result["head"],
-        in_channels=result["in_channels"],
-    )
-    model.load_state_dict(weights)
+    own = run.step(step)
+    with reading(own.path / "weights.safetensors", own.over):
+        kind = len(weights["head.weight"]), weights["backbone.conv1.weight"].shape[1]
+        if kind != (result["num_classes"], result["in_channels"]):  # before anything is made
+            raise ValueError(f"{kind[0]} classes and {kind[1]} channels, other than result.json")
+        how = {"head": result["head"], "in_channels": result["in_channels"]}
+        model = models.build(result["model"], result["num_classes"], **how)
+        model.load_state_dict(weights)
     models.freeze(model.backbone, frozen)
     return to_device(model, pick_device(device)).eval()
 
@@ -166,13 +168,15 @@ def head_norms(step: Step) -> np.ndarray:
 def classifier_of(step: Step) -> tuple[np.ndarray, np.ndarray]:
     """A step's classifier as (weight (C, D), bias (C,)), zeros where it has no bias; one that
     experts share is spread out over the features of all of them."""
-    weights = step.weights()
-    weight = weights["head.weight"]
-    bias = weights.get("head.bias", torch.zeros(len(weight)))
-    model = step.result["model"]
-    if models.shares_head(model):  # sum_k (W z_k + b) is one classifier of all features
-        k = models.num_experts(model)
-        weight, bias = weight.repeat(1, k), k * bias
+    weights, model = step.weights(), step.result["model"]
+    with reading(step.path / "weights.safetensors", step.over):
+        weight = weights["head.weight"]
+        bias = weights.get("head.bias", torch.zeros(len(weight)))
+        if weight.ndim != 2 or bias.shape != weight.shape[:1]:
+            raise ValueError(f"its classifier is {tuple(weight.shape)}, {tuple(bias.shape)}")
+        if models.shares_head(model):  # sum_k (W z_k + b) is one classifier of all features
+            k = models.num_experts(model)
+            weight, bias = weight.repeat(1, k), k * bias
     return weight.numpy(), bias.numpy()
 
 
