@@ -8,6 +8,7 @@ import torch
 from h2t import models
 from h2t.base.errors import Error
 from h2t.exchange.reference import read_checkpoint
+from tests.fuzz.damage import kind
 
 FILES = ["h2t.pth.tar", "plain.pth.tar", "w.safetensors"]
 
@@ -15,7 +16,6 @@ FILES = ["h2t.pth.tar", "plain.pth.tar", "w.safetensors"]
 def make(folder: Path) -> None:
     from safetensors.torch import save_file
 
-    folder.mkdir()
     network = models.build("resnet20", 3, in_channels=1)
     state = {k: v.contiguous() for k, v in network.backbone.state_dict().items()}
     head = {f"fc.{k}": v.contiguous() for k, v in network.head.state_dict().items()}
@@ -37,3 +37,6 @@ def use(folder: Path) -> str:
             said.append(str(e))
             assert name in said[-1] and len(said[-1]) < 1000, said[-1]
     return " | ".join(said)
+
+
+run = kind(make, use, FILES)

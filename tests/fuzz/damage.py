@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import io
 import json
 import random
+import shutil
+import tempfile
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -27,6 +32,40 @@ WILD = (
     [[]],
     "é\ud800",
 )
+
+
+# in what is said or printed: a file asked for more memory than there is, or ran something
+MISTAKES = ("MemoryError", "allocate", "CODE RAN", "Traceback")
+
+
+def kind(make: Callable, use: Callable, names: Sequence[str]) -> Callable[[int, Path], str]:
+    """The ``run`` of a kind that damages files which are there.
+
+    Arguments: ``make(folder)`` fills a folder, once; ``use(folder)`` reads it as h2t does and
+    returns what was said of damage, each of which it has caught as ``h2t.Error``; ``names`` of the
+    files of which one is damaged.
+    """
+
+    @functools.cache
+    def made() -> tempfile.TemporaryDirectory:
+        place = tempfile.TemporaryDirectory()
+        make(Path(place.name))
+        said = use(Path(place.name))  # loads what is slow as well
+        assert not any(name in said for name in names), f"undamaged, and yet: {said}"
+        return place
+
+    def run(seed: int, folder: Path) -> str:
+        draw, printed = random.Random(seed), io.StringIO()
+        shutil.copytree(made().name, folder, dirs_exist_ok=True)
+        name = draw.choice(names)
+        how = damage(folder / name, draw)
+        with contextlib.redirect_stdout(printed):
+            said = use(folder)
+        found = [m for m in MISTAKES if m in said + printed.getvalue()]
+        assert not found, f"{name}: {how}: {said[:400]}"
+        return "refused" if said else "read"
+
+    return run
 
 
 def damage(path: Path, draw: random.Random) -> str:

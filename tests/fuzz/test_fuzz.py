@@ -8,13 +8,11 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-KINDS = sorted(p.stem for p in Path(__file__).parent.glob("*.py") if "def use(" in p.read_text())
-KINDS = [k for k in KINDS if k != "test_fuzz"]
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", ["checkpoints", "runs"])
 def test_a_sample_of_damaged_files_is_named_or_read(kind):
-    command = [sys.executable, "-m", "tests.fuzz", kind, "--count", "60", "--seconds", "12"]
+    command = [sys.executable, "-m", "tests.fuzz", kind, "--count", "60", "--seconds", "20"]
     how = {"cwd": ROOT, "env": {**os.environ, "OMP_NUM_THREADS": "1"}, "text": True}
     done = subprocess.run(command, capture_output=True, **how)
-    assert done.returncode == 0 and " 0 failed" in done.stdout, done.stdout + done.stderr
+    assert done.returncode == 0 and ", 0 faults" in done.stdout, done.stdout + done.stderr
