@@ -5,6 +5,7 @@ python -m tests.cells writes those of notebooks 01 to 03 anew.
 
 import json
 
+from h2t.recipes.listing import BLOCKS
 from h2t.recipes.parameters import Beside, Data, Stage1, Stage2
 from h2t.recipes.validation import described
 from tests.helpers import ROOT
@@ -15,8 +16,6 @@ CELLS = {
     "02_stage1": ("run directory, prepared by notebook 01", (Stage1,)),
     "03_stage2": ("run directory with a finished stage 1", (Stage2, Beside)),
 }
-BLOCKS = ("images", "long tail", "held out", "network", "loss", "stage 2", "fusion", "optimiser")
-BLOCKS += ("augmentation", "control", "this machine")
 
 
 def line(it) -> str:

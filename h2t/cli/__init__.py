@@ -1,7 +1,7 @@
 """The command line: thin, and imports what a command needs only when it runs.
 
 options.py: the group, common options, and the table of a run's accuracies
-training.py: run, sweep, reproduce, methods
+training.py: run, sweep, reproduce, methods, parameters
 studies.py: control, heads, select, recipes, report, explore, lab
 models.py: pack, import, evaluate, predict, export, bank
 """
@@ -9,7 +9,7 @@ models.py: pack, import, evaluate, predict, export, bank
 from h2t.cli.models import bank, evaluate, export, import_, pack, predict
 from h2t.cli.options import main
 from h2t.cli.studies import control, explore, heads, lab, recipes, report, select
-from h2t.cli.training import methods, reproduce, run, sweep
+from h2t.cli.training import methods, parameters, reproduce, run, sweep
 
 __all__ = [
     "bank",
@@ -23,4 +23,14 @@ __all__ = [
     "main",
     "methods",
 ]
-__all__ += ["pack", "predict", "recipes", "report", "reproduce", "run", "select", "sweep"]
+__all__ += [
+    "pack",
+    "parameters",
+    "predict",
+    "recipes",
+    "report",
+    "reproduce",
+    "run",
+    "select",
+    "sweep",
+]

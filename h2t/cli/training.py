@@ -162,3 +162,12 @@ def methods(name, imbalance_factor):
         "one.\nTake one with `h2t run RECIPE -p method NAME`; each is trained without fusion and "
         "with H2T. `h2t methods NAME` lists its parameters."
     )
+
+
+@main.command()
+@click.argument("name", default="")
+def parameters(name):
+    """List the parameters of a run in blocks, or say all that is known of one."""
+    from h2t.recipes.listing import explained, listed
+
+    click.echo(explained(name) if name else listed())

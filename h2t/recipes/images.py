@@ -20,7 +20,7 @@ class Data(Parameters):
 
     source: Literal[SOURCES] = IMAGES(
         "digits",
-        "which images\n"
+        "digits, cifar10, cifar100, npz, folder, lists, or a large set by its lists\n"
         "digits are embedded in scikit-learn; cifar10 and cifar100 are downloaded; npz is a file "
         "in the MedMNIST layout or one of `h2t pack`; folder is class folders; lists are list "
         "files; the others are the large sets by their published lists.",
@@ -41,14 +41,14 @@ class Data(Parameters):
     channels: Literal[0, 1, 3] = IMAGES(0, "1 grey, 3 colour, 0 as they are")
     normalise: Literal[NORMALISATIONS] = IMAGES(
         "auto",
-        "by whose mean and deviation of colours\n"
+        "mean and deviation: auto, cifar, imagenet, inaturalist, train or none\n"
         "auto is cifar for the CIFARs, else train: those of the training images.",
     )
     loader: Literal[LOADERS] = IMAGES(
         "auto",
         "image files: resident (decoded once), streamed, auto\n"
         "resident decodes all once, into a cache and onto the device; streamed decodes each "
-        "whenever it is used, by worker processes; auto streams what would take over 4 GiB decoded.",
+        "whenever it is used, by worker processes; auto streams what would take over 4 GiB.",
     )
     profile: Literal[PROFILES] = TAIL(
         "exponential", "exponential, step, or natural (the set as it is)"

@@ -90,7 +90,9 @@ class Stage1(Shared):
     """Stage 1, representation learning: the parameters of notebook 02."""
 
     checkpoint: str = NETWORK("", "a stage 1 of the H2T reference (.pth.tar), in place of training")
-    model: Literal[MODELS] = NETWORK("resnet20", "backbone (resnet32 on CIFAR)")
+    model: Literal[MODELS] = NETWORK(
+        "resnet20", "resnet20 to 110 (CIFAR: 32); resnet10 to 152, resnext50; ride, reslt"
+    )
     pretrained: str = NETWORK("", "weights to begin with: torchvision's (IMAGENET1K_V1), or a file")
     trainable: Literal["all", "last_block", "new_last_block"] = NETWORK(
         "all",
@@ -101,7 +103,7 @@ class Stage1(Shared):
     head: Literal[choices.HEADS] = NETWORK("linear", "classifier: linear or cosine")
     loss: Losses = LOSS(
         "ce",
-        "a loss of h2t.losses\n"
+        "ce, focal, cb, bsce, la, las; ldam, gcl (head cosine); ride, reslt\n"
         "ldam and gcl go with head cosine, ride and reslt with models of that name.",
     )
     drw_from: float = LOSS(
@@ -149,8 +151,8 @@ class Stage2(Shared):
         "crt",
         "crt (the classifier), lws, mislas, gcl, tau\n"
         "lws trains a factor per class alone, mislas both, by softened labels, gcl a cosine head "
-        "by Gaussian clouded logits; tau divides each row by its length to the power tau and trains "
-        "nothing, so that it has no ratio, epochs or BN streams.",
+        "by Gaussian clouded logits; tau divides each row by its length to the power tau and "
+        "trains nothing, so that it has no ratio, epochs or BN streams.",
     )
     stage2_epochs: int = STAGE2(10, "passes over the long tail", **EPOCHS)
     stage2_lr: float = STAGE2(0.02, "start of the cosine", **RATE)
@@ -177,8 +179,12 @@ class Stage2(Shared):
         "mixup blends all channels, soft the swapped ones, by each image's distance to its class; "
         "noise and zeros swap in what is no feature of any image.",
     )
-    fused_branch: Literal[SAMPLERS] = FUSION("balanced", "sampler of the branch that keeps labels")
-    fusing_branch: Literal[SAMPLERS] = FUSION("instance", "sampler of the branch that lends")
+    fused_branch: Literal[SAMPLERS] = FUSION(
+        "balanced", "sampler of the branch that keeps its labels"
+    )
+    fusing_branch: Literal[SAMPLERS] = FUSION(
+        "instance", "sampler of the branch that lends its channels"
+    )
     bn_statistics: Literal["balanced", "both", "none"] = FUSION(
         "both",
         "streams that BN statistics see: balanced, both or none\n"

@@ -92,10 +92,10 @@ class Described:
             return "one of " + ", ".join(map(str, self.choices))
         each = "each " if self.kind == "array" else ""
         if self.above is not None:
-            return f"{each}greater than {self.above:g}, at most {self.high:g}"
+            return f"{each}above {self.above:g}, at most {self.high:g}"
         if self.high is not None:
             return f"{each}in [{_plain(self.low)}, {_plain(self.high)}]"
-        return _KINDS[self.kind].removeprefix("a ")
+        return "true or false" if self.kind == "boolean" else _KINDS[self.kind]
 
 
 @functools.cache
@@ -127,7 +127,8 @@ def _sentence(known: Mapping[str, Described], error: Mapping[str, Any]) -> str:
     if kind == "finite_number":
         return f"{said}; it must be finite"
     if kind in ("greater_than", "greater_than_equal", "less_than_equal"):
-        return f"{said}; it must be {it.limits.removeprefix('each ')}"
+        limits = it.limits.removeprefix("each ").replace("above", "greater than")
+        return f"{said}; it must be {limits}"
     if kind in ("too_long", "too_short", "string_too_long", "string_too_short"):
         return f"{said}; it must have {_sizes(error)}"
     wanted = _KINDS["number" if len(error["loc"]) > 1 else it.kind]

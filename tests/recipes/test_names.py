@@ -32,7 +32,7 @@ def test_the_steps_of_a_method_have_the_names_of_the_published_table(method):
 
 
 def test_other_mixtures_are_named_after_both_stages_and_a_new_loss_after_itself():
-    ride = recipes.RIDE.to_dict()
+    ride = recipes.METHODS["ride"].at(100)[0].to_dict()
     for params, stage1, name in (
         ({"bn_statistics": "both"}, ride, "RIDE + DR, BN sees both"),
         ({"fusion_ratio": 0.3, "fusion": "noise"}, ride, "RIDE + noise"),

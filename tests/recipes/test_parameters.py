@@ -5,9 +5,11 @@ import subprocess
 import sys
 
 import pytest
+from click.testing import CliRunner
 
 from h2t import Error
 from h2t.base.readers import read_yaml
+from h2t.cli import main
 from h2t.data import SAMPLERS
 from h2t.data.sources import SOURCES
 from h2t.fusion import FUSIONS
@@ -165,3 +167,17 @@ def test_the_recipe_of_the_digits_is_the_defaults():
     recipe = read_yaml(ROOT / "notebooks" / "recipes" / "digits.yaml")
     assert recipe.pop("run") == "runs/digits"
     assert recipe == {k: v for k, v in config.declared().items() if k in recipe}
+
+
+def test_the_command_lists_every_parameter_and_explains_one():
+    listed = CliRunner().invoke(main, ["parameters"]).output
+    for name, it in config.described_parameters().items():
+        line = next(text for text in listed.splitlines() if text.startswith(f"{name} "))
+        assert it.text in line and it.group.upper() in listed
+    assert max(map(len, listed.splitlines())) <= 150
+    one = CliRunner().invoke(main, ["parameters", "fusing_branch"]).output
+    assert "sampler of the branch that lends" in one and "default: instance" in one
+    assert "square_root" in one and "of notebook 03" in one
+    assert "of notebook 02 and 03" in CliRunner().invoke(main, ["parameters", "flip"]).output
+    wrong = CliRunner().invoke(main, ["parameters", "fusion_branch"])
+    assert wrong.exit_code == 2 and "did you mean 'fusing_branch'" in wrong.output

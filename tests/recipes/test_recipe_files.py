@@ -23,26 +23,19 @@ def steps(name, **overrides):
 
 
 @pytest.mark.parametrize("factor", recipes.FACTORS)
-def test_each_imbalance_factor_has_its_published_settings(factor):
-    for name, data in (("cifar100", recipes.CIFAR100_LT), ("cifar10", recipes.CIFAR10_LT)):
-        found = steps(name, imbalance_factor=float(factor))
-        assert found[:3] == (
-            data[factor],
-            recipes.CE_MIXUP_WD5,
-            recipes.H2T.get(factor, recipes.H2T[50]),
-        ), name
-    released = steps(
-        "cifar100", imbalance_factor=float(factor), stage1_weight_decay=2e-4, fusion_ratio=0.3
-    )
-    assert (
-        released[1] == recipes.CE_MIXUP
-        and released[2].fusion_ratio == recipes.DR_H2T_PAPER.fusion_ratio
-    )
-    assert variants(found[2])["dr"].to_dict() == {
-        **found[2].to_dict(),
-        "fusion_ratio": 0.0,
-        "bn_statistics": "balanced",
-    }
+@pytest.mark.parametrize(("name", "n_max"), [("cifar100", 500), ("cifar10", 5000)])
+def test_each_imbalance_factor_has_its_published_settings(name, n_max, factor):
+    first, second = (s.to_dict() for s in recipes.METHODS["dr"].at(factor))
+    data, stage1, stage2, _ = steps(name, imbalance_factor=float(factor))
+    assert (data.source, data.normalise, data.n_max) == (name, "cifar", n_max)
+    assert (data.profile, data.imbalance_factor) == ("exponential", factor)
+    assert stage1.to_dict() == {**first, "stage1_weight_decay": 5e-4}  # as recommended
+    assert stage2.to_dict() == second
+    changes = {"stage1_weight_decay": 2e-4, "fusion_ratio": 0.3}
+    _, stage1, stage2, _ = steps(name, imbalance_factor=float(factor), **changes)
+    assert stage1.to_dict() == first and stage2.fusion_ratio == 0.3
+    plain = {"fusion_ratio": 0.0, "bn_statistics": "balanced"}
+    assert variants(stage2)["dr"].to_dict() == {**stage2.to_dict(), **plain}
 
 
 def test_the_table_is_every_factor_weight_decay_ratio_and_cell_over_five_seeds():
@@ -64,7 +57,7 @@ def test_the_table_is_every_factor_weight_decay_ratio_and_cell_over_five_seeds()
         assert Stage1.of(p).to_dict() == {**released, **changed}
         assert (
             Stage2.of(p).stage2_weight_decay
-            == recipes.H2T[round(p["imbalance_factor"])].stage2_weight_decay
+            == {200: 2e-4, 100: 5e-4, 50: 2e-4}[p["imbalance_factor"]]
             and p["control"]
         )
     assert sum(job.kind == "stage1" for job in planned.jobs.values()) == 30
@@ -104,7 +97,14 @@ COMPLETED = {
 }
 
 
-LATER = ("white_level", "follow_links", "skip_damaged", "drop_identical", "keep_together")
+LATER = (
+    "encoder",
+    "white_level",
+    "follow_links",
+    "skip_damaged",
+    "drop_identical",
+    "keep_together",
+)
 
 
 def _before(parameters):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -14,20 +13,14 @@ from h2t.base.files import resolve, write_atomic
 from h2t.data.longtail import class_counts
 from h2t.recipes import methods as recipes
 from h2t.recipes.parameters import SHARED
-from h2t.recipes.published import MODELS, NUMBERS, published
+from h2t.recipes.published import FREE, MODELS, NUMBERS, differences, published
 from h2t.runs import Run
 
 SETS = {
     100: ("CIFAR-100-LT", 500),
     10: ("CIFAR-10-LT", 5000),
 }  # number of classes to name and images of the largest
-FREE = {
-    "seed",
-    "eval_every",
-    "stage1_weight_decay",
-    "fusion_ratio",
-    "bn_statistics",
-}  # no part of the protocol, or a column of its own
+COLUMNS = ("stage1_weight_decay", "fusion_ratio", "bn_statistics")  # in columns of their own
 ORDER = ("stage 1", "DR", "DR, BN sees both", "DR + H2T, BN sees balanced", "DR + H2T")
 KEYS = ["set", "imbalance_factor", "weight_decay", "method", "p", "bn", "otherwise", "published"]
 
@@ -94,9 +87,8 @@ def _row(root: Path, step: dict[str, Any]) -> dict[str, Any] | None:
     result = Run(root / step["run"], create=False).step(step["step"]).result
     counts, factor = np.array(result["counts"]), round(step["imbalance_factor"])
     name, n_max = SETS[int(step["num_classes"])]
-    if counts.max() != n_max or not any(
-        factor in by_factor for by_factor in NUMBERS[len(counts)].values()
-    ):
+    known = {n.imbalance_factor for n in NUMBERS if n.classes == len(counts)}
+    if counts.max() != n_max or factor not in known:
         return None
     otherwise = _otherwise(step, factor)
     if not np.array_equal(counts, class_counts(n_max, factor, len(counts))):
@@ -124,49 +116,27 @@ def _row(root: Path, step: dict[str, Any]) -> dict[str, Any] | None:
 
 
 def _otherwise(step: dict[str, Any], factor: int) -> list[str]:
-    """What a step's parameters and those of its stage 1 have otherwise than the published protocol that is nearest to them."""
+    """What a step and its stage 1 have otherwise than the published protocol nearest to them."""
     said = [f"split_seed {step['split_seed']}"] if step.get("split_seed") else []
-    if step["normalise"] != "cifar" and not (
-        step["normalise"] == "auto" and str(step["source"]).startswith("cifar")
-    ):
+    cifar = step["normalise"] == "auto" and str(step["source"]).startswith("cifar")
+    if step["normalise"] != "cifar" and not cifar:
         said.append(f"normalise {step['normalise']}")
-    second, imported = step["stage"] == 2, not isinstance(step.get("loss"), str)
-    first = {**step, **{k: step.get(f"stage1_{k}") for k in SHARED}}
+    if step.get("precision") in ("fp32", "bf16"):  # no part of the protocol, but worth a row
+        said.append(f"precision {step['precision']}")
     found = []
-    for method in recipes.METHODS.values():
-        stage1, stage2 = method.at(factor if factor in method.factors else method.factors[-1])
-        differ = _differ(step, stage2) if second else []
-        found.append(
-            [
-                *differ,
-                *(
-                    ["stage 1 imported"]
-                    if imported
-                    else _differ(first, stage1, " in stage 1" if second else "")
-                ),
-            ]
-        )
+    for name, method in recipes.METHODS.items():
+        at = factor if factor in method.factors else method.factors[-1]
+        differ = differences(step, name, at, free=(*FREE, *COLUMNS))
+        found.append([_said(*what, step["stage"]) for what in differ])
     return said + min(found, key=len)
 
 
-def _differ(step: dict[str, Any], protocol, where: str = "") -> list[str]:
-    found = []
-    for name in protocol.__dataclass_fields__:
-        value, want = step.get(name), getattr(protocol, name)
-        if (
-            name in FREE or value is None or value != value
-        ):  # what a step was begun without, by an earlier version, had its default
-            continue
-        value = (
-            tuple(json.loads(value))
-            if isinstance(want, tuple) and isinstance(value, str)
-            else value
-        )
-        if value != want:
-            found.append(
-                f"{name} {json.dumps(list(value)) if isinstance(value, tuple) else f'{value:g}' if isinstance(value, float) else value}{where if name in SHARED else ''}"
-            )
-    return found
+def _said(name: str, value: Any, stage: int, of: int) -> str:
+    if name == "imported":
+        return "stage 1 imported"
+    text = f"{value:g}" if isinstance(value, float) else value
+    where = " in stage 1" if stage < of and name in SHARED else ""
+    return f"{name} {text}{where}"
 
 
 def markdown(summary) -> str:
