@@ -54,6 +54,11 @@ def _run(recipe, overrides, again, plain, device) -> None:
         done = notebooks.run_recipe(parameters, books, again=again, device=device)
     show(done.results(), main_only=True)
     click.echo(f"run directory: {done.path}")
+    if parameters.get("objective"):
+        from h2t.study import own
+
+        click.echo(own.choose_head(done, objective=parameters["objective"], device=device))
+        click.echo(f"next:\n{own.next_commands(done)}")
 
 
 @main.command()

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from h2t.plots.style import METHODS, new_axes, styled, title
+from h2t.plots.style import METHODS, new_axes, short, styled, title
 
-__all__ = ["plot_head_gains"]
+__all__ = ["plot_head_gains", "plot_suspects"]
 
 # H2T, and the controls that tell what of it is the head's content
 _COLOURS = {
@@ -41,4 +41,23 @@ def plot_head_gains(tests, names, baseline: str, axes=None):
         ax.set(xlabel="points", title=bank, ylim=(-0.6, len(order) - 0.4))
         ax.grid(axis="y", visible=False)
     title(axes, f"Gain over {baseline}: filled where it holds after Holm's correction")
+    return axes
+
+
+@styled
+def plot_suspects(images, suspects, columns: int = 6, axes=None):
+    """Training images that the others contradict, with their label and what they are taken for.
+
+    Arguments: ``images`` (n, H, W, 3) uint8; ``suspects`` a row each, with columns label, taken for
+    and surer by. Returns: an array of Axes.
+    """
+    rows = -(-len(images) // columns)
+    axes = np.ravel(new_axes(axes, rows, columns, (2.2 * columns, 2.75 * rows + 0.5)))
+    for ax, image, (_, row) in zip(axes, images, suspects.iterrows(), strict=False):
+        ax.imshow(image)
+        said = f"{short(row['label'], 20)}\nor {short(row['taken for'], 18)}?"
+        ax.set_title(said, fontsize=10)
+    for ax in axes:
+        ax.axis("off")
+    title(axes, "Labelled one way, taken for another: mislabelled, or hard")
     return axes

@@ -102,6 +102,11 @@ def check_together(parameters: Mapping[str, Any]) -> None:
             "crop resized cuts from the image files, which loader resident decodes beforehand; set "
             "loader to streamed, or crop to padded"
         )
+    if parameters.get("objective") and not parameters.get("encoder"):
+        raise Error(
+            "objective chooses a head on an encoder's features, but there is no encoder; set "
+            "encoder to lite0, or objective to nothing"
+        )
     if parameters.get("control") and parameters.get("bn_statistics") == "none":
         raise Error(
             "control compares BN statistics of the balanced stream and of both, but bn_statistics "

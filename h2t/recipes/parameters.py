@@ -209,6 +209,13 @@ class Beside(Parameters):
     compare_seeds: int = CONTROL(3, "and for so many seeds; 0: do not compare", ge=0, le=100)
     views: int = CONTROL(4, "augmented views of each image in the feature bank", ge=1, le=64)
 
+    objective: str = CONTROL(
+        "",
+        "with an encoder: choose a head for it; empty: do not\n"
+        "balanced, the mean over classes, natural, a world as skewed as the training images, or a "
+        "file of class,prior lines. All heads are cross-validated within the training images.",
+    )
+
     def __post_init__(self):
         if self.compare_seeds and not self.compare_ratios:
             raise Error(

@@ -16,10 +16,9 @@ from h2t.train.evaluate import load_model
 AUGMENT = dict(crop_padding=2, flip=True, precision="fp32")
 
 
-@pytest.fixture(scope="module")
-def run(tmp_path_factory):
-    """A trained run on 33 small pictures of three colours, and the folder of the pictures."""
-    folder, r = tmp_path_factory.mktemp("own"), np.random.default_rng(0)
+def pictures(folder) -> None:
+    """Write 33 small pictures of three colours, the third of them rare."""
+    r = np.random.default_rng(0)
     for part, counts in (("train", (12, 6, 3)), ("test", (4, 4, 4))):
         for c, n in enumerate(counts):
             (folder / part / f"class{c}").mkdir(parents=True)
@@ -27,6 +26,13 @@ def run(tmp_path_factory):
                 pixels = r.integers(0, 120, (40, 48, 3)) + 120 * (np.arange(3) == c)
                 file = folder / part / f"class{c}" / f"{k}.png"
                 Image.fromarray(pixels.astype(np.uint8)).save(file)
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    """A trained run on these pictures, and their folder."""
+    folder = tmp_path_factory.mktemp("own")
+    pictures(folder)
     where = dict(source="folder", root=str(folder), profile="natural", imbalance_factor=1.0)
     made = h2t.prepare(folder / "run", Data(**where, encoder="lite0", image_size=32))
     h2t.train_stage1(made, Stage1(**AUGMENT), progress=False)

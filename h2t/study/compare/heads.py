@@ -21,7 +21,7 @@ from h2t.base.errors import Error
 from h2t.base.files import write_atomic
 from h2t.base.progress import bar
 from h2t.heads import HEADS, head
-from h2t.heads.features import Features
+from h2t.heads.features import Classifier, Features
 from h2t.heads.tune import priors_of, refit, tune
 from h2t.study.compare.significance import holm
 
@@ -39,14 +39,15 @@ class Comparison:
     right.
 
     ``right`` maps (bank, head) to the share of seeds (T,) that have each test image right,
-    ``labels`` a bank to its test labels (T,), ``objectives`` a bank to the weight of each class
-    (C,) in what heads are tuned and tested for.
+    ``labels`` a bank to its test labels (T,), ``priors`` a bank to the weight of each class (C,) in
+    what heads are tuned and tested for, ``fitted`` (bank, head) to the first seed's classifier.
     """
 
     rows: list[dict] = field(default_factory=list)
     right: dict[tuple[str, str], np.ndarray] = field(default_factory=dict)
     labels: dict[str, np.ndarray] = field(default_factory=dict)
     priors: dict[str, np.ndarray] = field(default_factory=dict)
+    fitted: dict[tuple[str, str], Classifier] = field(default_factory=dict)
 
     @property
     def table(self) -> pd.DataFrame:
@@ -78,18 +79,18 @@ def compare_heads(
     *,
     names: Sequence[str] = tuple(HEADS),
     seeds: Sequence[int] = range(5),
-    objective: str = "balanced",
+    objective: str | np.ndarray = "balanced",
+    rounds: int = 1,
     progress: bool = True,
 ) -> Comparison:
-    """Tune every head on a fifth of the training images, train it on all of them for each seed, and
-    measure it.
+    """Tune every head on training images held out, train it on all for each seed, and measure it.
 
     Every head is tried at as many settings; the test part is looked at once, at the end. Where a
     bank has a validation part of its own that is not used: one way to choose for all.
 
     Arguments: ``banks`` by what tables call them; ``names`` of heads; ``seeds`` of the final
-    trainings; ``objective`` balanced or natural. Raises: ``h2t.Error`` for an unknown head or one
-    that cannot be tuned.
+    trainings; ``objective`` as of ``h2t.heads.tune.priors_of``; ``rounds`` of five folds in tuning.
+    Raises: ``h2t.Error`` for an unknown head or one that cannot be tuned.
     """
     for name in names:
         head(name)
@@ -104,11 +105,12 @@ def compare_heads(
             found.priors[called] = priors_of(objective, features.counts).numpy()
             for name in names:
                 start = time.perf_counter()
-                tuned = tune(name, features, objective=objective, rounds=1)
+                tuned = tune(name, features, objective=objective, rounds=rounds)
                 right = []
                 for seed, classifier in zip(seeds, refit(tuned, features, seeds), strict=True):
                     logits = classifier.logits(test).numpy()
                     right.append(logits.argmax(1) == labels)
+                    found.fitted.setdefault((called, name), classifier.unscaled(factor))
                     measured = metrics.summary(logits, labels, bank.counts, bank.scheme)
                     about = {"bank": called, "head": name, "seed": seed}
                     found.rows.append({**about, **measured, **_settings(tuned, bank)})

@@ -1,4 +1,4 @@
-"""Both stages of a run whose network is an encoder: classifiers on its bank of features, in seconds."""
+"""Both stages of a run with an encoder: classifiers on its bank of features, in seconds."""
 
 from __future__ import annotations
 
@@ -42,8 +42,8 @@ def train_stage1(
 ) -> dict[str, Any]:
     """A linear probe: cross entropy on the features of images as they come.
 
-    Arguments: ``data`` of a run with an encoder; ``config`` for the augmentation and the seed; the rest as
-    of ``h2t.train.stage1.train``. Returns: the content of result.json.
+    Arguments: ``data`` of a run with an encoder; ``config`` for the augmentation and the seed; the
+    rest as of ``h2t.train.stage1.train``. Returns: the content of result.json.
     """
     step, start = data.run.step("stage1"), time.perf_counter()
     with data.run.lock():
@@ -102,7 +102,10 @@ def train_stage2(
     again: bool = False,
     progress: bool = True,
 ) -> dict[str, Any]:
-    """Stage 2 on the bank: DR at ratio 0, else H2T, from the probe on. Arguments as of the exact one."""
+    """Stage 2 on the bank: DR at ratio 0, else H2T, from the probe on.
+
+    Arguments: as of ``h2t.train.stage2.train_stage2``.
+    """
     config = frozen(config)
     bank = build_bank(data, config, VIEWS, device=device, progress=progress)
     fits = fit(bank, [config.fusion_ratio], [config.seed], config, progress=progress)

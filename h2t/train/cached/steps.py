@@ -39,12 +39,15 @@ def save_variant(
     variant: str,
     *,
     again: bool = False,
+    beside: dict[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Write a cached fit as ``stage2-<variant>``: the backbone with re-estimated BN statistics and
     the new classifier.
 
     Arguments: ``classifier`` (weight (C, D), bias (C,)) trained on ``bank`` with ``config``;
-    ``again`` replaces a step of that name. Returns: the content of result.json, marked ``cached``.
+    ``again`` replaces a step of that name;
+    ``beside`` what result.json says besides. Returns: the content of result.json, marked
+    ``cached``.
     Raises: ``h2t.Error`` for a bad or taken name.
     """
     from safetensors.torch import load_file
@@ -80,6 +83,7 @@ def save_variant(
             "variant": variant,
             "device": "cpu",
             **{k: stage1[k] for k in ("model", "head", "num_classes", "in_channels")},
+            **(beside or {}),
         }
         return step.finish(weights, {"logits": logits, "labels": bank.test_labels}, result)
 

@@ -1,0 +1,235 @@
+"""Images of one's own: all heads on an encoder's features, and the best without the test part."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+
+from h2t import plots
+from h2t.base import tables
+from h2t.base.errors import Error
+from h2t.base.files import resolve, write_atomic
+from h2t.heads import HEADS, head
+from h2t.heads.features import Classifier, Features
+from h2t.heads.tune import OBJECTIVES, folds
+from h2t.recipes.parameters import Stage1, Stage2
+from h2t.runs import Run
+from h2t.study.compare.heads import (
+    Comparison,
+    compare_heads,
+    differences,
+    summary,
+    verdict,
+)
+from h2t.train.cached.bank import Bank, build_bank
+from h2t.train.cached.encoded import VIEWS, frozen
+from h2t.train.cached.steps import save_variant
+from h2t.train.rundata import RunData, dataset, encoder_of, run_of
+
+STEP = "chosen"  # the stage 2 that holds the chosen head
+FOLDS = 5
+SUSPECTS = 24  # images shown that are most confidently taken for another class
+
+
+@dataclass(frozen=True)
+class Own:
+    """What came of it: the comparison of heads, the chosen one, classes and images worth a look.
+
+    ``classes`` a row a class: training images, accuracy by a CE probe and by the chosen head (%);
+    ``suspects`` training images that the other images contradict: path or number, label, what they
+    are taken for, and how much surer of that (points of probability).
+    """
+
+    found: Comparison
+    chosen: str
+    classes: pd.DataFrame
+    suspects: pd.DataFrame
+    folder: Path
+
+    def __str__(self) -> str:
+        shown = summary(self.found).drop(columns="bank")
+        shown["validation, %"] = (
+            self.found.table.groupby("head", sort=False)["validation"]
+            .first()
+            .map(tables.number)
+            .to_list()
+        )
+        marked = [f"{name} *" if name == HEADS[self.chosen] else name for name in shown["head"]]
+        lines = [tables.plain(list(shown), shown.assign(head=marked).astype(str).values.tolist())]
+        tests = differences(self.found)
+        lines += [
+            f"* chosen: best on held-out training images, {FOLDS}-fold",
+            *_sentences(self, tests),
+        ]
+        return "\n".join(lines)
+
+
+def priors(objective: str, classes: tuple[str, ...]) -> str | np.ndarray:
+    """What counts: balanced, natural, or a file of ``class,prior`` lines as an array (C,).
+
+    Raises: ``h2t.Error`` for a file that is not there or does not name every class once.
+    """
+    if objective in OBJECTIVES:
+        return objective
+    file = resolve(objective)
+    if not file.is_file():
+        raise Error(
+            f"objective is {objective!r}; give {' or '.join(OBJECTIVES)}, or a file with a line "
+            "class,prior for each class"
+        )
+    try:
+        rows = [line.rsplit(",", 1) for line in file.read_text().splitlines() if line.strip()]
+        given = {name.strip(): float(value) for name, value in rows}
+    except (ValueError, UnicodeDecodeError):
+        raise Error(
+            f"{file} must have lines such as `{classes[0]},0.25`, one for each class"
+        ) from None
+    if set(given) != set(classes) or len(rows) != len(classes):
+        odd = sorted(set(given) ^ set(classes)) or ["a class that stands there twice"]
+        raise Error(f"{file} must name every class once; look at {odd[0]!r}")
+    return np.array([given[name] for name in classes])
+
+
+def choose_head(
+    run: RunData | Run | str,
+    *,
+    objective: str = "balanced",
+    names: Sequence[str] = tuple(HEADS),
+    seeds: Sequence[int] = range(5),
+    device: str = "auto",
+    progress: bool = True,
+) -> Own:
+    """Cross-validate all heads on a run's features, save the best as ``stage2-chosen``, and tell.
+
+    Arguments: ``run`` with an encoder and a finished stage 1, or its data; ``objective`` as in
+    ``priors``; ``names`` of the heads to try, ``ce`` and ``h2t`` among them;
+    ``seeds`` of the final trainings. Raises: ``h2t.Error`` for a run without an
+    encoder.
+    """
+    data = dataset(run, progress=progress)
+    if not encoder_of(data):
+        raise Error(f"run {data.run.path} has no encoder; name one with `-p encoder lite0`")
+    counted = priors(objective, data.classes)
+    recipe = frozen(Stage1.of(data.run.step("stage1").params))
+    bank = build_bank(data, recipe, VIEWS, device=device, progress=progress)
+    how = dict(names=names, seeds=seeds, objective=counted, rounds=FOLDS, progress=progress)
+    found = compare_heads({data.run.path.name: bank}, **how)
+    best = found.table.groupby("head", sort=False)["validation"].first().idxmax()
+    classifier = found.fitted[data.run.path.name, best]
+    _save(data, bank, classifier, recipe, best, found)
+    suspects = _suspects(data, bank, best, found)
+    own = Own(found, best, _classes(data, bank, found, best), suspects, data.run.path / "own")
+    _write(data, own)
+    return own
+
+
+def _save(
+    data: RunData, bank: Bank, classifier: Classifier, recipe: Stage2, best: str, found
+) -> None:
+    """The chosen classifier as a step of the run; a cosine head as the linear one that answers
+    alike.
+    """
+    if classifier.scale is not None:
+        weight = classifier.scale * torch.nn.functional.normalize(classifier.weight, dim=1)
+        classifier = Classifier(weight, classifier.bias)
+    row = found.table[found.table["head"] == best].iloc[0]
+    beside = {"chosen_head": best, "setting": row["setting"], "validation": row["validation"]}
+    pair = classifier.weight, classifier.bias
+    save_variant(data, bank, pair, recipe, STEP, again=True, beside=beside)
+
+
+def _classes(data: RunData, bank: Bank, found: Comparison, best: str) -> pd.DataFrame:
+    """By class: training images and accuracy before and after, mean over seeds."""
+    name, labels = data.run.path.name, bank.test_labels.numpy()
+    rows = []
+    for c, called in enumerate(data.classes):
+        own = labels == c
+        row = {
+            "class": called,
+            "training images": int(bank.counts[c]),
+            "test images": int(own.sum()),
+        }
+        for head_name in dict.fromkeys(("ce", best)):
+            right = found.right[name, head_name][own]
+            row[HEADS[head_name]] = 100 * right.mean() if own.any() else np.nan
+        rows.append(row)
+    return pd.DataFrame(rows)
+
+
+def _suspects(data: RunData, bank: Bank, best: str, found: Comparison) -> pd.DataFrame:
+    """Training images that a head trained without them takes for another class most confidently."""
+    features, _ = Features(bank.train, bank.labels, len(bank.counts), bank.lent).scaled()
+    row = found.table[found.table["head"] == best].iloc[0]
+    setting, fold = json.loads(row["setting"]), folds(bank.labels, FOLDS, 0)
+    share = torch.full((len(fold), len(bank.counts)), float("nan"))
+    for r in range(FOLDS):
+        kept, held = (fold != r).nonzero().flatten(), (fold == r).nonzero().flatten()
+        if len(held):
+            (fitted,) = head(best).fit(features.take(kept), [setting], 0)
+            share[held] = fitted.logits(features.views[0, held]).softmax(1)
+    own = share.gather(1, bank.labels[:, None])[:, 0]
+    other = share.scatter(1, bank.labels[:, None], -1.0)
+    surer = (other.max(1).values - own).nan_to_num(-1.0)
+    order = [i for i in surer.argsort(descending=True)[:SUSPECTS].tolist() if surer[i] > 0]
+    paths = data.train.paths
+    return pd.DataFrame(
+        {
+            "index": order,
+            "image": [str(paths[i]) if paths is not None else f"image {i}" for i in order],
+            "label": [data.classes[int(bank.labels[i])] for i in order],
+            "taken for": [data.classes[int(other[i].argmax())] for i in order],
+            "surer by": [round(100 * surer[i].item(), 1) for i in order],
+        }
+    )
+
+
+def _sentences(own: Own, tests: pd.DataFrame) -> list[str]:
+    """What the tests allow to say, which classes moved, which images to look at."""
+    lines = verdict(own.found, tests)
+    fusion = tests[tests["head"] == "h2t"].iloc[0]
+    if fusion["p_holm"] < 0.05 and fusion["difference"] > 0:
+        lines.append(
+            f"H2T helps on these images: {fusion['difference']:+.1f} points over {HEADS['crt']}."
+        )
+    else:
+        lines.append("H2T was not shown to help on these images, and is not recommended for them.")
+    if own.chosen != "ce":
+        moved = (own.classes[HEADS[own.chosen]] - own.classes[HEADS["ce"]]).to_numpy()
+        for what, picked in (("gain", moved > 0), ("lose", moved < 0)):
+            order = np.argsort(-np.abs(moved) * picked)[: min(5, int(picked.sum()))]
+            named = ", ".join(f"{own.classes['class'][c]} {moved[c]:+.0f}" for c in order)
+            lines.append(f"classes that {what} most over the CE probe: {named or 'none'}")
+    if len(own.suspects):
+        lines.append(
+            f"{len(own.suspects)} training images look mislabelled or hard: "
+            f"{own.folder / 'suspects.png'}"
+        )
+    return lines
+
+
+def _write(data: RunData, own: Own) -> None:
+    """Tables as CSV and the suspects as a picture, in the run's folder ``own``."""
+    own.folder.mkdir(exist_ok=True)
+    files = {"heads": own.found.table, "classes": own.classes, "suspects": own.suspects}
+    for name, table in files.items():
+        write_atomic(own.folder / f"{name}.csv", table.to_csv(index=False).encode())
+    if len(own.suspects):
+        images = np.asarray(data.train.images[own.suspects["index"].to_numpy()])
+        axes = plots.plot_suspects(images, own.suspects)
+        plots.save(axes, own.folder / "suspects")
+
+
+def next_commands(run) -> str:
+    """What to do now, as text that can be copied."""
+    place = run_of(run).path
+    return (
+        f"h2t predict {place} FOLDER_OF_NEW_IMAGES --step stage2-{STEP}\n"
+        f"h2t export {place} --step stage2-{STEP} --onnx\n"
+        f"h2t explore {place}"
+    )
