@@ -247,7 +247,7 @@ def test_exact_and_cached_meet_for_every_method(run):
     [
         (
             lambda: Stage2(stage2_method="tau"),
-            "method tau trains nothing, so there is nothing to fuse at ratio 0.25; "
+            "method tau trains nothing, so there is nothing to fuse at ratio 0.3; "
             "set fusion_ratio to 0",
         ),
         (

@@ -28,6 +28,7 @@ from h2t.runs import Run, Step
 PRELOAD = (
     "torch",
     "h2t.train.stage2",
+    "h2t.train.ready",
     "h2t.exchange.reference",
     "pandas",
     "filelock",
