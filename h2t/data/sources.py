@@ -1,4 +1,18 @@
-"""Sources of images, behind one ``load``."""
+"""Sources of images, behind one ``load``.
+
+digits: scikit-learn's 1,797 handwritten digits, 8x8 grey, embedded; no root
+cifar10, cifar100: through torchvision; root is the folder they are in, or are downloaded to
+npz: root is a file in the MedMNIST layout: train_images (N, H, W) or (N, H, W, 3), uint8 or floats
+    from 0 to 1, train_labels (N,) or (N, 1), and optionally val_*, test_* and class_names; or one
+    of `h2t pack`, a long tail that stands for its whole set
+folder: root holds train/<class>/*, and optionally val/ and test/ alike or with a list file (also
+    Training, valid, Test_set, ...), or the class folders themselves
+lists: root is the image root with a list or CSV file each that is named after train, val and test,
+    or with one CSV file with the columns path, label and perhaps split and group; or that file;
+    lists that lie elsewhere are named LISTS:IMAGES
+imagenet_lt, places_lt, inaturalist2018: the large sets by their published list files; root as for
+    lists; iNaturalist 2018 is tested on its validation list, as the field does
+"""
 
 from __future__ import annotations
 
@@ -42,34 +56,13 @@ def load(
     cache: str | Path | None = None,
     progress: bool = True,
 ) -> Dataset:
-    """Load a set of images by the name of its source.
-
-    - ``digits``: scikit-learn's 1,797 handwritten digits, 8x8 grey, embedded; no root.
-    - ``cifar10``, ``cifar100``: through torchvision; ``root`` is the folder they are in, or are
-      downloaded to.
-    - ``npz``: ``root`` is a file in the MedMNIST layout: train_images (N, H, W) or (N, H, W, 3),
-      uint8 or floats from 0 to 1, train_labels (N,) or (N, 1), and optionally val_*, test_* and
-      class_names; or one of `h2t pack`, a long tail that stands for its whole set.
-    - ``folder``: ``root`` holds train/<class>/*, and optionally val/ and test/ alike or with a list
-      file (also Training, valid, Test_set, ...), or the class folders themselves.
-    - ``lists``: ``root`` is the image root with a list or CSV file each that is named after train,
-      val and test, or with one CSV file with the columns path, label and perhaps split and group;
-      ``root`` may also be that file, and lists that lie elsewhere are named LISTS:IMAGES.
-    - ``imagenet_lt``, ``places_lt``, ``inaturalist2018``: the large sets by their published list
-      files; ``root`` as for lists. iNaturalist 2018 is tested on its validation list, as the field
-      does.
+    """Load a set of images by the name of its source, as described above.
 
     A set without a test part is split by ``split_seed``, stratified; ``test_fraction`` of every
-    class, and at least one image where it has two, is held out; a single image stays in training.
-    A validation part is never used as test part.
+    class, and at least one image where it has two, is held out. A validation part is never used as
+    test part.
 
-    Arguments: ``image_size`` pixels a side to resize to, 0 as they are; ``channels`` 1 or 3, 0 as
-    they are; ``image_fit`` and ``white_level`` as in ``read_image``; ``loader`` streamed leaves
-    image files to be decoded whenever they are used, resident decodes them once into a cache, auto
-    streams where that would take more than 4 GiB; ``follow_links`` of source folder out of the
-    root; ``skip_damaged`` leaves out images that cannot be decoded; ``drop_identical`` leaves out
-    training images that are also in the test part; ``keep_together`` keeps images of one folder
-    below their class on one side of a split; ``cache`` folder for decoded files.
+    Arguments: those of a recipe (`h2t parameters`); ``cache`` folder for decoded files.
     Returns: the set, with ``notes`` on what was read.
     Raises: ``h2t.Error`` for every kind of bad input, naming the file, line or class at fault.
     """
@@ -143,20 +136,21 @@ def _read(found: dict, classes, loader: str, notes: list[str], *, how: dict, **r
 
 def _check(name, root, image_size, channels, test_fraction, split_seed, image_fit, loader) -> None:
     """What the fields of a recipe's parameters check too, for those who call ``load``."""
+    for what, value, choices in (
+        ("source", name, SOURCES),
+        ("channels", channels, (0, 1, 3)),
+        ("image_fit", image_fit, FITS),
+        ("loader", loader, LOADERS),
+    ):
+        if value not in choices:
+            raise Error(f"{what} is {value!r}; choose one of {', '.join(map(str, choices))}")
     for what, value, good in (
-        ("source", name, name in SOURCES),
         ("image_size", image_size, isinstance(image_size, int | np.integer) and image_size >= 0),
-        ("channels", channels, channels in (0, 1, 3)),
         ("test_fraction", test_fraction, 0 < test_fraction < 1),
         ("split_seed", split_seed, split_seed in range(2**32)),
-        ("image_fit", image_fit, image_fit in FITS),
-        ("loader", loader, loader in LOADERS),
     ):
         if not good:
-            choices = {"source": SOURCES, "channels": (0, 1, 3), "image_fit": FITS}
-            choices = {**choices, "loader": LOADERS}.get(what)
-            mend = f"; choose one of {', '.join(map(str, choices))}" if choices else ""
-            raise Error(f"{what} is {value!r}, which it cannot be{mend}")
+            raise Error(f"{what} is {value!r}, out of its range")
     if name != "digits" and not root:
         raise Error(f"source {name!r} needs root: {_ROOTS.get(name, _ROOTS['lists'])}")
     if name not in FILES and (loader == "streamed" or image_fit != "stretch"):

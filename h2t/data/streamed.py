@@ -112,10 +112,8 @@ class Streamed(Loader):
         self._idle = [d for d in self._idle if d.ahead >= ahead]
         decoding = self._idle.pop() if self._idle else _Decoding(self.files, self.workers, ahead)
         parts = [part for batch in batches for part in batch.split(CHUNK)]
-        chunks, left = (
-            decoding.images(self._task(indices, part, crops) for part in parts),
-            len(parts),
-        )
+        chunks = decoding.images(self._task(indices, part, crops) for part in parts)
+        left = len(parts)
         try:
             for batch in batches:
                 shape, done = (len(batch), *self.files.shape[1:]), 0

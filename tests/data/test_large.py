@@ -140,7 +140,7 @@ def test_published_sizes_of_the_sets():
     [
         (
             lambda r: (r / "ImageNet_LT_test.txt").unlink(),
-            "needs the list ImageNet_LT_test.txt, but .* does not hold it; root is the folder of lists",
+            "needs the list ImageNet_LT_test.txt, but .* does not hold it; root is the folder",
         ),
         (
             lambda r: (r / "train").rename(r / "training"),
@@ -183,12 +183,12 @@ def test_what_is_missing_or_wrong_is_named(tmp_path, change, message):
         (
             "imagenet_lt",
             dict(loader="fast"),
-            "loader is 'fast', which it cannot be; choose one of auto, resident, streamed",
+            "loader is 'fast'; choose one of auto, resident, streamed",
         ),
         (
             "imagenet_lt",
             dict(image_fit="pad"),
-            "image_fit is 'pad', which it cannot be; choose one of stretch, crop",
+            "image_fit is 'pad'; choose one of stretch, crop",
         ),
         ("digits", dict(), "loader streamed is for image files, which source 'digits' has not"),
         ("places_lt", dict(), "Places-LT needs the list Places_LT_train.txt"),
