@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 DEVICE = "H2T_DEVICE"  # in the environment: the device of a process that is asked for none
+DRIVER = Path("/proc/driver/nvidia/gpus")  # a folder for each GPU, on Linux
 PACKAGES = ("torch", "torchvision", "numpy", "scikit-learn", "safetensors")
 
 
@@ -41,6 +42,27 @@ def cores() -> int:
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
+
+
+def memory() -> int:
+    """Bytes of main memory; 0 where that cannot be told."""
+    with contextlib.suppress(OSError, ValueError, AttributeError):
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    return 0
+
+
+def gpus() -> list[str]:
+    """The GPUs that this process may use, as CUDA_VISIBLE_DEVICES names them.
+
+    Without loading torch: of nvidia-smi, or where that is not there, of the driver's files.
+    """
+    if (visible := os.environ.get("CUDA_VISIBLE_DEVICES")) is not None:
+        return [g for g in visible.split(",") if g.strip() and g.strip() != "-1"]
+    with contextlib.suppress(OSError, subprocess.SubprocessError):
+        how = {"capture_output": True, "text": True, "timeout": 30, "check": True}
+        listed = subprocess.run(["nvidia-smi", "-L"], **how).stdout.splitlines()
+        return [str(k) for k in range(sum(line.startswith("GPU ") for line in listed))]
+    return [str(k) for k in range(len(list(DRIVER.glob("*"))))]
 
 
 def revision() -> str | None:

@@ -168,3 +168,16 @@ def test_jobs_are_dealt_to_gpus_and_threads_to_jobs(monkeypatch):
 def test_no_gpu_at_all_hides_those_that_nothing_here_can_list(monkeypatch):
     monkeypatch.setattr("h2t.study.sweep.pool.gpus", lambda: [])
     assert set(map(str, Pool(2, gpus_per_run=0).environments)) == {"{'CUDA_VISIBLE_DEVICES': ''}"}
+
+
+def test_gpus_are_found_without_nvidia_smi(tmp_path, monkeypatch):
+    from h2t.base import machine
+
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    for name in ("0000:01:00.0", "0000:02:00.0"):
+        (tmp_path / "gpus" / name).mkdir(parents=True)
+    monkeypatch.setattr(machine, "DRIVER", tmp_path / "gpus")
+    assert machine.gpus() == ["0", "1"]
+    monkeypatch.setattr(machine, "DRIVER", tmp_path / "none")
+    assert machine.gpus() == []

@@ -1,5 +1,8 @@
-"""A sweep's runs in an object store, such as s3://bucket/folder, for machines that share no path: every machine works in a
-scratch folder of its own and copies finished and half-finished runs to and from the store."""
+"""A sweep's runs in an object store, such as s3://bucket/folder, for machines that share no path.
+
+Every machine works in a scratch folder of its own and copies finished and half-finished runs to and
+from the store.
+"""
 
 from __future__ import annotations
 
@@ -22,16 +25,16 @@ MARKS = ("result.json", "done.json")  # written last here, and so there
 class Store:
     """Where the runs of a sweep lie when that is no folder.
 
-    Arguments: ``url`` of any file system that fsspec knows; s3:// needs the extra ``s3``; ``scratch`` this machine's folder for the
-    runs, by default one under ``$H2T_SCRATCH`` or the temporary folder.
+    Arguments: ``url`` of any file system that fsspec knows; s3:// needs the extra ``s3``;
+    ``scratch`` this machine's folder for the runs, by default one under ``$H2T_SCRATCH`` or the
+    temporary folder.
     Raises: ``h2t.Error`` where what it takes is not installed, or the place does not answer.
     """
 
     def __init__(self, url: str, scratch: Path | None = None):
         self.url = url.rstrip("/")
-        self._pushed: dict[
-            str, tuple[int, int]
-        ] = {}  # what this machine has put there: name to size and time
+        # what this machine has put there: name to size and time
+        self._pushed: dict[str, tuple[int, int]] = {}
         try:
             import fsspec
         except ImportError:
@@ -41,23 +44,18 @@ class Store:
             self._fs.invalidate_cache()
             self._fs.exists(self._path)
         except ImportError as e:
-            raise Error(
-                f"{url} needs a package that is not installed ({e}); for s3:// use `uv run --extra s3 h2t sweep ...`"
-            ) from None
+            install = "for s3:// use `uv run --extra s3 h2t sweep ...`"
+            raise Error(f"{url} needs a package that is not installed ({e}); {install}") from None
         except Exception as e:
-            raise Error(
-                f"cannot reach {url}: {type(e).__name__}: {' '.join(str(e).split())}"
-            ) from None
-
-        base = (
-            os.environ.get("H2T_SCRATCH")
-            or Path(tempfile.gettempdir())
-            / f"h2t-{os.getuid() if hasattr(os, 'getuid') else 'user'}"
-        )
-        self.scratch = scratch or Path(base) / hashlib.sha256(self.url.encode()).hexdigest()[:12]
+            raise Error(f"cannot reach {url}: {_why(e)}") from None
+        if scratch is None:
+            user = os.getuid() if hasattr(os, "getuid") else "user"
+            there = os.environ.get("H2T_SCRATCH") or Path(tempfile.gettempdir()) / f"h2t-{user}"
+            scratch = Path(there) / hashlib.sha256(self.url.encode()).hexdigest()[:12]
+        self.scratch = scratch
 
     def sizes(self, name: str = "") -> dict[str, int]:
-        """The files of a run in the store, of all if ``name`` is empty, by name relative to the store, with their bytes."""
+        """The files of a run in the store, of all if ``name`` is empty: name to bytes."""
         self._fs.invalidate_cache()
         with contextlib.suppress(FileNotFoundError):
             found = self._fs.find(f"{self._path}/{name}".rstrip("/"), detail=True)
@@ -72,11 +70,8 @@ class Store:
         wanted = {f: n for f, n in self.sizes(name).items() if not only or Path(f).name in only}
         for file in sorted(wanted, key=lambda f: Path(f).name in MARKS):
             place = self.scratch / file
-            if (
-                place.exists()
-                and place.stat().st_size == wanted[file]
-                and place.name not in GROWING
-            ):
+            same = place.exists() and place.stat().st_size == wanted[file]
+            if same and place.name not in GROWING:
                 continue
             place.parent.mkdir(parents=True, exist_ok=True)
             part = place.with_name(f"{place.name}.{os.getpid()}{TEMPORARY}")
@@ -85,13 +80,13 @@ class Store:
             os.replace(part, place)
 
     def push(self, name: str) -> None:
-        """Make the store's copy of a run that of the scratch folder: what is new or has changed goes there, marks of being done
-        last, and what is gone here, such as the reason of an earlier failure, is removed there."""
-        files = [
-            f
-            for f in (self.scratch / name).rglob("*")
-            if f.is_file() and not f.name.startswith(".") and not f.name.endswith(TEMPORARY)
-        ]
+        """Make the store's copy of a run that of the scratch folder.
+
+        What is new or has changed goes there, marks of being done last, and what is gone here, such
+        as the reason of an earlier failure, is removed there.
+        """
+        files = [f for f in (self.scratch / name).rglob("*") if f.is_file()]
+        files = [f for f in files if f.name[0] != "." and not f.name.endswith(TEMPORARY)]
         for file in sorted(files, key=lambda f: (f.name in MARKS, f.name == "done.json")):
             part = file.relative_to(self.scratch).as_posix()
             there = f"{self._path}/{part}"
@@ -115,7 +110,8 @@ class Store:
 
     @contextlib.contextmanager
     def following(self, name: str) -> Iterator[None]:
-        """Copy a run to the store every minute while it is at work, so that a lost machine loses no more than that, and at the end."""
+        """Copy a run to the store every minute while it is at work, so that a lost machine loses no
+        more than that, and at the end."""
         stop = threading.Event()
 
         def follow():
@@ -137,6 +133,8 @@ class Store:
         try:
             yield
         except Exception as e:
-            raise Error(
-                f"cannot {what} {file} in {self.url}: {type(e).__name__}: {' '.join(str(e).split())}"
-            ) from None
+            raise Error(f"cannot {what} {file} in {self.url}: {_why(e)}") from None
+
+
+def _why(e: Exception) -> str:
+    return f"{type(e).__name__}: {' '.join(str(e).split())}"
