@@ -1,4 +1,4 @@
-"""A whole report, notebook 06 executed, opened from the disk in headless Chromium: links followed, figures looked at."""
+"""A whole report, notebook 06 executed, opened from the disk in headless Chromium."""
 
 import io
 import json
@@ -65,9 +65,7 @@ def test_notebook_06_shows_every_figure_and_writes_the_tables(made):
 @pytest.fixture(scope="module")
 def chromium():
     if CHROMIUM is None:
-        pytest.skip(
-            "no chromium or google-chrome on the PATH: the browser tests need one (Debian: apt install chromium)"
-        )
+        pytest.skip("no chromium or google-chrome on the PATH (Debian: apt install chromium)")
     pytest.importorskip(
         "playwright.sync_api", reason="playwright is not installed: uv sync --group dev"
     )
@@ -101,6 +99,7 @@ def test_links_lead_there_and_back_and_nothing_is_asked_of_a_network(made, page)
     page.goto(index)
     names = page.locator("a").all_inner_texts()
     assert names == ["The comparison", "02_stage1"]
+    assert page.locator("h1").inner_text() == "my sweep: 4 runs"
     for k, title in enumerate(
         ("06 · Which of these runs is really better?", "02 · A notebook of a run?")
     ):
@@ -164,3 +163,15 @@ def test_the_index_sorts_and_finds(made, page):
     assert column() == sorted(column())
     page.locator("#find").fill("if50 p0.1")
     assert page.locator("#runs tbody tr:visible").count() == 2 and page.problems == []
+
+
+def test_on_an_a4_sheet_every_column_of_every_table_is_there(made, page):
+    """703 pixels are 186 mm, the sheet less its margins."""
+    page.set_viewport_size({"width": 703, "height": 1030})
+    page.emulate_media(media="print")
+    for name in ("index", "06_compare_runs"):
+        page.goto((made / "report" / f"{name}.html").as_uri())
+        right = page.locator("td, th").evaluate_all(
+            "cells => cells.map(c => c.getBoundingClientRect().left + c.scrollWidth)"
+        )
+        assert len(right) > 20 and max(right) <= 704, name

@@ -1,7 +1,6 @@
-"""The report as files: which pages there are, what they hold, when they are made again; and event files."""
+"""The report as files: which pages there are, what they hold, when they are made again."""
 
 import json
-import os
 import re
 import sys
 import time
@@ -17,12 +16,12 @@ import h2t
 from h2t import Error
 from h2t.cli import main
 from h2t.study.report import site as report
-from h2t.study.report.tensorboard import FILE, export
 from tests.synthetic import adopt, make_run, sweep
 
 ROOT = Path(__file__).parents[2]
 BOOK = ROOT / "notebooks" / "06_compare_runs.ipynb"
-PIXEL = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
+PIXEL = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJ"
+PIXEL += "AAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
 ODD = "a b#c?d%&'é<i>"  # everything that a link, a page or a file system might take amiss
 
 
@@ -54,8 +53,15 @@ def executed(path, title="# Title?", **outputs):
 
 @pytest.fixture
 def root(tmp_path, monkeypatch):
-    """Two runs with notebooks, one of them with copied steps, one that never finished; notebook 06 is not really executed."""
-    root = tmp_path / "my runs"
+    """Runs to report; notebook 06 is not really executed."""
+    root = two_runs(tmp_path / "my runs")
+    book = root / "notebooks" / BOOK.name
+    monkeypatch.setattr(report, "_compare", lambda *a: book if book.exists() else executed(book))
+    return root
+
+
+def two_runs(root):
+    """Two runs with notebooks, one of them with copied steps, and one that never finished."""
     a, b = make_run(root / ODD), make_run(root / "deep" / "b", ratio=0.1)
     adopt(a, b, "stage1", "stage2-dr", "stage2-dr-both")
     executed(a / "notebooks" / "01_dataset.ipynb")
@@ -64,15 +70,6 @@ def root(tmp_path, monkeypatch):
     make_run(root / "failed", seed=5, names=())
     (root / "failed" / "stage1" / "result.json").unlink()
     executed(root / "failed" / "notebooks" / "02_stage1.ipynb")
-    monkeypatch.setattr(
-        report,
-        "_compare",
-        lambda root, *a: (
-            root / "notebooks" / BOOK.name
-            if (root / "notebooks" / BOOK.name).exists()
-            else executed(root / "notebooks" / BOOK.name)
-        ),
-    )
     return root
 
 
@@ -255,68 +252,3 @@ def test_every_notebook_says_where_it_stands_in_the_series():
         linked = re.findall(r"\]\((\w+\.ipynb)\)", series)
         assert linked == [other.name for other in books if other != book], book
         assert re.search(rf"\*\*{book.stem[:2]} ", series), book
-
-
-# --- event files ------------------------------------------------------------------------------------------------------
-
-
-def test_event_files_hold_what_metrics_hold(root):
-    accumulator = pytest.importorskip(
-        "tensorboard.backend.event_processing.event_accumulator",
-        reason="tensorboard is not installed: uv sync --group dev",
-    )
-    folder, steps = export(root)
-    assert (
-        folder == root / "tensorboard" and steps == 4 + 1 + 1
-    )  # copied steps once; unfinished ones too
-    found = {p.parent.relative_to(folder).as_posix() for p in folder.rglob("events.out.tfevents*")}
-    assert (
-        found >= {f"{ODD}/stage1", "deep/b/stage2-h2t", "failed/stage1"}
-        and "deep/b/stage1" not in found
-    )
-    events = accumulator.EventAccumulator(str(folder / ODD / "stage1"))
-    events.Reload()
-    rows = [
-        json.loads(line)
-        for line in (root / ODD / "stage1" / "metrics.jsonl").read_text().splitlines()
-    ]
-    for tag in ("loss", "lr", "all", "few"):
-        wanted = [(r["epoch"], r[tag]) for r in rows if r.get(tag) is not None]
-        assert [(e.step, e.value) for e in events.Scalars(tag)] == [
-            (k, pytest.approx(v)) for k, v in wanted
-        ]
-    times = [e.wall_time for e in events.Scalars("loss")]
-    assert times[-1] - times[0] == pytest.approx(sum(r["seconds"] for r in rows[1:]))
-    assert h2t.table(root, save=False)["run"].nunique() == 2  # the event files are no runs
-
-
-def test_event_files_follow_a_run_that_goes_on(root):
-    pytest.importorskip("tensorboard", reason="tensorboard is not installed: uv sync --group dev")
-    folder, _ = export(root)
-    event, log = (
-        folder / "deep" / "b" / "stage2-h2t" / FILE,
-        root / "deep" / "b" / "stage2-h2t" / "metrics.jsonl",
-    )
-    before, other = event.read_bytes(), (folder / ODD / "stage1" / FILE).stat().st_mtime_ns
-    log.write_text(
-        log.read_text() + json.dumps({"epoch": 4, "lr": 0.1, "loss": 0.5, "seconds": 1.0}) + "\n"
-    )
-    os.utime(log, ns=(time.time_ns() + 10**9, time.time_ns() + 10**9))
-    export(root)
-    assert (
-        len(event.read_bytes()) > len(before)
-        and (folder / ODD / "stage1" / FILE).stat().st_mtime_ns == other
-    )
-
-
-def test_without_tensorboard_or_curves_there_is_one_message(root, tmp_path, monkeypatch):
-    (tmp_path / "none").mkdir()
-    with pytest.raises(Error, match="holds no learning curve"):
-        export(tmp_path / "none")
-    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
-    out = CliRunner().invoke(main, ["report", str(root), "--tensorboard"])
-    assert (
-        out.exit_code == 2
-        and "Error: tensorboard is not installed" in out.output
-        and not (root / "report").exists()
-    )

@@ -60,7 +60,7 @@ def _table(root: Path):
 def test_a_sweep_killed_at_ten_moments_ends_with_the_table_of_one_that_was_not(
     undisturbed, tmp_path
 ):
-    """SIGKILL to the sweep, to the server of its jobs, to a job in a notebook, to a job in training,
+    """SIGKILL to the sweep, to the server of its jobs, to a job in a notebook, to one in training,
     at random moments, also of what comes after a kill. Ended by two sweeps that start at once."""
     chance, left, files = random.Random(0), list(KILLED), []
     start = [*COMMAND, "--notebooks", "01,02"]

@@ -32,7 +32,7 @@ def command(arguments: Sequence[str] = ()) -> list[str]:
 
 
 def working_copy(folder: Path) -> Path:
-    """Copy the package's notebooks and recipes into a folder; a checkout's own are left as they are.
+    """Copy the package's notebooks and recipes into a folder; a checkout's own are let be.
 
     What is there already and was changed stays as it is; what was not is brought up to date.
     Raises: ``h2t.Error`` where the folder holds something else.

@@ -78,7 +78,7 @@ def _sources(root: Path, executed: Path, shared: set[str]) -> dict[str, Path]:
 
 
 def _compare(root: Path, book: Path, given: dict[str, Any], progress: bool) -> Path:
-    """Execute notebook 06, unless table, notebook, package and parameters are those of last time."""
+    """Execute notebook 06, unless table, notebook, package and parameters are as before."""
     run, reads = Run(root, kind=""), hashlib.sha256((root / "table.csv").read_bytes()).hexdigest()
     with run.lock("notebooks"):
         if not notebooks.done(run, book, given, reads):

@@ -33,7 +33,8 @@ class Board:
 
         self.plan, self.pool, self.shown, self._tqdm = plan, pool, progress, tqdm
         self._last, self._said = time.monotonic(), deque(maxlen=LATEST)
-        self._log = open(plan.root / "sweep.log", "a", buffering=1, encoding="utf-8")  # noqa: SIM115
+        log = plan.root / "sweep.log"
+        self._log = open(log, "a", buffering=1, encoding="utf-8")  # noqa: SIM115
         self._page = _output() if progress else None
         self._terminal = progress and not self._page and sys.stderr.isatty()
         count = min(pool.slots, len(plan.todo), 40) if self._terminal else 0

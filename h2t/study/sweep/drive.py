@@ -34,8 +34,8 @@ def sweep(plan: Plan, pool=None, *, progress: bool = True) -> Outcome:
 
     A job that fails is named and the others go on; one whose process is killed is tried once more.
     Arguments: ``pool`` runs the jobs, an ``h2t.study.sweep.pool.Pool`` (the default) or an
-    ``h2t.study.sweep.cluster.Cluster``, and is closed at the end; ``progress`` shows a line for each
-    running job and a total. Raises: ``h2t.Error`` where another sweep holds the root.
+    ``h2t.study.sweep.cluster.Cluster``, and is closed at the end; ``progress`` shows a line for
+    each running job and a total. Raises: ``h2t.Error`` where another sweep holds the root.
     """
     pool = pool or Pool()
     with contextlib.ExitStack() as stack:

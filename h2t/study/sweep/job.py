@@ -1,4 +1,4 @@
-"""A job of a sweep: what it is made from, and doing it in a process and a run directory of its own."""
+"""A job of a sweep: what it is made from, and doing it in a process of its own."""
 
 from __future__ import annotations
 

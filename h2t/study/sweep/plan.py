@@ -1,8 +1,8 @@
-"""From a recipe with lists to the jobs of a sweep, checked as a whole before anything is run or written.
+"""From a recipe with lists to the jobs of a sweep, checked as a whole before anything is run.
 
 ROOT/  sweep.json           the recipe, its axes and points
        sweep.log            what happened, and the state once a minute
-       <point>/             a run directory for each point, with recipe.yaml, and done.json written last
+       <point>/             a run directory for each point, with recipe.yaml; done.json is last
        shared/<name>/       the stage 1s: the points link to their files
 """
 
@@ -35,8 +35,8 @@ class Plan:
     """What a sweep will do.
 
     ``jobs`` all of them by name, each after the one it needs; ``todo`` the names of those still to
-    be done; ``points`` the names of the grid's runs; ``axes`` the parameters that differ; ``recipe``
-    what was asked for; ``store`` the URL of the object store that holds the runs, if one does:
+    be done; ``points`` the names of the grid's runs; ``axes`` the parameters that differ;
+    ``recipe`` what was asked for; ``store`` the URL of the object store that holds the runs, if one does:
     ``root`` is then this machine's copy.
     """
 
@@ -70,7 +70,7 @@ def plan(
 ) -> Plan:
     """Plan a sweep and check all of it, before anything is run or written.
 
-    Arguments: ``recipe`` a file of parameters with lists or ranges, see ``h2t.recipes.grid.expand``;
+    Arguments: ``recipe`` a file of parameters with lists or ranges (``h2t.recipes.grid.expand``);
     ``overrides`` parameters that replace the recipe's; ``books`` the notebooks to execute in each
     run, among those of ``h2t run``, None for none.
     Returns: the plan; what is done is left out of its ``todo``.

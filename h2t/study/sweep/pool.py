@@ -30,7 +30,8 @@ class Pool:
     def __init__(self, jobs: int = 0, gpus_per_run: float | None = None, notebooks: bool = True):
         found = gpus()
         _check(jobs, gpus_per_run, found)
-        share = (1 if gpus_per_run is None else gpus_per_run) if found else 0
+        wanted = 1 if gpus_per_run is None else gpus_per_run
+        share = wanted if found else 0
         places = len(found) * max(1, int(1 / share)) if share else cores()
         if not share and memory():
             places = max(1, min(places, memory() // 2**31))
