@@ -38,7 +38,7 @@ def test_the_main_job_ends_with_the_table_and_the_run_directory(done):
     assert names == ["stage 1", "stage 2, DR", "stage 2, DR, BN sees both", "stage 2, DR + H2T"]
     assert lines[-1] == f"run directory: {run}"
     assert (
-        "02_stage1" in out.stderr and "stage1: epoch" in out.stderr
+        "02_stage1" in out.stderr and "stage 1: epoch" in out.stderr
     )  # the bar says what it is doing
     results = Run(run).results()
     assert list(results) == ["stage1", "stage2-dr", "stage2-dr-both", "stage2-h2t"]
