@@ -154,7 +154,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def crash(folder: Path, point: int, images: Path, whole: dict[str, bytes]) -> str:
-    """Kill a run at one point and let it go on. Returns: what is not as it should be, if anything."""
+    """Kill a run at one point and let it go on. Returns: what is not as it should be."""
 
     def killed():
         counted(folder, point, [])

@@ -5,7 +5,7 @@ class Error(Exception):
     """A mistake in what was asked for: one message that names it and says what to do."""
 
     def _render_traceback_(self) -> list[str]:
-        """What IPython and Jupyter show in place of a traceback (their documented hook): one sentence."""
+        """What IPython shows in place of a traceback (its documented hook): one sentence."""
         return [f"{type(self).__name__}: {self}"]
 
 

@@ -1,4 +1,4 @@
-"""Checkpoints in the layout of the H2T reference: read them safely, evaluate them, go on from them."""
+"""Trained networks of others, such as the H2T reference's: read safely, and gone on from."""
 
 from __future__ import annotations
 

@@ -31,7 +31,7 @@ def reslt(
     reslt_beta: float = BETA,
     reslt_from: Sequence[float] = FROM,
 ) -> torch.Tensor:
-    """beta times the branches' cross entropies, each on its classes, + (1 - beta) that of their sum.
+    """beta times the branches' losses, each on its classes, + (1 - beta) that of their sum.
 
     Source: Cui et al. 2022 (ResLT), equations 2 to 4, with its released settings on CIFAR-100:
     branches on all classes, those from the 35th and from the 70th of 100 by size (CIFAR-10: from
