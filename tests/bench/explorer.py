@@ -1,4 +1,5 @@
-"""How long a user of the fusion explorer waits: for the classifiers, and from a move of the slider to the pixels."""
+"""How long a user of the fusion explorer waits: for the classifiers, and from a move of the
+slider to the pixels."""
 
 from __future__ import annotations
 
@@ -21,7 +22,7 @@ TARGETS = {  # seconds or as named, for CIFAR-100-LT at IF = 100 on two CPU core
     "move to pixels, 95th percentile, ms": 80.0,
     "growth of memory while dragging, MB": 5.0,
 }
-# From an input event to the frame after the one that was drawn for it: by then its pixels are shown.
+# From an input event to the frame after the one drawn for it: by then its pixels are shown.
 WATCH = """() => {
     window.latencies = [];
     document.querySelector('#explorer').addEventListener('h2t-drawn', ({detail}) =>
@@ -30,11 +31,12 @@ WATCH = """() => {
 
 
 def bench_explorer(run: str | Path, out: str | Path) -> bool:
-    """Time the explorer on a run, print the figures beside their targets, and save the rows as CSV.
+    """Time the explorer on a run, print the figures beside their targets, and save the rows as
+    CSV.
 
-    The bank is opened, or built first; the saved page is dragged by the mouse in headless Chromium for ``SECONDS``.
-    Arguments: ``run`` with data and a finished stage 1; ``out`` file. Returns: whether every target is met.
-    Raises: ``h2t.Error`` where the run lacks something.
+    The bank (2 views) is opened, or built first; the saved page is dragged by the mouse in headless Chromium
+    for ``SECONDS``. Arguments: ``run`` with data and a finished stage 1; ``out`` file. Returns:
+    whether every target is met. Raises: ``h2t.Error`` where the run lacks something.
     """
     import pandas as pd
 
@@ -70,7 +72,7 @@ def _measure(run) -> dict[str, float]:
     from h2t.lab.explorer.session import Session
     from h2t.train.cached.steps import recipe_of
 
-    engine = Explorer(run, recipe_of(run))
+    engine = Explorer(run, recipe_of(run), views=2)
     start = time.perf_counter()
     session, number, trained = Session(engine), 0, 0.0
     while not session.idle.is_set():
@@ -91,8 +93,8 @@ def _measure(run) -> dict[str, float]:
 
 
 def drag(chromium, url: str, seconds: float) -> tuple[float, np.ndarray, float]:
-    """Open a page and drag its slider to and fro. Returns: seconds to its first figure, milliseconds from each move to its
-    pixels, and by how many MB the page's memory grew."""
+    """Open a page and drag its slider to and fro. Returns: seconds to its first figure,
+    milliseconds from each move to its pixels, and by how many MB the page's memory grew."""
     page = chromium.new_page(viewport={"width": 1366, "height": 768})
     start = time.perf_counter()
     page.goto(url)

@@ -1,4 +1,5 @@
-"""Notebook 05 in JupyterLab: drag, run its cells again, change a setting, save, close the page and open it again."""
+"""Notebook 05 in JupyterLab: drag, run its cells again, change a setting, save, close the page
+and open it again."""
 
 import os
 
@@ -41,7 +42,7 @@ def test_notebook_05_by_mouse_and_keyboard(chromium, lab, trained):
         page.locator(SLIDER).focus()
         for _ in range(10):
             page.keyboard.press("ArrowRight")
-        assert page.locator(".h2tx .ratio").input_value() == "0.35"
+        page.wait_for_function("() => document.querySelector('.h2tx .ratio').value === '0.35'")
         box = page.locator(SLIDER).bounding_box()
         y = box["y"] + box["height"] / 2
         page.mouse.move(box["x"] + 0.36 * box["width"], y)

@@ -1,31 +1,23 @@
-"""The explorer in headless Chromium: saved as one file, and as a page with its server. By mouse, keyboard and touch."""
+"""The explorer in headless Chromium: saved as one file, and as a page with its server. By mouse,
+keyboard and touch."""
 
-import contextlib
 import dataclasses
-import os
-import signal
-import subprocess
-import sys
-import threading
-import urllib.error
-import urllib.request
 
 import numpy as np
 import pytest
 from click.testing import CliRunner
 
-from h2t import train_stage1
 from h2t.cli import main
-from h2t.lab.explorer import server
 from h2t.lab.explorer.engine import Explorer
 from h2t.lab.explorer.front import save_page
-from h2t.lab.explorer.session import Session
 from h2t.train.cached import fit as fitting
-from tests import browser as b
 from tests.bench import explorer as bench
-from tests.helpers import ROOT, digits_run, stage1_config, stage2_config
+from tests.lab import explorer_reference as reference
+from tests.lab import explorer_window as w
 
-chromium = b.chromium
+chromium, trained, engine, saved = w.chromium, w.trained, w.engine, w.saved  # fixtures
+SLIDER, RATIO, STATUS = w.SLIDER, w.RATIO, w.STATUS
+opened, still, inside, numbers, shot = w.opened, w.still, w.inside, w.numbers, w.shot
 HOSTILE = (
     "<img src=x onerror=alert(1)>",
     "</script><script>alert(2)</script>",
@@ -38,72 +30,12 @@ HOSTILE = (
     "&lt;b&gt;",
     "line\nbreak",
 )
-SLIDER, RATIO, STATUS = ".h2tx input[type=range]", ".h2tx .ratio", ".h2tx .status"
-
-
-@pytest.fixture(scope="module")
-def trained(tmp_path_factory):
-    run, _ = digits_run(tmp_path_factory.mktemp("explorer") / "run")
-    train_stage1(run, stage1_config(stage1_epochs=15), progress=False)
-    return run
-
-
-@pytest.fixture(scope="module")
-def engine(trained):
-    return Explorer(trained, stage2_config(fusion_ratio=0.3), views=2, progress=False)
-
-
-@pytest.fixture(scope="module")
-def saved(engine, tmp_path_factory):
-    return save_page(engine, tmp_path_factory.mktemp("saved") / "explorer.html")
-
-
-@contextlib.contextmanager
-def opened(chromium, url, width=1366, height=768, **how):
-    """A page in a profile of its own; what it asked of others and what went wrong must be nothing."""
-    context = chromium.new_context(viewport={"width": width, "height": height}, **how)
-    page = context.new_page()
-    page.set_default_timeout(30_000)
-    problems, asked = [], []
-    page.on("pageerror", lambda error: problems.append(str(error)))
-    page.on("console", lambda m: problems.append(m.text) if m.type == "error" else None)
-    page.on("dialog", lambda d: (problems.append(d.message), d.dismiss()))
-    page.on("request", lambda r: asked.append(r.url))
-    page.goto(url)
-    page.wait_for_selector("#explorer:not(.waiting) .bar")
-    still(page)
-    yield page
-    own = (url.split("#")[0].split("?")[0], "blob:", "data:")
-    assert problems == [] and [u for u in asked if not u.startswith(own)] == []
-    context.close()
-
-
-def still(page) -> None:
-    """Wait until what was asked for is drawn."""
-    page.evaluate("() => new Promise(r => requestAnimationFrame(() => requestAnimationFrame(r)))")
-
-
-def inside(page, code: str, *arguments):
-    """Evaluate JavaScript with ``app`` and ``store`` at hand."""
-    text = f"([a]) => {{ const app = document.querySelector('#explorer').h2t; const store = app.store; return {code}; }}"
-    return page.evaluate(text, [*arguments, None][:1])
-
-
-def numbers(page) -> list[str]:
-    return page.locator(".h2tx .numbers tbody tr").last.inner_text().split()
-
-
-def shot(page, name: str) -> None:
-    """Keep a picture to look at, in ``$H2T_SCREENSHOTS``."""
-    if folder := os.environ.get("H2T_SCREENSHOTS"):
-        page.screenshot(path=f"{folder}/{name}.png")
-
-
-# --- one file ---------------------------------------------------------------------------------------------------------
+# --- one file
 
 
 def test_the_saved_file_says_what_python_computes(chromium, saved, engine):
-    """Accuracies of all positions, from the file as they are and once more from its quantised features and weights."""
+    """Accuracies of all positions, from the file as they are and once more from its quantised
+    features and weights."""
     assert saved.stat().st_size <= 1_000_000
     with opened(chromium, saved.as_uri(), offline=True) as page:
         own, again = inside(
@@ -137,7 +69,7 @@ def test_the_boundary_in_the_browser_is_pythons(chromium, saved, engine):
             page,
             """app.figures[2].shares""",
         )
-        drawn, points = engine.boundary(state)
+        drawn, points = reference.boundary(engine, state)
         for name, xy in points.items():
             share = 100 * np.mean(xy @ drawn.after[0] + drawn.after[1] > 0)
             assert found[name][-1] == pytest.approx(share, abs=2), name
@@ -344,85 +276,3 @@ def test_a_file_that_cannot_be_written_is_said(trained, tmp_path):
         main, ["explore", str(trained), "--views", "2", "--save", str(tmp_path)]
     )
     assert cli.exit_code == 2 and "name a file" in cli.output
-
-
-# --- the server -------------------------------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def served(engine):
-    session = Session(engine)
-    with server.Server(session) as one:
-        thread = threading.Thread(target=one.serve_forever, daemon=True)
-        thread.start()
-        yield one
-        one.shutdown()
-        session.close()
-        thread.join(10)
-
-
-def test_two_pages_share_settings_and_what_is_wrong_is_said(chromium, served):
-    with opened(chromium, served.url) as page, opened(chromium, served.url) as second:
-        page.locator("summary").click()
-        epochs = page.get_by_label("stage-2 epochs")
-        for bad in ("1000000", "0", "2.5", "many"):
-            epochs.fill(bad)
-            epochs.press("Enter")
-            assert "a whole number from 1 to 200" in page.locator(STATUS).inner_text()
-            assert epochs.input_value() == "3"
-        epochs.fill("1")
-        epochs.press("Enter")
-        for one in (page, second):
-            one.wait_for_function(
-                "() => document.querySelector('#explorer').h2t.store.settings.stage2_epochs === 1"
-            )
-        assert page.locator(STATUS).inner_text() == ""
-        assert served.session.idle.wait(60)
-        page.get_by_label("name to save under").fill("n/../n")
-        page.get_by_role("button", name="Save recipe").click()
-        page.wait_for_selector(".h2tx .status.bad")
-        assert "it names a folder" in page.locator(STATUS).inner_text()
-        page.get_by_label("name to save under").fill("mine")
-        page.get_by_role("button", name="Save figures").click()
-        page.wait_for_function(
-            "() => document.querySelector('.status').textContent.includes('files saved')"
-        )
-        folder = served.session.engine.run.path / "explorer" / "mine"
-        assert (folder / "curve.png").read_bytes().startswith(b"\x89PNG")
-        page.reload()
-        page.wait_for_selector("#explorer:not(.waiting) .bar")
-        assert inside(page, "store.settings.stage2_epochs") == 1
-
-
-def test_the_page_needs_its_token(served):
-    for path in ("/", "/?token=wrong", "/frames?since=0", "/frames?token="):
-        with pytest.raises(urllib.error.HTTPError) as refused:
-            urllib.request.urlopen(served.url.split("/?")[0] + path, timeout=10)
-        assert refused.value.code == 403
-    with urllib.request.urlopen(served.url, timeout=10) as answer:
-        assert b"The explorer" in answer.read()
-
-
-def test_the_command_serves_until_ctrl_c(trained):
-    command = [sys.executable, "-m", "h2t.cli", "explore", str(trained), "--no-browser"]
-    process = subprocess.Popen(
-        [*command, "--views", "2"],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        cwd=ROOT,
-    )
-    try:
-        url = next(line.strip() for line in process.stdout if "http://" in line)
-        assert url.startswith("http://127.0.0.1:")
-        with urllib.request.urlopen(url, timeout=20) as answer:
-            assert answer.status == 200
-        taken = url.split(":")[2].split("/")[0]
-        cli = CliRunner().invoke(
-            main, ["explore", str(trained), "--views", "2", "--no-browser", "--port", taken]
-        )
-        assert cli.exit_code == 2 and "cannot listen on 127.0.0.1:" in cli.output
-    finally:
-        process.send_signal(signal.SIGINT)
-        rest = process.communicate(timeout=60)[0]
-    assert process.returncode == 0 and "has ended" in rest and "Traceback" not in rest

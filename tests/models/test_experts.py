@@ -22,6 +22,7 @@ from h2t.train.cached.steps import save_variant
 from h2t.train.evaluate import classifier_of, load_model
 from h2t.train.schedule import stage2_lr
 from tests.helpers import digits_run, same_weights, stage1_config, stage2_config, stop_after
+from tests.lab import explorer_reference as reference
 
 COUNTS = torch.tensor([100_000, 5_000, 120, 7, 1])
 KINDS = {
@@ -189,7 +190,7 @@ def test_boundaries_of_the_explorer_are_where_the_model_decides(trained, tmp_pat
         run, stage2_config(stage2_epochs=2, bn_statistics="none"), views=1, progress=False
     )
     state, bank = engine.start, engine.bank
-    drawn, points = engine.boundary(state)
+    drawn, points = reference.boundary(engine, state)
     logits = engine.logits(engine.fit(state.recipe))
     for name, c in (("test head", state.head), ("test tail", state.tail)):
         rows = logits[engine.labels == c]

@@ -13,6 +13,7 @@ from h2t.train.cached import bank as banking
 from h2t.train.cached import fit as fitting
 from h2t.train.evaluate import classifier_of
 from tests.helpers import digits_run, stage1_config, stage2_config
+from tests.lab import explorer_reference as reference
 
 
 @pytest.fixture(scope="module")
@@ -54,5 +55,5 @@ def test_the_explorer_follows_every_fusion(trained):
     for a, b in itertools.combinations(range(len(FUSIONS)), 2):
         assert not np.allclose(current[a], current[b], atol=1e-4), (FUSIONS[a], FUSIONS[b])
         assert np.allclose(plain[a], plain[b], atol=1e-6)
-    features = [engine.fused(engine.start.change(fusion=f)) for f in FUSIONS]
+    features = [reference.fused(engine, engine.start.change(fusion=f)) for f in FUSIONS]
     assert len({z.tobytes() for z in features}) == len(FUSIONS)

@@ -1,8 +1,9 @@
 """Decision boundaries between two classes, drawn where they really are.
 
-Between classes ``head`` and ``tail`` a linear (or cosine) classifier decides by the sign of d . z + b with
-d = w_tail - w_head. In the plane spanned by the d of two classifiers both boundaries are straight lines, and every
-feature, projected onto it, lies on the side on which each classifier puts it. Nothing is approximated.
+Between classes ``head`` and ``tail`` a linear (or cosine) classifier decides by the sign of d . z +
+b with d = w_tail - w_head. In the plane spanned by the d of two classifiers both boundaries are
+straight lines, and every feature, projected onto it, lies on the side on which each classifier puts
+it. Nothing is approximated.
 """
 
 from __future__ import annotations
@@ -16,8 +17,9 @@ from h2t.base.errors import Error
 
 @dataclass(frozen=True)
 class Plane:
-    """The plane of two pairwise boundaries: ``basis`` (2, D) orthonormal; ``before`` and ``after``, each ``(a (2,), b)``,
-    the lines a . x + b = 0, positive on the tail's side; ``blocks`` of a feature that count at unit length (else 0)."""
+    """The plane of two pairwise boundaries: ``basis`` (2, D) orthonormal; ``before`` and
+    ``after``, each ``(a (2,), b)``, the lines a . x + b = 0, positive on the tail's side;
+    ``blocks`` of a feature that count at unit length (else 0)."""
 
     basis: np.ndarray
     before: tuple[np.ndarray, float]
@@ -30,8 +32,8 @@ class Plane:
 
 
 def seen(z: np.ndarray, blocks: int) -> np.ndarray:
-    """What a classifier's decisions are linear in: features (n, D) as they are, or, for several cosine experts, with each of
-    their ``blocks`` at unit length."""
+    """What a classifier's decisions are linear in: features (n, D) as they are, or, for several
+    cosine experts, with each of their ``blocks`` at unit length."""
     z = np.asarray(z, np.float64)
     if not blocks:
         return z
@@ -40,7 +42,8 @@ def seen(z: np.ndarray, blocks: int) -> np.ndarray:
 
 
 def _blocks(scale: float | None, num_experts: int) -> int:
-    """A linear classifier takes features as they are; one cosine's decision does not depend on their length."""
+    """A linear classifier takes features as they are; one cosine's decision does not depend on
+    their length."""
     return num_experts if scale is not None and num_experts > 1 else 0
 
 
@@ -54,9 +57,9 @@ def pair(
 ) -> tuple[np.ndarray, float]:
     """What decides between two classes: d (D,) and b, positive for the tail.
 
-    Arguments: ``weight`` (C, D) and ``bias`` (C,) of the classifier; ``scale`` None for a linear head; for a cosine head
-    rows are taken at unit length and there is no bias (its decision does not depend on the feature's length).
-    Raises: ``h2t.Error`` for classes out of range or equal.
+    Arguments: ``weight`` (C, D) and ``bias`` (C,) of the classifier; ``scale`` None for a linear
+    head; for a cosine head rows are taken at unit length and there is no bias (its decision does
+    not depend on the feature's length). Raises: ``h2t.Error`` for classes out of range or equal.
     """
     weight, bias = np.asarray(weight, np.float64), np.asarray(bias, np.float64)
     for name, c in (("head", head), ("tail", tail)):
@@ -73,10 +76,12 @@ def pair(
 def plane(
     before, after, head: int, tail: int, scale: float | None = None, num_experts: int = 1
 ) -> Plane:
-    """The plane in which the boundaries of two classifiers between two classes are straight lines.
+    """The plane in which the boundaries of two classifiers between two classes are straight
+    lines.
 
-    Arguments: ``before`` and ``after`` each ``(weight (C, D), bias (C,))``; ``head`` and ``tail`` class indices;
-    ``scale`` of a cosine head, else None; ``num_experts`` of which it is the mean. Where both directions coincide the second axis is any other direction.
+    Arguments: ``before`` and ``after`` each ``(weight (C, D), bias (C,))``; ``head`` and ``tail``
+    class indices; ``scale`` of a cosine head, else None; ``num_experts`` of which it is the mean.
+    Where both directions coincide the second axis is any other direction.
     """
     (d1, b1), (d2, b2) = (
         pair(*np_pair(c), head, tail, scale, num_experts) for c in (before, after)
@@ -111,12 +116,14 @@ def pair_table(
 ):
     """How far each head-tail boundary moved, and what that won, for all pairs.
 
-    ``moved`` is the shift of the boundary towards the head along the line between the two classes' mean features, in
-    units of the margin (the distance between these means): 0.1 means that a tenth of the way from tail to head was
-    won for the tail. ``tail_before`` and the like are the shares, in %, of a class's features on its own side.
+    ``moved`` is the shift of the boundary towards the head along the line between the two classes'
+    mean features, in units of the margin (the distance between these means): 0.1 means that a tenth
+    of the way from tail to head was won for the tail. ``tail_before`` and the like are the shares,
+    in %, of a class's features on its own side.
 
-    Arguments: ``before``, ``after`` as in ``plane``; ``z`` (n, D) features and ``labels`` (n,), usually the test set's;
-    ``heads``, ``tails`` class indices. Returns: a DataFrame, a row per pair, largest shift first.
+    Arguments: ``before``, ``after`` as in ``plane``; ``z`` (n, D) features and ``labels`` (n,),
+    usually the test set's; ``heads``, ``tails`` class indices. Returns: a DataFrame, a row per
+    pair, largest shift first.
     """
     import pandas as pd
 

@@ -13,7 +13,8 @@ STEP = 50  # iterations from one look at a map to the next
 
 
 def pca(z: np.ndarray) -> np.ndarray:
-    """The first two principal components (n, 2) of features (n, D), each at the scale of the first."""
+    """The first two principal components (n, 2) of features (n, D), each at the scale of the
+    first."""
     z = np.asarray(z, np.float64)
     z = z - z.mean(0)
     _, axes = np.linalg.eigh(z.T @ z)
@@ -29,9 +30,9 @@ def fit_map(
 ):
     """A t-SNE map of features (openTSNE, Policar et al. 2019).
 
-    Arguments: ``z`` (n, D) features, n >= 10; ``perplexity`` is lowered to fit small n; ``on_step`` is given the map (n, 2)
-    every ``STEP`` iterations, and ends the work by returning True. Returns: (n, 2).
-    Raises: ``h2t.Error`` for too few points, or where openTSNE is not installed.
+    Arguments: ``z`` (n, D) features, n >= 10; ``perplexity`` is lowered to fit small n; ``on_step``
+    is given the map (n, 2) every ``STEP`` iterations, and ends the work by returning True. Returns:
+    (n, 2). Raises: ``h2t.Error`` for too few points, or where openTSNE is not installed.
     """
     try:
         from openTSNE import TSNE

@@ -1,4 +1,5 @@
-"""The fusion explorer's engine: classifiers trained on a run's feature bank, and what follows from them. No drawing here."""
+"""The explorer's engine: classifiers trained on a run's feature bank, and what follows from
+them."""
 
 from __future__ import annotations
 
@@ -15,8 +16,7 @@ from h2t import metrics
 from h2t.base import rng
 from h2t.base.errors import Error
 from h2t.data import samplers
-from h2t.fusion import blend, lend, soft_share
-from h2t.lab.explorer.boundary import Plane, plane
+from h2t.fusion import lend
 from h2t.recipes.parameters import Stage2
 from h2t.runs import Run
 from h2t.train.cached import bank as banking
@@ -44,7 +44,8 @@ class State:
     tail: int
 
     def change(self, **values: Any) -> State:
-        """A copy with other values; recipe fields are checked as everywhere. Raises ``h2t.Error``."""
+        """A copy with other values; recipe fields are checked as everywhere. Raises
+        ``h2t.Error``."""
         own = {k: values.pop(k) for k in ("head", "tail") if k in values}
         return dataclasses.replace(self, recipe=dataclasses.replace(self.recipe, **values), **own)
 
@@ -52,8 +53,9 @@ class State:
 class Explorer:
     """A run's feature bank, the classifiers trained on it, and what follows from a ``State``.
 
-    Arguments: ``run`` with data and a finished stage 1; ``recipe`` to start from and to reset to; ``views`` of the bank.
-    Raises: ``h2t.Error`` with the mend where the run lacks something or has fewer than two classes.
+    Arguments: ``run`` with data and a finished stage 1; ``recipe`` to start from and to reset to;
+    ``views`` of the bank. Raises: ``h2t.Error`` with the mend where the run lacks something or has
+    fewer than two classes.
     """
 
     def __init__(
@@ -82,7 +84,8 @@ class Explorer:
         self._images = None
 
     def _confused(self, most: int = 12) -> list[tuple[int, int]]:
-        """Pairs of a head and a tail class, those first of which stage 1 takes the tail's images for the head's."""
+        """Pairs (head, tail), those first of which stage 1 takes the tail's images for the
+        head's."""
         predicted = self.own.argmax(1) if self.own is not None else self.predict(*self.stage1)
         size = len(self.bank.counts)
         confusion = np.bincount(size * self.labels + predicted, minlength=size**2)
@@ -94,26 +97,24 @@ class Explorer:
         return [(int(heads[h]), int(tails[t])) for t, h in zip(rows, columns, strict=True)]
 
     def opening(self, head: int = -1, tail: int = -1) -> State:
-        """The state to start from, with other classes than the most confused ones. Raises ``h2t.Error`` for none such."""
+        """The state to start from, with these classes; -1 is one that is confused with the other.
+
+        Raises: ``h2t.Error`` for a class that is not there, or one class for both.
+        """
         size = len(self.bank.counts)
         for name, c in (("head", head), ("tail", tail)):
             if c >= size:
-                raise Error(
-                    f"{name}_class is {c}; the run has classes 0 to {size - 1}, and -1 chooses one"
-                )
-        if head >= 0 and head == tail:
+                there = f"the run has classes 0 to {size - 1}, and -1 chooses one"
+                raise Error(f"{name}_class is {c}; {there}")
+        if 0 <= head == tail:
             raise Error(f"head_class and tail_class are both {head}; choose two different classes")
-        fits = [(h, t) for h, t in self.pairs if head in (-1, h) and tail in (-1, t)]
-        if fits:
-            return self.start.change(head=fits[0][0], tail=fits[0][1])
-        order = [int(c) for c in np.argsort(-self.bank.counts, kind="stable")]
-        if head < 0:
-            head = next(c for c in order if c != tail)
-        if tail < 0:
-            tail = next(c for c in reversed(order) if c != head)
-        return self.start.change(head=head, tail=tail)
+        others = [c for c in range(size) if c not in (head, tail)]
+        by_count = sorted(others, key=lambda c: -self.bank.counts[c])
+        rest = (head if head >= 0 else by_count[0], tail if tail >= 0 else by_count[-1])
+        fitting_pairs = (p for p in self.pairs if head in (-1, p[0]) and tail in (-1, p[1]))
+        return State(self.recipe, *next(fitting_pairs, rest))
 
-    # -- classifiers -----------------------------------------------------------------------------------------------
+    # -- classifiers
 
     def fit(self, recipe: Stage2) -> tuple[torch.Tensor, torch.Tensor]:
         """The classifier (weight, bias) that a recipe trains on the bank; the last few are kept."""
@@ -135,7 +136,7 @@ class Explorer:
         }
 
     def alike(self, recipe: Stage2, position: int) -> int:
-        """What tells a position's classifier from others: how many channels it swaps, which several may have in common."""
+        """How many channels a position swaps: those with one number have one classifier."""
         if recipe.fusion == "mixup":
             return position
         return int(position / 100 * (self.bank.num_features // self.bank.num_experts))
@@ -165,10 +166,11 @@ class Explorer:
         means = metrics.group_means(per_class, self.bank.counts, self.bank.scheme)
         return per_class, {**means, "all": float(100 * (logits.argmax(1) == self.labels).mean())}
 
-    # -- features --------------------------------------------------------------------------------------------------
+    # -- features
 
     def lent(self, recipe: Stage2) -> tuple[torch.Tensor, torch.Tensor]:
-        """What is lent to the tail's features that are drawn, (n, D), and each one's order of channels (n, D)."""
+        """What is lent to the tail's features that are drawn (n, D), and their orders of
+        channels."""
         bank, g = self.bank, rng.torch_generator(recipe.seed, "explorer/fused")
         second = samplers.epoch(recipe.fusing_branch, bank.labels, FUSED, g)
         views = torch.randint(len(bank.lent), (FUSED,), generator=g)
@@ -179,44 +181,10 @@ class Explorer:
         )
         return lent, order.argsort(2).argsort(2).flatten(1)
 
-    def fused(self, state: State) -> np.ndarray:
-        """Features of the tail class after fusion at the current ratio, each with a mask of its own, (n, D)."""
-        bank, recipe = self.bank, state.recipe
-        lent, rank = self.lent(recipe)
-        own = bank.train[0, bank.labels == state.tail]
-        own = own[torch.arange(FUSED) % len(own)]
-        share = soft_share(own, bank.centres[state.tail]) if recipe.fusion == "soft" else None
-        swapped = int(recipe.fusion_ratio * (bank.num_features // bank.num_experts))
-        return blend(own, lent, rank < swapped, recipe.fusion_ratio, recipe.fusion, share).numpy()
-
-    def points(self, state: State) -> dict[str, np.ndarray]:
-        """Features of both classes: training (first view), fused, and test."""
-        bank, h, t = self.bank, state.head, state.tail
-        return {
-            "train head": bank.train[0, bank.labels == h].numpy(),
-            "test head": bank.test[bank.test_labels == h].numpy(),
-            "fused": self.fused(state),
-            "train tail": bank.train[0, bank.labels == t].numpy(),
-            "test tail": bank.test[bank.test_labels == t].numpy(),
-        }
-
-    def boundary(self, state: State) -> tuple[Plane, dict[str, np.ndarray]]:
-        """The plane of the boundaries without fusion and with it, and every set of points in it."""
-        bank, fitted = self.bank, self.classifiers(state)
-        before, after = fitted[self.at_zero], fitted["current"]
-        drawn = plane(before, after, state.head, state.tail, bank.scale, bank.num_experts)
-        return drawn, {name: drawn.project(z) for name, z in self.points(state).items()}
-
     def shown(self) -> np.ndarray:
-        """The test images whose features the front end is given: all, or as many of each class in turn as it can hold."""
-        most = FEATURES // self.bank.num_features
-        if len(self.labels) <= most:
-            return np.arange(len(self.labels))
-        order = np.argsort(self.labels, kind="stable")
-        starts = np.searchsorted(self.labels[order], np.arange(len(self.bank.counts)))
-        rank = np.empty(len(order), int)
-        rank[order] = np.arange(len(order)) - starts[self.labels[order]]
-        return np.sort(np.argsort(rank, kind="stable")[:most])
+        """The test images that the front end is given: all, or as many, evenly, as it can hold."""
+        count = len(self.labels)
+        return np.arange(0, count, -(-count * self.bank.num_features // FEATURES))
 
     def images(self, indices: np.ndarray) -> np.ndarray:
         """Test images (n, H, W, 3) uint8."""
@@ -239,7 +207,7 @@ def within(recipe: Stage2) -> None:
 
 
 def own_logits(run: Run, labels: np.ndarray) -> np.ndarray | None:
-    """Stage 1's logits on the test set under its own statistics, as the run recorded them; None where it did not."""
+    """Stage 1's test logits under its own statistics, where the run recorded them."""
     try:
         logits, own = run.step("stage1").outputs()
     except Error:

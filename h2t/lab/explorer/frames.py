@@ -115,7 +115,8 @@ def fused(engine: Explorer, recipe: Stage2) -> bytes:
 
 
 def fits(engine: Explorer, recipe: Stage2, positions: Sequence[Sequence[int]], fitted) -> bytes:
-    """Classifiers: ``positions`` that each of them stands for, and ``fitted`` by ``banking.fit``, a ratio for each."""
+    """Classifiers: ``positions`` that each of them stands for, and ``fitted`` by
+    ``banking.fit``, a ratio for each."""
     size = len(engine.bank.counts)
     shown, predicted, right = engine.shown(), [], []
     for weight, bias in zip(fitted.weight[:, 0], fitted.bias[:, 0], strict=True):
@@ -152,8 +153,8 @@ def curve(recipe: Stage2, table) -> bytes:
 
 
 def of_map(meta: dict[str, Any], xy: np.ndarray, index: np.ndarray, train: np.ndarray) -> bytes:
-    """A map: ``xy`` (n, 2) first of test images ``index`` (their places among those shown), then of training features
-    ``train`` (n', 2), class and place in it."""
+    """A map: ``xy`` (n, 2) first of test images ``index`` (their places among those shown), then
+    of training features ``train`` (n', 2), class and place in it."""
     return pack(
         "map",
         meta,

@@ -27,7 +27,8 @@ THUMBNAILS = ((64, 60), (32, 50), (32, 35), (32, 20), (24, 20), (16, 20))  # sid
 
 @functools.cache
 def script(entry: str) -> str:
-    """The modules and ``entry`` as one ES module: imports from one another go, for all is in one scope."""
+    """The modules and ``entry`` as one ES module: imports from one another go, for all is in one
+    scope."""
     parts = [(STATIC / f"{name}.js").read_text(encoding="utf-8") for name in (*MODULES, entry)]
     text = re.sub(r"^import [^;]*;\n", "", "\n".join(parts), flags=re.MULTILINE)
     return re.sub(r"^export (?!default)", "", text, flags=re.MULTILINE)
@@ -39,7 +40,8 @@ def style() -> str:
 
 
 def page(title: str, packed: str = "") -> str:
-    """The page: with ``packed`` frames it needs nothing else, without it asks the server that it came from."""
+    """The page: with ``packed`` frames it needs nothing else, without it asks the server that it
+    came from."""
     template = Template((STATIC / "page.html").read_text(encoding="utf-8"))
     return template.substitute(
         title=html.escape(title),
@@ -51,10 +53,12 @@ def page(title: str, packed: str = "") -> str:
 
 
 def save_page(engine: Explorer, file: str | Path, state: State | None = None) -> Path:
-    """Write the explorer as one file that opens anywhere, without a server, a kernel or a network.
+    """Write the explorer as one file that opens anywhere, without a server, a kernel or a
+    network.
 
-    It holds the classifiers of all positions for the state's recipe, quantised features, the map and thumbnails, as large as
-    ``MOST`` bytes allow. Returns: the file. Raises: ``h2t.Error`` where the file cannot be written.
+    It holds the classifiers of all positions for the state's recipe, quantised features, the map
+    and thumbnails, as large as ``MOST`` bytes allow. Returns: the file. Raises: ``h2t.Error`` where
+    the file cannot be written.
     """
     file = resolve(file)
     if file.is_dir() or not file.parent.is_dir():

@@ -1,16 +1,18 @@
-"""The frames in which everything travels to the explorer's front end; ``static/frame.js`` reads them.
+"""The frames in which everything travels to the front end; ``static/frame.js`` reads them.
 
 A frame is
 
-    b"H2TF"  uint32 n  n bytes of JSON, padded with spaces so that the rest begins at a multiple of 8  arrays
+    b"H2TF"  uint32 n  JSON of n bytes, padded with spaces to a multiple of 8  arrays
 
-with little-endian numbers. The JSON is an object: ``kind`` says what the frame is, ``arrays`` maps a name to ``type`` (u1, u2,
-i2, u4, f4), ``shape``, ``at`` (its first byte, counted from the end of the JSON) and, where whole numbers stand for real ones,
-``scale`` and ``offset``: value = scale * number + offset. Several frames in one file or answer each follow their length, uint32.
+with little-endian numbers. The JSON is an object: ``kind`` says what the frame is, ``arrays`` maps
+a name to ``type`` (u1, u2, i2, u4, f4), ``shape``, ``at`` (its first byte, counted from the end of
+the JSON) and, where whole numbers stand for real ones, ``scale`` and ``offset``: value = scale *
+number + offset. Several frames in one file or answer each follow their length, uint32.
 
-Kinds: ``base`` what does not change; ``class`` training features of one class; ``fused`` what is lent to the tail;
-``fits`` classifiers at some positions of the slider; ``curve`` the ratio curve; ``map`` a t-SNE map; ``images`` thumbnails;
-``busy`` how far the fits are; ``status`` an answer to a request.
+Kinds: ``base`` what does not change; ``class`` training features of one class; ``fused`` what is
+lent to the tail; ``fits`` classifiers at some positions of the slider; ``curve`` the ratio curve;
+``map`` a t-SNE map; ``images`` thumbnails; ``busy`` how far the fits are; ``status`` an answer to a
+request.
 """
 
 from __future__ import annotations
@@ -26,7 +28,8 @@ TYPES = {"u1": np.uint8, "u2": np.uint16, "i2": np.int16, "u4": np.uint32, "f4":
 
 
 class Quantised:
-    """Real numbers that travel as whole ones: ``u1`` over their range, or ``i2`` symmetric about 0."""
+    """Real numbers that travel as whole ones: ``u1`` over their range, or ``i2`` symmetric about
+    0."""
 
     def __init__(self, values, kind: str):
         values = np.asarray(values, np.float64)
@@ -68,7 +71,8 @@ def join(frames: Iterable[bytes]) -> bytes:
 
 
 def unpack(frame: bytes) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
-    """What a frame says, and its arrays, real numbers as such. Raises ``ValueError`` where it is no frame."""
+    """What a frame says, and its arrays, real numbers as such. Raises ``ValueError`` where it is
+    no frame."""
     if frame[:4] != MAGIC:
         raise ValueError("not a frame of the explorer")
     start = 8 + int.from_bytes(frame[4:8], "little")

@@ -20,7 +20,8 @@ LARGEST = 100_000_000  # bytes of a request: figures to save
 
 
 class Server(ThreadingHTTPServer):
-    """Serves one session to those who know ``token``. Any number of pages share the session's settings."""
+    """Serves one session to those who know ``token``. Any number of pages share the session's
+    settings."""
 
     daemon_threads = True
 
@@ -112,8 +113,8 @@ class Handler(BaseHTTPRequestHandler):
 def serve(session: Session, *, ip: str = "127.0.0.1", port: int = 0, browser: bool = True) -> None:
     """Serve a session as a page until Ctrl-C. Who opens it needs the token in its address.
 
-    Arguments: ``ip`` to listen on (127.0.0.1: this machine alone; 0.0.0.0: any); ``port``, 0 for a free one; ``browser``
-    whether to open one here. Raises: ``h2t.Error`` where the port is taken.
+    Arguments: ``ip`` to listen on (127.0.0.1: this machine alone; 0.0.0.0: any); ``port``, 0 for a
+    free one; ``browser`` whether to open one here. Raises: ``h2t.Error`` where the port is taken.
     """
     try:
         with Server(session, ip, port) as server:

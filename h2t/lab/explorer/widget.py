@@ -1,4 +1,5 @@
-"""The explorer in a notebook: a widget with a session behind it, and a picture where there is no kernel."""
+"""The explorer in a notebook: a widget with a session behind it, and a picture where there is no
+kernel."""
 
 from __future__ import annotations
 
@@ -9,12 +10,11 @@ import anywidget
 
 from h2t import metrics
 from h2t.lab.books.live import show_box
-from h2t.lab.explorer import front
+from h2t.lab.explorer import front, saving
 from h2t.lab.explorer.engine import Explorer, State
 from h2t.lab.explorer.session import Session
 from h2t.plots import (
     figure_of,
-    plot_boundary,
     plot_class_accuracy,
     plot_ratio_curve,
 )
@@ -26,7 +26,8 @@ _open: dict[str, Panel] = {}  # the explorer of each run: opened anew, the one b
 
 
 class Front(anywidget.AnyWidget):
-    """The front end in a notebook's output: frames go out as buffers of messages, requests come back as messages."""
+    """The front end in a notebook's output: frames go out as buffers of messages, requests come
+    back as messages."""
 
     _esm = front.script("widget")
     _css = front.style()
@@ -35,7 +36,8 @@ class Front(anywidget.AnyWidget):
 class Panel:
     """The fusion explorer of a run in a notebook; ``show()`` it.
 
-    Arguments: ``engine``; ``state`` to start from (the engine's by default). ``close()`` ends its threads and its widget.
+    Arguments: ``engine``; ``state`` to start from (the engine's by default). ``close()`` ends its
+    threads and its widget.
     """
 
     def __init__(self, engine: Explorer, state: State | None = None):
@@ -60,26 +62,23 @@ class Panel:
             self.session.handle(message)
 
     def save_classifier(self, name: str) -> str:
-        """Save the classifier that the explorer opened with as a stage-2 variant of the run. Returns: what was done."""
-        return self.session.save_classifier(self.origin, name)
+        """Save the classifier that the explorer opened with as a stage-2 variant of the run.
+        Returns: what was done."""
+        return saving.classifier(self.engine, self.origin, name)
 
     def sheet(self) -> bytes:
-        """The three main figures on one PNG, for where there is no kernel to drag with."""
+        """Two of the figures on one PNG, for where there is no kernel to drag with."""
         from matplotlib.figure import Figure
 
         engine, state = self.engine, self.origin
         figure = Figure(figsize=(19, 6.4), layout="constrained")
-        left, middle, right = figure.subplots(1, 3)
+        left, right = figure.subplots(1, 2)
         fitted = engine.classifiers(state)
         accuracy = {n: engine.accuracy(engine.logits(c))[0] for n, c in fitted.items()}
         _by_class(engine, accuracy, left)
         table = engine.curve(state.recipe, range(state.recipe.seed, state.recipe.seed + 3))
         published = published_curve(engine.bank.counts)
-        plot_ratio_curve(table, published, state.recipe.fusion_ratio, ax=middle)
-        drawn, points = engine.boundary(state)
-        names = tuple(engine.bank.classes[c] for c in (state.head, state.tail))
-        lines = {engine.at_zero: drawn.before, "current": drawn.after}
-        plot_boundary(points, lines, names, ax=right)
+        plot_ratio_curve(table, published, state.recipe.fusion_ratio, ax=right)
         buffer = io.BytesIO()
         figure_of(left).savefig(buffer, format="png", dpi=70)
         return buffer.getvalue()
@@ -117,10 +116,11 @@ def explore(
 ) -> Panel:
     """Open the fusion explorer on a run.
 
-    Arguments: ``run`` with data and a finished stage 1; ``settings`` parameters of stage 2 that differ from the run's own
-    recipe; ``views`` of the feature bank; ``head_class`` and ``tail_class`` indices, -1 a pair that is really confused.
-    Returns: the panel; ``show()`` it. Raises: ``h2t.Error`` in one sentence, with the command that mends it, where the run
-    lacks something or a setting cannot be.
+    Arguments: ``run`` with data and a finished stage 1; ``settings`` parameters of stage 2 that
+    differ from the run's own recipe; ``views`` of the feature bank; ``head_class`` and
+    ``tail_class`` indices, -1 a pair that is really confused. Returns: the panel; ``show()`` it.
+    Raises: ``h2t.Error`` in one sentence, with the command that mends it, where the run lacks
+    something or a setting cannot be.
     """
     check(settings or {})
     engine = Explorer(run, recipe_of(run, settings), views=views, progress=progress)

@@ -54,7 +54,16 @@ export class App {
 
   begin(base) {
     const { p, head, tail } = base;
-    this.origin = { p, head, tail, look: tail, reference: "zero", image: null, tab: "changed", figure: "boundary" };
+    this.origin = {
+      p,
+      head,
+      tail,
+      look: tail,
+      reference: "zero",
+      image: null,
+      tab: "changed",
+      figure: "boundary",
+    };
     this.state = { ...this.origin, lecture: false };
     this.figures = [
       new ByClass(this, "classes", "Accuracy by class"),
@@ -112,7 +121,7 @@ export class App {
     for (const name of ["head", "tail", "look"]) whole(name, this.store.C - 1);
     whole("image", this.store.T - 1);
     const pair = { ...this.state, ...found };
-    if (pair.head === pair.tail) delete found.head, delete found.tail;
+    if (pair.head === pair.tail) (delete found.head, delete found.tail);
     for (const name of ["tab", "figure", "reference"]) {
       const allowed = this.layout.allowed[name];
       if (allowed.includes(given.get(name))) found[name] = given.get(name);
@@ -202,15 +211,46 @@ export class App {
     const spread = (p) => Object.fromEntries(GROUPS.map((g) => [g, store.spread(p, g)?.std]));
     const own = store.base.own;
     const rows = [
-      ["stage 1", store.means(store.stage1.correct), {}, colours.stage1, own ? "as the run measured it, under its own BN statistics" : "under re-estimated BN statistics"],
+      [
+        "stage 1",
+        store.means(store.stage1.correct),
+        {},
+        colours.stage1,
+        own
+          ? "as the run measured it, under its own BN statistics"
+          : "under re-estimated BN statistics",
+      ],
     ];
     const dr = store.base.steps.find((s) => s.step === "stage2-dr");
-    if (store.base.at_zero !== "DR" && dr) rows.push(["DR", dr, {}, colours.soft, "the run's own exact stage 2, BN sees balanced batches"]);
+    if (store.base.at_zero !== "DR" && dr)
+      rows.push([
+        "DR",
+        dr,
+        {},
+        colours.soft,
+        "the run's own exact stage 2, BN sees balanced batches",
+      ]);
     const zero = store.near(0);
-    const why = { DR: "p = 0, BN sees balanced batches", control: "p = 0, with the same BN statistics as now" };
-    rows.push([store.base.at_zero, store.means(zero.correct), spread(0), colours.zero, why[store.base.at_zero] ?? "p = 0"]);
-    if (this.pin) rows.push([this.pin.name, store.means(this.pin.fit.correct), {}, colours.pinned, "pinned"]);
-    rows.push([`now, p ${(fit.p / 100).toFixed(2)}`, store.means(fit.correct), spread(fit.p), colours.now, "the classifier at the slider"]);
+    const why = {
+      DR: "p = 0, BN sees balanced batches",
+      control: "p = 0, with the same BN statistics as now",
+    };
+    rows.push([
+      store.base.at_zero,
+      store.means(zero.correct),
+      spread(0),
+      colours.zero,
+      why[store.base.at_zero] ?? "p = 0",
+    ]);
+    if (this.pin)
+      rows.push([this.pin.name, store.means(this.pin.fit.correct), {}, colours.pinned, "pinned"]);
+    rows.push([
+      `now, p ${(fit.p / 100).toFixed(2)}`,
+      store.means(fit.correct),
+      spread(fit.p),
+      colours.now,
+      "the classifier at the slider",
+    ]);
     return rows;
   }
 
@@ -220,12 +260,15 @@ export class App {
     const fit = this.now();
     const zero = store.base.at_zero;
     if (fit.p === 0) return `At p = 0 nothing is fused: this is ${zero}.`;
-    if (!(store.curve?.seeds.length > 1)) return `Compared with ${zero}: the spread over seeds is being trained …`;
+    if (!(store.curve?.seeds.length > 1))
+      return `Compared with ${zero}: the spread over seeds is being trained …`;
     const parts = ["all", "many", "few"].flatMap((g) => {
       const s = store.spread(fit.p, g, true);
       if (!s) return [];
       const beyond = Math.abs(s.mean) > 2 * s.std ? "" : " (inside the spread)";
-      return [`${g} ${s.mean >= 0 ? "+" : "−"}${Math.abs(s.mean).toFixed(1)} ± ${s.std.toFixed(1)}${beyond}`];
+      return [
+        `${g} ${s.mean >= 0 ? "+" : "−"}${Math.abs(s.mean).toFixed(1)} ± ${s.std.toFixed(1)}${beyond}`,
+      ];
     });
     const at = (Math.round(fit.p / 10) / 10).toFixed(1);
     return `Against ${zero}, at p = ${at} over ${store.curve.seeds.length} seeds of stage 2, points: ${parts.join(", ")}.`;
@@ -249,13 +292,20 @@ export class App {
   statisticsTable() {
     const { store } = this;
     const rows = [
-      ...(store.base.own ? [["stage 1, its own BN statistics", store.means(store.stage1.correct)]] : []),
+      ...(store.base.own
+        ? [["stage 1, its own BN statistics", store.means(store.stage1.correct)]]
+        : []),
       ["stage 1, BN statistics re-estimated", store.means(store.correct_again)],
-      ...store.base.steps.filter((s) => s.step !== "stage1").map((s) => [`${s.name} (exact, ${s.step})`, s]),
+      ...store.base.steps
+        .filter((s) => s.step !== "stage1")
+        .map((s) => [`${s.name} (exact, ${s.step})`, s]),
       [`${store.base.at_zero}: p = 0, here`, store.means(store.near(0).correct)],
       [`now: p = ${(this.now().p / 100).toFixed(2)}, here`, store.means(this.now().correct)],
     ];
-    return this.layout.table(["test accuracy, %", ...GROUPS], rows.map(([name, means]) => [name, ...GROUPS.map((g) => shown(means[g], 2))]));
+    return this.layout.table(
+      ["test accuracy, %", ...GROUPS],
+      rows.map(([name, means]) => [name, ...GROUPS.map((g) => shown(means[g], 2))]),
+    );
   }
 
   // -- drawing --------------------------------------------------------------------------------
@@ -285,7 +335,10 @@ export class App {
       for (const figure of this.figures) if (figure.visible) figure.paint();
       const { began } = this;
       this.began = null;
-      if (began) this.root.dispatchEvent(new CustomEvent("h2t-drawn", { detail: { began, drawn: performance.now() } }));
+      if (began)
+        this.root.dispatchEvent(
+          new CustomEvent("h2t-drawn", { detail: { began, drawn: performance.now() } }),
+        );
     });
   }
 
@@ -314,7 +367,12 @@ class Tip {
   constructor(root) {
     this.canvas = el("canvas", { width: 64, height: 64 });
     this.words = el("div");
-    this.node = el("div", { className: "tip", hidden: true, role: "tooltip" }, this.canvas, this.words);
+    this.node = el(
+      "div",
+      { className: "tip", hidden: true, role: "tooltip" },
+      this.canvas,
+      this.words,
+    );
     this.root = root;
     root.append(this.node);
   }
@@ -326,9 +384,13 @@ class Tip {
     this.words.replaceChildren(el("strong", {}, title), ...lines.map((s) => el("div", {}, s)));
     this.node.hidden = false;
     const { offsetWidth: w, offsetHeight: h } = this.node;
-    const left = event.clientX + 14 + w > window.innerWidth ? event.clientX - w - 10 : event.clientX + 14;
+    const left =
+      event.clientX + 14 + w > window.innerWidth ? event.clientX - w - 10 : event.clientX + 14;
     const top = Math.min(event.clientY + 14, window.innerHeight - h - 4);
-    Object.assign(this.node.style, { left: `${Math.max(2, left)}px`, top: `${Math.max(2, top)}px` });
+    Object.assign(this.node.style, {
+      left: `${Math.max(2, left)}px`,
+      top: `${Math.max(2, top)}px`,
+    });
   }
 
   hide() {

@@ -58,8 +58,17 @@ export function mark(pen, kind, x, y, r, colour) {
   } else {
     const corners =
       kind === "diamond"
-        ? [[0, -1.2], [1.2, 0], [0, 1.2], [-1.2, 0]]
-        : [[0, -1.1], [1.1, 0.9], [-1.1, 0.9]];
+        ? [
+            [0, -1.2],
+            [1.2, 0],
+            [0, 1.2],
+            [-1.2, 0],
+          ]
+        : [
+            [0, -1.1],
+            [1.1, 0.9],
+            [-1.1, 0.9],
+          ];
     corners.forEach(([dx, dy], k) => pen[k ? "lineTo" : "moveTo"](x + dx * r, y + dy * r));
     pen.closePath();
   }
@@ -108,7 +117,14 @@ export function text(pen, words, x, y, { colour, size = 12, bold = false, align 
 export function axes(pen, box, x, y, colours, size) {
   for (const t of x.ticks) {
     const at = x.scale(t);
-    line(pen, [[at, box.top], [at, box.bottom]], { colour: colours.grid, width: 1 });
+    line(
+      pen,
+      [
+        [at, box.top],
+        [at, box.bottom],
+      ],
+      { colour: colours.grid, width: 1 },
+    );
     text(pen, (x.format ?? String)(t), at, box.bottom + 0.9 * size, {
       colour: colours.soft,
       size: 0.9 * size,
@@ -117,7 +133,14 @@ export function axes(pen, box, x, y, colours, size) {
   }
   for (const t of y.ticks) {
     const at = y.scale(t);
-    line(pen, [[box.left, at], [box.right, at]], { colour: colours.grid, width: 1 });
+    line(
+      pen,
+      [
+        [box.left, at],
+        [box.right, at],
+      ],
+      { colour: colours.grid, width: 1 },
+    );
     text(pen, (y.format ?? String)(t), box.left - 5, at, {
       colour: colours.soft,
       size: 0.9 * size,
@@ -125,7 +148,11 @@ export function axes(pen, box, x, y, colours, size) {
     });
   }
   const middle = (box.left + box.right) / 2;
-  text(pen, x.label, middle, box.bottom + 2.3 * size, { colour: colours.soft, size, align: "center" });
+  text(pen, x.label, middle, box.bottom + 2.3 * size, {
+    colour: colours.soft,
+    size,
+    align: "center",
+  });
   pen.save();
   pen.translate(0.7 * size, (box.top + box.bottom) / 2);
   pen.rotate(-Math.PI / 2);
@@ -177,7 +204,9 @@ export class Figure {
     let closest = Infinity;
     for (const hit of this.hits) {
       const far = hit.inside
-        ? (hit.inside(x, y) ? 0 : Infinity)
+        ? hit.inside(x, y)
+          ? 0
+          : Infinity
         : Math.hypot(hit.x - x, hit.y - y) - (hit.r ?? 0);
       if (far < closest && far < 10) [best, closest] = [hit, far];
     }
@@ -205,7 +234,10 @@ export class Figure {
 }
 
 const clean = (s) =>
-  String(s).replace(/[&<>"]/g, (c) => ({ "&": "&amp;", "<": "&lt;", ">": "&gt;", '"': "&quot;" })[c]);
+  String(s).replace(
+    /[&<>"]/g,
+    (c) => ({ "&": "&amp;", "<": "&lt;", ">": "&gt;", '"': "&quot;" })[c],
+  );
 
 /** What the figures use of a canvas' context, written down as SVG. */
 export class SvgPen {
@@ -216,7 +248,9 @@ export class SvgPen {
   }
   save() {
     const keep = ["globalAlpha", "lineWidth", "fillStyle", "strokeStyle", "font", "textAlign"];
-    this.stack.push(Object.fromEntries([...keep, "dash", "moved", "clipped"].map((k) => [k, this[k]])));
+    this.stack.push(
+      Object.fromEntries([...keep, "dash", "moved", "clipped"].map((k) => [k, this[k]])),
+    );
   }
   restore() {
     Object.assign(this, this.stack.pop());
@@ -270,7 +304,12 @@ export class SvgPen {
     this.put(`<path d="M${x} ${y}h${w}v${h}h${-w}Z" fill="${this.fillStyle}"/>`);
   }
   strokeText(words, x, y) {
-    this.letters(words, x, y, `fill="none" stroke="${this.strokeStyle}" stroke-width="${this.lineWidth}"`);
+    this.letters(
+      words,
+      x,
+      y,
+      `fill="none" stroke="${this.strokeStyle}" stroke-width="${this.lineWidth}"`,
+    );
   }
   fillText(words, x, y) {
     this.letters(words, x, y, `fill="${this.fillStyle}"`);

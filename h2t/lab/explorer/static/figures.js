@@ -8,7 +8,12 @@ import { GROUPS, short, shown } from "./store.js";
 export class ByClass extends Figure {
   draw(pen, width, height) {
     const { store, state, colours, size } = this.app;
-    const box = { left: 3.6 * size, right: width - 8, top: 2.2 * size, bottom: height - 3.2 * size };
+    const box = {
+      left: 3.6 * size,
+      right: width - 8,
+      top: 2.2 * size,
+      bottom: height - 3.2 * size,
+    };
     const low = Math.max(1, Math.min(...store.counts));
     const high = Math.max(...store.counts);
     const x = scale([low / 1.25, high * 1.25], [box.left, box.right], true);
@@ -41,7 +46,14 @@ export class ByClass extends Figure {
       if (Number.isNaN(values[0])) continue;
       const chosen = c === state.head || c === state.tail;
       const [was, is] = values.slice(-2);
-      line(pen, [[at, y(was)], [at, y(is)]], { colour: colours.now, width: 1, alpha: 0.6 });
+      line(
+        pen,
+        [
+          [at, y(was)],
+          [at, y(is)],
+        ],
+        { colour: colours.now, width: 1, alpha: 0.6 },
+      );
       kinds.forEach(({ shape, colour }, k) => {
         pen.lineWidth = 1.6;
         mark(pen, shape, at, y(values[k]), chosen ? 1.5 * r : r, colour);
@@ -78,7 +90,12 @@ export class ByClass extends Figure {
       if (!members.length) continue;
       const counts = members.map((c) => Math.max(1, store.counts[c]));
       const [from, to] = [x(Math.min(...counts) / 1.06), x(Math.max(...counts) * 1.06)];
-      const corners = [[from, box.top], [to, box.top], [to, box.bottom], [from, box.bottom]];
+      const corners = [
+        [from, box.top],
+        [to, box.top],
+        [to, box.bottom],
+        [from, box.bottom],
+      ];
       area(pen, corners, colours[g], 0.08);
       text(pen, g, (from + to) / 2, box.bottom - 0.8 * size, {
         halo: colours.back,
@@ -88,7 +105,14 @@ export class ByClass extends Figure {
         align: "center",
       });
       if (means[g] !== null)
-        line(pen, [[from, y(means[g])], [to, y(means[g])]], { colour: colours[g], width: 3 });
+        line(
+          pen,
+          [
+            [from, y(means[g])],
+            [to, y(means[g])],
+          ],
+          { colour: colours[g], width: 3 },
+        );
     }
   }
 }
@@ -97,7 +121,12 @@ export class ByClass extends Figure {
 export class Curve extends Figure {
   draw(pen, width, height) {
     const { store, state, colours, size } = this.app;
-    const box = { left: 3.6 * size, right: width - 5.6 * size, top: 8, bottom: height - 3.2 * size };
+    const box = {
+      left: 3.6 * size,
+      right: width - 5.6 * size,
+      top: 8,
+      bottom: height - 3.2 * size,
+    };
     const ready = [...store.fits.keys()].sort((a, b) => a - b);
     const lines = ready.map((p) => store.means(store.fits.get(p).correct));
     const published = store.base.published;
@@ -120,11 +149,18 @@ export class Curve extends Figure {
     this.ends = [];
     for (const g of GROUPS) this.group(pen, g, { x, y, ready, lines, box });
     this.label(pen, box);
-    line(pen, [[x(state.p), box.top], [x(state.p), box.bottom]], {
-      colour: colours.now,
-      width: 2,
-      dash: [5, 4],
-    });
+    line(
+      pen,
+      [
+        [x(state.p), box.top],
+        [x(state.p), box.bottom],
+      ],
+      {
+        colour: colours.now,
+        width: 2,
+        dash: [5, 4],
+      },
+    );
     const now = store.means(this.app.now().correct);
     for (const g of GROUPS)
       if (now[g] !== null) mark(pen, "circle", x(state.p), y(now[g]), 4.5, colours[g]);
@@ -210,7 +246,8 @@ export class Boundary extends Figure {
     const top = 4.6 * size;
     const box = { left: 2 * size, right: width - 8, top, bottom: height - 2.2 * size };
     const places = {};
-    for (const [name, set] of Object.entries(points)) places[name] = set.z.map((z) => place(plane, z));
+    for (const [name, set] of Object.entries(points))
+      places[name] = set.z.map((z) => place(plane, z));
     const { x, y } = this.limits(places, box);
     this.lines(pen, box, x, y, plane, reference);
     pen.save();
@@ -249,7 +286,10 @@ export class Boundary extends Figure {
     });
     const key = [state.head, state.tail, state.reference, store.key, store.classes.size].join();
     if (key !== this.held) [this.held, this.spans] = [key, spans];
-    this.spans = this.spans.map(([a, b], k) => [Math.min(a, spans[k][0]), Math.max(b, spans[k][1])]);
+    this.spans = this.spans.map(([a, b], k) => [
+      Math.min(a, spans[k][0]),
+      Math.max(b, spans[k][1]),
+    ]);
     return {
       x: scale(this.spans[0], [box.left, box.right]),
       y: scale(this.spans[1], [box.bottom, box.top]),
@@ -270,7 +310,11 @@ export class Boundary extends Figure {
       const foot = [middle[0] - off * a[0], middle[1] - off * a[1]];
       const unit = [a[0] / Math.sqrt(square), a[1] / Math.sqrt(square)];
       const along = [-unit[1] * reach, unit[0] * reach];
-      return [[foot[0] - along[0], foot[1] - along[1]], [foot[0] + along[0], foot[1] + along[1]], unit];
+      return [
+        [foot[0] - along[0], foot[1] - along[1]],
+        [foot[0] + along[0], foot[1] + along[1]],
+        unit,
+      ];
     };
     const screen = ([px, py]) => [x(px), y(py)];
     const [a, b, unit] = ends(plane.after);
@@ -286,11 +330,17 @@ export class Boundary extends Figure {
     pen.rotate(-Math.PI / 2);
     text(pen, words, 0, 0, { colour: colours.soft, size: 0.92 * size, align: "center" });
     pen.restore();
-    text(pen, `from head to tail, by ${reference.name}`, (box.left + box.right) / 2, box.bottom + size, {
-      colour: colours.soft,
-      size: 0.92 * size,
-      align: "center",
-    });
+    text(
+      pen,
+      `from head to tail, by ${reference.name}`,
+      (box.left + box.right) / 2,
+      box.bottom + size,
+      {
+        colour: colours.soft,
+        size: 0.92 * size,
+        align: "center",
+      },
+    );
   }
 
   /** Which share of each set is called tail: after stage 1, by the reference, now. */
@@ -315,7 +365,12 @@ export class Boundary extends Figure {
     });
     const at = [width / 2 + 8, 0.8 * size + 2 * step];
     const how = { colour: colours.soft, size: 0.92 * size };
-    text(pen, `called tail: ${reference.key === "stage1" ? "" : "stage 1 → "}${reference.name} → now`, ...at, how);
+    text(
+      pen,
+      `called tail: ${reference.key === "stage1" ? "" : "stage 1 → "}${reference.name} → now`,
+      ...at,
+      how,
+    );
     const [head, tail] = [state.head, state.tail].map((c) => short(store.base.classes[c], 18));
     this.title.textContent = `Boundary: ${head} (head) and ${tail} (tail)`;
   }

@@ -14,9 +14,7 @@ export function unpack(buffer) {
   const magic = String.fromCharCode(...new Uint8Array(buffer, 0, 4));
   if (magic !== "H2TF") throw new Error("not a frame of the explorer");
   const start = 8 + view.getUint32(4, true);
-  const frame = JSON.parse(
-    new TextDecoder().decode(new Uint8Array(buffer, 8, start - 8)),
-  );
+  const frame = JSON.parse(new TextDecoder().decode(new Uint8Array(buffer, 8, start - 8)));
   for (const [name, record] of Object.entries(frame.arrays)) {
     const count = record.shape.reduce((a, b) => a * b, 1);
     const numbers = new TYPES[record.type](buffer, start + record.at, count);
@@ -33,7 +31,7 @@ export function unpack(buffer) {
 export function split(buffer) {
   const view = new DataView(buffer);
   const frames = [];
-  for (let at = 0; at < buffer.byteLength; ) {
+  for (let at = 0; at < buffer.byteLength;) {
     const length = view.getUint32(at, true);
     frames.push(buffer.slice(at + 4, at + 4 + length));
     at += 4 + length;

@@ -69,34 +69,95 @@ export class Layout {
     });
     const button = (words, act, title) =>
       el("button", { type: "button", title, onclick: act }, words);
-    this.lecture = button("Lecture", () => this.app.set({ lecture: !app.state.lecture }), "large letters, one figure");
+    this.lecture = button(
+      "Lecture",
+      () => this.app.set({ lecture: !app.state.lecture }),
+      "large letters, one figure",
+    );
     this.pin = button("Pin", () => app.setPin(), "keep this state, and show differences to it");
     const reset = button("Reset", () => this.reset(), "back to what the explorer opened with");
-    const line = el("div", { className: "line" }, el("b", {}, "fusion ratio p"), this.slider, this.ratio, this.pin, reset, this.lecture);
+    const line = el(
+      "div",
+      { className: "line" },
+      el("b", {}, "fusion ratio p"),
+      this.slider,
+      this.ratio,
+      this.pin,
+      reset,
+      this.lecture,
+    );
     this.selects = {};
-    const classes = app.store.byCount.map((c) => [c, `${short(base.classes[c], 22)} (${app.store.counts[c]})`]);
-    const head = this.select("head", "head class", classes, (v) => this.choose({ head: Number(v) }));
-    const tail = this.select("tail", "tail class", classes, (v) => this.choose({ tail: Number(v) }));
-    const pairs = base.pairs.map(([h, t], k) => [k, `${short(base.classes[t], 14)} taken for ${short(base.classes[h], 14)}`]);
+    const classes = app.store.byCount.map((c) => [
+      c,
+      `${short(base.classes[c], 22)} (${app.store.counts[c]})`,
+    ]);
+    const head = this.select("head", "head class", classes, (v) =>
+      this.choose({ head: Number(v) }),
+    );
+    const tail = this.select("tail", "tail class", classes, (v) =>
+      this.choose({ tail: Number(v) }),
+    );
+    const pairs = base.pairs.map(([h, t], k) => [
+      k,
+      `${short(base.classes[t], 14)} taken for ${short(base.classes[h], 14)}`,
+    ]);
     const confused = this.select("pair", "", [["", "most confused …"], ...pairs], (v) => {
       if (v === "") return;
       const [h, t] = base.pairs[v];
       app.set({ head: h, tail: t, look: t });
     });
-    const against = this.select("reference", "compare with", [["zero", base.at_zero], ["stage1", "stage 1"]], (v) => app.set({ reference: v }));
+    const against = this.select(
+      "reference",
+      "compare with",
+      [
+        ["zero", base.at_zero],
+        ["stage1", "stage 1"],
+      ],
+      (v) => app.set({ reference: v }),
+    );
     const second = el("div", { className: "line second" }, head, tail, confused, against);
     this.verdict = el("p", { className: "verdict" });
-    this.figures = el("div", { className: "choice", role: "group", "aria-label": "figure" },
-      ...this.allowed.figure.map((name) => button({ classes: "By class", curve: "Ratio curve", boundary: "Boundary" }[name], () => app.set({ figure: name }), "")));
-    const top = el("thead", {}, el("tr", {}, el("th", {}, "test accuracy, %"), ...GROUPS.map((g) => el("th", { scope: "col" }, g))));
+    this.figures = el(
+      "div",
+      { className: "choice", role: "group", "aria-label": "figure" },
+      ...this.allowed.figure.map((name) =>
+        button(
+          { classes: "By class", curve: "Ratio curve", boundary: "Boundary" }[name],
+          () => app.set({ figure: name }),
+          "",
+        ),
+      ),
+    );
+    const top = el(
+      "thead",
+      {},
+      el(
+        "tr",
+        {},
+        el("th", {}, "test accuracy, %"),
+        ...GROUPS.map((g) => el("th", { scope: "col" }, g)),
+      ),
+    );
     const table = el("table", { className: "numbers" }, top, this.body);
     this.bar = el("progress", { max: 1, value: 0, "aria-label": "classifiers trained" });
-    const left = el("div", { className: "controls" }, line, second, this.verdict, this.figures, this.bar);
+    const left = el(
+      "div",
+      { className: "controls" },
+      line,
+      second,
+      this.verdict,
+      this.figures,
+      this.bar,
+    );
     return el("header", { className: "bar" }, left, table);
   }
 
   select(name, label, options, act) {
-    const node = el("select", { onchange: () => act(node.value) }, ...options.map(([value, words]) => el("option", { value }, words)));
+    const node = el(
+      "select",
+      { onchange: () => act(node.value) },
+      ...options.map(([value, words]) => el("option", { value }, words)),
+    );
     this.selects[name] = node;
     if (!label) node.setAttribute("aria-label", "a pair of classes that is often confused");
     return el("label", {}, label && `${label} `, node);
@@ -121,7 +182,11 @@ export class Layout {
   typed() {
     const value = Number(this.ratio.value.trim().replace(",", "."));
     if (!this.ratio.value.trim() || !(value >= 0 && value <= 1)) {
-      this.say(`the fusion ratio is a number from 0 to 1, not ${short(this.ratio.value, 20)}`, true, "p");
+      this.say(
+        `the fusion ratio is a number from 0 to 1, not ${short(this.ratio.value, 20)}`,
+        true,
+        "p",
+      );
       return this.show(this.app.state);
     }
     this.say("", false, "p");
@@ -144,8 +209,21 @@ export class Layout {
     this.heads = {};
     this.panels = {};
     for (const name of names) {
-      this.heads[name] = el("button", { type: "button", role: "tab", id: `${this.id}-${name}`, onclick: () => this.app.set({ tab: name }) }, TABS[name]);
-      this.panels[name] = el("div", { role: "tabpanel", className: "panel", "aria-labelledby": `${this.id}-${name}` }, this.figure[name].node);
+      this.heads[name] = el(
+        "button",
+        {
+          type: "button",
+          role: "tab",
+          id: `${this.id}-${name}`,
+          onclick: () => this.app.set({ tab: name }),
+        },
+        TABS[name],
+      );
+      this.panels[name] = el(
+        "div",
+        { role: "tabpanel", className: "panel", "aria-labelledby": `${this.id}-${name}` },
+        this.figure[name].node,
+      );
     }
     const list = el("div", { role: "tablist", className: "tabs" }, ...Object.values(this.heads));
     list.addEventListener("keydown", (e) => {
@@ -160,7 +238,12 @@ export class Layout {
 
   table(head, rows) {
     const cells = (tag, values) => values.map((v, k) => el(k ? tag : "th", {}, v));
-    return el("table", {}, el("thead", {}, el("tr", {}, ...cells("th", head))), el("tbody", {}, ...rows.map((row) => el("tr", {}, ...cells("td", row)))));
+    return el(
+      "table",
+      {},
+      el("thead", {}, el("tr", {}, ...cells("th", head))),
+      el("tbody", {}, ...rows.map((row) => el("tr", {}, ...cells("td", row)))),
+    );
   }
 
   // -- settings and saving ----------------------------------------------------------------------
@@ -177,7 +260,13 @@ export class Layout {
       return el("label", {}, `${LABELS[name]} `, this.fields[name]);
     };
     const note = base.live ? "" : "Saved with these settings; `h2t explore RUN` trains for others.";
-    return el("details", { className: "settings" }, el("summary", {}, "Settings of stage 2"), el("div", { className: "line" }, ...Object.keys(LABELS).map(label)), el("p", { className: "note" }, note));
+    return el(
+      "details",
+      { className: "settings" },
+      el("summary", {}, "Settings of stage 2"),
+      el("div", { className: "line" }, ...Object.keys(LABELS).map(label)),
+      el("p", { className: "note" }, note),
+    );
   }
 
   ask() {
@@ -191,7 +280,11 @@ export class Layout {
       const whole = name === "stage2_lr" || Number.isInteger(wanted[name]);
       if (value && whole && wanted[name] >= low && wanted[name] <= high) continue;
       const kind = name === "stage2_lr" ? "a number" : "a whole number";
-      this.say(`${LABELS[name]} is ${kind} from ${low} to ${high}, not ${short(field.value, 20)}`, true, "settings");
+      this.say(
+        `${LABELS[name]} is ${kind} from ${low} to ${high}, not ${short(field.value, 20)}`,
+        true,
+        "settings",
+      );
       return this.follow(this.app.store.settings);
     }
     this.say("", false, "settings");
@@ -204,18 +297,37 @@ export class Layout {
   }
 
   saving(base) {
-    this.name = el("input", { type: "text", value: "explored", size: 14, maxLength: 100, "aria-label": "name to save under" });
+    this.name = el("input", {
+      type: "text",
+      value: "explored",
+      size: 14,
+      maxLength: 100,
+      "aria-label": "name to save under",
+    });
     const button = (what, act) => el("button", { type: "button", onclick: act }, `Save ${what}`);
     const asked = (what) => button(what, () => this.save(what));
     const buttons = [button("figures", () => this.saveFigures())];
     if (base.live) buttons.push(asked("classifier"), asked("recipe"));
-    return el("div", { className: "line saving" }, el("label", {}, "save as ", this.name), ...buttons);
+    return el(
+      "div",
+      { className: "line saving" },
+      el("label", {}, "save as ", this.name),
+      ...buttons,
+    );
   }
 
   save(what, more = {}) {
     const { p, head, tail } = this.app.state;
     this.say("saving …");
-    this.app.store.send({ do: "save", what, name: this.name.value, p: p / 100, head, tail, ...more });
+    this.app.store.send({
+      do: "save",
+      what,
+      name: this.name.value,
+      p: p / 100,
+      head,
+      tail,
+      ...more,
+    });
   }
 
   async saveFigures() {
@@ -228,14 +340,16 @@ export class Layout {
       files[`${figure.name}.svg`] = new Blob([figure.svg()], { type: "image/svg+xml" });
     }
     if (!app.store.base.live) {
-      for (const [name, blob] of Object.entries(files)) app.download(`${this.name.value}-${name}`, blob);
+      for (const [name, blob] of Object.entries(files))
+        app.download(`${this.name.value}-${name}`, blob);
       return this.say(`${Object.keys(files).length} files saved as downloads`);
     }
     const coded = {};
     for (const [name, blob] of Object.entries(files)) {
       const bytes = new Uint8Array(await blob.arrayBuffer());
       let binary = "";
-      for (let k = 0; k < bytes.length; k += 32768) binary += String.fromCharCode(...bytes.subarray(k, k + 32768));
+      for (let k = 0; k < bytes.length; k += 32768)
+        binary += String.fromCharCode(...bytes.subarray(k, k + 32768));
       coded[name] = btoa(binary);
     }
     this.save("figures", { files: coded });
@@ -303,7 +417,14 @@ export class Layout {
   numbers(rows, verdict) {
     while (this.body.rows.length > rows.length) this.body.lastChild.remove();
     while (this.body.rows.length < rows.length)
-      this.body.append(el("tr", {}, el("th", { scope: "row" }, el("i"), el("span")), ...GROUPS.map(() => el("td", {}, el("b"), el("small")))));
+      this.body.append(
+        el(
+          "tr",
+          {},
+          el("th", { scope: "row" }, el("i"), el("span")),
+          ...GROUPS.map(() => el("td", {}, el("b"), el("small"))),
+        ),
+      );
     rows.forEach(([name, means, spread, colour, why], k) => {
       const row = this.body.rows[k];
       const [swatch, words] = row.cells[0].children;

@@ -21,8 +21,9 @@ async function follow() {
   const headers = { "X-Token": new URLSearchParams(location.search).get("token") ?? "" };
   store.send = (message) =>
     fetch("ask", { method: "POST", headers, body: JSON.stringify(message) }).catch(() => lost());
-  const lost = () => app.layout?.say("the explorer's server has ended; start it again with h2t explore", true);
-  for (let since = 0; ; ) {
+  const lost = () =>
+    app.layout?.say("the explorer's server has ended; start it again with h2t explore", true);
+  for (let since = 0; ;) {
     let answer;
     try {
       answer = await fetch(`frames?since=${since}`, { headers });

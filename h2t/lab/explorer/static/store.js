@@ -22,8 +22,7 @@ export class Store {
     if (frame.settings && kind !== "base") this.follow(frame.settings);
     if (kind === "base") this.begin(frame);
     else if (kind === "fits") this.takeFits(frame);
-    else if (kind === "class")
-      this.classes.set(frame.class, { ...frame, ...arrays });
+    else if (kind === "class") this.classes.set(frame.class, { ...frame, ...arrays });
     else if (kind === "images") await this.takeImages(frame);
     else this[kind] = { ...frame, ...arrays };
     for (const tell of [...this.listeners]) tell(kind, frame);
@@ -212,8 +211,7 @@ export class Store {
       if (is && !was) gained.push(k);
       if (was && !is) lost.push(k);
     }
-    const rare = (a, b) =>
-      this.counts[this.labels[a]] - this.counts[this.labels[b]] || a - b;
+    const rare = (a, b) => this.counts[this.labels[a]] - this.counts[this.labels[b]] || a - b;
     return { gained: gained.sort(rare), lost: lost.sort(rare) };
   }
 }

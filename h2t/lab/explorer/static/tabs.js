@@ -26,7 +26,11 @@ export class FeatureMap extends Figure {
       option("pair", "the two classes"),
       option("pair+", "the two classes, training too"),
     );
-    this.save = el("button", { type: "button", disabled: true, onclick: () => this.saveList() }, "Save list");
+    this.save = el(
+      "button",
+      { type: "button", disabled: true, onclick: () => this.saveList() },
+      "Save list",
+    );
     this.list = el("div", { className: "tiles" });
     this.note = el("p", { className: "note" });
     this.tools = el("div", { className: "tools" }, this.colouring, this.which, this.save);
@@ -81,7 +85,8 @@ export class FeatureMap extends Figure {
       text(pen, "the map is being made …", 12, 20, { colour: colours.soft, size });
       return;
     }
-    const moving = this.colouring.value === "changed" ? [state.p, state.reference, store.fits.size] : [];
+    const moving =
+      this.colouring.value === "changed" ? [state.p, state.reference, store.fits.size] : [];
     const key = [map.xy, width, height, this.colouring.value, colours.back, state.head, state.tail];
     const fresh = [...key, ...moving];
     if (!this.drawn || fresh.some((v, k) => v !== this.drawn[k]) || !("drawImage" in pen)) {
@@ -247,7 +252,12 @@ export function showTiles(app, node, places) {
 
 function tile(app) {
   const words = el("span", { className: "words" });
-  const node = el("button", { type: "button", className: "tile" }, el("canvas", { width: 64, height: 64 }), words);
+  const node = el(
+    "button",
+    { type: "button", className: "tile" },
+    el("canvas", { width: 64, height: 64 }),
+    words,
+  );
   node.addEventListener("click", () => app.set({ image: node.image }));
   node.addEventListener("pointermove", (e) => app.tip.show(e, app.aboutImage(node.image)));
   node.addEventListener("pointerleave", () => app.tip.hide());
@@ -309,7 +319,14 @@ export class Flow extends Figure {
         top: (narrow ? k * half : 0) + 3.2 * size,
         bottom: (narrow ? (k + 1) * half : height) - 2 * size,
       };
-      this.side(pen, side, box, all.map((one) => one[side]), kinds, c);
+      this.side(
+        pen,
+        side,
+        box,
+        all.map((one) => one[side]),
+        kinds,
+        c,
+      );
     });
   }
 
@@ -319,7 +336,9 @@ export class Flow extends Figure {
     text(pen, words, box.left, box.top - 0.9 * size, { colour: colours.soft, size, bold: true });
     // who is shown follows stage 1 and the reference, so that nothing jumps while dragging
     const total = Array.from(counts[0], (n, k) => n + counts[counts.length - 2][k]);
-    const others = [...total.keys()].filter((k) => k !== c).sort((a, b) => total[b] - total[a] || a - b);
+    const others = [...total.keys()]
+      .filter((k) => k !== c)
+      .sort((a, b) => total[b] - total[a] || a - b);
     const shown = [c, ...others.slice(0, 6)];
     const names = [...shown.map((k) => short(store.base.classes[k], 14)), "all others"];
     const values = counts.map((row) => {
@@ -331,7 +350,14 @@ export class Flow extends Figure {
     const x = scale([0, most], [box.left, box.right]);
     const step = (box.bottom - box.top) / names.length;
     for (const t of ticks(0, most, 4)) {
-      line(pen, [[x(t), box.top], [x(t), box.bottom]], { colour: colours.grid, width: 1 });
+      line(
+        pen,
+        [
+          [x(t), box.top],
+          [x(t), box.bottom],
+        ],
+        { colour: colours.grid, width: 1 },
+      );
       text(pen, String(t), x(t), box.bottom + 0.9 * size, {
         colour: colours.soft,
         size: 0.9 * size,
@@ -341,7 +367,12 @@ export class Flow extends Figure {
     names.forEach((name, n) => {
       const y = box.top + n * step;
       const bold = n === 0;
-      text(pen, name, box.left - 6, y + step / 2, { colour: colours.text, size: 0.95 * size, bold, align: "right" });
+      text(pen, name, box.left - 6, y + step / 2, {
+        colour: colours.text,
+        size: 0.95 * size,
+        bold,
+        align: "right",
+      });
       const thick = (0.8 * step) / kinds.length;
       kinds.forEach(({ colour }, k) => {
         pen.fillStyle = colour;
@@ -352,7 +383,8 @@ export class Flow extends Figure {
         title: name,
         lines: kinds.map((kind, k) => `${kind.name}: ${values[k][n]} images`),
       });
-      const inside = (px, py) => px >= box.left - 9 * size && px <= box.right && py >= y && py < y + step;
+      const inside = (px, py) =>
+        px >= box.left - 9 * size && px <= box.right && py >= y && py < y + step;
       const k = shown[n];
       this.hits.push({ inside, about, act: k === undefined ? null : () => this.app.look(k) });
     });
@@ -375,7 +407,9 @@ export class Statistics {
     const key = [app.store.key, app.state.p, app.store.fits.size].join();
     if (this.drawn === key) return;
     this.drawn = key;
-    this.node.replaceChildren(app.statisticsTable(), el("p", { className: "note" }, app.aboutStatistics()));
+    this.node.replaceChildren(
+      app.statisticsTable(),
+      el("p", { className: "note" }, app.aboutStatistics()),
+    );
   }
 }
-
