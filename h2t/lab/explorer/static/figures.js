@@ -147,7 +147,7 @@ export class Curve extends Figure {
       size,
     );
     this.ends = [];
-    for (const g of GROUPS) this.group(pen, g, { x, y, ready, lines, box });
+    for (const g of GROUPS) this.group(pen, g, { x, y, ready, lines });
     this.label(pen, box);
     line(
       pen,
@@ -163,8 +163,11 @@ export class Curve extends Figure {
     );
     const now = store.means(this.app.now().correct);
     for (const g of GROUPS)
-      if (now[g] !== null) mark(pen, "circle", x(state.p), y(now[g]), 4.5, colours[g]);
+      if (now[g] !== null) mark(pen, "circle", x(state.p), y(now[g]), 0.38 * size, colours[g]);
     this.x = x;
+    const seeds = store.curve?.seeds.length ?? 0;
+    const band = seeds > 1 ? ` (band: ± 1 std, ${seeds} seeds${published ? "; ○ published" : ""})` : "";
+    this.title.textContent = `Ratio curve${band}`;
     this.hits.push({
       inside: (px, py) => px >= box.left - 6 && px <= box.right + 6 && py <= box.bottom,
       about: () => this.said(this.over),
@@ -188,8 +191,8 @@ export class Curve extends Figure {
     return { title: `p = ${(fit.p / 100).toFixed(2)}`, lines };
   }
 
-  group(pen, g, { x, y, ready, lines, box }) {
-    const { store, colours } = this.app;
+  group(pen, g, { x, y, ready, lines }) {
+    const { store, colours, size } = this.app;
     const points = ready
       .map((p, k) => [p, lines[k][g]])
       .filter(([, a]) => a !== null)
@@ -202,11 +205,11 @@ export class Curve extends Figure {
       const down = spread.map(([at, s]) => [at, y(s.mean - s.std)]).reverse();
       area(pen, [...up, ...down], colours[g], 0.25);
     }
-    line(pen, points, { colour: colours[g], width: g === "all" ? 2.6 : 1.8 });
+    line(pen, points, { colour: colours[g], width: (g === "all" ? 2.6 : 1.8) * (size / 12) });
     const circles = store.base.published?.[g] ?? [];
     circles.forEach((a, k) => {
       pen.lineWidth = 1.4;
-      mark(pen, "ring", x(10 * k), y(a), 3.2, colours[g]);
+      mark(pen, "ring", x(10 * k), y(a), 0.27 * size, colours[g]);
     });
     this.ends.push([g, points[points.length - 1][1]]);
   }
