@@ -75,7 +75,7 @@ def test_the_page_needs_its_token(served):
 
 
 def test_the_command_serves_until_ctrl_c(trained):
-    command = [sys.executable, "-m", "h2t.cli", "explore", str(trained), "--no-browser"]
+    command = [sys.executable, "-m", "h2t", "explore", str(trained), "--no-browser"]
     process = subprocess.Popen(
         [*command, "--views", "2"],
         stdout=subprocess.PIPE,
