@@ -14,6 +14,27 @@
     study: sweeps, comparisons, reports
     cli.py: the command line
 
+Its rooms, each on what stands before it:
+
+    base: errors, files, readers, random streams, tables
+    encoders: frozen networks of others
+    losses: one idea a file
+    data: images, long tails, loaders
+    models: networks and classifiers
+    fusion: the method, two pure functions
+    metrics: accuracy by group, calibration
+    runs: a run directory and its steps
+    heads: methods that train a classifier on frozen features
+    recipes: parameters, methods by name, published numbers
+    train: both stages, exact and on a bank of features
+    plots: a table in, Axes out
+    exchange: checkpoints in, models and predictions out
+    estimator: H2T for scikit-learn
+    pipeline: a run from end to end
+    lab: notebooks, the explorer, the toy of notebook 00
+    study: sweeps, comparisons, reports, images of one's own
+    cli: the command line
+
 Importing it does no work: every public name below is loaded on first use.
 """
 
@@ -21,7 +42,7 @@ import importlib
 
 from h2t.base.errors import Error
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 _PUBLIC = {
     "H2TClassifier": "h2t.estimator",

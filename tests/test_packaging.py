@@ -14,7 +14,14 @@ ROOT = Path(__file__).parent.parent
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 NAME = re.compile(r"[A-Za-z0-9_.-]+")
 TOP = {"notebooks", "h2t", "tests", "environment.yml", "README.md", "pyproject.toml", "LICENSE"}
-TOP |= {"CITATION.cff", ".ci", ".gitignore", ".git-blame-ignore-revs"}
+TOP |= {
+    "CITATION.cff",
+    "CHANGELOG.md",
+    "CONTRIBUTING.md",
+    ".ci",
+    ".gitignore",
+    ".git-blame-ignore-revs",
+}
 
 
 def test_environment_yml_and_pyproject_agree():

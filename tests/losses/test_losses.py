@@ -221,11 +221,11 @@ def test_re_weighting_begins_after_its_share_of_the_epochs():
 
 
 def test_the_readmes_new_loss_trains(tmp_path):
-    """The README's example, as written: its file and its entry in a copy of the package, and its
+    """CONTRIBUTING's example, as written: its file and its entry in a copy of the package, and its
     command.
     """
-    text = (ROOT / "README.md").read_text()
-    section = text[text.index("### A loss of your own") :]
+    text = (ROOT / "CONTRIBUTING.md").read_text()
+    section = text[text.index("## A loss of your own") :]
     file = re.search(r"`(h2t/losses/\w+\.py)`", section)[1]
     code = re.search(r"```python\n(.*?)```", section, re.S)[1]
     entry = re.search(r'`("\w+": "\w+",)`', section)[1]
