@@ -31,33 +31,17 @@ LOSSES = {
 
 
 def first_stage(params: Mapping[str, Any]) -> str:
-    """The name of a stage 1 by what it does beyond cross entropy, such as LDAM-DRW or BSCE + CMO; empty where that is nothing.
+    """The name of a stage 1 by what it does beyond cross entropy: LDAM-DRW, BSCE + CMO, or nothing.
 
     Arguments: ``params`` of the step; of an imported one there are none.
     """
-    loss, drw = (
-        params.get("loss", "ce"),
-        params.get("drw_from", 1.0) < 1 and params.get("loss") != "ride",
-    )  # RIDE has it within
-    cmo = bool(params.get("cmo_probability"))
-    if loss == "ce" and not drw and not cmo:
+    loss = params.get("loss", "ce")
+    late = params.get("drw_from", 1.0) < 1 and loss != "ride"  # which has it within
+    pasted = bool(params.get("cmo_probability"))
+    if loss == "ce" and not late and not pasted:
         return ""
-    return LOSSES.get(loss, loss) + "-DRW" * drw + " + CMO" * cmo
-
-
-def whole(name: str, stage: int, stage1: Mapping[str, Any]) -> str:
-    """The name of a step with its stage 1 in it: RIDE + H2T for DR + H2T on RIDE, LDAM-DRW for stage 1 itself.
-
-    Arguments: ``name`` of what the step does by itself; ``stage1`` parameters of its stage 1.
-    """
-    first = first_stage(stage1)
-    if not first:
-        return name
-    if stage == 1:
-        return f"{first}, stage 1" if first == "GCL" else first  # GCL is the two stages together
-    if name.startswith("DR + "):
-        return first + name[2:]
-    return name if first == "GCL" == name[:3] else f"{first} + {name}"
+    parts = [LOSSES.get(loss, loss), "-DRW" if late else "", " + CMO" if pasted else ""]
+    return "".join(parts)
 
 
 def method_of(
@@ -68,27 +52,35 @@ def method_of(
 ) -> str:
     """What a step does, from its parameters, as a sweep may call its variants anything.
 
-    Arguments: ``params`` of the step, ``stage1`` those of its stage 1; ``cached`` whether it is a cached stage 2.
+    The stage 1 is in the name: RIDE + H2T for DR + H2T on RIDE, LDAM-DRW for stage 1 itself.
+
+    Arguments: ``params`` of the step, ``stage1`` those of its stage 1; ``cached`` of a stage 2.
     """
+    first = first_stage(stage1 or {})
     if stage == 1:
-        return whole(STEPS["stage1"], stage, stage1 or {})
-    kind, fusion = params.get("stage2_method", "crt"), params.get("fusion", "swap")
-    name, seen = STAGE2.get(kind, kind), params.get("bn_statistics")
-    if params.get("fusion_ratio"):
-        name += " + H2T" if fusion == "swap" else f" + {fusion}"
-        name += ", BN sees balanced" if seen == "balanced" else ""
-    elif seen == "both":
-        name += ", BN sees both"
-    return whole(name + (" (cached)" if cached else ""), stage, stage1 or {})
+        whole = "GCL, stage 1"  # GCL is the two stages together
+        return whole if first == "GCL" else first or STEPS["stage1"]
+    kind, fused = params.get("stage2_method", "crt"), bool(params.get("fusion_ratio"))
+    own = STAGE2.get(kind, kind)
+    parts = [] if own == first or (own == "DR" and first and fused) else [own]
+    if fused:
+        fusion = params.get("fusion", "swap")
+        parts.append("H2T" if fusion == "swap" else fusion)
+    name = " + ".join([first, *parts] if first else parts)
+    # of which streams BN sees, only what is not the method's own way is said
+    unusual = "balanced" if fused else "both"
+    if params.get("bn_statistics") == unusual:
+        name += f", BN sees {unusual}"
+    return name + (" (cached)" if cached else "")
 
 
 def place(method: str) -> tuple[str, int, str]:
-    """Where the name of a step stands among others: its kind (RIDE), which step of it, and the name."""
+    """Where the name of a step stands: its kind (RIDE), which step of it, and the name."""
     step = next((k for k, end in enumerate(_ENDS) if end and method.endswith(end)), _ENDS.index(""))
     return method.removesuffix(_ENDS[step]).removesuffix(" + DR"), step, method
 
 
 def order(method: str) -> tuple:
-    """A key that sorts names: a run's own steps first, H2T after what it is compared with, then each other kind."""
+    """A key that sorts names: a run's own steps first, in their order, then each other kind."""
     known = list(STEPS.values())
     return (known.index(method),) if method in known else (len(known), *place(method))

@@ -120,7 +120,7 @@ def _differ(
 
 
 def _value(value: Any, name: str) -> Any:
-    """As recipes have it: a list is JSON in the table; steps older than a parameter had its default."""
+    """As recipes have it: lists are JSON in the table; an older step had a parameter's default."""
     default = declared()[name]
     if value is None or value != value:  # NaN: other rows of the table have it
         value = default

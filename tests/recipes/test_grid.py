@@ -105,6 +105,12 @@ def test_a_range_of_whole_numbers_is_pythons_with_its_end(low, more, step):
         ({"seed": {"from": 0, "to": "x"}}, "a range is"),
         ({"seed": {"from": 0, "too": 1}}, "a range is"),
         ({"seed": {"from": 0, "to": 1e9}}, "more runs than one can want"),
+        ({"seed": {"from": 0, "to": 1e299, "step": 1e-300}}, "seed has inf values; that is more"),
+        ({"seed": {"from": 0, "to": 1e308}}, "a range is"),
+        ({"seed": {"from": 0, "to": 10**400}}, "a range is"),
+        ({"seed": {"from": 0, "to": float("nan")}}, "a range is"),
+        ({"seed": {"from": 0, "to": True}}, "a range is"),
+        ({k: {"from": 0, "to": 999} for k in ("seed", "fusion_ratio")}, "1,000,000 runs"),
     ],
 )
 def test_a_grid_that_makes_no_sense_is_refused(recipe, message):
