@@ -164,3 +164,66 @@ def test_the_environment_names_versions_device_and_revision():
     assert record["packages"]["torch"] and record["device"] == "cpu" and record["cores"] >= 1
     assert record["revision"] is None or len(record["revision"].removesuffix("+changes")) == 40
     assert yaml.safe_dump(record)
+
+
+def test_nothing_is_left_behind_by_killed_writers(tmp_path):
+    run = Run(tmp_path / "r")
+    step = run.step("stage1")
+    step.begin({"seed": 0})
+    step.save_checkpoint({"epoch": 1}, [{"epoch": 1}])
+    checkpoint = (step.path / "checkpoint.pt").read_bytes()
+    result = step.finish({"w": torch.zeros(1)}, {}, NETWORK)
+    (run.path / "figures").mkdir()
+    left = [run.path / "params.yaml", run.path / "figures" / "f.png", step.path / "result.json"]
+    left = [p.with_name(f"{p.name}.4194399.h2t-tmp") for p in left]  # of a process that is gone
+    for path in left:
+        path.write_bytes(b"half")
+    mine = run.path / "notes.h2t-tmp"  # no writer's name
+    mine.write_text("mine")
+    (step.path / "checkpoint.pt").write_bytes(checkpoint)  # killed after result.json
+    with run.lock():
+        assert step.begin({"seed": 0}) == result
+    assert not any(path.exists() for path in left) and mine.exists()
+    assert not (step.path / "checkpoint.pt").exists()
+
+
+def test_weights_are_those_that_were_recorded_and_hold_numbers(tmp_path):
+    step = Run(tmp_path / "r").step("stage1")
+    step.begin({})
+    step.finish({"w": torch.zeros(3)}, {}, NETWORK)
+    other = Run(tmp_path / "s").step("stage1")
+    other.begin({})
+    other.finish({"w": torch.ones(3)}, {}, NETWORK)
+    whole = (other.path / "weights.safetensors").read_bytes()
+    (step.path / "weights.safetensors").write_bytes(whole)
+    with pytest.raises(Error, match="weights.safetensors is damaged .*hash.*--again"):
+        step.weights()
+    other.finish({"w": torch.tensor([1.0, float("nan")])}, {}, NETWORK)
+    with pytest.raises(Error, match="w holds NaN"):
+        other.weights()
+
+
+@pytest.mark.parametrize(
+    ("logits", "labels"),
+    [((3, 2), [0, 1]), ((2, 2), [0, 10**9]), ((2, 2), [0, -1]), ((2, 2, 2), [0, 1])],
+)
+def test_outputs_fit_together(tmp_path, logits, labels):
+    step = Run(tmp_path / "r").step("stage1")
+    step.begin({})
+    outputs = {"logits": torch.zeros(logits), "labels": torch.tensor(labels)}
+    step.finish({"w": torch.zeros(1)}, outputs, NETWORK)
+    with pytest.raises(Error, match="outputs.safetensors is damaged"):
+        step.outputs()
+
+
+def test_another_file_of_pretrained_weights_under_the_same_name_is_refused(tmp_path):
+    (tmp_path / "w.pth").write_bytes(b"one")
+    params = {"pretrained": str(tmp_path / "w.pth")}
+    step = Run(tmp_path / "r").step("stage1")
+    step.begin(params)
+    step.save_checkpoint({"epoch": 1}, [])
+    (tmp_path / "w.pth").write_bytes(b"two")
+    with pytest.raises(Error, match="begun with pretrained_sha256"):
+        step.begin(params)
+    (tmp_path / "w.pth").unlink()  # not needed to go on
+    assert step.begin(params) is None
