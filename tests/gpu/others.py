@@ -87,7 +87,6 @@ def section_large(args, say) -> dict:
             model,
             torch.ones(1000, dtype=torch.int64, device=device),
             config,
-            torch.Generator(),
             device,
         )
         capture = (
