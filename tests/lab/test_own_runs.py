@@ -111,7 +111,7 @@ def test_ones_own_few_images_and_an_imported_stage1_go_through_all_notebooks(tmp
         and "on the larger classes" in books["02_stage1"]
     )
     assert (
-        "H2T moves the smaller classes by" in books["03_stage2"]
+        "moves the smaller classes by" in books["03_stage2"]
         and not (run / "figures" / "02_learning_curves.png").exists()
     )
     rows = (run / "figures" / "03_exact_and_cached.csv").read_text().splitlines()

@@ -15,24 +15,27 @@ if TYPE_CHECKING:
     import ipywidgets as widgets
 
 
-def live(plot: Callable, every: float = 1.0) -> Callable[[list[dict[str, Any]]], None]:
+def live(
+    plot: Callable, every: float = 1.0, last: int = 0
+) -> Callable[[list[dict[str, Any]]], None]:
     """An ``on_epoch`` callback that redraws a figure in place while a step trains; one that does
     nothing where nobody watches (``h2t.base.progress.watched``).
 
     Arguments: ``plot`` takes the rows of metrics.jsonl as a DataFrame and returns its Axes;
-    ``every`` seconds between two pictures at least.
+    ``every`` seconds between two pictures at least; ``last`` epoch, which is drawn in any case.
     """
     from IPython.display import display
 
     if not watched():
         return lambda history: None
-    handle, last, cost = None, 0.0, 0.0
+    handle, shown, cost = None, 0.0, 0.0
 
     def update(history: list[dict[str, Any]]) -> None:
-        nonlocal handle, last, cost
+        nonlocal handle, shown, cost
         start = time.monotonic()
         # the figure may cost a tenth of the training, no more
-        if start - last < max(every, 10 * cost) or not any("all" in row for row in history):
+        soon = start - shown < max(every, 10 * cost) and len(history) != last
+        if soon or not any("all" in row for row in history):
             return
         import matplotlib.pyplot as plt
 
@@ -44,10 +47,18 @@ def live(plot: Callable, every: float = 1.0) -> Callable[[list[dict[str, Any]]],
         else:
             handle.update(figure)
         plt.close(figure)  # shown already; Jupyter would show it a second time
-        last = time.monotonic()
-        cost = last - start
+        shown = time.monotonic()
+        cost = shown - start
 
     return update
+
+
+def say(*sentences: str) -> None:
+    """Show sentences as paragraphs, which wrap between words, where printed text breaks them."""
+    from IPython.display import display
+
+    text = "\n\n".join("\n\n".join(sentences).splitlines())
+    display({"text/markdown": text, "text/plain": text}, raw=True)
 
 
 def show_box(box: widgets.Widget, picture: bytes, text: str) -> None:
