@@ -1,15 +1,14 @@
 """JupyterLab in headless Chromium, for tests that drive a notebook as a person does.
 
-Use: ``chromium, lab = browser.chromium, browser.lab`` gives a test module the fixtures ``lab`` (a server) and ``chromium``, both once a
-module, since each takes seconds to start; ``window`` opens a page in it. The helpers below take the page. Where there is no
+Use: ``chromium, lab = browser.chromium, browser.lab`` gives a test module the fixtures ``lab`` (a
+server) and ``chromium``, both once a module, since each takes seconds to start; ``window`` opens a
+page in it. The helpers below take the page, as do those of ``gestures``. Where there is no
 Chromium or no playwright the tests skip with the reason.
 """
 
 from __future__ import annotations
 
-import base64
 import contextlib
-import io
 import json
 import os
 import secrets
@@ -24,9 +23,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 import pytest
-from PIL import Image
 
 ROOT = Path(__file__).parent.parent
 CHROMIUM = next(
@@ -59,7 +56,8 @@ HARMLESS = ("favicon", "/api/workspaces", "/static/lang", "/lab/api/translations
 
 @dataclass(frozen=True)
 class Lab:
-    """A running JupyterLab: its address, token, and the folder it serves, a copy of the checkout's notebooks."""
+    """A running JupyterLab: its address, token, and the folder it serves, a copy of the checkout's
+    notebooks."""
 
     url: str
     token: str
@@ -78,7 +76,8 @@ class Lab:
         return json.loads(text) if text else None
 
     def end_sessions(self, but=()) -> None:
-        """Shut the kernels down, which outlive the page that started them, except those of these sessions."""
+        """Shut the kernels down, which outlive the page that started them, except those of these
+        sessions."""
         for session in self.rest("sessions"):
             if session["id"] not in but:
                 self.rest(f"sessions/{session['id']}", "DELETE")
@@ -94,7 +93,8 @@ def free_port() -> int:
 def _need_a_browser() -> None:
     if CHROMIUM is None:
         pytest.skip(
-            "no chromium or google-chrome on the PATH: the browser tests need one (Debian: apt install chromium)"
+            "no chromium or google-chrome on the PATH: the browser tests need one "
+            "(Debian: apt install chromium)"
         )
     pytest.importorskip(
         "playwright.sync_api", reason="playwright is not installed: uv sync --group dev"
@@ -103,7 +103,8 @@ def _need_a_browser() -> None:
 
 @pytest.fixture(scope="module")
 def lab(tmp_path_factory) -> Iterator[Lab]:
-    """JupyterLab on a free port, with its settings and a copy of the notebooks in a temporary folder."""
+    """JupyterLab on a free port, with its settings and a copy of the notebooks in a temporary
+    folder."""
     _need_a_browser()
     base = tmp_path_factory.mktemp("lab")
     folder = base / "notebooks"
@@ -171,7 +172,8 @@ def _wait_for_server(lab: Lab, server: subprocess.Popen, seconds: float = 90) ->
 
 @pytest.fixture(scope="module")
 def chromium():
-    """Chromium, once a test module; closed with it, because playwright keeps an event loop while it is open."""
+    """Chromium, once a test module; closed with it, because playwright keeps an event loop while
+    it is open."""
     _need_a_browser()
     from playwright.sync_api import sync_playwright
 
@@ -183,8 +185,8 @@ def chromium():
 
 @contextlib.contextmanager
 def window(chromium, lab: Lab):
-    """A window of 1280 x 900 in a profile of its own, its kernels deleted afterwards. ``page.problems`` lists what its console
-    reported as errors."""
+    """A window of 1280 x 900 in a profile of its own, its kernels deleted afterwards.
+    ``page.problems`` lists what its console reported as errors."""
     before = [session["id"] for session in lab.rest("sessions")]
     context = chromium.new_context(viewport={"width": 1280, "height": 900})
     page = context.new_page()
@@ -207,9 +209,11 @@ def _note(problems: list[str], message) -> None:
 
 
 def open_notebook(page, lab: Lab, name: str, parameters: dict[str, str] | None = None) -> None:
-    """Open a notebook in a clean workspace, as it is in the checkout, and wait until its cells and its kernel are there.
+    """Open a notebook in a clean workspace, as it is in the checkout, and wait until its cells and
+    its kernel are there.
 
-    Arguments: ``name`` of the file; ``parameters`` name to Python source, which replace those of the parameters cell.
+    Arguments: ``name`` of the file; ``parameters`` name to Python source, which replace those of
+    the parameters cell.
     """
     notebook = json.loads((ROOT / "notebooks" / name).read_text(encoding="utf-8"))
     for cell in notebook["cells"]:
@@ -233,7 +237,8 @@ def open_notebook(page, lab: Lab, name: str, parameters: dict[str, str] | None =
 
 
 def run_all(page, seconds: float = 180) -> None:
-    """Click Run, Run All Cells, and wait until every code cell has run or one of them has failed."""
+    """Click Run, Run All Cells, and wait until every code cell has run or one of them has
+    failed."""
     menu(page, "Run", "runmenu:run-all")
     wait_until_run(page, seconds)
 
@@ -248,10 +253,12 @@ def wait_until_run(page, seconds: float = 180) -> None:
     """Wait until every non-empty code cell bears a number, or a cell shows an error."""
     page.wait_for_function(
         """() => {
-            const cells = [...document.querySelectorAll('.jp-NotebookPanel:not(.lm-mod-hidden) .jp-CodeCell')];
+            const panel = '.jp-NotebookPanel:not(.lm-mod-hidden)';
+            const cells = [...document.querySelectorAll(panel + ' .jp-CodeCell')];
             const done = c => /\\[\\d+\\]/.test(c.querySelector('.jp-InputPrompt').textContent);
             const empty = c => !c.querySelector('.cm-content')?.textContent.trim();
-            const failed = document.querySelector('[data-mime-type="application/vnd.jupyter.error"]');
+            const failed =
+            document.querySelector('[data-mime-type="application/vnd.jupyter.error"]');
             return cells.length && (failed || cells.every(c => done(c) || empty(c)));
         }""",
         timeout=seconds * 1000,
@@ -259,114 +266,17 @@ def wait_until_run(page, seconds: float = 180) -> None:
 
 
 def errors(page) -> list[str]:
-    """What went wrong so far: tracebacks and stderr in outputs, widgets that did not show, errors in the console."""
+    """What went wrong so far: tracebacks and stderr in outputs, widgets that did not show, errors
+    in the console."""
     shown = page.eval_on_selector_all(
-        '[data-mime-type="application/vnd.jupyter.error"], [data-mime-type="application/vnd.jupyter.stderr"]',
+        '[data-mime-type="application/vnd.jupyter.error"], '
+        '[data-mime-type="application/vnd.jupyter.stderr"]',
         "nodes => nodes.map(n => n.textContent)",
     )
     broken = page.eval_on_selector_all(
         ".jp-OutputArea-output", "nodes => nodes.map(n => n.textContent)"
     )
     return shown + [t for t in broken if "Error displaying widget" in t] + page.problems
-
-
-def slider(page, k: int = 0):
-    """The handle of the k-th slider on the page, scrolled into view."""
-    handle = page.locator(".widget-slider .noUi-handle").nth(k)
-    handle.scroll_into_view_if_needed()
-    return handle
-
-
-def slider_value(page, k: int = 0) -> float:
-    """The number beside the k-th slider; the handle's own aria-valuenow is rounded to one decimal."""
-    return float(page.locator(".widget-slider .widget-readout").nth(k).inner_text())
-
-
-def press(page, key: str, times: int = 1, k: int = 0, delay_ms: float = 0) -> None:
-    """Focus the k-th slider and press a key: ArrowRight, ArrowLeft, PageUp, Home, End."""
-    slider(page, k).focus()
-    for _ in range(times):
-        page.keyboard.press(key)
-        if delay_ms:
-            page.wait_for_timeout(delay_ms)
-
-
-def drag(page, share: float, k: int = 0, steps: int = 20) -> None:
-    """Take the k-th slider with the mouse and drag it to a share of its track in [0, 1], in ``steps`` moves."""
-    handle = slider(page, k).bounding_box()
-    track = page.locator(".widget-slider .noUi-base").nth(k).bounding_box()
-    page.mouse.move(handle["x"] + handle["width"] / 2, handle["y"] + handle["height"] / 2)
-    page.mouse.down()
-    page.mouse.move(
-        track["x"] + share * track["width"], handle["y"] + handle["height"] / 2, steps=steps
-    )
-    page.mouse.up()
-
-
-def type_value(page, text: str, k: int = 0) -> None:
-    """Type into the number beside the k-th slider and press Enter."""
-    readout = page.locator(".widget-slider .widget-readout").nth(k)
-    readout.scroll_into_view_if_needed()
-    readout.click()
-    page.keyboard.press("Control+A")
-    page.keyboard.type(text)
-    page.keyboard.press("Enter")
-
-
-def picture_source(page, k: int = 0) -> str:
-    """The address of the k-th ``ipywidgets.Image``; it changes with every new picture."""
-    return page.locator("img.widget-image, .widget-image img").nth(k).get_attribute("src")
-
-
-def picture(page, k: int = 0) -> np.ndarray:
-    """The pixels of the k-th ``ipywidgets.Image`` as sent, (H, W, 3) int."""
-    coded = page.evaluate(
-        """async src => {
-            const bytes = new Uint8Array(await (await fetch(src)).arrayBuffer());
-            let text = ''; for (const b of bytes) text += String.fromCharCode(b);
-            return btoa(text);
-        }""",
-        picture_source(page, k),
-    )
-    return np.asarray(Image.open(io.BytesIO(base64.b64decode(coded))).convert("RGB")).astype(int)
-
-
-def wait_for_new_picture(page, old_source: str, k: int = 0, seconds: float = 20) -> None:
-    """Wait until the k-th widget picture is another one than that of ``old_source`` and has been decoded."""
-    page.wait_for_function(
-        """([old, k]) => {
-            const image = document.querySelectorAll('img.widget-image, .widget-image img')[k];
-            return image && image.src !== old && image.complete && image.naturalWidth;
-        }""",
-        arg=[old_source, k],
-        timeout=seconds * 1000,
-        polling=5,
-    )
-
-
-def wait_until_still(page, quiet_ms: float = 600, k: int = 0, seconds: float = 30) -> None:
-    """Wait until the k-th widget picture has not changed for a while."""
-    end, last, since = time.monotonic() + seconds, picture_source(page, k), time.monotonic()
-    while time.monotonic() - since < quiet_ms / 1000:
-        page.wait_for_timeout(50)
-        now = picture_source(page, k)
-        if now != last:
-            last, since = now, time.monotonic()
-        assert time.monotonic() < end, "the picture does not come to rest"
-
-
-def text_of(page, selector: str, k: int = 0) -> str:
-    """The visible text of the k-th match."""
-    return page.locator(selector).nth(k).inner_text()
-
-
-def screenshot(page, path: str | Path, width: int = 0, height: int = 900) -> Path:
-    """Save what the window shows as PNG, at another width if one is given. Returns: the path."""
-    if width:
-        page.set_viewport_size({"width": width, "height": height})
-        page.wait_for_timeout(500)  # JupyterLab lays its panels out again
-    page.screenshot(path=str(path))
-    return Path(path)
 
 
 def _until(page, condition, seconds: float, what: str) -> None:

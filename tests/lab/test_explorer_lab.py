@@ -7,6 +7,7 @@ import pytest
 
 from h2t import train_stage1
 from tests import browser as b
+from tests import gestures as g
 from tests.helpers import digits_run, stage1_config
 
 chromium, lab = b.chromium, b.lab  # fixtures
@@ -52,7 +53,7 @@ def test_notebook_05_by_mouse_and_keyboard(chromium, lab, trained):
         assert float(page.locator(".h2tx .ratio").input_value()) > 0.9
         assert current(page) != start
         if folder := os.environ.get("H2T_SCREENSHOTS"):
-            b.screenshot(page, f"{folder}/lab_1366.png", 1366, 768)
+            g.screenshot(page, f"{folder}/lab_1366.png", 1366, 768)
         page.get_by_role("button", name="Save figures").click()
         page.wait_for_function(
             f"() => document.querySelector('{STATUS}').textContent.includes('files saved')"

@@ -168,7 +168,8 @@ def test_a_job_killed_in_training_goes_on_to_the_same_end(done, tmp_path):
         (1, lambda: psutil.Process(process.pid).children()[0].kill()),
         (3, lambda: os.killpg(process.pid, signal.SIGKILL)),
     ):
-        # first the kernel alone: the notebook is tried once more, and goes on from the checkpoint; then all of them
+        # first the kernel alone: the notebook is tried once more, and goes on from the checkpoint;
+        # then all of them
         log, deadline = run / "stage1" / "metrics.jsonl", time.time() + 120
         while time.time() < deadline and not (
             log.exists() and len(log.read_text().splitlines()) >= epochs

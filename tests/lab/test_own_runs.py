@@ -73,7 +73,8 @@ def test_import_and_evaluate_from_the_command_line(tmp_path):
 
 
 def test_ones_own_few_images_and_an_imported_stage1_go_through_all_notebooks(tmp_path, monkeypatch):
-    """Nothing here fits the digits: a natural set, all classes *few*, colour, no test part, a stage 1 without history."""
+    """Nothing here fits the digits: a natural set, all classes *few*, colour, no test part, a
+    stage 1 without history."""
     from PIL import Image
 
     from tests.exchange.test_reference import write

@@ -52,7 +52,8 @@ def test_train_finds_the_optimum_that_scipy_finds(seed, num_features, weight_dec
 
 @pytest.mark.parametrize("ratio", [0.0, 0.125, 0.375])
 def test_a_draw_is_its_own_point_but_for_one_mask_a_batch(ratio):
-    """Every number names the point and the coordinate that it comes from, so a loop can trace each draw."""
+    """Every number names the point and the coordinate that it comes from, so a loop can trace each
+    draw."""
     labels = torch.cat([torch.zeros(30), torch.ones(4)]).double()
     points = torch.arange(34).double()[:, None] * 100 + torch.arange(8)
     x, y = toy.fused_draws(
@@ -78,7 +79,8 @@ def test_a_draw_is_its_own_point_but_for_one_mask_a_batch(ratio):
 @pytest.mark.parametrize("num_features", [1, 2, 3, 64])
 @pytest.mark.parametrize("ratio", [0.0, 0.1, 0.25, 0.29, 0.5, 0.77, 1.0])
 def test_the_mean_share_of_swapped_coordinates_is_the_ratio(num_features, ratio):
-    """Tail points are all 1, head points all 0, the partners all but one of the head: the mean tells the share."""
+    """Tail points are all 1, head points all 0, the partners all but one of the head: the mean
+    tells the share."""
     labels = torch.cat([torch.zeros(100000), torch.ones(1)]).double()
     points = labels[:, None].repeat(1, num_features)
     x, y = toy.fused_draws(points, labels, ratio, rng.torch_generator(0, "draws"))
@@ -148,7 +150,8 @@ def test_forces_at_many_positions_are_those_at_each():
 
 
 def test_position_and_regions_of_a_known_boundary():
-    """Classes two apart on one axis, the boundary a quarter into the head: the normal distribution says the shares."""
+    """Classes two apart on one axis, the boundary a quarter into the head: the normal distribution
+    says the shares."""
     points, labels = data(n_head=50000, n_tail=50000, num_features=1, separation=2.0)
     weight, bias = torch.tensor([2.0], dtype=torch.float64), torch.tensor(0.5, dtype=torch.float64)
     assert toy.position(weight, bias) == pytest.approx(-0.25)

@@ -96,7 +96,8 @@ def run(tmp_path: Path, source: Path = NOTEBOOK, **parameters):
 
 
 def test_the_notebook_and_its_solutions_run_without_a_browser(tmp_path):
-    """Fast parameters, every figure there, no error; each solution, run at the end, holds what it asserts."""
+    """Fast parameters, every figure there, no error; each solution, run at the end, holds what it
+    asserts."""
     source = json.loads(NOTEBOOK.read_text())
     solutions = [
         s
