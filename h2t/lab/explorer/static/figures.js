@@ -166,7 +166,8 @@ export class Curve extends Figure {
       if (now[g] !== null) mark(pen, "circle", x(state.p), y(now[g]), 0.38 * size, colours[g]);
     this.x = x;
     const seeds = store.curve?.seeds.length ?? 0;
-    const band = seeds > 1 ? ` (band: ± 1 std, ${seeds} seeds${published ? "; ○ published" : ""})` : "";
+    const band =
+      seeds > 1 ? ` (band: ± 1 std, ${seeds} seeds${published ? "; ○ published" : ""})` : "";
     this.title.textContent = `Ratio curve${band}`;
     this.hits.push({
       inside: (px, py) => px >= box.left - 6 && px <= box.right + 6 && py <= box.bottom,
