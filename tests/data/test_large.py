@@ -204,3 +204,10 @@ def test_settings_that_do_not_fit_are_refused(tmp_path, source, changes, message
     how = {"root": imagenet_lt(tmp_path / "set"), **HOW, **changes}
     with pytest.raises(Error, match=message):
         load(source, how.pop("root"), **how)
+
+
+def test_a_set_whose_project_ships_no_validation_list_is_read(tmp_path):
+    root = imagenet_lt(tmp_path / "set")
+    (root / "ImageNet_LT_val.txt").unlink()
+    data = load("imagenet_lt", root, **HOW)
+    assert data.val is None and data.train.counts.tolist() == list(COUNTS) and len(data.test) == 12
