@@ -1,69 +1,49 @@
 """``python -m tests.bench WHAT [--check]``: what is timed, beside what, with stated targets."""
 
+import functools
+import importlib
 import sys
 
 import click
 
-DEVICE = click.option("--device", default="auto", show_default=True, help="auto, cpu or cuda.")
+from h2t.base.errors import Error
+from h2t.train.device import pick_device
+from tests.bench.harness import Rows
+
+WHAT = ("steps", "gpu", "loader", "explorer", "sweep", "table")
+option = functools.partial(click.option, show_default=True)
 
 
 @click.command()
-@click.argument(
-    "what",
-    type=click.Choice(["steps", "gpu", "loader", "explorer", "sweep", "table"]),
-    default="steps",
-)
-@click.option("--check", is_flag=True, help="Exit 1 where a stated target is missed.")
-@click.option(
-    "--out", type=click.Path(), help="Where the rows are saved.  [default: runs/bench_WHAT.csv]"
-)
-@click.option(
-    "--run",
-    "run_",
-    type=click.Path(),
-    default="runs/digits",
-    show_default=True,
-    help="explorer: the run to open.",
-)
-@click.option(
-    "--root",
-    default="",
-    help="gpu: a file of CIFAR-100's images for the whole run.  [default: random pixels]",
-)
-@click.option(
-    "--steps", default=4, show_default=True, help="steps: timed steps of each loop a turn."
-)
-@DEVICE
+@click.argument("what", type=click.Choice(WHAT), default="steps")
+@option("--check", is_flag=True, help="Exit 1 where a stated target is missed.")
+@option("--out", help="Where the rows are saved.  [default: runs/bench_WHAT.csv]")
+@option("--run", "run_", default="runs/digits", help="explorer: the run to open.")
+@option("--root", default="", help="gpu: a file of CIFAR-100's images, or random pixels.")
+@option("--steps", default=4, help="steps: timed steps of each loop a turn.")
+@option("--device", default="auto", help="auto, cpu or cuda.")
 def bench(what, check, out, run_, root, steps, device):
-    """Time training steps beside a plain loop of the kind the field publishes, everything on a GPU, the loader of image files beside
-    torchvision's, the moves of the explorer, what a sweep costs beyond its training, or the table of 10,000 runs."""
-    out = out or f"runs/bench_{what}.csv"
-    if what == "steps":
-        from tests.bench.steps import bench_steps
-
-        met = bench_steps(out, steps=steps, device=device)
-    elif what == "gpu":
-        from tests.bench.gpu import bench_gpu
-
-        met = bench_gpu(out, root=root, device=device)
-    elif what == "loader":
-        from tests.bench.loader import bench_loader
-
-        met = bench_loader(out, device=device)
-    elif what == "sweep":
-        from tests.bench.sweep import bench_sweep
-
-        met = bench_sweep(out)
-    elif what == "table":
-        from tests.bench.table import bench_table
-
-        met = bench_table(out)
-    else:
-        from tests.bench.explorer import bench_explorer
-
-        met = bench_explorer(run_, out)
-    if check and not met:
+    """Time training steps beside a plain loop of the kind the field publishes, everything on a GPU,
+    the loader of image files beside torchvision's, the moves of the explorer, what a sweep costs
+    beyond its training, or the table of 10,000 runs."""
+    timed = getattr(importlib.import_module(f"tests.bench.{what}"), f"bench_{what}")
+    own = {"steps": {"steps": steps}, "gpu": {"root": root}, "explorer": {"run": run_}}
+    try:
+        chosen = pick_device(device)
+        if what == "gpu" and chosen.type != "cuda":
+            raise Error("this bench needs a CUDA GPU; on a CPU use `python -m tests.bench steps`")
+        rows = Rows(out or f"runs/bench_{what}.csv", str(chosen))
+        timed(rows, **own.get(what, {}), **_device(what, chosen))
+    except Error as e:
+        click.echo(f"Error: {e}", err=True)
+        sys.exit(2)
+    click.echo(f"rows saved to {rows.path}")
+    if check and not rows.met:
         sys.exit(1)
+
+
+def _device(what: str, chosen) -> dict:
+    return {"device": chosen} if what in ("steps", "gpu", "loader") else {}
 
 
 if __name__ == "__main__":

@@ -7,9 +7,9 @@ import tempfile
 import time
 from pathlib import Path
 
-import click
 import numpy as np
 
+from tests.bench.harness import Rows
 from tests.browser import CHROMIUM, FLAGS
 
 SECONDS = 60  # of dragging
@@ -30,38 +30,15 @@ WATCH = """() => {
 }"""
 
 
-def bench_explorer(run: str | Path, out: str | Path) -> bool:
-    """Time the explorer on a run, print the figures beside their targets, and save the rows as
-    CSV.
+def bench_explorer(found: Rows, run: str | Path) -> None:
+    """Time the explorer on a run with data and a finished stage 1.
 
-    The bank (2 views) is opened, or built first; the saved page is dragged by the mouse in headless Chromium
-    for ``SECONDS``. Arguments: ``run`` with data and a finished stage 1; ``out`` file. Returns:
-    whether every target is met. Raises: ``h2t.Error`` where the run lacks something.
+    The bank (2 views) is opened, or built first; the saved page is dragged by the mouse in
+    headless Chromium for ``SECONDS``. Raises: ``h2t.Error`` where the run lacks something.
     """
-    import pandas as pd
-
-    from h2t.base.files import resolve
-    from h2t.base.machine import environment
-
     values = _measure(run)
-    rows = [
-        {
-            "what": name,
-            "value": round(values[name], 3),
-            "target": target,
-            "": "met" if values[name] <= target else "missed",
-        }
-        for name, target in TARGETS.items()
-    ]
-    table, env = pd.DataFrame(rows), environment("cpu")
-    path = resolve(out)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    more = dict(cpu=env["cpu"], cores=env["cores"], torch=env["packages"]["torch"])
-    table.assign(**more).to_csv(path, index=False)
-    click.echo(f"{run}, {env['cpu']}, {env['cores']} cores, torch {more['torch']}")
-    click.echo(table.to_string(index=False))
-    click.echo(f"rows saved to {path}")
-    return "missed" not in set(table[""])
+    for name, target in TARGETS.items():
+        found.judge(name, values[name], target)
 
 
 def _measure(run) -> dict[str, float]:

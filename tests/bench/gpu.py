@@ -1,6 +1,7 @@
-"""What a step and a whole run cost on a GPU: eager, captured and compiled, in each precision and memory layout, beside a plain loop.
+"""What a step and a whole run cost on a GPU, in each precision and layout, beside a plain loop.
 
-All in one run on one device. The images are random pixels unless a file of real ones is named: time does not depend on what they show.
+All in one run on one device, eager, captured and compiled. The images are random pixels unless a
+file of real ones is named: time does not depend on what they show.
 """
 
 from __future__ import annotations
@@ -9,20 +10,14 @@ import contextlib
 import statistics
 import tempfile
 import time
-from pathlib import Path
 
-import click
 import numpy as np
 
-from h2t.base.errors import Error
-from tests.bench.steps import BATCH, CLASSES, N, an_epoch, plain_loop, random_images
+from tests.bench.harness import Rows
+from tests.bench.steps import CLASSES, N, an_epoch, plain_loop, random_images
 
-STEPS, ROUNDS = (
-    85,
-    5,
-)  # an epoch of CIFAR-100-LT at an imbalance factor of 100, and how often it is timed
-# ms a step: ResNet-32 at batch 128 on an H200, by arithmetic alone and by memory traffic (1.1 s and 3 to 7 s for 17,000 steps)
-FLOOR = (0.065, 0.18, 0.41)
+# an epoch of CIFAR-100-LT at an imbalance factor of 100, and how often it is timed
+STEPS, ROUNDS = 85, 5
 TARGETS = {
     "stage 1 step, ms": 1.2,
     "both stages with evaluation, s": 25.0,
@@ -32,79 +27,33 @@ TARGETS = {
 }
 
 
-def bench_gpu(out: str | Path, *, root: str = "", device: str = "cuda") -> bool:
-    """Time everything on one GPU, print it beside the targets (those of an H200), and save the rows as CSV.
+def bench_gpu(found: Rows, *, root: str = "", device) -> None:
+    """Time everything on one GPU.
 
-    Arguments: ``out`` file; ``root`` a MedMNIST-style file with CIFAR-100's images for the whole run, or random pixels;
-    ``device``. Returns: whether every target is met. Raises: ``h2t.Error`` where there is no GPU.
+    Arguments: ``root`` a MedMNIST-style file with CIFAR-100's images for the whole run, or random
+    pixels; ``device``.
     """
-    import pandas as pd
-    import torch
-
-    from h2t.base.files import resolve
-    from h2t.base.machine import environment
-    from h2t.train import device as stepping
-
-    chosen = stepping.pick_device(device)
-    if chosen.type != "cuda":
-        raise Error("`python -m tests.bench gpu` needs a CUDA GPU; on a CPU use `h2t bench steps`")
-    env = environment(str(chosen))
-    click.echo(
-        f"{env['device']}, torch {env['packages']['torch']}, CUDA {torch.version.cuda}, cuDNN {torch.backends.cudnn.version()}; ResNet-32, batch {BATCH}"
-    )
-    rows = steps_table(chosen)
-    best = min(
-        r["ms"]
-        for r in rows
-        if r["stage"] == 1
-        and r["precision"] == "bf16"
-        and r["how"] != "plain loop, one worker"
-        and "compile" not in r["how"]
-    )
+    rows, shared = steps_table(device), []
+    for row in rows:
+        found.add(**row)
+    for row in sharing(device):
+        found.add(**row)
+        shared.append(row["throughput"])
+    whole = whole_run(root, str(device))
+    found.add(what="one run of 200 + 10 epochs with evaluation", **whole)
+    found.add(what="cached stage 2, 11 ratios x 5 seeds, s", value=round(cached(device), 2))
+    ours = [r for r in rows if r["stage"] == 1 and r["precision"] == "bf16"]
+    best = min(r["ms"] for r in ours if "compile" not in r["how"] and "plain" not in r["how"])
     plain = next(r["ms"] for r in rows if r["stage"] == 1 and r["how"].startswith("plain"))
-    click.echo(pd.DataFrame(rows).to_string(index=False))
-    shared = sharing(chosen)
-    click.echo(pd.DataFrame(shared).to_string(index=False))
-    whole = whole_run(root, str(chosen))
-    click.echo(
-        f"one run of 200 + 10 epochs with evaluation: stage 1 {whole['stage1']:.1f} s, H2T {whole['stage2']:.1f} s, {whole['gigabytes']:.2f} GB of GPU memory"
+    measured = (
+        best,
+        whole["stage1"] + whole["stage2"],
+        whole["gigabytes"],
+        plain / best,
+        max(shared),
     )
-    click.echo(f"cached stage 2, 11 ratios x 5 seeds: {cached(chosen):.2f} s")
-    click.echo(
-        f"a step of stage 1 takes {best:.2f} ms; its floor is {FLOOR[0]} ms by arithmetic, {FLOOR[1]} to {FLOOR[2]} ms by memory traffic"
-    )
-    found = dict(
-        zip(
-            TARGETS,
-            (
-                best,
-                whole["stage1"] + whole["stage2"],
-                whole["gigabytes"],
-                plain / best,
-                max(r["throughput"] for r in shared),
-            ),
-            strict=True,
-        )
-    )
-    verdict = []
-    for k, (name, target) in enumerate(TARGETS.items()):
-        met = found[name] <= target if k < 3 else found[name] >= target
-        verdict.append(
-            {
-                "what": name,
-                "value": round(found[name], 3),
-                "target": ("at most " if k < 3 else "at least ") + f"{target:g}",
-                "": "met" if met else "missed",
-            }
-        )
-    click.echo(pd.DataFrame(verdict).to_string(index=False))
-    path = resolve(out)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    pd.concat([pd.DataFrame(rows), pd.DataFrame(shared), pd.DataFrame(verdict)]).assign(
-        device=env["device"], torch=env["packages"]["torch"]
-    ).to_csv(path, index=False)
-    click.echo(f"rows saved to {path}")
-    return all(v[""] == "met" for v in verdict)
+    for (name, target), value in zip(TARGETS.items(), measured, strict=True):
+        found.judge(name, value, target, least=name.startswith("times"))
 
 
 def steps_table(
@@ -114,7 +63,7 @@ def steps_table(
     compiled: bool = True,
     precisions=("fp32", "tf32", "bf16"),
 ) -> list[dict]:
-    """Rows of ms a step (median over rounds, and spread), kernels a step and the share of time in which the GPU is busy."""
+    """Rows of ms a step (median and spread over rounds), kernels a step and how busy the GPU is."""
     rows = []
     for stage in (1, 2):
         for precision in precisions:
@@ -194,7 +143,7 @@ def _timed(epoch, device, steps: int, rounds: int) -> dict[str, float]:
 
 
 def _kernels(epoch, device, steps: int = 10) -> dict[str, float]:
-    """Kernels a step, and the share of the wall time in which one runs, by torch's profiler (which slows the host down)."""
+    """Kernels a step, and the share of the time in which one runs, by torch's profiler."""
     from torch.profiler import ProfilerActivity, profile
 
     if device.type != "cuda":
@@ -220,7 +169,7 @@ def _kernels(epoch, device, steps: int = 10) -> dict[str, float]:
 
 
 def sharing(device, counts=(1, 2, 4, 8), steps: int = STEPS) -> list[dict]:
-    """Several seeds in one process, each on a stream and in a thread of its own: steps a second of all together, against one."""
+    """Several seeds in one process, each on a stream and in a thread of its own, against one."""
     import threading
 
     import torch
@@ -272,7 +221,7 @@ def sharing(device, counts=(1, 2, 4, 8), steps: int = STEPS) -> list[dict]:
 def whole_run(
     root: str, device: str, epochs: tuple[int, int] = (200, 10), **data
 ) -> dict[str, float]:
-    """Seconds of both stages of one run by their published recipes, evaluation and files included, and the GPU memory they take.
+    """Seconds of both stages by their published recipes, all included, and their GPU memory.
     ``data`` are parameters of its set other than those of CIFAR-100-LT."""
     import torch
 

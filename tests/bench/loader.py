@@ -1,4 +1,4 @@
-"""The Streamed loader beside torchvision's ImageFolder in a DataLoader, with the same transforms and as many workers, in turns."""
+"""The Streamed loader and torchvision's ImageFolder, same transforms and workers, in turns."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-import click
 import numpy as np
 
 from h2t.base.progress import bar
+from tests.bench.harness import Rows
 
 IMAGES, CLASSES, BATCH, ROUNDS = 768, 8, 128, 5
 SIZES = {
@@ -26,56 +26,30 @@ MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 TARGET = 1.0
 
 
-def bench_loader(out: str | Path, *, device: str = "auto", workers: int | None = None) -> bool:
-    """Time an epoch of decoding, augmenting and moving to the device, and save the rows as CSV.
+def bench_loader(found: Rows, *, device, workers: int | None = None) -> None:
+    """Time an epoch of decoding, augmenting and moving to the device; every ratio is to be 1.
 
-    The images are JPEG files cut from scikit-learn's two photographs, read from memory after the first turn. Both loaders end
-    with normalised float images on the device. Seconds of processor time, where they can be had, are those of all processes of a
-    loader and count what waiting hides. Arguments: ``out`` file; ``workers`` processes of each, by default one to a core.
-    Returns: whether every ratio is at least 1.
+    The images are JPEG files cut from scikit-learn's two photographs, read from memory after the
+    first turn. Both loaders end with normalised float images on the device. Seconds of processor
+    time, where they can be had, are those of all processes of a loader and count what waiting
+    hides. Arguments: ``workers`` processes of each, by default one to a core.
     """
-    import pandas as pd
-    import torch
-
-    from h2t.base.files import resolve
-    from h2t.base.machine import environment
     from h2t.data.streamed import number_of_workers
     from h2t.train import device as stepping
 
-    chosen, workers = stepping.pick_device(device), workers or number_of_workers()
-    rows = []
+    workers, ratios = workers or number_of_workers(), []
     kinds = ("training", "training, no jitter", "test")
     progress = bar(total=len(SIZES) * len(kinds) * 2 * (ROUNDS + 1), desc="loaders", unit="epoch")
-    with (
-        tempfile.TemporaryDirectory(prefix="h2t-bench-") as folder,
-        stepping.threads(),
-        progress,
-    ):  # the workers have the cores
+    folder = tempfile.TemporaryDirectory(prefix="h2t-bench-")
+    with folder as place, stepping.threads(), progress:  # the workers have the cores
         for name, size in SIZES.items():
-            root = Path(folder) / name
+            root = Path(place) / name
             write_photographs(root, size, IMAGES // (4 if max(size) > 1000 else 1))
             for what in kinds:
-                rows += _turns(root, name, what, chosen, workers, progress.update)
-    table, env = pd.DataFrame(rows), environment(str(chosen))
-    table["workers"], table["device"], table["torch"] = (
-        workers,
-        env.get("device"),
-        env["packages"]["torch"],
-    )
-    path = resolve(out)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    table.to_csv(path, index=False)
-    click.echo(
-        f"batch {BATCH}, {workers} workers, {env['cpu']}, {env['cores']} cores, torch {torch.__version__}, {chosen}"
-    )
-    click.echo(table.drop(columns=["workers", "device", "torch"]).to_string(index=False))
-    ratios = table.loc[table.loader == "h2t", "ratio"]
-    met = bool((ratios >= TARGET).all())
-    click.echo(
-        f"h2t against ImageFolder: {ratios.min():.2f} to {ratios.max():.2f} times as fast; target {TARGET:.1f} in every row: {'met' if met else 'missed'}"
-    )
-    click.echo(f"rows saved to {path}")
-    return met
+                for row in _turns(root, name, what, device, workers, progress.update):
+                    found.add(**row, workers=workers)
+                    ratios += [row["ratio"]] if row["loader"] == "h2t" else []
+    found.judge("slowest against ImageFolder, times", min(ratios), TARGET, least=True)
 
 
 def write_photographs(root: Path, size: tuple[int, int], number: int) -> None:

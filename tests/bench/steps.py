@@ -1,7 +1,7 @@
 """Step times beside a plain loop of the kind the field publishes, taken in one run.
 
-Each loop lives in a process of its own and they take turns, so that what else the machine does hits them alike. The
-images are random pixels: time does not depend on what they show.
+Each loop lives in a process of its own and they take turns, so that what else the machine does hits
+them alike. The images are random pixels: time does not depend on what they show.
 """
 
 from __future__ import annotations
@@ -9,54 +9,32 @@ from __future__ import annotations
 import multiprocessing as mp
 import statistics
 import time
-from pathlib import Path
 
-import click
 import numpy as np
+
+from tests.bench.harness import Rows
 
 N, CLASSES, BATCH = 10_847, 100, 128  # CIFAR-100-LT at an imbalance factor of 100
 ROUNDS = 7
-WARM = 4  # untimed steps before each turn; in the plain loop they also use up what was decoded before the turn began
+# untimed steps before each turn; in the plain loop they use up what was decoded before it began
+WARM = 4
 
 
-def bench_steps(out: str | Path, *, steps: int = 4, device: str = "auto") -> bool:
-    """Time stage 1 and stage 2 of ResNet-32 at batch 128, ours and plain, and save the rows as CSV.
+def bench_steps(found: Rows, *, steps: int = 4, device) -> None:
+    """Time stage 1 and stage 2 of ResNet-32 at batch 128, ours and plain.
 
-    Arguments: ``out`` file; ``steps`` timed steps of each loop a turn; ``device``. Returns: whether the stated targets
-    are met: for stage 1 on two CPU cores 2.0x with native bf16, 1.3x without. Prints the table with spread.
+    On two CPU cores stage 1 is to be 2.0 times as fast with native bf16, 1.3 times without.
+    Arguments: ``found`` takes the rows; ``steps`` timed steps of each loop a turn; ``device``.
     """
-    import pandas as pd
-
-    from h2t.base.files import resolve
-    from h2t.base.machine import environment
     from h2t.train import device as stepping
 
-    chosen = stepping.pick_device(device)
-    bf16 = stepping.native_bf16(chosen)
-    rows = []
+    ratio = {}
     for stage in (1, 2):
-        rows += _compare(stage, str(chosen), steps)
-    table = pd.DataFrame(rows)
-    env = environment(str(chosen))
-    table["device"], table["torch"], table["threads"] = (
-        env.get("device"),
-        env["packages"]["torch"],
-        env.get("threads"),
-    )
-    path = resolve(out)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    table.to_csv(path, index=False)
-    click.echo(
-        f"ResNet-32, batch {BATCH}, {env['cpu']}, {env['cores']} cores, torch {env['packages']['torch']}, {chosen}"
-    )
-    click.echo(table.drop(columns=["device", "torch", "threads"]).to_string(index=False))
-    ratio = table.loc[(table.stage == "stage 1") & (table.loop == "h2t"), "ratio"].item()
-    target = 2.0 if bf16 else 1.3
-    click.echo(
-        f"stage 1: {ratio:.2f}x the plain loop; target {target:.1f}x {'with' if bf16 else 'without'} native bf16: {'met' if ratio >= target else 'missed'}"
-    )
-    click.echo(f"rows saved to {path}")
-    return ratio >= target
+        for row in _compare(stage, str(device), steps):
+            found.add(**row)
+            ratio[stage, row["loop"]] = row["ratio"]
+    target = 2.0 if stepping.native_bf16(device) else 1.3
+    found.judge("stage 1, times the plain loop", ratio[1, "h2t"], target, least=True)
 
 
 def _compare(stage: int, device: str, steps: int) -> list[dict]:
@@ -85,7 +63,7 @@ def _compare(stage: int, device: str, steps: int) -> list[dict]:
         precision[name] = here.recv()
         here.send(None)
         process.join()
-    # the ratio of each turn, so that a machine that slows down between turns does not count for or against a loop
+    # of each turn, so that a machine that slows down between turns counts for neither loop
     ratio = {
         name: statistics.median(p / t for p, t in zip(times["plain"], times[name], strict=True))
         for name in loops
@@ -144,7 +122,7 @@ class _Pictures:
 
 
 def _as_published(model):
-    """The same network and weights as the field's code writes it: every ReLU allocates its output."""
+    """The same network as the field's code writes it: every ReLU allocates its output."""
     import torch.nn.functional as F
 
     def block(self, x):
@@ -165,7 +143,7 @@ def _as_published(model):
 
 
 def plain_loop(stage: int, device: str, workers: int = 2) -> dict:
-    """PIL transforms in a DataLoader, the network as published, NCHW, fp32, accuracy and loss fetched every step."""
+    """PIL transforms in a DataLoader, NCHW, fp32, accuracy and loss fetched every step."""
     import torch
     import torch.nn.functional as F
     from torch.utils.data import DataLoader, WeightedRandomSampler
@@ -240,9 +218,12 @@ def an_epoch(
     layout: str = "channels_last",
     seed: int = 0,
 ):
-    """A function of a number of steps that trains ResNet-32 for so many, by the training loops themselves, its update and its loader.
+    """A function that trains ResNet-32 for a number of steps by the loops themselves.
 
-    Arguments: ``stage`` 1 or 2; ``how`` names eager, graph, compile, or two of them; ``precision`` fp32 or bf16; ``layout`` of
+    Also its update and its loader.
+
+    Arguments: ``stage`` 1 or 2; ``how`` names eager, graph, compile, or two of them; ``precision``
+    fp32 or bf16; ``layout`` of
     images and weights in memory, channels_last or contiguous; ``seed``.
     """
     import torch

@@ -1,4 +1,4 @@
-"""What a sweep costs beyond its training steps, in one run: processes, imports, notebooks, figures, bookkeeping."""
+"""What a sweep costs beyond its training steps: processes, imports, notebooks, figures."""
 
 from __future__ import annotations
 
@@ -7,66 +7,40 @@ import statistics
 import sys
 import tempfile
 import time
-from pathlib import Path
 
-import click
+from tests.bench.harness import Rows
 
 TARGET = 1.25  # at most this many times the training steps alone
 
 
-def bench_sweep(out: str | Path, *, runs: int = 20, jobs: int = 0, books: str = "01,02,03") -> bool:
-    """Sweep ``runs`` seeds of the main job into a temporary folder and hold its time against that of its training steps alone:
-    function calls in processes that have everything imported, as many at a time, before and after the sweep.
+def bench_sweep(found: Rows, *, runs: int = 20, jobs: int = 0, books: str = "01,02,03") -> None:
+    """Sweep seeds of the main job and hold its time against that of its training steps alone.
 
-    Arguments: ``out`` file of the rows; ``jobs`` at a time; ``books`` notebooks to execute in each. Returns: whether the whole
-    takes at most 1.25 times as long. Prints both.
+    Those are function calls in processes that have everything imported, as many at a time, before
+    and after the sweep. Arguments: ``jobs`` at a time; ``books`` notebooks to execute in each run.
     """
-    import pandas as pd
-
-    from h2t.base.files import resolve
-    from h2t.base.machine import environment
-    from h2t.study.sweep import drive
-    from h2t.study.sweep import plan as sweeping
+    from h2t.recipes.shipped import recipe_file
+    from h2t.study.sweep import drive, plan
     from h2t.study.sweep.pool import Pool
 
-    recipe = resolve("notebooks/recipes/digits.yaml")
     with tempfile.TemporaryDirectory() as folder:
-        planned = sweeping.plan(
-            recipe,
-            {"run": f"{folder}/sweep", "seed": list(range(runs))},
-            books=sweeping.choose_books(books),
-        )
+        grid = {"run": f"{folder}/sweep", "seed": list(range(runs))}
+        planned = plan.plan(recipe_file("digits"), grid, books=plan.choose_books(books))
         pool = Pool(jobs)
         alone = [_alone(planned, pool, f"{folder}/before")]
         start = time.perf_counter()
         outcome = drive.sweep(planned, pool)
         wall = time.perf_counter() - start
         alone.append(_alone(planned, pool, f"{folder}/after"))
-    training = sum(alone) / 2 * runs / pool.slots
-    row = {
-        "runs": len(outcome.done),
-        "jobs": pool.slots,
-        "notebooks": books,
-        "seconds": round(wall, 1),
-        "one_run_alone": round(sum(alone) / 2, 2),
-        "training_seconds": round(training, 1),
-        "ratio": round(wall / training, 3),
-    }
-    env = environment()
-    click.echo(f"{env['cpu']}, {env['cores']} cores, torch {env['packages']['torch']}")
-    click.echo(pd.DataFrame([row]).to_string(index=False))
-    met = len(outcome.done) == runs and wall / training <= TARGET
-    click.echo(
-        f"the sweep takes {wall / training:.2f} times its training steps alone; target at most {TARGET}: {'met' if met else 'missed'}"
-    )
-    path = resolve(out)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    pd.DataFrame([row]).to_csv(path, index=False)
-    return met
+    one = sum(alone) / 2
+    training = one * runs / pool.slots
+    found.add(runs=len(outcome.done), jobs=pool.slots, seconds=round(wall, 1), one=round(one, 2))
+    found.judge("runs that failed", runs - len(outcome.done), 0)
+    found.judge("times its training steps alone", wall / training, TARGET)
 
 
 def _alone(planned, pool, folder: str) -> float:
-    """Seconds that the steps of one run take, by function calls, with as many processes at it as the sweep has."""
+    """Seconds that the steps of one run take, with as many processes at it as the sweep has."""
     parameters = [planned.jobs[p].parameters for p in planned.points[: 2 * pool.slots]]
     context = mp.get_context("spawn")
     with context.Pool(pool.slots, initializer=_import, initargs=(pool.threads,)) as processes:

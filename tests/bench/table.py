@@ -1,4 +1,4 @@
-"""How long the table of a large sweep takes: made-up run directories of the real layout, read as one table."""
+"""How long the table of a large sweep takes: made-up run directories of the real layout."""
 
 from __future__ import annotations
 
@@ -9,64 +9,36 @@ import tempfile
 import time
 from pathlib import Path
 
-import click
 import numpy as np
 import yaml
 
+from h2t.base.machine import environment
 from h2t.recipes.parameters import Data, Stage1, Stage2, variants
+from tests.bench.harness import Rows
 
 RUNS = 10_000
 TARGET = 30.0  # seconds for 10,000 runs of four steps each: "in seconds", not minutes
 
 
-def bench_table(out: str | Path, runs: int = RUNS) -> bool:
-    """Time ``h2t.table`` on made-up runs in a temporary folder, saving included, and save the row as CSV.
+def bench_table(found: Rows) -> None:
+    """Time ``h2t.table`` on made-up runs in a temporary folder, saving included.
 
-    Every run has parameters of its own, a stage 1 and three stage 2s, and result.json files of 100 classes. The files
-    were written just before, so they are read from memory, not from the disk.
-    Arguments: ``out`` file; ``runs`` how many. Returns: whether the target is met.
+    Every run has parameters of its own, a stage 1 and three stage 2s, and result.json files of 100
+    classes. The files were written just before, so they are read from memory, not from the disk.
     """
-    import pandas as pd
-
-    from h2t.base.files import resolve
-    from h2t.base.machine import environment
     from h2t.study.compare.table import table
 
     with tempfile.TemporaryDirectory(prefix="h2t-bench-") as folder:
-        start = time.perf_counter()
-        env = environment()
-        for k in range(runs):
+        env, seconds = environment(), []
+        for k in range(RUNS):
             _write(Path(folder) / f"part{k // 1000}" / f"run{k}", k, env)
-        made = time.perf_counter() - start
-        seconds = []
         for _ in range(3):
             start = time.perf_counter()
             rows = table(folder)
-            seconds.append(time.perf_counter() - start)
-        size = {
-            kind: (Path(folder) / f"table.{kind}").stat().st_size / 1e6
-            for kind in ("parquet", "csv")
-        }
-    result = {
-        "runs": runs,
-        "rows": len(rows),
-        "seconds": round(float(np.median(seconds)), 2),
-        "slowest": round(max(seconds), 2),
-        "target": TARGET,
-        "parquet_MB": round(size["parquet"], 1),
-        "csv_MB": round(size["csv"], 1),
-        "cpu": env["cpu"],
-        "cores": env["cores"],
-    }
-    path = resolve(out)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    pd.DataFrame([result]).to_csv(path, index=False)
-    click.echo(
-        f"{runs:,} runs written in {made:.0f} s; the table of {len(rows):,} steps takes {result['seconds']:.1f} s (median of 3, slowest "
-        f"{result['slowest']:.1f}), Parquet {size['parquet']:.1f} MB and CSV {size['csv']:.1f} MB included; {env['cpu']}, {env['cores']} cores"
-    )
-    click.echo(f"row saved to {path}")
-    return result["seconds"] <= TARGET
+            seconds.append(round(time.perf_counter() - start, 2))
+        size = (Path(folder) / "table.parquet").stat().st_size / 1e6
+    found.add(runs=RUNS, rows=len(rows), slowest=max(seconds), parquet_MB=round(size, 1))
+    found.judge("seconds, median of 3", float(np.median(seconds)), TARGET)
 
 
 def _write(folder: Path, k: int, env: dict) -> None:

@@ -36,8 +36,8 @@ class Plan:
 
     ``jobs`` all of them by name, each after the one it needs; ``todo`` the names of those still to
     be done; ``points`` the names of the grid's runs; ``axes`` the parameters that differ;
-    ``recipe`` what was asked for; ``store`` the URL of the object store that holds the runs, if one does:
-    ``root`` is then this machine's copy.
+    ``recipe`` what was asked for; ``store`` the URL of the object store that holds the runs, if
+    one does: ``root`` is then this machine's copy.
     """
 
     root: Path
