@@ -132,9 +132,9 @@ def plot_effects(effects, measures=_SHOWN, axes=None):
         ax.set(ylim=(len(settings) - 0.5, -0.5))
         ax.grid(axis="y", visible=False)
     axes[0].set_yticks(range(len(settings)), [s or "all runs" for s in settings])
-    rests = f"{_evidence(int(effects['units'].min()))}; bar: 95 % interval; filled: p < 0.05 after"
-    figure = figure_of(axes)
-    figure.supxlabel(f"change in test accuracy, points ({rests} Holm)", fontsize=12)
+    figure, rests = figure_of(axes), _evidence(int(effects["units"].min()))
+    how = f"{rests}; bar: 95 % interval; filled: p < 0.05 after Holm"
+    figure.supxlabel(f"change in test accuracy, points ({how})", fontsize=12)
     marks = [
         Line2D([], [], color=colour, marker=marker, lw=3, ms=9, label=effect)
         for effect, (colour, marker) in _EFFECTS.items()
