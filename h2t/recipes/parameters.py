@@ -49,7 +49,6 @@ class Shared(Parameters):
     """What both stages have."""
 
     momentum: ClassVar[float] = 0.9  # of SGD, in every published setting
-    sync_bn: ClassVar[bool] = True  # batch norm over the batch of all processes together
 
     batch_size: int = OPTIMISER(
         64,

@@ -67,7 +67,7 @@ def _train(step: Step, data: RunData, config: Stage1, device, progress, on_epoch
     labels = torch.from_numpy(data.train.labels)  # (N,), on the CPU, where orders are drawn
     counts = torch.from_numpy(data.train.counts).to(device)
     model = to_device(_network(config, data, step, together), device)
-    model = together.prepare(model, config.sync_bn, device)
+    model = together.prepare(model, device)
     trained = [p for p in model.parameters() if p.requires_grad]
     optimizer = sgd(trained, 0.1, config.momentum, config.stage1_weight_decay, config.nesterov)
     report = Report(step, data, model, optimizer, config, config.stage1_epochs, device, on_epoch)

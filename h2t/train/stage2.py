@@ -75,7 +75,7 @@ def _train(step: Step, data: RunData, config: Stage2, device, progress, on_epoch
     labels = torch.from_numpy(data.train.labels)  # (N,), on the CPU, where orders are drawn
     counts = torch.from_numpy(data.train.counts).to(device)
     model = load_model(data, "stage1", str(device), together)
-    model = together.prepare(model, config.sync_bn, device)
+    model = together.prepare(model, device)
     model.backbone.requires_grad_(False)
     if config.reinitialise_head:
         models.initialise(model.head, rng.torch_generator(config.seed, "stage2/init"))

@@ -1,4 +1,4 @@
-"""Which of our steps may be held against which published number: those of the whole protocol, and no others."""
+"""Steps are held against a published number where they follow its whole protocol."""
 
 import dataclasses
 import json
@@ -14,7 +14,7 @@ WHAT = {(1, False): "stage 1", (2, False): "stage 2", (2, True): "H2T"}
 
 
 def row(classes, method, what, factor, first=None, second=None):
-    """A row of the table of runs, of a step that follows a recipe but for what ``first`` and ``second`` change."""
+    """A row of the table of runs: a recipe but for what ``first`` and ``second`` change."""
     stage1, stage2 = METHODS[method].at(factor)
     stage1 = dataclasses.replace(stage1, seed=3, eval_every=1, **(first or {})).to_dict()
     second = {"fusion_ratio": 0.3, **(second or {})}

@@ -54,11 +54,9 @@ class Ranks(NamedTuple):
                 f"start at most {batch_size}, or raise batch_size"
             )
 
-    def prepare(
-        self, model: torch.nn.Module, sync_bn: bool, device: torch.device
-    ) -> torch.nn.Module:
+    def prepare(self, model: torch.nn.Module, device: torch.device) -> torch.nn.Module:
         """Batch normalisation over the whole batch, or as it is over each process's share."""
-        return synchronise(model, device) if self.world > 1 and sync_bn else model
+        return synchronise(model, device) if self.world > 1 else model
 
     def gather(self, own: torch.Tensor, total: int) -> torch.Tensor:
         """The rows of a whole batch, in order, from each process's share of them.
