@@ -37,7 +37,7 @@ RESULT: dict[str, Any] = {
 }
 NEEDED = ("model", "head", "num_classes", "in_channels", "weights_sha256")
 DATA = {"source": str, "groups": str, "mean": [float], "std": [float]}  # and what params.yaml does
-INPUTS = {"classes": [str], "shape": [int]}
+INPUTS = {"classes": [str], "shape": [int], "parts": {str: {str: str}}}
 OVER = "start the run over with `--again`"
 
 
