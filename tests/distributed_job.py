@@ -69,7 +69,7 @@ def gradient(name: str, size: int, ranks: distributed.Ranks = distributed.ALONE)
         .double()
         .train()
     )
-    model = ranks.prepare(model.to(memory_format=torch.channels_last), True, torch.device("cpu"))
+    model = ranks.prepare(model.to(memory_format=torch.channels_last), torch.device("cpu"))
     settings, counts = (
         {"ride_diversity": -0.2, "reslt_beta": 0.9, "smooth_head": 0.3, "smooth_tail": 0.1},
         torch.tensor([90, 40, 20, 7, 2]),
