@@ -1,7 +1,5 @@
 """Runs that do not fit the digits: a checkpoint of others, images of one's own."""
 
-import shutil
-
 import numpy as np
 import papermill
 import yaml
@@ -72,20 +70,24 @@ def test_import_and_evaluate_from_the_command_line(tmp_path):
     assert bad.exit_code == 2 and "twice" in bad.output
 
 
+def folders_of(root, *sizes):
+    """A folder a class, of noise that is the brighter the later the class."""
+    from PIL import Image
+
+    r = np.random.default_rng(0)
+    for k, n in enumerate(sizes):
+        (root / f"kind {k}").mkdir(parents=True)
+        for i in range(n):
+            pixels = np.clip(r.normal(60 + 70 * k, 30, (12, 10, 3)), 0, 255).astype(np.uint8)
+            Image.fromarray(pixels).save(root / f"kind {k}" / f"{i}.png")
+
+
 def test_ones_own_few_images_and_an_imported_stage1_go_through_all_notebooks(tmp_path, monkeypatch):
     """Nothing here fits the digits: a natural set, all classes *few*, colour, no test part, a
     stage 1 without history."""
-    from PIL import Image
-
     from tests.exchange.test_reference import write
 
-    r = np.random.default_rng(0)
-    for k, n in enumerate((16, 9, 6)):
-        folder = tmp_path / "images" / f"kind {k}"
-        folder.mkdir(parents=True)
-        for i in range(n):
-            pixels = np.clip(r.normal(60 + 70 * k, 30, (12, 10, 3)), 0, 255).astype(np.uint8)
-            Image.fromarray(pixels).save(folder / f"{i}.png")
+    folders_of(tmp_path / "images", 16, 9, 6)
     write(tmp_path / "c.pth.tar", classes=3, channels=3)
     monkeypatch.setenv("H2T_FIGURES", "png")
     run = tmp_path / "run"
@@ -119,27 +121,14 @@ def test_ones_own_few_images_and_an_imported_stage1_go_through_all_notebooks(tmp
     assert (
         len(rows) == 1 + 2 * 2 * 2 and not Run(run).step("stage2-exact-p0-s0").done
     )  # the control is that very run
-    wrong = cli(
-        "run",
-        RECIPES[-1],
-        "-p",
-        "source",
-        "folder",
-        "-p",
-        "root",
-        tmp_path / "nothing",
-        "-p",
-        "run",
-        tmp_path / "x",
-    )
+
+
+def test_a_folder_that_is_not_there_and_one_class_alone_are_refused(tmp_path):
+    folders_of(tmp_path / "single", 16)
+    nothing = ["-p", "root", tmp_path / "nothing", "-p", "run", tmp_path / "x"]
+    wrong = cli("run", RECIPES[-1], "-p", "source", "folder", *nothing)
     assert wrong.exit_code == 2 and "nothing" in wrong.output and "Traceback" not in wrong.output
-    shutil.copytree(tmp_path / "images" / "kind 0", tmp_path / "single" / "kind 0")
-    one = cli(
-        "run",
-        RECIPES[-1],
-        "-p",
-        "source",
-        "folder",
+    single = [
         "-p",
         "root",
         tmp_path / "single",
@@ -149,5 +138,6 @@ def test_ones_own_few_images_and_an_imported_stage1_go_through_all_notebooks(tmp
         "-p",
         "run",
         tmp_path / "y",
-    )
+    ]
+    one = cli("run", RECIPES[-1], "-p", "source", "folder", *single)
     assert one.exit_code == 2 and "has one class" in one.output
