@@ -10,7 +10,7 @@ from torch import nn
 
 from h2t.base import rng
 from h2t.data import samplers
-from h2t.models.batchnorm import norms
+from h2t.models.batchnorm import fold, norms
 from h2t.recipes.parameters import Stage2
 from h2t.train.device import autocast
 
@@ -81,3 +81,28 @@ def install(backbone: nn.Module, *streams: Moments) -> None:
 def streams_of(statistics: str) -> tuple[str, ...]:
     """The branches that a value of ``bn_statistics`` names."""
     return {"none": (), "balanced": ("fused",), "both": ("fusing", "fused")}[statistics]
+
+
+def estimated(config: Stage2) -> tuple[str, ...]:
+    """The branches whose statistics a bank needs: of both, where either is normalised by its own
+    batches."""
+    return () if config.bn_statistics == "none" else streams_of("both")
+
+
+def networks_of(
+    backbone: nn.Module, train, labels: torch.Tensor, config: Stage2, on_batch: Callable
+) -> dict[str, nn.Module]:
+    """The backbone under the statistics of each kind of features: view (fused branch), lent
+    (fusing branch), and test and val, whose statistics ``backbone`` itself is left with.
+
+    Arguments: as of ``estimate``.
+    """
+    networks, seen = {"view": fold(backbone)}, {}
+    for branch in estimated(config):
+        seen[branch] = estimate(backbone, train, labels, config, branch, on_batch)
+        networks[{"fused": "view", "fusing": "lent"}[branch]] = fold(backbone)
+    if streams := streams_of(config.bn_statistics):
+        install(backbone, *(seen[branch] for branch in streams))
+    backbone.eval()
+    networks["test"] = networks["val"] = fold(backbone)
+    return networks

@@ -59,7 +59,8 @@ def prepare(
 
 
 def _as_the_encoder_wants(config: Data) -> Data:
-    """With the size and the channels of the images that an encoder was trained on, if there is one."""
+    """With the size and the channels of the images that an encoder was trained on, if there is
+    one."""
     if not config.encoder:
         return config
     size = config.image_size or encoders.load(config.encoder).size

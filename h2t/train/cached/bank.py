@@ -23,7 +23,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from torch import nn
 
 from h2t import encoders, models
 from h2t.base import rng
@@ -31,10 +30,9 @@ from h2t.base.errors import Error
 from h2t.base.files import clean, write_atomic, write_json
 from h2t.base.progress import bar as progress_bar
 from h2t.fusion import class_means
-from h2t.models.batchnorm import fold
 from h2t.recipes.parameters import Stage2
 from h2t.runs import Run
-from h2t.train.bn_statistics import BN_BATCHES, estimate, install, streams_of
+from h2t.train.bn_statistics import BN_BATCHES, estimated, networks_of
 from h2t.train.device import autocast, pick_device, threads_for, to_device
 from h2t.train.evaluate import classifier_of, load_model
 from h2t.train.rundata import RunData, dataset, run_of
@@ -53,11 +51,11 @@ class Bank:
     branch; ``lent`` (L, N, D) other views of them under those of the fusing branch; ``labels``
     (N,); ``test`` (T, D) under the running statistics; ``test_labels`` (T,); ``val`` and
     ``val_labels`` alike, of a part held out of the long tail, else None; ``counts`` (C,) training
-    images per class before that part was held out; ``weight`` (C, D) and ``bias`` (C,) the classifier of stage 1; ``classes``
-    names; ``scheme`` of the groups; ``scale`` of a cosine head, None for a linear one; ``key`` what
-    it was made from; ``folder`` with the files, among them the backbone with the running
-    statistics; ``num_experts`` K, blocks of the D features; ``shared`` whether the blocks of a row
-    of ``weight`` are one and the same.
+    images per class before that part was held out; ``weight`` (C, D) and ``bias`` (C,) the
+    classifier of stage 1; ``classes`` names; ``scheme`` of the groups; ``scale`` of a cosine head,
+    None for a linear one; ``key`` what it was made from; ``folder`` with the files, among them the
+    backbone with the running statistics; ``num_experts`` K, blocks of the D features; ``shared``
+    whether the blocks of a row of ``weight`` are one and the same.
     """
 
     train: torch.Tensor
@@ -254,7 +252,7 @@ def _fill(
     parts = {name: data.loader(name, device) for name in ("test", "val") if name in wanted}
     todo = [name for name in wanted if not (folder / f"{name}.npy").exists()]
     batches = sum(-(-len(parts.get(name, train)) // size) for name in todo)
-    total = len(_estimated(config)) * BN_BATCHES + batches
+    total = len(estimated(config)) * BN_BATCHES + batches
     folder.mkdir(parents=True, exist_ok=True)
     clean(folder)
 
@@ -263,7 +261,8 @@ def _fill(
 
     bar = progress_bar(total=total, desc="feature bank", unit="batch", progress=progress)
     with bar, torch.inference_mode(), threads_for(train, config.batch_size):
-        networks = _networks(model.backbone, train, data.train.labels, config, bar)
+        labels = torch.from_numpy(data.train.labels)
+        networks = networks_of(model.backbone, train, labels, config, bar.update)
         for name in todo:
             network, out = networks[name.rstrip("0123456789")], []
             if name in parts:
@@ -291,30 +290,3 @@ def _fill(
         "seconds": round(time.perf_counter() - start, 2),
     }
     write_json(folder / "bank.json", meta)
-
-
-def _networks(
-    backbone: nn.Module, train, labels: np.ndarray, config: Stage2, bar
-) -> dict[str, nn.Module]:
-    """The backbone under the statistics of each kind of features: view (fused branch), lent (fusing
-    branch), and test.
-
-    ``backbone`` itself is left with those of the test set.
-    """
-    networks, seen = {"view": fold(backbone)}, {}
-    for branch in _estimated(config):
-        seen[branch] = estimate(
-            backbone, train, torch.from_numpy(labels), config, branch, bar.update
-        )
-        networks[{"fused": "view", "fusing": "lent"}[branch]] = fold(backbone)
-    if streams := streams_of(config.bn_statistics):
-        install(backbone, *(seen[branch] for branch in streams))
-    backbone.eval()
-    networks["test"] = networks["val"] = fold(backbone)
-    return networks
-
-
-def _estimated(config: Stage2) -> tuple[str, ...]:
-    """The branches whose statistics a bank needs: of both, where either is normalised by its own
-    batches."""
-    return () if config.bn_statistics == "none" else streams_of("both")
