@@ -239,7 +239,7 @@ def test_mistakes_are_one_message_without_torchrun_and_notebooks_run_in_one_proc
     monkeypatch.delenv("WORLD_SIZE", raising=False)
     result = CliRunner().invoke(main, ["run", *recipe(tmp_path / "run", fusion_ratio=2)])
     assert result.exit_code == 2 and result.output.splitlines() == [
-        "Error: fusion_ratio is 2.0; it must be in [0, 1]"
+        "Error: fusion_ratio is 2; it must be in [0, 1]"
     ]
     monkeypatch.setenv("WORLD_SIZE", "2")
     result = CliRunner().invoke(main, ["run", str(RECIPE), "-p", "run", str(tmp_path / "run")])
