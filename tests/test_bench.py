@@ -88,7 +88,8 @@ def test_the_rows_of_bench_gpu_are_of_real_training(small, monkeypatch):
         and (rows["ms"] > 0).all()
         and not rows[["stage", "how", "precision", "layout"]].duplicated().any()
     )
-    # two steps to warm up and two timed, three more to warm each graph up; the plain loop's untimed ones beside its own
+    # two steps to warm up and two timed, three more to warm each graph up; of the plain loop the
+    # untimed ones beside its own
     assert len(trained) == 2 * (4 * (2 + 2) + 2 * 3 + bench.WARM + 2)
 
 

@@ -24,10 +24,7 @@ def made(tmp_path_factory):
         root / "if50" / "p0.1 s0" / "notebooks" / "02_stage1.ipynb", "# 02 · A notebook of a run?"
     )
     done = subprocess.run(
-        [sys.executable, "-m", "h2t", "report", str(root)],
-        capture_output=True,
-        text=True,
-        cwd=ROOT,
+        [sys.executable, "-m", "h2t", "report", str(root)], capture_output=True, text=True, cwd=ROOT
     )
     assert done.returncode == 0, done.stderr
     assert (
