@@ -228,6 +228,14 @@ def test_opening_again_ends_the_one_before(trained):
     assert [s() for s in sessions] == [None] * 3
 
 
+def test_a_fit_that_fails_is_said_and_nobody_waits_for_it(engine, monkeypatch):
+    monkeypatch.setattr(fitting, "fit", lambda *a, **how: 1 / 0)
+    session = Session(engine)
+    with pytest.raises(Error, match="ZeroDivisionError"):
+        session.finish()
+    session.close()
+
+
 def test_a_feed_gives_each_reader_what_it_has_not_seen():
     feed = Feed()
     feed.put("a", b"1")

@@ -69,9 +69,6 @@ def save_page(engine: Explorer, file: str | Path, state: State | None = None) ->
         feed = {slot: frame for slot, (_, frame) in session.feed.frames.items()}
     finally:
         session.close()
-    answer = feed.pop("status", None)
-    if answer is not None and "map" not in feed:
-        feed.pop("map", None)
     held = list(feed.values())
     held += [frames.of_class(engine, c) for c in range(len(engine.bank.counts))]
     shown = engine.shown()

@@ -141,6 +141,8 @@ class Session:
                 continue
             except Exception as e:
                 self.say("work", f"{type(e).__name__}: {e}", bad=True)
+                self.idle.set()  # whoever waits hears of it
+                self.settled.set()
 
     def _fitting(self) -> None:
         self._wanted.wait()
