@@ -50,7 +50,6 @@ def known(name: str) -> bool:
     return name == "lite0" or (kind in ("torchvision", "timm", "onnx") and bool(rest))
 
 
-@functools.lru_cache(2)  # a run asks several times
 def load(name: str) -> Encoder:
     """An encoder by its name: ``lite0``, ``torchvision:NAME``, ``timm:NAME`` or ``onnx:FILE``.
 
@@ -59,22 +58,7 @@ def load(name: str) -> Encoder:
     """
     kind, _, rest = name.partition(":")
     if kind == "lite0" and not rest:
-        from h2t.encoders import lite0
-
-        network = lite0.build()
-        return Encoder(
-            "lite0",
-            network,
-            lite0.FEATURES,
-            lite0.SIZE,
-            1.0,
-            lite0.MEAN,
-            lite0.STD,
-            "bilinear",
-            f"PyPI {lite0.PACKAGE.replace('_', '-')}",
-            "Apache-2.0",
-            hash_of(network),
-        )
+        return _lite0()
     if kind in ("torchvision", "timm") and rest:
         from h2t.encoders import libraries
 
@@ -95,3 +79,23 @@ def hash_of(network: nn.Module) -> str:
         digest.update(name.encode())
         digest.update(tensor.detach().cpu().flatten().view(torch.uint8).numpy())
     return digest.hexdigest()
+
+
+@functools.cache  # a run asks several times, and nothing about it changes
+def _lite0() -> Encoder:
+    from h2t.encoders import lite0
+
+    network = lite0.build()
+    return Encoder(
+        "lite0",
+        network,
+        lite0.FEATURES,
+        lite0.SIZE,
+        1.0,
+        lite0.MEAN,
+        lite0.STD,
+        "bilinear",
+        f"PyPI {lite0.PACKAGE.replace('_', '-')}",
+        "Apache-2.0",
+        hash_of(network),
+    )

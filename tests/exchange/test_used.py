@@ -46,7 +46,8 @@ def made(tmp_path_factory):
                 picture(k, seed + more).save(place / f"{seed:02}.jpg", quality=92)
     data = Data(source="folder", root=str(top / "set"), image_size=24, imbalance_factor=3.0)
     prepare(top / "run", data, progress=False)
-    train_stage1(top / "run", stage1_config(batch_size=8), progress=False)
+    enough = stage1_config(batch_size=8, stage1_epochs=12, mixup_alpha=0.0)
+    train_stage1(top / "run", enough, progress=False)
     train_stage2(top / "run", stage2_config(batch_size=8, stage2_epochs=1), progress=False)
     shutil.rmtree(top / "set")
     return top / "run", top / "new"
