@@ -15,7 +15,8 @@ if (
 if os.environ.get("H2T_TEST_GPU", "0") in ("", "0"):
     os.environ["CUDA_VISIBLE_DEVICES"] = ""
 
-# before anything imports torch: tests that run at a time share the cores, and so do the processes that they start
+# before anything imports torch: tests that run at a time share the cores, and so do the processes
+# that they start
 os.environ.setdefault(
     "OMP_NUM_THREADS",
     str(max(1, (os.cpu_count() or 1) // int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", 1)))),
@@ -24,7 +25,8 @@ os.environ.setdefault(
 import pytest
 from hypothesis import HealthCheck, settings
 
-# the same examples every time, so that what fails has been broken; `--hypothesis-profile search` looks for new ones
+# the same examples every time, so that what fails has been broken;
+# `--hypothesis-profile search` looks for new ones
 settings.register_profile("search", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.register_profile("h2t", settings.get_profile("search"), derandomize=True)
 settings.load_profile("h2t")
@@ -32,7 +34,9 @@ settings.load_profile("h2t")
 
 @pytest.fixture(scope="session")
 def shared() -> Path:
-    """The folder of real data (CIFAR-100 and a trained checkpoint): ``$H2T_SHARED``, else ``../shared`` of the checkout."""
+    """The folder of real data (CIFAR-100 and a trained checkpoint): ``$H2T_SHARED``, else
+    ``../shared`` of the checkout.
+    """
     folder = Path(os.environ.get("H2T_SHARED", Path(__file__).parent.parent.parent / "shared"))
     if not (folder / "data" / "cifar100.npz").exists():
         pytest.skip(f"real data are not at {folder} (set H2T_SHARED)")

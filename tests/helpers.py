@@ -14,7 +14,8 @@ from h2t.train.cached.fit import fit
 from h2t.train.cached.steps import save_variant
 
 ROOT = Path(__file__).parent.parent
-# fp32: the references that they are held against are, and a processor with native bf16 would train in that
+# fp32: the references that they are held against are, and a processor with native bf16 would train
+# in that
 TINY1 = dict(
     precision="fp32",
     model="resnet20",
@@ -69,14 +70,18 @@ def same_weights(a, b) -> bool:
 
 
 def processes():
-    """A context whose processes are forked from one that has imported torch, as the jobs of a sweep are: they begin at once."""
+    """A context whose processes are forked from one that has imported torch, as the jobs of a sweep
+    are: they begin at once.
+    """
     context = mp.get_context("forkserver")
     context.set_forkserver_preload(list(PRELOAD))
     return context
 
 
 def train_and_tell(kind: str, run: Path, pipe, wait: bool) -> None:
-    """Train a stage and send each epoch's number through ``pipe``; with ``wait`` go no further than the first."""
+    """Train a stage and send each epoch's number through ``pipe``; with ``wait`` go no further than
+    the first.
+    """
 
     def say(rows):
         pipe.send(rows[-1]["epoch"])
@@ -90,8 +95,9 @@ def train_and_tell(kind: str, run: Path, pipe, wait: bool) -> None:
 
 
 def die_in_the_third_checkpoint(run: Path, moment: str) -> None:
-    """Train stage 1 and be killed while the third checkpoint is written: half way through ("torch.save") or before it gets its name
-    ("os.replace")."""
+    """Train stage 1 and be killed while the third checkpoint is written: half way through
+    ("torch.save") or before it gets its name ("os.replace").
+    """
     import torch
 
     module, function = {"torch.save": (torch, "save"), "os.replace": (os, "replace")}[moment]
@@ -111,7 +117,9 @@ def die_in_the_third_checkpoint(run: Path, moment: str) -> None:
 
 
 def execute_inline(run: Path, books: list[Path], parameters: dict) -> None:
-    """Execute notebooks with the engine of the jobs of a sweep, which may have this process to themselves."""
+    """Execute notebooks with the engine of the jobs of a sweep, which may have this process to
+    themselves.
+    """
     from h2t import Run
     from h2t.lab.books import execute as notebooks
     from h2t.lab.books.inline import InlineEngine

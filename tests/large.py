@@ -71,7 +71,9 @@ def imagenet_lt(root: Path, flat_val: bool = False) -> Path:
 
 
 def places_paths(layout: str) -> dict[str, list[tuple[str, int]]]:
-    """The lists of Places-LT as one of two layouts has them: easy (train/flea_market-indoor) or nested (data_256/f/flea_market/indoor)."""
+    """The lists of Places-LT as one of two layouts has them: easy (train/flea_market-indoor) or
+    nested (data_256/f/flea_market/indoor).
+    """
 
     def place(c, file):
         return (

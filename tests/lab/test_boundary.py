@@ -68,7 +68,8 @@ def test_a_classifier_that_did_not_move_still_has_a_plane():
 
 
 def test_the_pair_table_measures_a_known_shift():
-    """Two classes at 0 and 1 on a line, the boundary moved from 0.75 to 0.5: a quarter of the way."""
+    """Two classes at 0 and 1 on a line, the boundary moved from 0.75 to 0.5: a quarter of the way.
+    """
     z = np.array([[-0.1], [0.1], [0.6], [1.4]])
     labels = np.array([0, 0, 1, 1])
     before, after = (
