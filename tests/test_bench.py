@@ -2,23 +2,21 @@
 
 import copy
 
-import numpy as np
 import pandas as pd
 import pytest
 import torch
 from click.testing import CliRunner
 
 from h2t import models
-from tests.bench import gpu as bench_gpu
 from tests.bench import loader as bench_loader
+from tests.bench import plain
 from tests.bench import steps as bench
 from tests.bench.__main__ import bench as main
-from tests.train.test_update import stand_in
 
 
 def test_the_published_way_of_writing_the_network_computes_the_same():
     ours = models.build("resnet20", 10)
-    theirs = bench._as_published(copy.deepcopy(ours))
+    theirs = plain.as_published(copy.deepcopy(ours))
     x = torch.rand(6, 3, 12, 12, generator=torch.Generator().manual_seed(0))
     for model in (ours, theirs):
         model(x).logsumexp(1).sum().backward()
@@ -59,70 +57,6 @@ def test_check_exits_1_where_the_target_is_missed(tmp_path, monkeypatch, ratio, 
         CliRunner().invoke(main, ["--out", str(tmp_path / "rows.csv"), "--device", "cpu"]).exit_code
         == 0
     )
-
-
-@pytest.fixture
-def small(monkeypatch):
-    for module in (bench, bench_gpu):
-        for name, value in (("BATCH", 8), ("N", 44), ("CLASSES", 6)):
-            monkeypatch.setattr(module, name, value, raising=False)
-
-
-def test_bench_gpu_needs_a_gpu(tmp_path):
-    out = CliRunner().invoke(main, ["gpu", "--device", "cpu", "--out", str(tmp_path / "rows.csv")])
-    assert out.exit_code == 2 and "needs a CUDA GPU" in out.output and not list(tmp_path.iterdir())
-
-
-def test_the_rows_of_bench_gpu_are_of_real_training(small, monkeypatch):
-    trained = []
-    monkeypatch.setattr("h2t.train.update.cuda_graph", stand_in)
-    real = torch.optim.SGD.step
-    monkeypatch.setattr(torch.optim.SGD, "step", lambda self: (trained.append(1), real(self))[1])
-    rows = pd.DataFrame(
-        bench_gpu.steps_table(
-            torch.device("cpu"), steps=2, rounds=1, compiled=False, precisions=("fp32",)
-        )
-    )
-    assert (
-        len(rows) == 2 * (2 * 2 + 1)
-        and (rows["ms"] > 0).all()
-        and not rows[["stage", "how", "precision", "layout"]].duplicated().any()
-    )
-    # two steps to warm up and two timed, three more to warm each graph up; of the plain loop the
-    # untimed ones beside its own
-    assert len(trained) == 2 * (4 * (2 + 2) + 2 * 3 + bench.WARM + 2)
-
-
-def test_a_whole_run_and_the_cached_stage_2_of_bench_gpu(small, tmp_path):
-    r = np.random.default_rng(0)
-    for part in ("train", "test"):
-        np.save(tmp_path / f"{part}.npy", r.integers(0, 256, (48, 8, 8, 3), dtype=np.uint8))
-    np.savez(
-        tmp_path / "set.npz",
-        train_images=np.load(tmp_path / "train.npy"),
-        train_labels=np.arange(48) % 6,
-        test_images=np.load(tmp_path / "test.npy"),
-        test_labels=np.arange(48) % 6,
-    )
-    found = bench_gpu.whole_run(
-        str(tmp_path / "set.npz"), "cpu", epochs=(1, 1), groups="field", imbalance_factor=2.0
-    )
-    assert found["stage1"] > 0 and found["stage2"] > 0
-    assert bench_gpu.cached("cpu", ratios=2, seeds=2) > 0
-    rows = bench_gpu.sharing(torch.device("cpu"), counts=(1, 2), steps=2)
-    assert [row["runs at once"] for row in rows] == [1, 2] and rows[0]["throughput"] == 1
-
-
-@pytest.fixture
-def few_photographs(monkeypatch):
-    for name, value in (
-        ("IMAGES", 10),
-        ("BATCH", 4),
-        ("ROUNDS", 1),
-        ("CLASSES", 2),
-        ("SIZES", {"300x260": (300, 260)}),
-    ):
-        monkeypatch.setattr(bench_loader, name, value)
 
 
 def test_the_loaders_that_are_compared_give_the_same_images(few_photographs, tmp_path):

@@ -9,4 +9,5 @@ grid.py: from a recipe with lists and ranges to the points of a grid
 methods.py: methods by name, read from methods.yaml
 published.py: the numbers that others published, read from published.csv
 names.py: what the field calls a step
+shipped.py: the recipes that come with h2t, by name
 """

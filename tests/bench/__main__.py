@@ -10,7 +10,7 @@ from h2t.base.errors import Error
 from h2t.train.device import pick_device
 from tests.bench.harness import Rows
 
-WHAT = ("steps", "gpu", "loader", "explorer", "sweep", "table")
+WHAT = ("steps", "loader", "explorer", "sweep", "table")
 option = functools.partial(click.option, show_default=True)
 
 
@@ -19,19 +19,17 @@ option = functools.partial(click.option, show_default=True)
 @option("--check", is_flag=True, help="Exit 1 where a stated target is missed.")
 @option("--out", help="Where the rows are saved.  [default: runs/bench_WHAT.csv]")
 @option("--run", "run_", default="runs/digits", help="explorer: the run to open.")
-@option("--root", default="", help="gpu: a file of CIFAR-100's images, or random pixels.")
 @option("--steps", default=4, help="steps: timed steps of each loop a turn.")
 @option("--device", default="auto", help="auto, cpu or cuda.")
-def bench(what, check, out, run_, root, steps, device):
-    """Time training steps beside a plain loop of the kind the field publishes, everything on a GPU,
-    the loader of image files beside torchvision's, the moves of the explorer, what a sweep costs
-    beyond its training, or the table of 10,000 runs."""
+def bench(what, check, out, run_, steps, device):
+    """Time training steps beside a plain loop of the kind the field publishes, the loader of image
+    files beside torchvision's, the moves of the explorer, what a sweep costs beyond its training,
+    or the table of 10,000 runs.
+    """
     timed = getattr(importlib.import_module(f"tests.bench.{what}"), f"bench_{what}")
-    own = {"steps": {"steps": steps}, "gpu": {"root": root}, "explorer": {"run": run_}}
+    own = {"steps": {"steps": steps}, "explorer": {"run": run_}}
     try:
         chosen = pick_device(device)
-        if what == "gpu" and chosen.type != "cuda":
-            raise Error("this bench needs a CUDA GPU; on a CPU use `python -m tests.bench steps`")
         rows = Rows(out or f"runs/bench_{what}.csv", str(chosen))
         timed(rows, **own.get(what, {}), **_device(what, chosen))
     except Error as e:
@@ -43,7 +41,7 @@ def bench(what, check, out, run_, root, steps, device):
 
 
 def _device(what: str, chosen) -> dict:
-    return {"device": chosen} if what in ("steps", "gpu", "loader") else {}
+    return {"device": chosen} if what in ("steps", "loader") else {}
 
 
 if __name__ == "__main__":

@@ -10,14 +10,19 @@ import multiprocessing as mp
 import statistics
 import time
 
-import numpy as np
+import torch
 
+from h2t import models
+from h2t.data.resident import Resident
+from h2t.data.split import Split
+from h2t.recipes.parameters import Stage1, Stage2
+from h2t.train import device as stepping
+from h2t.train import stage1, stage2
+from h2t.train.update import Update, cuda_graph
 from tests.bench.harness import Rows
+from tests.bench.plain import BATCH, CLASSES, WARM, plain_loop, random_images
 
-N, CLASSES, BATCH = 10_847, 100, 128  # CIFAR-100-LT at an imbalance factor of 100
 ROUNDS = 7
-# untimed steps before each turn; in the plain loop they use up what was decoded before it began
-WARM = 4
 
 
 def bench_steps(found: Rows, *, steps: int = 4, device) -> None:
@@ -26,8 +31,6 @@ def bench_steps(found: Rows, *, steps: int = 4, device) -> None:
     On two CPU cores stage 1 is to be 2.0 times as fast with native bf16, 1.3 times without.
     Arguments: ``found`` takes the rows; ``steps`` timed steps of each loop a turn; ``device``.
     """
-    from h2t.train import device as stepping
-
     ratio = {}
     for stage in (1, 2):
         for row in _compare(stage, str(device), steps):
@@ -101,115 +104,6 @@ def _worker(pipe, name: str, stage: int, device: str) -> None:
         pipe.send(loop[what](steps) / steps)
 
 
-def random_images() -> tuple[np.ndarray, np.ndarray]:
-    r = np.random.default_rng(0)
-    return r.integers(0, 256, (N, 32, 32, 3), dtype=np.uint8), np.sort(r.integers(0, CLASSES, N))
-
-
-class _Pictures:
-    """A data set as the field's code has it: one PIL image at a time through its transforms."""
-
-    def __init__(self, images: np.ndarray, labels: np.ndarray, transform):
-        self.images, self.labels, self.transform = images, labels, transform
-
-    def __len__(self) -> int:
-        return len(self.labels)
-
-    def __getitem__(self, i: int):
-        from PIL import Image
-
-        return self.transform(Image.fromarray(self.images[i])), int(self.labels[i])
-
-
-def _as_published(model):
-    """The same network as the field's code writes it: every ReLU allocates its output."""
-    import torch.nn.functional as F
-
-    def block(self, x):
-        out = self.bn2(self.conv2(F.relu(self.bn1(self.conv1(x)))))
-        if self.stride > 1:
-            x = F.pad(x[:, :, :: self.stride, :: self.stride], (0, 0, 0, 0, self.pad, self.pad))
-        out += x
-        return F.relu(out)
-
-    def maps(self, x):
-        return self.layer3(self.layer2(self.layer1(F.relu(self.bn1(self.conv1(x))))))
-
-    for module in model.modules():
-        if hasattr(module, "bn2"):
-            module.forward = block.__get__(module)
-    model.backbone.maps = maps.__get__(model.backbone)
-    return model
-
-
-def plain_loop(stage: int, device: str, workers: int = 2) -> dict:
-    """PIL transforms in a DataLoader, NCHW, fp32, accuracy and loss fetched every step."""
-    import torch
-    import torch.nn.functional as F
-    from torch.utils.data import DataLoader, WeightedRandomSampler
-    from torchvision import transforms
-
-    from h2t import models
-
-    images, labels = random_images()
-    transform = transforms.Compose(
-        [
-            transforms.RandomCrop(32, padding=4),
-            transforms.RandomHorizontalFlip(),
-            transforms.ToTensor(),
-            transforms.Normalize((0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010)),
-        ]
-    )
-
-    balanced = WeightedRandomSampler(1 / np.bincount(labels)[labels], N)
-
-    def forever(**how):
-        while True:
-            yield from DataLoader(
-                _Pictures(images, labels, transform),
-                BATCH,
-                num_workers=workers,
-                pin_memory=device != "cpu",
-                **how,
-            )
-
-    model = _as_published(models.build("resnet32", CLASSES)).to(device)
-    first = forever(shuffle=True) if stage == 1 else forever(sampler=balanced)
-    second = forever(shuffle=True) if stage == 2 else None
-    trained = model if stage == 1 else model.head
-    optimizer = torch.optim.SGD(trained.parameters(), 0.1, 0.9, weight_decay=2e-4)
-    meter = []
-
-    def step(steps: int) -> float:
-        for k in range(-WARM, steps):
-            if k == 0:
-                start = time.perf_counter()
-            x, y = (t.to(device, non_blocking=True) for t in next(first))
-            if stage == 1:
-                lam, partner = np.random.beta(1, 1), torch.randperm(len(y), device=device)
-                logits = model(lam * x + (1 - lam) * x[partner])
-                loss = lam * F.cross_entropy(logits, y) + (1 - lam) * F.cross_entropy(
-                    logits, y[partner]
-                )
-            else:
-                with torch.no_grad():
-                    maps, other = model.maps(x), model.maps(next(second)[0].to(device))
-                    swap = torch.randperm(64, device=device)[:16]
-                    maps[:, swap] = other[:, swap]
-                logits = model.head(maps.mean((2, 3)))
-                loss = F.cross_entropy(logits, y)
-            top5 = logits.topk(5, 1).indices.eq(y[:, None])
-            meter.append(
-                (loss.item(), top5[:, 0].float().mean().item(), top5.any(1).float().mean().item())
-            )
-            optimizer.zero_grad()
-            loss.backward()
-            optimizer.step()
-        return time.perf_counter() - start
-
-    return {"step": step, "precision": "fp32"}
-
-
 def an_epoch(
     stage: int,
     device,
@@ -223,27 +117,11 @@ def an_epoch(
     Also its update and its loader.
 
     Arguments: ``stage`` 1 or 2; ``how`` names eager, graph, compile, or two of them; ``precision``
-    fp32 or bf16; ``layout`` of
-    images and weights in memory, channels_last or contiguous; ``seed``.
+    fp32 or bf16; ``layout`` of images and weights in memory, channels_last or contiguous; ``seed``.
     """
-    import torch
-
-    from h2t import models
-    from h2t.data.resident import Resident
-    from h2t.data.split import Split
-    from h2t.recipes.parameters import Stage1, Stage2
-    from h2t.train import device as stepping
-    from h2t.train import stage1, stage2
-    from h2t.train.update import Update, cuda_graph
-
     images, labels = random_images()
-    data = Resident(
-        Split(images, labels, tuple(map(str, range(CLASSES))), None),
-        (0.5,) * 3,
-        (0.2,) * 3,
-        device,
-        4,
-    )
+    classes = tuple(map(str, range(CLASSES)))
+    data = Resident(Split(images, labels, classes, None), (0.5,) * 3, (0.2,) * 3, device, 4)
     if layout == "contiguous":
         cut = data.cut
         data.cut = lambda *draws: cut(*draws).contiguous()
@@ -259,11 +137,11 @@ def an_epoch(
         model.parameters() if stage == 1 else model.head.parameters(), 0.01, 0.9, 5e-4
     )
     network = torch.compile(model) if "compile" in how else model
-    objective = (
-        stage1.objective(network, counts, config, device)
-        if stage == 1
-        else stage2.objective(network, counts, None, config, device)
-    )
+    draws = torch.Generator()
+    if stage == 1:
+        objective = stage1.objective(network, counts, config, draws, device)
+    else:
+        objective = stage2.objective(network, counts, None, config, draws, device)
     capture = cuda_graph(device) if "graph" in how else None
     update = Update(objective, model, optimizer, device, capturable="graph" in how, capture=capture)
     epoch = iter(range(1, 10**9))
@@ -272,13 +150,8 @@ def an_epoch(
         if stage == 1:
             stage1._epoch(update, data, labels[: steps * BATCH], counts, config, next(epoch))
         else:
-            order = (
-                torch.randperm(len(labels), generator=torch.Generator().manual_seed(0))[
-                    : steps * BATCH
-                ]
-                .sort()
-                .values
-            )
+            order = torch.randperm(len(labels), generator=torch.Generator().manual_seed(0))
+            order = order[: steps * BATCH].sort().values
             subset = torch.unique_consecutive(labels[order], return_inverse=True)[1]
             stage2._epoch(update, data, subset, config, next(epoch))
 
@@ -287,10 +160,6 @@ def an_epoch(
 
 def _ours(stage: int, device: str) -> dict:
     """The training loops of h2t, and their network alone on images that are there already."""
-    import torch
-
-    from h2t.train import device as stepping
-
     chosen = stepping.pick_device(device)
     train, update, data = an_epoch(stage, chosen, "graph" if chosen.type == "cuda" else "eager")
     model, optimizer, (x, y) = update.model, update.optimizer, next(iter(data.batches(BATCH)))

@@ -19,8 +19,8 @@ from h2t.models.batchnorm import fold
 from h2t.recipes.parameters import Stage1, Stage2
 from h2t.train import device as stepping
 from h2t.train import evaluate as evaluating
-from tests.bench import gpu as bench_gpu
-from tests.bench.steps import plain_loop
+from tests.bench.plain import plain_loop
+from tests.gpu import timing
 from tests.gpu.trial import Trial, flags, memory, pictures, wait
 
 # stage, how, precision, layout, with; the best first, so that what time there is goes to what
@@ -53,7 +53,7 @@ def section_steps(args, say) -> dict:
                 row |= timed
                 plain = not tweak and how == "graph" and precision == "bf16"
                 if args.device == "cuda":
-                    row |= bench_gpu._kernels(epoch, torch.device(args.device), steps=10)
+                    row |= timing.kernels(epoch, torch.device(args.device), steps=10)
                     if plain and layout == "channels_last":
                         found[f"top_kernels_stage{stage}"] = _top(epoch, args, 10)
         except Exception as e:
@@ -212,4 +212,4 @@ def section_compile(args, say) -> dict:
 def section_sharing(args, say) -> dict:
     if args.device != "cuda":
         return {"rows": [], "said": "only on a GPU"}
-    return {"rows": bench_gpu.sharing(torch.device("cuda"), counts=(1, 2, 4))}
+    return {"rows": timing.sharing(torch.device("cuda"), counts=(1, 2, 4))}
