@@ -137,11 +137,10 @@ def an_epoch(
         model.parameters() if stage == 1 else model.head.parameters(), 0.01, 0.9, 5e-4
     )
     network = torch.compile(model) if "compile" in how else model
-    draws = torch.Generator()
     if stage == 1:
-        objective = stage1.objective(network, counts, config, draws, device)
+        objective = stage1.objective(network, counts, config, device)
     else:
-        objective = stage2.objective(network, counts, None, config, draws, device)
+        objective = stage2.objective(network, counts, None, config, device)
     capture = cuda_graph(device) if "graph" in how else None
     update = Update(objective, model, optimizer, device, capturable="graph" in how, capture=capture)
     epoch = iter(range(1, 10**9))

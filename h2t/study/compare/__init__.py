@@ -11,4 +11,5 @@ control.py: fusion by BN statistics
 reproduce.py: beside the published numbers
 select.py: the best setting by a validation part
 paste.py: the comparison in Markdown and LaTeX
+heads.py: all heads on frozen features, tuned alike
 """
