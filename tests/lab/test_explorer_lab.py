@@ -32,7 +32,6 @@ def ready(page) -> None:
     )
 
 
-@pytest.mark.xfail(reason="in JupyterLab ArrowRight does not move the slider by ten steps yet")
 def test_notebook_05_by_mouse_and_keyboard(chromium, lab, trained):
     with b.window(chromium, lab) as page:
         given = {"run": repr(str(trained)), "views": "2"}

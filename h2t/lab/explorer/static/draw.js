@@ -8,6 +8,8 @@ export function el(tag, props = {}, ...children) {
     else if (name in node && !name.includes("-")) node[name] = value;
     else node.setAttribute(name, value);
   }
+  // JupyterLab takes arrow keys for its own unless the element that has the focus itself says this
+  if (/^(input|select|button)$/.test(tag)) node.dataset.lmSuppressShortcuts = "true";
   node.append(...children);
   return node;
 }

@@ -8,7 +8,6 @@ function render({ model, el: root }) {
   const store = new Store();
   const inside = document.createElement("div");
   inside.classList.add("boxed");
-  inside.dataset.lmSuppressShortcuts = "true"; // JupyterLab has plans of its own for arrow keys
   root.append(inside);
   const app = new App(inside, store);
   inside.h2t = app;
