@@ -104,7 +104,7 @@ class Run:
         path = self.path / "inputs.json"
         inputs = readers.read_json(path, OVER)
         with readers.reading(path, OVER):
-            readers.agrees(inputs, INPUTS, INPUTS)
+            readers.agrees(inputs, {**INPUTS, "notes": [str]}, INPUTS)
             if len(inputs["shape"]) != 3 or not all(0 < n < 1 << 16 for n in inputs["shape"]):
                 raise ValueError("its shape is no (height, width, channels)")
         return inputs

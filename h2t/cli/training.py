@@ -52,6 +52,8 @@ def _run(recipe, overrides, again, plain, device) -> None:
         done = run_plain(notebooks.complete(parameters, books), device=device, again=again)
     else:
         done = notebooks.run_recipe(parameters, books, again=again, device=device)
+    if (done.path / "inputs.json").exists():  # not in runs of an earlier version
+        click.echo("\n".join(done.inputs.get("notes", ())))
     show(done.results(), main_only=True)
     click.echo(f"run directory: {done.path}")
     if parameters.get("objective"):

@@ -169,6 +169,7 @@ def inputs_of(data: RunData) -> dict[str, Any]:
     return {
         "classes": list(data.classes),
         "shape": list(data.train.images.shape[1:]),
+        "notes": list(data.notes),
         "parts": {
             name: {"images": fingerprint(part), "labels": _sha256(part.labels.astype("<i8"))}
             for name, part in parts.items()

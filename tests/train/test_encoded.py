@@ -89,3 +89,16 @@ def test_an_encoder_has_three_channels_and_its_own_colours(tmp_path):
     data = h2t.prepare(tmp_path, Data(encoder="lite0", image_size=32), progress=False)
     assert data.channels == 3 and data.mean == [pytest.approx(127 / 255)] * 3
     assert data.run.params["image_size"] == 32
+
+
+def test_what_was_read_is_said_by_the_command(run):
+    from click.testing import CliRunner
+
+    from h2t.cli import main
+
+    run, folder = run
+    given = ["-p", "source", "folder", "-p", "root", str(folder), "-p", "profile", "natural"]
+    given += ["-p", "encoder", "lite0", "-p", "image_size", "32", "-p", "run", str(folder / "said")]
+    given += ["-p", "crop_padding", "2", "-p", "imbalance_factor", "1.0"]
+    out = CliRunner().invoke(main, ["run", "digits", "--plain", *given], catch_exceptions=False)
+    assert "21" in out.output and "3 classes" in out.output and "DR + H2T" in out.output
