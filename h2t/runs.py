@@ -67,7 +67,8 @@ class Run:
         elif create:
             self.path.mkdir(parents=True, exist_ok=True)
         elif not self.path.is_dir():
-            raise Error(f"there is no run directory {self.path}; make it with `h2t run RECIPE`")
+            how = f"{self.path}; make it with `h2t run RECIPE -p run {self.path}`"
+            raise Error(f"there is no run directory {how}")
         elif kind and not files.owned(self.path, kind, _before_marks):
             raise Error(f"{self.path} is no run that h2t made; name the directory of one")
 

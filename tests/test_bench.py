@@ -59,6 +59,18 @@ def test_check_exits_1_where_the_target_is_missed(tmp_path, monkeypatch, ratio, 
     )
 
 
+@pytest.fixture
+def few_photographs(monkeypatch):
+    for name, value in (
+        ("IMAGES", 10),
+        ("BATCH", 4),
+        ("ROUNDS", 1),
+        ("CLASSES", 2),
+        ("SIZES", {"300x260": (300, 260)}),
+    ):
+        monkeypatch.setattr(bench_loader, name, value)
+
+
 def test_the_loaders_that_are_compared_give_the_same_images(few_photographs, tmp_path):
     bench_loader.write_photographs(tmp_path, (300, 260), 10)
     cpu, loaders = torch.device("cpu"), (bench_loader._image_folder, bench_loader._streamed)

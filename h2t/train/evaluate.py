@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from h2t import metrics, models
+from h2t import encoders, metrics, models
 from h2t.base.errors import Error
 from h2t.base.readers import reading
 from h2t.metrics import MEASURES
@@ -41,7 +41,7 @@ def load_model(
     )
     own = run.step(step)
     with reading(own.path / "weights.safetensors", own.over):
-        kind = len(weights["head.weight"]), weights["backbone.conv1.weight"].shape[1]
+        kind = len(weights["head.weight"]), _channels(result["model"], weights)
         if kind != (result["num_classes"], result["in_channels"]):  # before anything is made
             raise ValueError(f"{kind[0]} classes and {kind[1]} channels, other than result.json")
         how = {"head": result["head"], "in_channels": result["in_channels"]}
@@ -49,6 +49,11 @@ def load_model(
         model.load_state_dict(weights)
     models.freeze(model.backbone, frozen)
     return to_device(model, pick_device(device)).eval()
+
+
+def _channels(model: str, weights: dict[str, torch.Tensor]) -> int:
+    """How many channels a backbone's weights take; an encoder has three."""
+    return 3 if encoders.known(model) else weights["backbone.conv1.weight"].shape[1]
 
 
 @torch.inference_mode()

@@ -16,7 +16,7 @@ def test_scikit_learns_own_checks(estimator, check):
 def tail(seed: int = 0):
     r = np.random.default_rng(seed)
     y = np.repeat(np.array(["head", "middle", "tail"]), (300, 60, 8))
-    centre = {"head": 0.0, "middle": 1.5, "tail": 3.0}
+    centre = {"head": 0.0, "middle": 2.0, "tail": 4.0}
     return np.stack([r.normal(centre[c], 1, 20) for c in y]), y
 
 

@@ -123,11 +123,10 @@ def test_plain_training_without_notebooks_gives_the_same_weights_and_loads_no_mo
         for line in plain.stderr.splitlines()
         if line.startswith("import time:")
     }
-    # each of these takes as long to import as the epochs do to train
+    # each of these takes as long to import as the epochs do to train; torch's own SGD brings the
+    # compiler, and scikit-learn the digits
     assert "torch" in loaded and not loaded & {
-        "torch._dynamo",
         "torchvision",
-        "sklearn",
         "matplotlib",
         "papermill",
         "IPython",

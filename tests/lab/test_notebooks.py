@@ -106,7 +106,7 @@ def test_a_run_without_its_earlier_step_says_which_one_is_missing(tmp_path):
     [
         (
             ["fusion_ration", "0.3"],
-            "unknown parameter 'fusion_ration'; did you mean 'fusion_ratio'?",
+            "unknown parameter 'fusion_ration'; did you mean 'fusion_ratio' or",
         ),
         (["fusion_ratio", "1.5"], "fusion_ratio is 1.5; it must be in [0, 1]"),
         (["fusion_ratio", "much"], "fusion_ratio is 'much' (str); it must be a number"),

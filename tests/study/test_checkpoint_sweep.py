@@ -55,7 +55,7 @@ def test_it_is_imported_once_for_all_seeds_and_each_has_all_four_cells(swept):
     assert results[0]["stage1"]["weights_sha256"] == results[1]["stage1"]["weights_sha256"]
     assert results[0]["stage2-dr"]["weights_sha256"] != results[1]["stage2-dr"]["weights_sha256"]
     done = cli("control", folder / "root")
-    assert done.exit_code == 0 and "2 pairs of stage-2 seeds on one stage 1" in done.output
+    assert done.exit_code == 0 and "(one stage 1 with 2 stage 2s)" in done.output
     assert {r["effect"] for r in _effects(folder / "root")} == {
         "fusion",
         "statistics",

@@ -117,7 +117,7 @@ def test_a_changed_image_is_noticed_and_a_copied_set_is_not(tmp_path):
     path = root / "train" / "n01440764" / "n01440764_0.JPEG"
     shutil.copy(root / "train" / "n01443537" / "n01443537_2.JPEG", path)
     for loader in ("streamed", "resident"):
-        with pytest.raises(Error, match="no longer holds the images that run"):
+        with pytest.raises(Error, match="training images are no longer those that run"):
             dataset(tmp_path / loader, progress=False)
 
 

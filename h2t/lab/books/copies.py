@@ -9,11 +9,11 @@ from importlib.resources import files
 from pathlib import Path
 
 from h2t.base.errors import Error
-from h2t.base.files import MARK, claim, owned, resolve, write_atomic, write_json
+from h2t.base.files import claim, owned, resolve, write_atomic, write_json
 from h2t.base.readers import read_json
 from h2t.recipes.shipped import FIRST
 
-KIND = "notebooks"
+KIND, RECORD = "notebooks", ".given.json"  # the record: each file as it was copied, by its hash
 
 
 def command(arguments: Sequence[str] = ()) -> list[str]:
@@ -43,8 +43,8 @@ def working_copy(folder: Path) -> Path:
             raise Error(f"there are no notebooks in {folder}; go to h2t's checkout, or install h2t")
         return folder
     claim(folder, KIND)
-    mark = read_json(folder / MARK)
-    given = mark.get("files", {})
+    record = folder / RECORD
+    given = read_json(record) if record.exists() else {}
     for file in sorted(p for p in shipped.rglob("*") if p.is_file()):
         name, content = file.relative_to(shipped).as_posix(), file.read_bytes()
         place = folder / name
@@ -53,7 +53,7 @@ def working_copy(folder: Path) -> Path:
             place.parent.mkdir(parents=True, exist_ok=True)
             write_atomic(place, content)
             given[name] = _hash(content)
-    write_json(folder / MARK, {**mark, "files": given})
+    write_json(record, given)
     return folder
 
 

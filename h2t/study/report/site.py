@@ -107,7 +107,7 @@ def _render(sources: dict[str, Path], out: Path, root: Path, advance: Callable) 
                 Exception
             ) as e:  # nbconvert and nbformat raise whatever a damaged file makes them
                 why = f"{type(e).__name__}: {' '.join(str(e).split())[:100]}"
-                where = source.relative_to(root).as_posix()
+                where = source.relative_to(root).as_posix() if root in source.parents else source
                 damaged[name] = f"{where}: cannot be rendered ({why})"
                 advance(1)
                 continue
@@ -127,8 +127,10 @@ def _render(sources: dict[str, Path], out: Path, root: Path, advance: Callable) 
 
 
 def _title(root: Path, source: Path) -> str:
-    run = source.parent.parent.relative_to(root).as_posix()
-    return source.stem if run == "." else f"{run}: {source.stem}"
+    run = source.parent.parent
+    if run == root or root not in run.parents:  # of one run, or of none: the comparison
+        return source.stem
+    return f"{run.relative_to(root).as_posix()}: {source.stem}"
 
 
 @contextlib.contextmanager
