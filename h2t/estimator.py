@@ -27,7 +27,7 @@ class H2TClassifier(ClassifierMixin, BaseEstimator):
     def __init__(
         self,
         fusion_ratio: float = 0.3,
-        learning_rate: float = 0.02,
+        learning_rate: float = 0.1,
         weight_decay: float = 5e-4,
         random_state: int | None = None,
     ):

@@ -67,8 +67,8 @@ class Run:
         elif create:
             self.path.mkdir(parents=True, exist_ok=True)
         elif not self.path.is_dir():
-            how = f"{self.path}; make it with `h2t run RECIPE -p run {self.path}`"
-            raise Error(f"there is no run directory {how}")
+            how = f"`h2t run RECIPE -p run {self.path}`"
+            raise Error(f"there is no run directory {self.path}; make it with {how}")
         elif kind and not files.owned(self.path, kind, _before_marks):
             raise Error(f"{self.path} is no run that h2t made; name the directory of one")
 
@@ -98,12 +98,11 @@ class Run:
 
     @property
     def inputs(self) -> dict[str, Any]:
-        """What it takes to use the run's models: ``classes``, their names, and ``shape`` (H, W, C).
+        """What it takes to use the run's models: ``classes``, their names, ``shape`` (H, W, C).
 
-        Raises: ``h2t.Error`` where the run was made before it was recorded.
+        Raises: ``h2t.Error`` for an older run.
         """
-        path = self.path / "inputs.json"
-        inputs = readers.read_json(path, OVER)
+        inputs = readers.read_json(path := self.path / "inputs.json", OVER)
         with readers.reading(path, OVER):
             readers.agrees(inputs, {**INPUTS, "notes": [str]}, INPUTS)
             if len(inputs["shape"]) != 3 or not all(0 < n < 1 << 16 for n in inputs["shape"]):

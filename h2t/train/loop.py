@@ -184,6 +184,7 @@ def run_epochs(
         set_lr(report.optimizer, *now)
         losses = train_epoch(epoch)
         check_finite(losses, epoch, name, blame)
+        check_weights(report.model, epoch, name, blame)
         row = report.epoch(epoch, now[0], losses, time.perf_counter() - start)
         bar.set_postfix_str(report.postfix(row))
 
@@ -198,4 +199,16 @@ def check_finite(losses: torch.Tensor, epoch: int, name: str, parameter: str) ->
             f"{name} diverged: the loss is {losses[k].item()} at step {step} (epoch {epoch}, "
             f"batch {k + 1}). The checkpoint of epoch {epoch - 1} is kept; "
             f"start again with a lower {parameter}"
+        )
+
+
+def check_weights(model: torch.nn.Module, epoch: int, name: str, parameter: str) -> None:
+    """Raise ``h2t.Error`` where a step left weights or statistics that are not finite, as one after
+    the last loss can."""
+    tensors = {k: v for k, v in model.state_dict().items() if v.is_floating_point()}
+    if not torch.stack([v.isfinite().all() for v in tensors.values()]).all():  # one look an epoch
+        bad = next(k for k, v in tensors.items() if not v.isfinite().all())
+        raise Error(
+            f"{name} diverged: {bad} is not finite after epoch {epoch}. "
+            f"The checkpoint of epoch {epoch - 1} is kept; start again with a lower {parameter}"
         )

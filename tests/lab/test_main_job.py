@@ -32,7 +32,9 @@ def done(tmp_path_factory):
 
 def test_the_main_job_ends_with_the_table_and_the_run_directory(done):
     run, out = done
-    lines = out.stdout.splitlines()
+    read, held_out, *lines = out.stdout.splitlines()
+    assert read == "read 10 classes, 1,078 train + 719 test images"
+    assert held_out.startswith("no test part: it is held out of the training part")
     assert lines[0].split() == ["test", "accuracy,", "%", "many", "medium", "few", "all", "ece"]
     names = [line[:26].strip() for line in lines[1:5]]
     assert names == ["stage 1", "stage 2, DR", "stage 2, DR, BN sees both", "stage 2, DR + H2T"]
@@ -137,7 +139,7 @@ def test_evaluate_measures_again_what_was_recorded(done):
     run, out = done
     result = cli("evaluate", run)
     assert result.exit_code == 0
-    assert result.output.splitlines()[:5] == out.stdout.splitlines()[:5]
+    assert result.output.splitlines()[:5] == out.stdout.splitlines()[2:7]
 
 
 def test_a_run_in_use_is_refused(done):

@@ -10,6 +10,7 @@ import torch.nn.functional as F
 
 from h2t import Run, models, train_stage1, train_stage2
 from h2t.base import rng
+from h2t.base.errors import Error
 from h2t.data import samplers
 from h2t.train import device as stepping
 from h2t.train.evaluate import load_model
@@ -263,3 +264,13 @@ def test_small_work_is_held_to_one_thread_and_the_setting_comes_back(
     with pytest.raises(RuntimeError), stepping.threads():
         raise RuntimeError
     assert torch.get_num_threads() == before
+
+
+def test_weights_that_the_last_step_left_infinite_are_named():
+    from h2t.train.loop import check_weights
+
+    model = models.build("resnet20", 3, in_channels=1)
+    check_weights(model, 1, "stage 1", "stage1_lr")
+    model.backbone.bn1.running_var[0] = torch.inf
+    with pytest.raises(Error, match="stage 1 diverged: backbone.bn1.running_var .*lower stage1_lr"):
+        check_weights(model, 2, "stage 1", "stage1_lr")
