@@ -11,6 +11,7 @@ import torch
 
 from h2t.heads.features import Classifier, Features
 
+DETERMINISTIC = True
 GRID = [{"C": 10.0**k} for k in (-4, -3.5, -3, -2.5, -2, -1.5, -1, 0)]
 
 

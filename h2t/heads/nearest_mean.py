@@ -6,6 +6,7 @@ import torch
 
 from h2t.heads.features import Classifier, Features
 
+DETERMINISTIC = True
 GRID = [{"shrinkage": s} for s in (0.0, 0.1, 0.2, 0.3, 0.4, 0.6, 0.8, 1.0)]
 
 

@@ -21,7 +21,7 @@ from h2t.train.evaluate import measures
 from h2t.train.rundata import RunData
 
 VIEWS = 2
-PROBE = {"lr": 0.1, "weight_decay": 5e-4}
+PROBE = {"lr": 0.4, "weight_decay": 5e-4}
 
 
 def frozen(config: Stage1 | Stage2) -> Stage2:
