@@ -15,12 +15,9 @@ if (
 if os.environ.get("H2T_TEST_GPU", "0") in ("", "0"):
     os.environ["CUDA_VISIBLE_DEVICES"] = ""
 
-# before anything imports torch: tests that run at a time share the cores, and so do the processes
-# that they start
-os.environ.setdefault(
-    "OMP_NUM_THREADS",
-    str(max(1, (os.cpu_count() or 1) // int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", 1)))),
-)
+# before anything imports torch, and for the processes that are started too: the networks of tests
+# are so small that further threads wait for one another, on a busy machine many times as long
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import pytest
 from hypothesis import HealthCheck, settings
