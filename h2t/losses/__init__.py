@@ -36,10 +36,8 @@ LOSSES = {  # name in recipes: the file, and the function in it
     "ride": "ride",
     "reslt": "reslt",
 }
-EXPERT_LOSSES = (
-    "ride",
-    "reslt",
-)  # of logits (K, B, C), one set for each expert; the others take the model's answer (B, C)
+# of logits (K, B, C), one set for each expert; the others take the model's answer (B, C)
+EXPERT_LOSSES = ("ride", "reslt")
 
 
 def loss_of(name: str) -> Callable:
@@ -55,8 +53,4 @@ def bound(name: str, settings: Mapping, generator) -> Callable:
 
 def needs(name: str) -> list[str]:
     """The keywords of a loss; ``generator`` among them says that it draws random numbers."""
-    return [
-        k
-        for k, p in inspect.signature(loss_of(name)).parameters.items()
-        if p.kind is p.KEYWORD_ONLY
-    ]
+    return inspect.getfullargspec(loss_of(name)).kwonlyargs

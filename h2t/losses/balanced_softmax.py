@@ -4,12 +4,7 @@ import torch
 import torch.nn.functional as F
 
 
-def balanced_softmax(
-    logits: torch.Tensor,
-    labels: torch.Tensor,
-    counts: torch.Tensor,
-    weight: torch.Tensor | None = None,
-) -> torch.Tensor:
+def balanced_softmax(logits, labels, counts, weight=None) -> torch.Tensor:
     """Cross entropy on logits + log n_c, so that logits need not carry how frequent classes are.
 
     Source: Ren et al. 2020, equation 4. Arguments and result as ``cross_entropy``; ``counts`` > 0.

@@ -17,12 +17,7 @@ def class_weights(counts: torch.Tensor, beta: float = BETA) -> torch.Tensor:
     return len(counts) * (1 / effective) / (1 / effective).sum()
 
 
-def class_balanced(
-    logits: torch.Tensor,
-    labels: torch.Tensor,
-    counts: torch.Tensor,
-    weight: torch.Tensor | None = None,
-) -> torch.Tensor:
+def class_balanced(logits, labels, counts, weight=None) -> torch.Tensor:
     """Cross entropy with ``class_weights``. Arguments and result as ``cross_entropy``."""
     own = class_weights(counts).to(logits.dtype)
     return F.cross_entropy(logits, labels, own if weight is None else own * weight)

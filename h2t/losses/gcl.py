@@ -6,15 +6,16 @@ import torch
 import torch.nn.functional as F
 
 from h2t.base import rng
+from h2t.losses.cross_entropy import mean
 
 SCALE, DELTA = 30.0, 0.5
 
 
 def gcl(
-    logits: torch.Tensor,
-    labels: torch.Tensor,
-    counts: torch.Tensor,
-    weight: torch.Tensor | None = None,
+    logits,
+    labels,
+    counts,
+    weight=None,
     *,
     generator: torch.Generator | Iterator[torch.Tensor] | None = None,
     delta: float = DELTA,
@@ -36,9 +37,8 @@ def gcl(
     loss.
     """
     log_n = counts.double().log()
-    rarity = ((log_n.max() - log_n) / (log_n.max() - log_n.min()).clamp_min(1e-12)).to(
-        logits.dtype
-    )  # (C,) 0 head .. 1 tail
+    spread = (log_n.max() - log_n.min()).clamp_min(1e-12)
+    rarity = ((log_n.max() - log_n) / spread).to(logits.dtype)  # (C,) 0 head .. 1 tail
     lowered = logits / SCALE
     if generator is not None:
         cloud = rng.normal(logits.shape, generator).div(3).clamp_(-1, 1).abs_()
@@ -47,7 +47,4 @@ def gcl(
         lowered = lowered - margin * F.one_hot(labels, logits.shape[1])
     log_p = F.log_softmax(scale * lowered, 1).gather(1, labels[:, None])[:, 0]  # (B,)
     loss = (-torch.expm1(log_p.detach())).clamp_min(0) ** gamma * -log_p if gamma else -log_p
-    if weight is None:
-        return loss.mean()
-    w = weight[labels]
-    return (w * loss).sum() / w.sum()
+    return mean(loss, labels, weight)

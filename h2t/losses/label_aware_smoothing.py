@@ -5,6 +5,8 @@ import math
 import torch
 import torch.nn.functional as F
 
+from h2t.losses.cross_entropy import mean
+
 HEAD, TAIL = 0.4, 0.1
 
 
@@ -23,10 +25,10 @@ def smoothing(counts: torch.Tensor, head: float = HEAD, tail: float = TAIL) -> t
 
 
 def label_aware_smoothing(
-    logits: torch.Tensor,
-    labels: torch.Tensor,
-    counts: torch.Tensor,
-    weight: torch.Tensor | None = None,
+    logits,
+    labels,
+    counts,
+    weight=None,
     *,
     smooth_head: float = HEAD,
     smooth_tail: float = TAIL,
@@ -42,7 +44,4 @@ def label_aware_smoothing(
     log_p = F.log_softmax(logits, 1)  # (B, C)
     e = smoothing(counts, smooth_head, smooth_tail).to(logits.dtype)[labels]  # (B,)
     loss = (1 - e) * -log_p.gather(1, labels[:, None])[:, 0] - e * log_p.mean(1)
-    if weight is None:
-        return loss.mean()
-    w = weight[labels]
-    return (w * loss).sum() / w.sum()
+    return mean(loss, labels, weight)

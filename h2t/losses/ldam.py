@@ -6,12 +6,7 @@ import torch.nn.functional as F
 MAX_MARGIN, SCALE = 0.5, 30.0
 
 
-def ldam(
-    logits: torch.Tensor,
-    labels: torch.Tensor,
-    counts: torch.Tensor,
-    weight: torch.Tensor | None = None,
-) -> torch.Tensor:
+def ldam(logits, labels, counts, weight=None) -> torch.Tensor:
     """Cross entropy in which the true class must win by a margin, m_y ~ n_y^(-1/4).
 
     Source: Cao et al. 2019, equations 11 to 13: cosine logits, largest margin 0.5, scale 30. With

@@ -6,12 +6,7 @@ import torch.nn.functional as F
 TAU = 1.0
 
 
-def logit_adjustment(
-    logits: torch.Tensor,
-    labels: torch.Tensor,
-    counts: torch.Tensor,
-    weight: torch.Tensor | None = None,
-) -> torch.Tensor:
+def logit_adjustment(logits, labels, counts, weight=None) -> torch.Tensor:
     """Cross entropy on logits + tau log(n_c / N).
 
     Source: Menon et al. 2021, equation 10, tau = 1, at which it equals balanced softmax.

@@ -14,19 +14,15 @@ def members(counts: torch.Tensor, shares: Sequence[float] = FROM) -> torch.Tenso
     The first on all, the others on those from each of the ``shares`` of the classes on, by size:
     all but the largest 35 %, the smallest 30 %.
     """
-    rank = torch.empty_like(counts).scatter_(
-        0,
-        counts.argsort(descending=True, stable=True),
-        torch.arange(len(counts), device=counts.device),
-    )
+    rank = counts.argsort(descending=True, stable=True).argsort()
     return torch.stack([rank >= round(share * len(counts), 6) for share in (0.0, *shares)])
 
 
 def reslt(
-    logits: torch.Tensor,
-    labels: torch.Tensor,
-    counts: torch.Tensor,
-    weight: torch.Tensor | None = None,
+    logits,
+    labels,
+    counts,
+    weight=None,
     *,
     reslt_beta: float = BETA,
     reslt_from: Sequence[float] = FROM,
@@ -45,13 +41,10 @@ def reslt(
     """
     branches = logits if logits.dim() == 3 else logits[None]
     k, b, c = branches.shape
-    image = (
-        torch.ones_like(branches[0, :, 0]) if weight is None else weight.to(branches.dtype)[labels]
-    )  # (B,)
+    weight = torch.ones_like(branches[0, 0]) if weight is None else weight.to(branches.dtype)
+    image = weight[labels]  # (B,)
     count = members(counts, reslt_from)[:k, labels] * image  # (K, B)
     each = F.cross_entropy(branches.reshape(-1, c), labels.repeat(k), reduction="none").view(k, b)
     whole = F.cross_entropy(branches.sum(0), labels, reduction="none")
-    return (
-        reslt_beta * (count * each).sum() / count.sum()
-        + (1 - reslt_beta) * (image * whole).sum() / image.sum()
-    )
+    apart = reslt_beta * (count * each).sum() / count.sum()
+    return apart + (1 - reslt_beta) * (image * whole).sum() / image.sum()

@@ -16,10 +16,10 @@ def temperatures(counts: torch.Tensor, factor: float = TEMPERED) -> torch.Tensor
 
 
 def ride(
-    logits: torch.Tensor,
-    labels: torch.Tensor,
-    counts: torch.Tensor,
-    weight: torch.Tensor | None = None,
+    logits,
+    labels,
+    counts,
+    weight=None,
     *,
     ride_diversity: float = DIVERSITY,
 ) -> torch.Tensor:
@@ -39,7 +39,6 @@ def ride(
     loss = experts.new_zeros(())
     for own in experts:  # (B, C)
         divergence = F.kl_div(F.log_softmax(own / t, 1), mean, reduction="batchmean")
-        loss = (
-            loss + ldam(own, labels, counts, weight) + ride_diversity * t.mean() ** 2 * divergence
-        )
+        loss = loss + ldam(own, labels, counts, weight)
+        loss = loss + ride_diversity * t.mean() ** 2 * divergence
     return loss

@@ -28,37 +28,18 @@ from h2t.models.heads import HEADS, SharedHead
 from h2t.models.imagenet_resnet import STAGES, ImageNetResNet
 from h2t.models.weights import load_pretrained
 
-__all__ = [
-    "BACKBONES",
-    "Classifier",
-    "build",
-    "freeze",
-    "initialise",
-    "load_pretrained",
-    "num_experts",
-    "num_parameters",
-    "shares_head",
-]
+__all__ = ["BACKBONES", "Classifier", "build", "freeze", "initialise", "load_pretrained"]
+__all__ += ["num_experts", "num_parameters", "shares_head"]
 
 # A name says everything: the depth, and for experts the method, their number and width.
-BACKBONES = {
-    **{
-        f"resnet{depth}": functools.partial(CifarResNet, depth) for depth in (20, 32, 44, 56, 110)
-    },  # for small images
-    **{
-        f"resnet{depth}": functools.partial(ImageNetResNet, depth) for depth in STAGES
-    },  # for large ones
-    "resnext50": functools.partial(ImageNetResNet, 50, 32, 4),
-    **{
-        f"ride{k}_resnet{depth}{'' if width == 'full' else '_narrow'}": functools.partial(
-            RideResNet, depth, k, width
-        )
-        for depth in (20, 32)
-        for k in (2, 3, 4)
-        for width in ("full", "narrow")
-    },
-    **{f"reslt_resnet{depth}": functools.partial(ResltResNet, depth) for depth in (20, 32)},
-}
+BACKBONES = {f"resnet{n}": functools.partial(CifarResNet, n) for n in (20, 32, 44, 56, 110)}
+BACKBONES |= {f"resnet{n}": functools.partial(ImageNetResNet, n) for n in STAGES}
+BACKBONES |= {"resnext50": functools.partial(ImageNetResNet, 50, 32, 4)}
+for _n in (20, 32):
+    for _k in (2, 3, 4):
+        BACKBONES[f"ride{_k}_resnet{_n}"] = functools.partial(RideResNet, _n, _k, "full")
+        BACKBONES[f"ride{_k}_resnet{_n}_narrow"] = functools.partial(RideResNet, _n, _k, "narrow")
+    BACKBONES[f"reslt_resnet{_n}"] = functools.partial(ResltResNet, _n)
 
 
 class Classifier(nn.Module):
@@ -115,9 +96,8 @@ def build(
     if head not in HEADS:
         raise Error(f"head is {head!r}; choose one of {', '.join(HEADS)}")
     generator = generator or torch.Generator().manual_seed(0)
-    with torch.random.fork_rng(
-        devices=[]
-    ):  # torch initialises on construction, from the global generator
+    # torch initialises on construction, from the global generator
+    with torch.random.fork_rng(devices=[]):
         backbone = BACKBONES[model](in_channels=in_channels)
         network = Classifier(backbone, _head(model, head, backbone, num_classes))
     initialise(network, generator, torchvision=isinstance(backbone, ImageNetResNet))
@@ -127,10 +107,7 @@ def build(
 def _head(model: str, head: str, backbone: nn.Module, num_classes: int) -> nn.Module:
     if shares_head(model):
         if head != "linear":
-            raise Error(
-                f"model {model} has one linear classifier for all branches; use it with head "
-                f"linear, not {head}"
-            )
+            raise Error(f"model {model} has one linear classifier; use it with head linear")
         return SharedHead(backbone.num_features, num_classes, backbone.num_experts)
     more = {"num_experts": backbone.num_experts} if head == "cosine" else {}
     return HEADS[head](backbone.num_features, num_classes, **more)
@@ -162,12 +139,8 @@ def initialise(network: nn.Module, generator: torch.Generator, torchvision: bool
             if torchvision and isinstance(module, nn.Linear):
                 nn.init.uniform_(module.weight, -bound, bound, generator=generator)
             else:
-                nn.init.kaiming_normal_(
-                    module.weight,
-                    mode="fan_out" if torchvision else "fan_in",
-                    generator=generator,
-                    nonlinearity="relu" if torchvision else "leaky_relu",
-                )
+                how = ("fan_out", "relu") if torchvision else ("fan_in", "leaky_relu")
+                nn.init.kaiming_normal_(module.weight, 0, *how, generator)
             if module.bias is not None:
                 nn.init.uniform_(module.bias, -bound, bound, generator=generator)
         elif hasattr(module, "reset"):
@@ -175,5 +148,5 @@ def initialise(network: nn.Module, generator: torch.Generator, torchvision: bool
 
 
 def num_parameters(module: nn.Module) -> int:
-    """The number of trainable and frozen parameters of a module (buffers not counted)."""
+    """The number of parameters of a module, trained and frozen, buffers not counted."""
     return sum(p.numel() for p in module.parameters())

@@ -1,6 +1,4 @@
-"""What all backbones share: a part of one can be frozen, and then keeps its batch normalisation in
-eval mode.
-"""
+"""What backbones share: a part of one can be frozen, and keeps its BN in eval mode."""
 
 from __future__ import annotations
 
@@ -8,9 +6,7 @@ from torch import nn
 
 
 class Backbone(nn.Module):
-    """A backbone ``frozen`` of whose submodules, by name, stay in eval mode whatever mode the
-    backbone is put in.
-    """
+    """A backbone of which the submodules named in ``frozen`` stay in eval mode."""
 
     frozen: tuple[str, ...] = ()
 

@@ -17,12 +17,10 @@ def norms(network: nn.Module) -> list[nn.Module]:
 
 
 class SyncBatchNorm2d(nn.BatchNorm2d):
-    """Batch normalisation whose mean and variance are those of the whole batch, of which each
-    process holds a share.
+    """Batch normalisation by the whole batch, of which each process holds a share, or no image.
 
     torch's own, ``nn.SyncBatchNorm``, knows GPUs only; this one is for the rest. In eval mode it is
-    ``nn.BatchNorm2d``. A process may hold no image of a batch. Shapes, parameters and buffers are
-    those of ``nn.BatchNorm2d``.
+    ``nn.BatchNorm2d``, with the same parameters and buffers.
     """
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
@@ -31,9 +29,8 @@ class SyncBatchNorm2d(nn.BatchNorm2d):
         own = x.to(torch.promote_types(x.dtype, torch.float32))  # (b, C, H, W)
         n = own[:, 0].numel()
         mean = own.sum((0, 2, 3)) / max(n, 1)
-        square = (
-            (own - mean[:, None, None]).square().sum((0, 2, 3))
-        )  # about the mean, and so without cancellation
+        # about the mean, and so without cancellation
+        square = (own - mean[:, None, None]).square().sum((0, 2, 3))
         every = _Gathered.apply(torch.cat([mean, square, own.new_tensor([n])]))  # (world, 2 C + 1)
         means, squares, ns = every.tensor_split([len(mean), 2 * len(mean)], 1)
         n = ns.sum()
@@ -41,21 +38,17 @@ class SyncBatchNorm2d(nn.BatchNorm2d):
         var = (squares + ns * (means - mean).square()).sum(0) / n
         with torch.no_grad():
             self.num_batches_tracked.add_(1)
-            share = (
-                1 / float(self.num_batches_tracked) if self.momentum is None else self.momentum
-            )  # None: the mean of all batches
+            share = self.momentum  # None: the mean of all batches
+            share = 1 / float(self.num_batches_tracked) if share is None else share
             self.running_mean.lerp_(mean, share)
             self.running_var.lerp_(var * (n / (n - 1)), share)
         scale = (var + self.eps).rsqrt() * self.weight
-        return ((own - mean[:, None, None]) * scale[:, None, None] + self.bias[:, None, None]).to(
-            x.dtype
-        )
+        out = (own - mean[:, None, None]) * scale[:, None, None] + self.bias[:, None, None]
+        return out.to(x.dtype)
 
 
 class _Gathered(torch.autograd.Function):
-    """The vectors of all processes (world, D); the gradient of one's own is the sum of what all of
-    them do with it.
-    """
+    """The vectors of all processes (world, D); one's own has the sum of all their gradients."""
 
     @staticmethod
     def forward(ctx, own):
@@ -71,11 +64,9 @@ class _Gathered(torch.autograd.Function):
 
 
 def synchronise(model: nn.Module, device: torch.device) -> nn.Module:
-    """Let a model's batch normalisations see the batches of all processes, their parameters and
-    buffers as they were.
+    """Let a model's batch normalisations see the batches of all processes, which all call this.
 
-    Returns: the model. Call in every process, with the process group of ``torch.distributed`` set
-    up.
+    Returns: the model, its parameters and buffers as they were.
     """
     if device.type == "cuda":
         return nn.SyncBatchNorm.convert_sync_batchnorm(model)
@@ -86,8 +77,7 @@ def synchronise(model: nn.Module, device: torch.device) -> nn.Module:
 
 
 def fold(network: nn.Module) -> nn.Module:
-    """A copy of a network in eval mode with each BN folded into the convolution before it: the same
-    function up to rounding, faster.
+    """A copy in eval mode with each BN folded into the convolution before it: equal up to rounding.
 
     A BN belongs to the convolution whose name in the same module has ``conv`` where its own has
     ``bn``, or that it follows in a sequence; others stay as they are.
@@ -95,10 +85,9 @@ def fold(network: nn.Module) -> nn.Module:
     folded = copy.deepcopy(network).eval()
     for module in folded.modules():
         for name, child in list(module.named_children()):
-            conv = str(int(name) - 1) if name.isdigit() else name.replace("bn", "conv")
-            if isinstance(child, nn.BatchNorm2d) and isinstance(
-                getattr(module, conv, None), nn.Conv2d
-            ):
-                setattr(module, conv, fuse_conv_bn_eval(getattr(module, conv), child))
+            before = str(int(name) - 1) if name.isdigit() else name.replace("bn", "conv")
+            conv = getattr(module, before, None)
+            if isinstance(child, nn.BatchNorm2d) and isinstance(conv, nn.Conv2d):
+                setattr(module, before, fuse_conv_bn_eval(conv, child))
                 setattr(module, name, nn.Identity())
     return folded.to(memory_format=torch.channels_last)

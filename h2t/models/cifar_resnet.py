@@ -1,6 +1,4 @@
-"""The ResNets of the CIFAR experiments: He et al. 2016, section 4.2, with option-A (parameter-free)
-shortcuts.
-"""
+"""The ResNets of the CIFAR experiments: He et al. 2016, section 4.2."""
 
 from __future__ import annotations
 
@@ -30,14 +28,19 @@ class BasicBlock(nn.Module):
         return F.relu(out.add_(x), inplace=True)
 
 
+def stage(in_planes: int, planes: int, blocks: int, stride: int) -> nn.Sequential:
+    """Blocks of which the first changes width and size."""
+    first = BasicBlock(in_planes, planes, stride)
+    return nn.Sequential(first, *(BasicBlock(planes, planes, 1) for _ in range(blocks - 1)))
+
+
 class CifarResNet(Backbone):
-    """ResNet-20/32/44/56/110 for small images: three stages of 16, 32 and 64 channels, D = 64
-    features.
+    """ResNet-20/32/44/56/110 for small images: stages of 16, 32 and 64 channels, D = 64 features.
 
     Source: He et al. 2016; widths and names as in the H2T reference (ResNet-32 with 100 classes:
     0.47 M parameters).
 
-    Arguments: ``depth`` 6n + 2; ``in_channels`` 1 or 3. Images are (B, in_channels, H, W) with H, W
+    Arguments: ``depth`` 6n + 2; ``in_channels`` 1 or 3. Images are (B, in_channels, H, W), H, W
     >= 8.
     """
 
@@ -48,22 +51,13 @@ class CifarResNet(Backbone):
         blocks = (depth - 2) // 6
         self.conv1 = nn.Conv2d(in_channels, 16, 3, 1, 1, bias=False)
         self.bn1 = nn.BatchNorm2d(16)
-        self.layer1 = self._stage(16, 16, blocks, 1)
-        self.layer2 = self._stage(16, 32, blocks, 2)
-        self.layer3 = self._stage(32, 64, blocks, 2)
-
-    @staticmethod
-    def _stage(in_planes: int, planes: int, blocks: int, stride: int) -> nn.Sequential:
-        return nn.Sequential(
-            *[
-                BasicBlock(in_planes if i == 0 else planes, planes, stride if i == 0 else 1)
-                for i in range(blocks)
-            ]
-        )
+        self.layer1 = stage(16, 16, blocks, 1)
+        self.layer2 = stage(16, 32, blocks, 2)
+        self.layer3 = stage(32, 64, blocks, 2)
 
     def maps(self, x: torch.Tensor) -> torch.Tensor:
         x = F.relu(self.bn1(self.conv1(x)), inplace=True)
         return self.layer3(self.layer2(self.layer1(x)))  # (B, 64, H/4, W/4)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return self.maps(x).mean((2, 3))  # (B, 64)
+        return self.maps(x).mean((2, 3))  # (B, D)

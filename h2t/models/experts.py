@@ -1,6 +1,4 @@
-"""Networks of several experts on one trunk: RIDE and ResLT. Their features lie side by side, one
-block of D for each expert.
-"""
+"""Networks of several experts on one trunk, their features side by side, D for each expert."""
 
 from __future__ import annotations
 
@@ -8,14 +6,13 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from h2t.models.cifar_resnet import CifarResNet
+from h2t.models.cifar_resnet import CifarResNet, stage
 
 WIDTHS = {"full": (32, 64), "narrow": (24, 48)}  # channels of layers 2 and 3
 
 
 class RideResNet(nn.Module):
-    """A ResNet whose stem and first stage are shared and whose other stages exist once for each of
-    K experts.
+    """A ResNet whose stem and first stage are shared and whose others exist for each of K experts.
 
     Source: Wang et al., "Long-tailed recognition by routing diverse distribution-aware experts",
     ICLR 2021, section 3, without its routing (all experts answer). Parameters with 3 experts, a
@@ -28,23 +25,18 @@ class RideResNet(nn.Module):
 
     def __init__(self, depth: int, num_experts: int, width: str = "full", in_channels: int = 3):
         super().__init__()
-        blocks, (middle, last) = (depth - 2) // 6, WIDTHS[width]
+        blocks, (middle, last), each = (depth - 2) // 6, WIDTHS[width], range(num_experts)
         self.num_experts, self.num_features = num_experts, num_experts * last
         self.conv1 = nn.Conv2d(in_channels, 16, 3, 1, 1, bias=False)
         self.bn1 = nn.BatchNorm2d(16)
-        self.layer1 = CifarResNet._stage(16, 16, blocks, 1)
-        self.layer2 = nn.ModuleList(
-            CifarResNet._stage(16, middle, blocks, 2) for _ in range(num_experts)
-        )
-        self.layer3 = nn.ModuleList(
-            CifarResNet._stage(middle, last, blocks, 2) for _ in range(num_experts)
-        )
+        self.layer1 = stage(16, 16, blocks, 1)
+        self.layer2 = nn.ModuleList(stage(16, middle, blocks, 2) for _ in each)
+        self.layer3 = nn.ModuleList(stage(middle, last, blocks, 2) for _ in each)
 
     def maps(self, x: torch.Tensor) -> torch.Tensor:
         x = self.layer1(F.relu(self.bn1(self.conv1(x)), inplace=True))  # (B, 16, H, W)
-        return torch.cat(
-            [last(middle(x)) for middle, last in zip(self.layer2, self.layer3, strict=True)], 1
-        )  # (B, K D, H/4, W/4)
+        experts = zip(self.layer2, self.layer3, strict=True)
+        return torch.cat([last(middle(x)) for middle, last in experts], 1)  # (B, K D, H/4, W/4)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return self.maps(x).mean((2, 3))  # (B, K D)

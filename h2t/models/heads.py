@@ -8,8 +8,7 @@ from torch import nn
 
 
 class CosineHead(nn.Module):
-    """Cosine classifier: scale * cos(z, w_c), no bias; of several experts the mean of such, each on
-    its own block of z.
+    """Cosine classifier: scale * cos(z, w_c); of several experts the mean, each on its block of z.
 
     Source: as in LDAM (Cao et al. 2019) and RIDE; scale 30; rows begin at length 1, which sets how
     fast they turn.
@@ -31,17 +30,13 @@ class CosineHead(nn.Module):
             self.weight.copy_(unit(self.weight, self.num_experts))
 
     def forward(self, z: torch.Tensor) -> torch.Tensor:
-        return (
-            self.scale
-            / self.num_experts
-            * F.linear(unit(z, self.num_experts), unit(self.weight, self.num_experts))
-        )
+        cosines = F.linear(unit(z, self.num_experts), unit(self.weight, self.num_experts))
+        return self.scale / self.num_experts * cosines
 
     def each(self, z: torch.Tensor) -> torch.Tensor:
         """Logits of every expert, (K, B, classes); their mean is what ``forward`` returns."""
-        blocks = (
-            unit(t, self.num_experts).unflatten(1, (self.num_experts, -1)) for t in (z, self.weight)
-        )
+        k = self.num_experts
+        blocks = (unit(t, k).unflatten(1, (k, -1)) for t in (z, self.weight))
         return self.scale * torch.einsum("bkd,ckd->kbc", *blocks)
 
 
@@ -55,10 +50,8 @@ def unit(x: torch.Tensor, num_experts: int = 1) -> torch.Tensor:
 class SharedHead(nn.Linear):
     """One linear classifier for all K experts, whose logits are added up: sum_k (W z_k + b).
 
-    Source: ResLT (Cui et al. 2022), section 3.2.
-
-    Arguments: ``num_features`` of all experts, K D; ``num_classes``; ``num_experts`` K. ``weight``
-    is (classes, D).
+    Source: ResLT (Cui et al. 2022), section 3.2. Arguments: ``num_features`` of all experts, K D;
+    ``num_classes``; ``num_experts`` K. ``weight`` is (classes, D).
     """
 
     def __init__(self, num_features: int, num_classes: int, num_experts: int):
@@ -66,24 +59,20 @@ class SharedHead(nn.Linear):
         self.num_experts = num_experts
 
     def forward(self, z: torch.Tensor) -> torch.Tensor:
-        return F.linear(
-            z.unflatten(1, (self.num_experts, -1)).sum(1), self.weight, self.num_experts * self.bias
-        )
+        z = z.unflatten(1, (self.num_experts, -1)).sum(1)
+        return F.linear(z, self.weight, self.num_experts * self.bias)
 
     def each(self, z: torch.Tensor) -> torch.Tensor:
         """Logits of every expert, (K, B, classes); their sum is what ``forward`` returns."""
-        return F.linear(z.unflatten(1, (self.num_experts, -1)), self.weight, self.bias).movedim(
-            1, 0
-        )
+        z = z.unflatten(1, (self.num_experts, -1))
+        return F.linear(z, self.weight, self.bias).movedim(1, 0)
 
 
 class ScaledHead(nn.Module):
     """A linear head and one learned factor per class: s_c (w_c . z + b_c).
 
     Source: learnable weight scaling, Kang et al. 2020, section 4.2; MiSLAS (Zhong et al. 2021)
-    trains both parts.
-
-    Arguments: ``head`` a linear head, kept and trained or frozen by whoever builds this; ``scale``
+    trains both parts. Arguments: ``head``, trained or frozen by whoever builds this; ``scale``
     (C,) starts at 1.
     """
 
@@ -104,11 +93,9 @@ class ScaledHead(nn.Module):
 
 
 def tau_normalised(weight: torch.Tensor, tau: float) -> torch.Tensor:
-    """Rows of a classifier divided by a power of their length: w_c / ||w_c||^tau (tau-norm, Kang et
-    al. 2020, equation 5).
+    """Rows of a classifier (C, D) divided by a power of their length: w_c / ||w_c||^tau.
 
-    Arguments: ``weight`` (C, D); ``tau`` 0 keeps the rows, 1 brings all to length 1. Returns: (C,
-    D); a row of zeros stays.
+    Source: Kang et al. 2020, equation 5. A row of zeros stays.
     """
     return weight / weight.norm(dim=1, keepdim=True).clamp_min(1e-12) ** tau
 

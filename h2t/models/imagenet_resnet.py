@@ -1,6 +1,4 @@
-"""The ResNets of the large sets: torchvision's, without their classifier, with its names of
-tensors.
-"""
+"""The ResNets of the large sets: torchvision's, without their classifier, its names of tensors."""
 
 from __future__ import annotations
 
@@ -9,8 +7,7 @@ from torch import nn
 
 from h2t.models.backbone import Backbone
 
-# depth to block and number of them in each of the four stages; 10 is the field's own (Liu et al.
-# 2019), the others He et al. 2016
+# depth to block and number of them in each stage; 10 is the field's own (Liu et al. 2019)
 STAGES = {
     10: ("BasicBlock", (1, 1, 1, 1)),
     18: ("BasicBlock", (2, 2, 2, 2)),
@@ -39,14 +36,8 @@ class ImageNetResNet(Backbone):
         from torchvision.models import resnet  # takes seconds, and most runs have no use for it
 
         super().__init__()
-        block, stages = STAGES[depth]
-        whole = resnet.ResNet(
-            getattr(resnet, block),
-            list(stages),
-            num_classes=1,
-            groups=groups,
-            width_per_group=width,
-        )
+        (block, stages), how = STAGES[depth], {"groups": groups, "width_per_group": width}
+        whole = resnet.ResNet(getattr(resnet, block), list(stages), num_classes=1, **how)
         self.num_features = whole.fc.in_features
         for name, part in whole.named_children():
             if name not in ("avgpool", "fc"):

@@ -15,6 +15,7 @@ classifier or head.
 
 from __future__ import annotations
 
+import contextlib
 import re
 from pathlib import Path
 from typing import Any
@@ -28,11 +29,11 @@ from h2t.base.readers import read_pickled, read_tensors, reading
 from h2t.models.backbone import last_block
 
 ONLY = "only tensors, numbers and known names are read"
+WEIGHTS = {"state_dict_model", "state_dict_classifier", "state_dict_block", "state_dict_lws_model"}
+WEIGHTS |= {"state_dict_best", "state_dict", "model"}
 # What else a training's checkpoint holds, and nothing here uses.
 BESIDE = {"epoch", "best_epoch", "best_acc1", "best_acc", "its_ece", "arch", "optimizer"}
 BESIDE |= {"centroids", "scheduler", "lr_scheduler", "args"}
-PARTS = ("state_dict_model", "state_dict_classifier", "state_dict_block", "state_dict_lws_model")
-KNOWN = {*BESIDE, *PARTS, "state_dict_best", "state_dict", "model"}
 
 
 def read_weights(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
@@ -42,18 +43,12 @@ def read_weights(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
     missing, damaged, of another layout, or that holds code, or tensors that are no weights: NaN,
     complex, quantised, whole numbers, or larger than what is on file.
     """
-    if path.suffix == ".safetensors":
-        found, content = read_tensors(path, ONLY), {}
-    else:
-        content = read_pickled(path, ONLY, _numpy_scalars())
-        found = content
+    plain = path.suffix == ".safetensors"
+    found = read_tensors(path, ONLY) if plain else read_pickled(path, ONLY, _numpy_scalars())
     with reading(path, ONLY):
-        if not isinstance(content, dict) or not all(isinstance(k, str) for k in found):
+        if not isinstance(found, dict) or not (flat := _flat(found)):
             raise ValueError("it is not a dictionary of tensors")
-        flat = _flat(found)
-        if not flat:
-            raise ValueError("it is not a dictionary of tensors")
-        return {name: _checked(name, tensor) for name, tensor in flat.items()}, content
+        return {name: _checked(name, t) for name, t in flat.items()}, {} if plain else found
 
 
 def _numpy_scalars() -> list:
@@ -65,19 +60,16 @@ def _numpy_scalars() -> list:
 
 def _flat(content: dict[str, Any]) -> dict[str, torch.Tensor]:
     """One dictionary of tensors out of whichever layout."""
-    holders = KNOWN - BESIDE
-    if not holders & content.keys():
+    if not WEIGHTS & content.keys():
         return _named(content)
-    if more := sorted(content.keys() - KNOWN):
+    if more := sorted(map(str, content.keys() - WEIGHTS - BESIDE)):
         raise ValueError(f"it holds {more[0][:60]!r}, which no known layout does")
     parts = dict(content)
-    if isinstance(parts.get("state_dict_best"), dict):
-        best = parts["state_dict_best"]
-        parts |= {"state_dict_model": best.get("feat_model", {})}
-        parts |= {"state_dict_classifier": best.get("classifier", {})}
+    if isinstance(best := parts.get("state_dict_best"), dict):
+        parts["state_dict_model"] = best.get("feat_model", {})
+        parts["state_dict_classifier"] = best.get("classifier", {})
     if "state_dict_model" not in parts:
-        whole = parts.get("state_dict", parts.get("model"))
-        return _named(whole if whole is not None else {})
+        return _named(parts.get("state_dict", parts.get("model")))
     flat = _named(parts["state_dict_model"])
     head = _named(parts.get("state_dict_classifier", {}))
     flat |= {f"fc.{name.removeprefix('fc.')}": tensor for name, tensor in head.items()}
@@ -92,15 +84,15 @@ def _flat(content: dict[str, Any]) -> dict[str, torch.Tensor]:
 
 def _named(state: Any) -> dict[str, torch.Tensor]:
     """A state dict under torchvision's names."""
-    tensors = isinstance(state, dict) and all(isinstance(v, torch.Tensor) for v in state.values())
-    if not tensors or not all(isinstance(k, str) for k in state):
+    if not isinstance(state, dict) or not all(
+        isinstance(k, str) and isinstance(v, torch.Tensor) for k, v in state.items()
+    ):
         raise ValueError("it is not a dictionary of tensors")
-    # the classifier of LDAM (Cao et al. 2019) with normalised columns is stored transposed
-    columns = {k for k in state if k.endswith("linear.weight")}
-    columns = {k for k in columns if k.removesuffix("weight") + "bias" not in state}
     renamed = {}
     for name, tensor in state.items():
-        tensor = tensor.t() if name in columns and tensor.dim() == 2 else tensor
+        # the classifier of LDAM (Cao et al. 2019) with normalised columns is stored transposed
+        bare = name.endswith("linear.weight") and name.removesuffix("weight") + "bias" not in state
+        tensor = tensor.t() if bare and tensor.dim() == 2 else tensor
         name = re.sub(r"^(module\.)?((backbone|encoder)\.)?", "", name)
         renamed[re.sub(r"^(fc|linear|classifier|head)\.(fc\.)?", "fc.", name)] = tensor
     return renamed
@@ -135,10 +127,8 @@ def load_pretrained(
     file = Path(pretrained).expanduser()
     if file.suffix or file.exists():
         if not file.is_file():
-            raise Error(
-                f"pretrained {file} does not exist; name a file of weights, or torchvision's "
-                "weights such as IMAGENET1K_V1"
-            )
+            name = "a file of weights, or torchvision's weights such as IMAGENET1K_V1"
+            raise Error(f"pretrained {file} does not exist; name {name}")
         state = read_weights(file)[0]
     else:
         state = _download(model, pretrained)
@@ -169,22 +159,17 @@ def differs(
 def _download(model: str, name: str) -> dict[str, torch.Tensor]:
     from torchvision.models import get_model_weights
 
-    try:
+    known = {}
+    with contextlib.suppress(ValueError):
         called = {"resnext50": "resnext50_32x4d"}.get(model, model)
         known = {w.name: w for w in get_model_weights(called)}
-    except ValueError:
-        known = {}
     if name not in known:
         has = f"{', '.join(known) or 'no weights'} for {model}"
-        raise Error(
-            f"pretrained is {name!r}; torchvision has {has}, or name a file "
-            "(.pth, .pt or .safetensors)"
-        )
+        raise Error(f"pretrained is {name!r}; torchvision has {has}, or name a file (.pth)")
     try:
         return known[name].get_state_dict(progress=False, check_hash=True)
     except Exception as e:  # of the network, the disk or the hash
         file, why = known[name].url.rsplit("/", 1)[-1], " ".join(str(e).split())
-        raise Error(
-            f"the weights {name} of {model} could not be downloaded ({why}); get the file {file} "
-            "elsewhere and set pretrained to its path"
-        ) from None
+        get = f"get the file {file} elsewhere and set pretrained to its path"
+        what = f"the weights {name} of {model} could not be downloaded"
+        raise Error(f"{what} ({why}); {get}") from None
