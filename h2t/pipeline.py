@@ -162,7 +162,7 @@ def check_files(parameters: dict[str, Any]) -> None:
     names = ("source", "root", "checkpoint", "pretrained")
     source, root, checkpoint, pretrained = (parameters.get(name) or "" for name in names)
     if source in ROOTED:
-        for part in [root] if source in ("npz", "folder") else root.split(":"):
+        for part in [root] if source in ("npz", "features", "folder") else root.split(":"):
             if not part or not resolve(part).exists():
                 raise Error(
                     f"source is {source!r}, but there is nothing at root {part!r}; "

@@ -3,6 +3,7 @@
 arrays.py: one npz file in the MedMNIST layout, read and checked; a long tail packed into one
 augment.py: mixup, CutMix and colour jitter
 cache.py: image files decoded once, into a memory-mapped file
+embeddings.py: features that others computed, in place of images
 folders.py: which image files there are, by class folders
 images.py: one image file as pixels
 large.py: ImageNet-LT, Places-LT and iNaturalist 2018 by their list files

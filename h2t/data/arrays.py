@@ -8,8 +8,10 @@ in the same order and with the same hash, as if the whole set were here.
 
 from __future__ import annotations
 
+import contextlib
 import math
 import zipfile
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -31,6 +33,13 @@ def read(path: Path, image_size: int = 0, channels: int = 0) -> dict[str, Split]
     Arguments: ``image_size`` and ``channels`` to bring images to, 0 as they are.
     Raises: ``h2t.Error`` naming the file, and the array or class at fault.
     """
+    with opened(path) as archive:
+        return _read(archive, path, image_size, channels)
+
+
+@contextlib.contextmanager
+def opened(path: Path):
+    """An npz file as the archive that it is. Raises ``h2t.Error`` for a file that is none."""
     try:
         with open(path, "rb") as f:
             start = f.read(6)
@@ -39,31 +48,36 @@ def read(path: Path, image_size: int = 0, channels: int = 0) -> dict[str, Split]
         if start[:2] != b"PK":
             raise Error(f"{path} is not a readable npz file: it is none by its first bytes; {SAVE}")
         with zipfile.ZipFile(path) as archive:
-            return _read(archive, path, image_size, channels)
+            yield archive
     except FileNotFoundError:
         raise Error(f"npz file {path} does not exist") from None
     except (OSError, zipfile.BadZipFile, NotImplementedError) as e:
         raise Error(f"{path} is not a readable npz file: {' '.join(str(e).split())}") from None
 
 
-def _read(archive: zipfile.ZipFile, path: Path, *how: int) -> dict[str, Split]:
-    names = {n.removesuffix(".npy") for n in archive.namelist()}
-    parts = [p for p in ("val", "test") if {f"{p}_images", f"{p}_labels"} & names]
-    for name in (f"{p}_{kind}" for p in ("train", *parts) for kind in ("images", "labels")):
+def require(path: Path, names: set[str], parts: Sequence[str], kind: str) -> None:
+    """Raise ``h2t.Error`` where a part lacks its ``kind``, images or features, or its labels."""
+    for name in (f"{p}_{what}" for p in parts for what in (kind, "labels")):
         if name not in names:
             held = ", ".join(sorted(names)) or "nothing"
             raise Error(f"{path} lacks the array {name!r}; it holds {held:.500}")
+
+
+def _read(archive: zipfile.ZipFile, path: Path, *how: int) -> dict[str, Split]:
+    names = {n.removesuffix(".npy") for n in archive.namelist()}
+    parts = [p for p in ("val", "test") if {f"{p}_images", f"{p}_labels"} & names]
+    require(path, names, ("train", *parts), "images")
     arrays = {p: _part(archive, path, p) for p in ("train", *parts)}
-    given = _array(archive, path, "class_names") if "class_names" in names else None
-    classes = _classes(path, {p: labels for p, (_, labels) in arrays.items()}, given)
+    given = array(archive, path, "class_names") if "class_names" in names else None
+    classes = class_names(path, {p: labels for p, (_, labels) in arrays.items()}, given)
     splits = {p: Split(resized(x, *how), y, classes) for p, (x, y) in arrays.items()}
     if set(EXTRA) <= names:
-        extra = [_array(archive, path, name) for name in EXTRA]
+        extra = [array(archive, path, name) for name in EXTRA]
         splits["train"] = _unpack(splits["train"], *extra, path)
     return splits
 
 
-def _array(archive: zipfile.ZipFile, path: Path, name: str) -> np.ndarray:
+def array(archive: zipfile.ZipFile, path: Path, name: str) -> np.ndarray:
     """One array. What its header says is held against the file's size before memory is taken."""
     try:
         info = archive.getinfo(f"{name}.npy")
@@ -85,10 +99,15 @@ def _array(archive: zipfile.ZipFile, path: Path, name: str) -> np.ndarray:
 
 def _part(archive: zipfile.ZipFile, path: Path, part: str) -> tuple[np.ndarray, np.ndarray]:
     """The images (N, H, W, C) uint8 and labels (N,) int64 of a part."""
-    images, labels = (_array(archive, path, f"{part}_{kind}") for kind in ("images", "labels"))
+    images, y = (array(archive, path, f"{part}_{kind}") for kind in ("images", "labels"))
     if not images.size:
         raise Error(f"{path}: {part}_images is empty")
     images = _pixels(images, f"{path}: {part}_images is {images.dtype} of shape {images.shape}")
+    return images, labels(path, part, y, len(images), "images")
+
+
+def labels(path: Path, part: str, labels: np.ndarray, count: int, kind: str) -> np.ndarray:
+    """The labels (N,) int64 of a part with ``count`` images or features (``kind``)."""
     if labels.ndim == 2 and labels.shape[1] == 1:
         labels = labels[:, 0]
     if labels.ndim != 1 or labels.dtype.kind not in "iu":
@@ -97,15 +116,13 @@ def _part(archive: zipfile.ZipFile, path: Path, part: str) -> tuple[np.ndarray, 
             f"{path}: {part}_labels is {labels.dtype} of shape {labels.shape}; it must be whole "
             f"numbers (N,) or (N, 1){several if labels.ndim == 2 else ''}"
         )
-    if len(images) != len(labels):
-        raise Error(
-            f"{path}: {part}_images has {len(images)} images, {part}_labels {len(labels)} labels"
-        )
+    if count != len(labels):
+        raise Error(f"{path}: {part}_{kind} has {count} {kind}, {part}_labels {len(labels)} labels")
     if labels.min() < 0:
         raise Error(f"{path}: {part}_labels has a negative label {labels.min()}")
     if labels.max() >= 2**62:
         raise Error(f"{path}: {part}_labels has a label {labels.max()}; they must be 0 to C - 1")
-    return images, labels.astype(np.int64)
+    return labels.astype(np.int64)
 
 
 def _pixels(images: np.ndarray, what: str) -> np.ndarray:
@@ -147,7 +164,7 @@ def resized(images: np.ndarray, image_size: int, channels: int) -> np.ndarray:
     return out
 
 
-def _classes(path: Path, labels: dict[str, np.ndarray], names: np.ndarray | None):
+def class_names(path: Path, labels: dict[str, np.ndarray], names: np.ndarray | None):
     """The names of the C classes, their numbers where none are given."""
     present = np.unique(labels["train"])
     count = int(present[-1]) + 1 if names is None else len(np.atleast_1d(names))

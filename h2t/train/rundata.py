@@ -210,7 +210,7 @@ def fingerprint(split: Split) -> str:
     """
     digest = hashlib.sha256(str(split.images.shape).encode())
     if split.paths is None:
-        digest.update(np.ascontiguousarray(split.images))
+        digest.update(np.ascontiguousarray(getattr(split.images, "features", split.images)))
     else:
         digest.update("\n".join(split.paths).encode("utf-8", "surrogateescape"))
         digest.update(np.asarray(split.sizes, "<i8").tobytes())

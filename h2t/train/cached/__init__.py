@@ -3,6 +3,7 @@
 bank.py: the features of a run's frozen backbone, computed once
 fit.py: classifiers for many ratios and seeds, trained at once
 descent.py: their steps, with the gradients written out
+encode.py: the bank of an encoder
 encoded.py: both stages of a run with an encoder
 steps.py: one of them as a step of the run; exact beside cached
 """

@@ -33,7 +33,8 @@ from h2t.fusion import class_means
 from h2t.recipes.parameters import Stage2
 from h2t.runs import Run
 from h2t.train.bn_statistics import BN_BATCHES, estimated, networks_of
-from h2t.train.device import autocast, pick_device, threads_for, to_device
+from h2t.train.cached import encode as encoder_bank
+from h2t.train.device import autocast, pick_device, threads_for
 from h2t.train.evaluate import classifier_of, load_model
 from h2t.train.rundata import RunData, dataset, run_of
 
@@ -96,14 +97,15 @@ class Bank:
 def bank_key(run: Run, config: Stage2) -> str:
     """What a bank depends on: stage 1's weights, the split, and how images are normalised and
     augmented."""
-    params = run.params
+    params, split = run.params, json.loads((run.path / "split.json").read_text())["hash"]
     if params.get("encoder"):  # its features are there before there is a stage 1
         weights = encoders.load(params["encoder"]).sha256
-    else:
-        weights = run.step("stage1").result["weights_sha256"]
+        how = [params[k] for k in ("pixels_sha256", "mean", "std", "image_size")]
+        parts = {"weights": weights, "split": split, "how": [*how, config.flip], "format": 1}
+        return _short(parts)
     parts = {
-        "weights": weights,
-        "split": json.loads((run.path / "split.json").read_text())["hash"],
+        "weights": run.step("stage1").result["weights_sha256"],
+        "split": split,
         "images": params["pixels_sha256"],
         "statistics": [params["mean"], params["std"], params["image_size"]],
         "augment": [
@@ -119,6 +121,10 @@ def bank_key(run: Run, config: Stage2) -> str:
     files = (config.crop, config.color_jitter, params.get("image_fit", "stretch"))
     if files != ("padded", 0, "stretch"):
         parts["files"] = [config.crop, config.color_jitter, params.get("image_fit")]
+    return _short(parts)
+
+
+def _short(parts: dict) -> str:
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
 
 
@@ -187,8 +193,9 @@ def encode(
     wanted = list(dict.fromkeys(["test", *_val(run), *sum(_files(config, views).values(), [])]))
     there = (folder / name for name in ("bank.json", *(f"{name}.npy" for name in wanted)))
     if not all(path.exists() for path in there):
+        write = encoder_bank.fill if run.params.get("encoder") else _fill
         with run.lock("bank"):
-            _fill(dataset(given, progress=progress), config, folder, wanted, device, progress)
+            write(dataset(given, progress=progress), config, folder, wanted, device, progress)
     return folder
 
 
@@ -244,11 +251,7 @@ def _fill(
     from safetensors.torch import save
 
     start, device, size = time.perf_counter(), pick_device(device), 250
-    train = data.loader("train", device, config)
-    if data.encoder:
-        model = to_device(models.build(data.encoder, len(data.classes)), device).eval()
-    else:
-        model = load_model(data, "stage1", str(device))
+    train, model = data.loader("train", device, config), load_model(data, "stage1", str(device))
     parts = {name: data.loader(name, device) for name in ("test", "val") if name in wanted}
     todo = [name for name in wanted if not (folder / f"{name}.npy").exists()]
     batches = sum(-(-len(parts.get(name, train)) // size) for name in todo)

@@ -1,0 +1,85 @@
+"""Features that others computed, in place of images: of text, sound, or by a network of one's own.
+
+An npz file holds train_features (N, D), train_labels (N,) and, where they are there, test_* and
+val_* alike, class_names (C,), and train_paths (N,), test_paths, what each row is of.
+"""
+
+from __future__ import annotations
+
+import zipfile
+from pathlib import Path
+
+import numpy as np
+
+from h2t.base.errors import Error
+from h2t.data import arrays
+from h2t.data.split import Split
+
+SIDE, GREY = 8, 128  # where an image would be shown there is a grey square
+
+
+class Embedded:
+    """What stands for the images of a part: ``features`` (N, D) float32, shown as grey squares, and
+    ``names`` (N,) of what they are of, or None.
+    """
+
+    dtype, ndim = np.dtype(np.uint8), 4
+
+    def __init__(self, features: np.ndarray, names: np.ndarray | None = None):
+        self.features, self.names = features, names
+        self.shape = (len(features), SIDE, SIDE, 3)
+
+    def __len__(self) -> int:
+        return len(self.features)
+
+    def __getitem__(self, key) -> np.ndarray:
+        return np.full((*np.empty(len(self), bool)[key].shape, *self.shape[1:]), GREY, np.uint8)
+
+    def __array__(self, dtype=None, copy=None) -> np.ndarray:
+        return self[:]
+
+    def take(self, rows: np.ndarray) -> Embedded:
+        names = None if self.names is None else self.names[rows]
+        return Embedded(self.features[rows], names)
+
+
+def read(path: Path) -> dict[str, Split]:
+    """The parts of a file of features.
+
+    Raises: ``h2t.Error`` naming the file and the array at fault: one that is missing, of another
+    length or width than the others, or not finite.
+    """
+    with arrays.opened(path) as archive:
+        names = {n.removesuffix(".npy") for n in archive.namelist()}
+        parts = [p for p in ("val", "test") if {f"{p}_features", f"{p}_labels"} & names]
+        arrays.require(path, names, ("train", *parts), "features")
+        found = {part: _part(archive, path, part) for part in ("train", *parts)}
+        given = arrays.array(archive, path, "class_names") if "class_names" in names else None
+        classes = arrays.class_names(path, {p: y for p, (_, y) in found.items()}, given)
+        called = [p for p in found if f"{p}_paths" in names]
+        paths = {p: arrays.array(archive, path, f"{p}_paths") for p in called}
+    width = found["train"][0].shape[1]
+    splits = {}
+    for part, (z, y) in found.items():
+        if z.shape[1] != width:
+            raise Error(f"{path}: {part}_features are {z.shape[1]} wide, train_features {width}")
+        if part in paths and paths[part].shape != y.shape:
+            raise Error(f"{path}: {part}_paths has shape {paths[part].shape}, labels {y.shape}")
+        splits[part] = Split(Embedded(z, paths.get(part)), y, classes)
+    return splits
+
+
+def _part(archive: zipfile.ZipFile, path: Path, part: str) -> tuple[np.ndarray, np.ndarray]:
+    """Features (N, D) float32 and labels (N,) int64 of a part."""
+    z, y = (arrays.array(archive, path, f"{part}_{kind}") for kind in ("features", "labels"))
+    if z.ndim != 2 or not z.size or z.dtype.kind not in "fiu":
+        raise Error(
+            f"{path}: {part}_features is {z.dtype} of shape {z.shape}; it must be numbers (N, D)"
+        )
+    y = arrays.labels(path, part, y, len(z), "features")
+    if not np.isfinite(z).all():
+        row = int(np.flatnonzero(~np.isfinite(z).all(1))[0])
+        raise Error(
+            f"{path}: {part}_features has values that are not finite, the first in row {row}"
+        )
+    return np.ascontiguousarray(z, np.float32), y

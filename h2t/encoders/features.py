@@ -1,0 +1,34 @@
+"""features:FILE, which another program computed: nothing is left to encode."""
+
+from __future__ import annotations
+
+import zipfile
+
+from numpy.lib import format as npy
+from torch import nn
+
+from h2t.base.errors import Error
+from h2t.base.files import resolve
+from h2t.base.readers import sha256
+from h2t.encoders import Encoder
+
+
+def load(name: str) -> Encoder:
+    """The file as an encoder that gives back what it is given, of its features' width.
+
+    Raises: ``h2t.Error`` for a file that is not there or holds no train_features.
+    """
+    file = resolve(name)
+    try:
+        with zipfile.ZipFile(file) as archive, archive.open("train_features.npy") as f:
+            old = npy.read_magic(f) == (1, 0)
+            read = npy.read_array_header_1_0 if old else npy.read_array_header_2_0
+            shape = read(f)[0]
+    except (OSError, KeyError, ValueError, zipfile.BadZipFile) as e:
+        why = " ".join(str(e).split())[:200]
+        raise Error(f"{name} is not an npz file with train_features (N, D): {why}") from None
+    if len(shape) != 2:
+        raise Error(f"{name}: train_features has shape {shape}; it must be (N, D)")
+    colours = (0.0,) * 3, (1.0,) * 3
+    about = "", file.name, "", sha256(file)
+    return Encoder(f"features:{name}", nn.Identity(), shape[1], 8, 1.0, *colours, *about)
