@@ -27,14 +27,14 @@ COMPRESSED = 1100  # deflate makes nothing smaller than this part of it
 SAVE = "save it with numpy.savez_compressed"
 
 
-def read(path: Path, image_size: int = 0, channels: int = 0) -> dict[str, Split]:
+def read(path: Path, *how: int) -> dict[str, Split]:
     """Read train_images, train_labels and, where they are there, val_*, test_* and class_names.
 
-    Arguments: ``image_size`` and ``channels`` to bring images to, 0 as they are.
+    Arguments: ``how`` as of ``resized``.
     Raises: ``h2t.Error`` naming the file, and the array or class at fault.
     """
     with opened(path) as archive:
-        return _read(archive, path, image_size, channels)
+        return _read(archive, path, *how)
 
 
 @contextlib.contextmanager
@@ -147,9 +147,12 @@ def _pixels(images: np.ndarray, what: str) -> np.ndarray:
     return images
 
 
-def resized(images: np.ndarray, image_size: int, channels: int) -> np.ndarray:
-    """Images (N, H, W, C) at another size, bilinearly, or in colour or grey; 0: as they are."""
+def resized(images: np.ndarray, image_size=0, channels=0, at_most=False) -> np.ndarray:
+    """Images (N, H, W, C) at another size, bilinearly, or in colour or grey; 0: as they are.
+    ``at_most`` leaves smaller ones at their size.
+    """
     n, h, w, c = images.shape
+    image_size = 0 if at_most and max(h, w) <= image_size else image_size
     shape = (n, image_size or h, image_size or w, channels or c)
     if images.shape == shape:
         return images

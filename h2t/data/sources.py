@@ -44,6 +44,7 @@ def load(
     root: str | Path = "",
     *,
     image_size: int = 0,
+    at_most: bool = False,
     channels: int = 0,
     test_fraction: float = 0.2,
     split_seed: int = 0,
@@ -63,7 +64,8 @@ def load(
     class, and at least one image where it has two, is held out. A validation part is never used as
     test part.
 
-    Arguments: those of a recipe (`h2t parameters`); ``cache`` folder for decoded files.
+    Arguments: those of a recipe (`h2t parameters`); ``at_most`` leaves arrays of smaller images as
+    they are; ``cache`` folder for decoded files.
     Returns: the set, with ``notes`` on what was read.
     Raises: ``h2t.Error`` for every kind of bad input, naming the file, line or class at fault.
     """
@@ -87,7 +89,7 @@ def load(
             progress=progress,
         )
     else:
-        parts = _ARRAYS[name](root, image_size, channels)
+        parts = _ARRAYS[name](root, image_size, channels, at_most)
     parts = _with_test(name, root, parts, test_fraction, split_seed, notes)
     _same_shape(name, parts)
     parts["train"] = _twins(parts, drop_identical, notes, name in FILES)

@@ -11,7 +11,8 @@ from __future__ import annotations
 import functools
 import hashlib
 import importlib
-from dataclasses import dataclass
+import re
+from dataclasses import dataclass, replace
 
 import torch
 from torch import nn
@@ -34,7 +35,7 @@ class Encoder:
     ``network`` takes images (B, 3, ``size``, ``size``), normalised by ``mean`` and ``std`` (of
     pixels in [0, 1]), and returns features (B, ``width``); ``crop`` is the share of the shorter
     side that is seen; ``source`` says where the weights are from, ``licence`` what is known of it,
-    ``sha256`` is the hash of the weights.
+    ``sha256`` is the hash of the weights; ``fixed`` where no other size will do.
     """
 
     name: str
@@ -48,6 +49,7 @@ class Encoder:
     source: str
     licence: str
     sha256: str
+    fixed: bool = False
 
     def describe(self) -> dict:
         """What a run records of it."""
@@ -56,16 +58,34 @@ class Encoder:
 
 def known(name: str) -> bool:
     """Whether a name is one of an encoder, as far as can be told without loading it."""
+    name, _ = _sized(name)
     kind, _, rest = name.partition(":")
     return name == "lite0" or (kind in KINDS and bool(rest))
 
 
 def load(name: str) -> Encoder:
-    """An encoder by its name: ``lite0``, or a kind and a name such as ``timm:NAME``.
+    """An encoder by its name: ``lite0``, or a kind and a name such as ``timm:NAME``; behind an @
+    there may stand how many pixels a side it is to see.
 
     Raises: ``h2t.Error`` for one that is not there, whose package is missing or whose weights
     cannot be had.
     """
+    name, size = _sized(name)
+    encoder = _load(name)
+    if size and encoder.fixed and size != encoder.size:
+        raise Error(
+            f"encoder {name} takes {encoder.size} pixels a side; set image_size to that or 0"
+        )
+    return replace(encoder, size=size or encoder.size)
+
+
+def _sized(name: str) -> tuple[str, int]:
+    """A name as it is without a size, and the size, 0 where there is none."""
+    found = re.fullmatch(r"(.+)@(\d+)", name)
+    return (found[1], int(found[2])) if found else (name, 0)
+
+
+def _load(name: str) -> Encoder:
     kind, _, rest = name.partition(":")
     if kind == "lite0" and not rest:
         return _lite0()

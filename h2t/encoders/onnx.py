@@ -68,6 +68,5 @@ def load(name: str) -> Encoder:
     network = Session(file, output, fixed=batch == 1)
     width = network(torch.zeros(1, 3, size, size)).shape[1]
     digest = hashlib.sha256(file.read_bytes()).hexdigest()
-    return Encoder(
-        f"onnx:{file.name}", network, width, size, 1.0, MEAN, STD, "bilinear", file.name, "", digest
-    )
+    about = MEAN, STD, "bilinear", file.name, "", digest, isinstance(height, int)
+    return Encoder(f"onnx:{file.name}", network, width, size, 1.0, *about)

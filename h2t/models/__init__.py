@@ -17,6 +17,7 @@ import copy
 import functools
 
 import torch
+import torch.nn.functional as F
 from torch import nn
 
 from h2t import encoders
@@ -64,15 +65,21 @@ class Classifier(nn.Module):
 
 
 class Frozen(nn.Module):
-    """An encoder as a backbone: images (B, 3, H, W) to features (B, D), always in eval mode."""
+    """An encoder as a backbone: images (B, 3, H, W), enlarged to its size where they are smaller,
+    to features (B, D); always in eval mode.
+    """
 
     num_experts = 1
 
     def __init__(self, encoder: encoders.Encoder):
         super().__init__()
         self.network, self.num_features = encoder.network.requires_grad_(False), encoder.width
+        self.size = encoder.size
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
+        if min(x.shape[2:]) < self.size:
+            size = self.size, self.size
+            x = F.interpolate(x, size, mode="bilinear", align_corners=False)
         return self.network(x)
 
     def train(self, mode: bool = True) -> Frozen:

@@ -35,8 +35,8 @@ class Data(Parameters):
     encoder: str = IMAGES(
         "",
         "a frozen network of others: lite0, timm:NAME; empty: train one\n"
-        "Or torchvision:NAME, onnx:FILE, features:FILE.npz. It has its own image size and colours; both stages then "
-        "train a classifier on its features, in seconds.",
+        "Or torchvision:NAME, onnx:FILE, features:FILE.npz. It has its own colours and, where "
+        "image_size is 0, its own size; both stages train a classifier on its features.",
     )
     channels: Literal[0, 1, 3] = IMAGES(0, "1 grey, 3 colour, 0 as they are")
     normalise: Literal[NORMALISATIONS] = IMAGES(

@@ -110,8 +110,13 @@ def run_of(run: RunData | Run | str) -> Run:
 
 
 def encoder_of(run: RunData | Run | str) -> str:
-    """The encoder of a prepared run; empty where its own network is trained."""
-    return run_of(run).params.get("encoder", "")
+    """The encoder of a prepared run, with the size that it sees; empty where its own network is
+    trained."""
+    params = run_of(run).params
+    encoder = params.get("encoder", "")
+    if not encoder or encoder.startswith("features:"):
+        return encoder
+    return f"{encoder.partition('@')[0]}@{params['image_size']}"
 
 
 def dataset(run: RunData | Run | str, *, progress: bool = True) -> RunData:
@@ -151,7 +156,8 @@ def load_source(config: Data, progress: bool) -> Dataset:
     root = str(resolve(config.root)) if config.root and ":" not in config.root else config.root
     names = inspect.signature(load).parameters.keys() & config.to_dict().keys()
     settings = {name: getattr(config, name) for name in names - {"root"}}
-    return load(config.source, root, progress=progress, **settings)
+    # an encoder enlarges small arrays itself: they take less memory as they are
+    return load(config.source, root, at_most=bool(config.encoder), progress=progress, **settings)
 
 
 def cut(run: Run, full: Dataset, manifest: Manifest, mean, std, scheme: str) -> RunData:

@@ -30,7 +30,7 @@ def test_views_are_plain_mirrored_and_cut_at_the_corners():
     seen = [encode.view(torch.arange(256.0).view(1, 1, 16, 16), v, True) for v in range(10)]
     assert len({v.sum().item() for v in seen[0::2]}) == 5  # every corner is another cut
     corner = encode.view(torch.arange(256.0).view(1, 1, 16, 16), 2, True)
-    assert corner[0, 0, 0, 0] == 0 and corner[0, 0, -1, -1] == 13 * 16 + 13
+    assert corner.shape[2:] == (14, 14) and corner[0, 0, -1, -1] == 13 * 16 + 13
 
 
 def test_there_are_no_more_views_than_ways_to_look():

@@ -46,7 +46,7 @@ def test_both_stages_are_classifiers_on_one_bank(run):
     assert list(run.results()) == ["stage1", "stage2-dr", "stage2-h2t"]
     assert len(list(run.path.glob("bank-*"))) == 1
     first = run.step("stage1").result
-    assert first["model"] == "lite0" and first["encoder"]["licence"] == "Apache-2.0"
+    assert first["model"] == "lite0@32" and first["encoder"]["licence"] == "Apache-2.0"
     assert first["last"]["all"] > 50
 
 

@@ -36,7 +36,7 @@ from h2t.train.bn_statistics import BN_BATCHES, estimated, networks_of
 from h2t.train.cached import encode as encoder_bank
 from h2t.train.device import autocast, pick_device, threads_for
 from h2t.train.evaluate import classifier_of, load_model
-from h2t.train.rundata import RunData, dataset, run_of
+from h2t.train.rundata import RunData, dataset, encoder_of, run_of
 
 # Views of the fusing branch. Each of its images lends a part of its channels to a random other
 # image, so more views of it change nothing: on CIFAR-100-LT, 1, 2 and 4 give the same accuracies to
@@ -99,7 +99,7 @@ def bank_key(run: Run, config: Stage2) -> str:
     augmented."""
     params, split = run.params, json.loads((run.path / "split.json").read_text())["hash"]
     if params.get("encoder"):  # its features are there before there is a stage 1
-        weights = encoders.load(params["encoder"]).sha256
+        weights = encoders.load(encoder_of(run)).sha256
         how = [params[k] for k in ("pixels_sha256", "mean", "std", "image_size")]
         parts = {"weights": weights, "split": split, "how": [*how, config.flip], "format": 1}
         return _short(parts)

@@ -15,7 +15,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from safetensors.torch import save
 
 from h2t import encoders, models
@@ -29,7 +28,7 @@ from h2t.recipes.parameters import Stage2
 from h2t.train.device import autocast, pick_device, to_device
 from h2t.train.rundata import RunData
 
-BATCH = 64  # images at a time: more is no faster on a CPU, and takes more memory
+BATCH = 32  # images at a time: more are slower on a CPU, whose caches they leave
 CUT = 7 / 8  # the side of a cut view
 CORNERS = ((0, 0), (1, 1), (0, 1), (1, 0))
 
@@ -45,8 +44,7 @@ def view(x: torch.Tensor, v: int, flip: bool) -> torch.Tensor:
     h, w = x.shape[2:]
     (bottom, right), kept = CORNERS[corner - 1], (round(h * CUT), round(w * CUT))
     top, left = bottom * (h - kept[0]), right * (w - kept[1])
-    part = x[:, :, top : top + kept[0], left : left + kept[1]]
-    return F.interpolate(part, (h, w), mode="bilinear", align_corners=False)
+    return x[:, :, top : top + kept[0], left : left + kept[1]]  # to be enlarged by the network
 
 
 def check_views(views: int, flip: bool) -> None:
