@@ -49,10 +49,17 @@ def _why(e: Exception) -> str:
     return said[:120] or type(e).__name__
 
 
-def content(path: Path, limit: int | None = None) -> bytes:
-    """The bytes of a regular file: a pipe would block. Call in ``reading``."""
-    if path.exists() and not path.is_file():
+def regular(path: Path) -> None:
+    """Refuse a pipe, which would block, and whatever is no file. Call in ``reading``."""
+    if not path.exists():
+        raise FileNotFoundError
+    if not path.is_file():
         raise ValueError("it is no regular file")
+
+
+def content(path: Path, limit: int | None = None) -> bytes:
+    """The bytes of a regular file. Call in ``reading``."""
+    regular(path)
     if limit is not None and path.stat().st_size > limit:
         raise ValueError(f"it is larger than {limit:,} bytes")
     return path.read_bytes()
@@ -193,8 +200,7 @@ def read_array(path: Path, way_out: str = AGAIN, *, mapped: bool = False) -> np.
     Raises: ``h2t.Error``, see ``reading``.
     """
     with reading(path, way_out):
-        if path.exists() and not path.is_file():
-            raise ValueError("it is no regular file")
+        regular(path)
         array = np.load(path, mmap_mode="r", allow_pickle=False)
         return array if mapped else np.array(array)
 
@@ -243,10 +249,7 @@ def read_pickled(path: Path, way_out: str = AGAIN, allowed: list | None = None) 
     import torch
 
     with reading(path, way_out):
-        if not path.exists():
-            raise FileNotFoundError
-        if not path.is_file():
-            raise ValueError("it is no regular file")
+        regular(path)
         if zipfile.is_zipfile(path):
             with zipfile.ZipFile(path) as parts:  # torch packs nothing; what is packed can burst
                 if any(p.file_size > p.compress_size for p in parts.infolist()):

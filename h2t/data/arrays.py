@@ -25,6 +25,7 @@ from h2t.data.split import Dataset, Split
 HEADERS = {(1, 0): npy.read_array_header_1_0, (2, 0): npy.read_array_header_2_0}
 COMPRESSED = 1100  # deflate makes nothing smaller than this part of it
 SAVE = "save it with numpy.savez_compressed"
+EXTRA = ("source_indices", "source_labels", "packed_as")  # what a packed file holds besides
 
 
 def read(path: Path, *how: int) -> dict[str, Split]:
@@ -43,10 +44,10 @@ def opened(path: Path):
     try:
         with open(path, "rb") as f:
             start = f.read(6)
-        if start == b"\x93NUMPY":
-            raise Error(f"{path} is not a readable npz file: it holds a single array; {SAVE}")
         if start[:2] != b"PK":
-            raise Error(f"{path} is not a readable npz file: it is none by its first bytes; {SAVE}")
+            single = start == b"\x93NUMPY"
+            what = "it holds a single array" if single else "it is none by its first bytes"
+            raise OSError(f"{what}; {SAVE}")
         with zipfile.ZipFile(path) as archive:
             yield archive
     except FileNotFoundError:
@@ -65,9 +66,9 @@ def require(path: Path, names: set[str], parts: Sequence[str], kind: str) -> Non
 
 def _read(archive: zipfile.ZipFile, path: Path, *how: int) -> dict[str, Split]:
     names = {n.removesuffix(".npy") for n in archive.namelist()}
-    parts = [p for p in ("val", "test") if {f"{p}_images", f"{p}_labels"} & names]
-    require(path, names, ("train", *parts), "images")
-    arrays = {p: _part(archive, path, p) for p in ("train", *parts)}
+    parts = ["train", *(p for p in ("val", "test") if {f"{p}_images", f"{p}_labels"} & names)]
+    require(path, names, parts, "images")
+    arrays = {p: _part(archive, path, p) for p in parts}
     given = array(archive, path, "class_names") if "class_names" in names else None
     classes = class_names(path, {p: labels for p, (_, labels) in arrays.items()}, given)
     splits = {p: Split(resized(x, *how), y, classes) for p, (x, y) in arrays.items()}
@@ -102,7 +103,8 @@ def _part(archive: zipfile.ZipFile, path: Path, part: str) -> tuple[np.ndarray, 
     images, y = (array(archive, path, f"{part}_{kind}") for kind in ("images", "labels"))
     if not images.size:
         raise Error(f"{path}: {part}_images is empty")
-    images = _pixels(images, f"{path}: {part}_images is {images.dtype} of shape {images.shape}")
+    what = f"{path}: {part}_images is {images.dtype} of shape {images.shape}; it must be"
+    images = _pixels(images, what)
     return images, labels(path, part, y, len(images), "images")
 
 
@@ -112,17 +114,15 @@ def labels(path: Path, part: str, labels: np.ndarray, count: int, kind: str) -> 
         labels = labels[:, 0]
     if labels.ndim != 1 or labels.dtype.kind not in "iu":
         several = "; of several labels an image, save the images that have one, and that as number"
-        raise Error(
-            f"{path}: {part}_labels is {labels.dtype} of shape {labels.shape}; it must be whole "
-            f"numbers (N,) or (N, 1){several if labels.ndim == 2 else ''}"
-        )
-    if count != len(labels):
-        raise Error(f"{path}: {part}_{kind} has {count} {kind}, {part}_labels {len(labels)} labels")
-    if labels.min() < 0:
-        raise Error(f"{path}: {part}_labels has a negative label {labels.min()}")
-    if labels.max() >= 2**62:
-        raise Error(f"{path}: {part}_labels has a label {labels.max()}; they must be 0 to C - 1")
-    return labels.astype(np.int64)
+        said = f"{labels.dtype} of shape {labels.shape}; it must be whole numbers (N,) or (N, 1)"
+        said += several if labels.ndim == 2 else ""
+    elif count != len(labels):
+        said = f"{len(labels)} labels of {count} {kind}"
+    elif not 0 <= int(labels.min()) <= int(labels.max()) < 2**62:
+        said = f"from {labels.min()} to {labels.max()}; they must be 0 to C - 1"
+    else:
+        return labels.astype(np.int64)
+    raise Error(f"{path}: {part}_labels is {said}")
 
 
 def _pixels(images: np.ndarray, what: str) -> np.ndarray:
@@ -135,16 +135,12 @@ def _pixels(images: np.ndarray, what: str) -> np.ndarray:
             mend = "; channels come last: save images.transpose(0, 2, 3, 1)"
         elif images.ndim in (4, 5):
             mend = "; of volumes save a slice, such as images[:, images.shape[1] // 2]"
-        raise Error(f"{what}; it must be (N, H, W) or (N, H, W, 3){mend}")
-    if images.dtype.kind == "f":
-        if not (images.min() >= 0 and images.max() <= 1):  # NaN is neither
-            raise Error(
-                f"{what} from {images.min()} to {images.max()}; it must be 0 to 1, or uint8"
-            )
+        raise Error(f"{what} (N, H, W) or (N, H, W, 3){mend}")
+    if images.dtype == np.uint8:
+        return images
+    if images.dtype.kind == "f" and images.min() >= 0 and images.max() <= 1:  # NaN is neither
         return np.round(images * 255).astype(np.uint8)
-    if images.dtype != np.uint8:
-        raise Error(f"{what}; it must be uint8, 0 to 255, or floats from 0 to 1")
-    return images
+    raise Error(f"{what} uint8, or floats from 0 to 1, and is {images.min()} to {images.max()}")
 
 
 def resized(images: np.ndarray, image_size=0, channels=0, at_most=False) -> np.ndarray:
@@ -161,7 +157,7 @@ def resized(images: np.ndarray, image_size=0, channels=0, at_most=False) -> np.n
     out = np.empty(shape, np.uint8)
     for image, place in zip(images, out, strict=True):
         picture = Image.fromarray(image[..., 0] if c == 1 else image)
-        picture = picture.convert({1: "L", 3: "RGB"}[shape[3]])
+        picture = picture.convert("L" if shape[3] == 1 else "RGB")
         picture = picture.resize((shape[2], shape[1]), Image.Resampling.BILINEAR)
         place[:] = np.asarray(picture).reshape(place.shape)
     return out
@@ -170,25 +166,18 @@ def resized(images: np.ndarray, image_size=0, channels=0, at_most=False) -> np.n
 def class_names(path: Path, labels: dict[str, np.ndarray], names: np.ndarray | None):
     """The names of the C classes, their numbers where none are given."""
     present = np.unique(labels["train"])
-    count = int(present[-1]) + 1 if names is None else len(np.atleast_1d(names))
     if names is not None and names.ndim != 1:
         raise Error(f"{path}: class_names has shape {names.shape}; it must be a list of names (C,)")
+    count = int(present[-1]) + 1 if names is None else len(names)
     highest = max(int(of_part.max()) for of_part in labels.values())
     if highest >= count:
         raise Error(f"{path} has a label {highest}, outside its {count} classes 0 to {count - 1}")
     if len(present) < count:
-        missing = np.flatnonzero(present != np.arange(len(present)))
-        raise Error(
-            f"{path}: class {int(missing[0]) if len(missing) else len(present)} has no training "
-            "image; labels must be 0 to C - 1, each with an image"
-        )
-    names = np.arange(count) if names is None else names
-    return tuple(
-        n.decode("utf-8", "replace") if isinstance(n, bytes) else str(n) for n in names.tolist()
-    )
-
-
-EXTRA = ("source_indices", "source_labels", "packed_as")  # what a packed file holds besides
+        missing = [*np.flatnonzero(present != np.arange(len(present))), len(present)][0]
+        need = "labels must be 0 to C - 1, each with an image"
+        raise Error(f"{path}: class {missing} has no training image; {need}")
+    names = range(count) if names is None else names.tolist()
+    return tuple(n.decode("utf-8", "replace") if isinstance(n, bytes) else str(n) for n in names)
 
 
 class Packed:
@@ -240,10 +229,8 @@ def pack(data: Dataset, manifest: Manifest, file: str | Path) -> int:
             grey = images.shape[3] == 1  # without their last axis, as the layout has them
             arrays[f"{name}_images"] = images[..., 0] if grey else images
             arrays[f"{name}_labels"] = part.labels
-    made = (
-        f"profile {manifest.profile}, imbalance_factor {manifest.imbalance_factor:g}, "
-        f"n_max {manifest.n_max}, split_seed {manifest.split_seed}"
-    )
+    made = f"profile {manifest.profile}, imbalance_factor {manifest.imbalance_factor:g}, "
+    made += f"n_max {manifest.n_max}, split_seed {manifest.split_seed}"
     arrays |= dict(zip(EXTRA, (manifest.indices, train.labels, np.array(made)), strict=True))
     write_atomic(Path(file), lambda f: np.savez_compressed(f, **arrays))
     return Path(file).stat().st_size
@@ -261,9 +248,7 @@ def _unpack(train: Split, indices, labels, made, path: Path) -> Split:
         and np.array_equal(labels[indices], train.labels)
     )
     if not fits:
-        raise Error(
-            f"{path}: source_indices and source_labels do not fit train_labels; "
-            "pack it again with `h2t pack`"
-        )
+        fault = "source_indices and source_labels do not fit train_labels"
+        raise Error(f"{path}: {fault}; pack it again with `h2t pack`")
     images = Packed(train.images, indices, len(labels), f"{str(made):.200}")
     return Split(images, labels.astype(np.int64), train.classes)

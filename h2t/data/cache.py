@@ -10,98 +10,98 @@ import os
 import shutil
 import stat
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from numpy.lib.format import open_memmap
 
 from h2t.base.errors import Error
 from h2t.base.files import TEMPORARY, alone, write_atomic
 from h2t.base.progress import bar as progress_bar
 from h2t.data.images import read_image
 from h2t.data.lists import Listed
-from h2t.data.split import Files, Split
+from h2t.data.split import Files, Rows, Split
 
 NAMED = 10  # damaged images that a message names
+SIDE = 16  # pixels of a thumbnail
+
+
+@dataclass(frozen=True)
+class Reading:
+    """How image files are read.
+
+    ``image`` the arguments of ``read_image``, channels 0 being 3 unless every image is grey
+    (streamed: 3); ``streamed`` leaves them to be decoded whenever they are used; ``follow_links``
+    out of the root; ``skip_damaged`` leaves out what cannot be decoded; ``cache`` a folder.
+    """
+
+    image: dict[str, Any]
+    streamed: bool = False
+    follow_links: bool = False
+    skip_damaged: bool = False
+    cache: str | Path | None = None
+    progress: bool = False
 
 
 def decode(
-    root: Path,
-    listed: Listed,
-    classes: tuple[str, ...],
-    *,
-    how: dict,
-    streamed: bool = False,
-    follow_links: bool = False,
-    skip_damaged: bool = False,
-    cache: Path | None = None,
-    progress: bool = False,
-    where: str,
+    root: Path, listed: Listed, classes: tuple[str, ...], reading: Reading, where: str
 ) -> Split:
-    """Decode images once, in parallel, into a memory-mapped cache, and give them as a split; or
-    leave them as files to be decoded whenever they are used.
+    """Decode images once into a memory-mapped cache, or leave them to be decoded when used.
 
-    The cache is keyed by the root, the paths, each file's size and times of change, and ``how``.
-
-    Arguments: ``root`` of the paths; ``how`` the arguments of ``read_image``, channels 0 being 3
-    unless every image is grey (streamed: 3); ``streamed`` leaves them; ``follow_links`` out of the
-    root; ``skip_damaged`` leaves out what cannot be decoded; ``where`` names the part in messages.
+    The cache is keyed by the root, the paths, each file's size and times of change, and how they
+    are read. Arguments: ``root`` of the paths; ``where`` names the part in messages.
     Raises: ``h2t.Error`` naming the image that is missing or outside the root and, where they are
     decoded, those that are damaged, or one of another size.
     """
-    sizes, key = _look(root, listed.paths, follow_links, where)
-    if streamed:
-        images = Files(root, listed.paths, **{**how, "channels": how["channels"] or 3})
-        return Split(images, listed.labels, classes, listed.paths, sizes, listed.groups)
-    key.update(json.dumps(["h2t-5", how], sort_keys=True).encode())
-    file = (cache or cache_folder()) / f"{key.hexdigest()[:32]}.npy"
-    if _missing(file, len(listed)):
+    sizes, key = _look(root, listed.paths, reading.follow_links, where)
+    more, number = (listed.labels, classes, listed.paths, sizes, listed.groups), len(listed)
+    if reading.streamed:
+        how = {**reading.image, "channels": reading.image["channels"] or 3}
+        return Split(Files(root, listed.paths, **how), *more)
+    key.update(json.dumps(["h2t-6", reading.image], sort_keys=True).encode())
+    file = Path(reading.cache or cache_folder()) / f"{key.hexdigest()[:32]}.npy"
+    if _missing(file, number):
         try:
             with alone(file.with_suffix(".lock")):
                 # all runs of a sweep begin at once, and the first decodes for all
-                if _missing(file, len(listed)):
-                    _fill(file, root, listed.paths, how, skip_damaged, progress, where)
+                if _missing(file, number):
+                    _fill(file, root, listed.paths, reading, where)
         except OSError as e:
-            raise Error(
-                f"cannot write the image cache {file}: {e.strerror}; "
-                "free some disk space or set H2T_CACHE to another folder"
-            ) from None
-    images, damaged = _cached(file, len(listed))
-    if damaged is None:
-        return Split(images, listed.labels, classes, listed.paths, sizes, listed.groups)
-    if not skip_damaged:
-        _refuse(damaged, len(listed), where)
+            mend = "free some disk space or set H2T_CACHE to another folder"
+            raise Error(f"cannot write the image cache {file}: {e.strerror}; {mend}") from None
+    images, damaged = _cached(file, number)
+    if not damaged:
+        return Split(images, *more)
+    if not reading.skip_damaged:
+        _refuse(damaged, number, where)
     listed.left_out["damaged images"] += len(damaged)
-    good = np.delete(np.arange(len(listed)), [int(k) for k in damaged])
-    again = dict(how=how, follow_links=follow_links, cache=cache, progress=progress, where=where)
-    return decode(root, listed.take(good), classes, **again)
+    good = listed.take(np.delete(np.arange(number), [int(k) for k in damaged]))
+    return decode(root, good, classes, reading, where)
 
 
 def _refuse(damaged: dict, number: int, where: str) -> None:
     said = "; ".join(list(damaged.values())[:NAMED])
     more = f"; and {len(damaged) - NAMED} more" if len(damaged) > NAMED else ""
-    raise Error(
-        f"{len(damaged)} of {number} images ({where}) cannot be decoded: {said}{more}. Replace or "
-        "remove them, or leave them out by skip_damaged"
-    )
+    what = f"{len(damaged)} of {number} images ({where}) cannot be decoded: {said}{more}"
+    raise Error(f"{what}. Replace or remove them, or leave them out by skip_damaged")
 
 
 def _look(root: Path, paths, follow_links: bool, where: str):
     """The sizes of the files (N,), and a digest that has begun with what tells them from others."""
     sizes, folders = np.empty(len(paths), np.int64), {}
     top = os.path.join(os.path.realpath(root), "")
-    key = hashlib.sha256(top.encode("utf-8", "surrogateescape"))
+    key = hashlib.sha256(os.fsencode(top))
     for k, path in enumerate(paths):
         full = os.path.join(root, path)
         try:
-            info = os.lstat(full)
-            link = stat.S_ISLNK(info.st_mode)
-            info = os.stat(full) if link else info
+            link = os.path.islink(full)
+            info = os.stat(full)
         except (OSError, ValueError):
-            what = "is a link to a file that is not there"
-            what = what if os.path.islink(full) else "does not exist"
-            raise Error(
-                f"image {full:.500} ({where}) {what}; check the image root and the list"
-            ) from None
+            what = "is a link to a file that is not there" if link else "does not exist"
+            what = f"image {full:.500} ({where}) {what}"
+            raise Error(f"{what}; check the image root and the list") from None
         if not stat.S_ISREG(info.st_mode):
             raise Error(f"image {full} ({where}) is no file; remove it")
         folder, name = os.path.split(full)
@@ -109,32 +109,42 @@ def _look(root: Path, paths, follow_links: bool, where: str):
             folders[folder] = os.path.realpath(folder)
         real = os.path.realpath(full) if link else os.path.join(folders[folder], name)
         if not follow_links and not real.startswith(top):
-            raise Error(
-                f"image {full} ({where}) leads outside the image root {root}; copy it into the "
-                "root, or with source folder set follow_links to true"
-            )
+            what = f"image {full} ({where}) leads outside the image root {root}"
+            mend = "copy it into the root, or with source folder set follow_links to true"
+            raise Error(f"{what}; {mend}")
         sizes[k] = info.st_size
         told = f"{path}\0{info.st_size}\0{info.st_mtime_ns}\0{info.st_ctime_ns}\n"
-        key.update(told.encode("utf-8", "surrogateescape"))
+        key.update(os.fsencode(told))
     return sizes, key
 
 
-def _cached(file: Path, number: int) -> tuple[np.ndarray | None, dict | None]:
+def _cached(file: Path, number: int) -> tuple[np.ndarray | None, dict]:
     """The decoded images, or what is wrong with which; neither where they are still to decode."""
     with contextlib.suppress(OSError, ValueError):
         damaged = json.loads(file.with_suffix(".json").read_text(encoding="utf-8"))
         if isinstance(damaged, dict) and damaged:
             return None, damaged
-    try:
-        images = np.load(file, mmap_mode="r")
-    except (OSError, ValueError, EOFError):
-        return None, None
-    fits = images.dtype == np.uint8 and images.ndim == 4 and len(images) == number
-    return (images if fits else None), None
+    with contextlib.suppress(OSError, ValueError, EOFError):
+        images, small = (np.load(f, mmap_mode="r") for f in (file, _small(file)))
+        if images.dtype == np.uint8 and images.ndim == 4 and len(images) == len(small) == number:
+            return images, {}
+    return None, {}
 
 
 def _missing(file: Path, number: int) -> bool:
-    return all(found is None for found in _cached(file, number))
+    images, damaged = _cached(file, number)
+    return images is None and not damaged
+
+
+def _small(file: Path) -> Path:
+    return file.with_suffix(".small.npy")
+
+
+def thumbnails(images: np.memmap | Rows, rows: np.ndarray) -> np.ndarray:
+    """Grey thumbnails (n, SIDE * SIDE) float32, 0 to 255, of some decoded images."""
+    if isinstance(images, Rows):
+        return thumbnails(images.images, images.rows[rows])
+    return np.load(_small(Path(images.filename)), mmap_mode="r")[rows].astype(np.float32)
 
 
 def cache_folder() -> Path:
@@ -148,81 +158,84 @@ class _ColourFound(Exception):
     """A colour image in a set that began with a grey one."""
 
 
-def _fill(
-    file: Path, root: Path, paths, how: dict, skip_damaged: bool, progress: bool, where: str
-) -> None:
+def _fill(file: Path, root: Path, paths, reading: Reading, where: str) -> None:
     """Decode all into the file; with ``skip_damaged``, write down beside it which cannot be."""
-    partial = file.with_name(f"{file.name}.{os.getpid()}{TEMPORARY}")
-    for left in file.parent.glob(f"{file.name}.*{TEMPORARY}"):  # by a process that was killed
+    for left in file.parent.glob(f"{file.stem}.*{TEMPORARY}"):  # by a process that was killed
         left.unlink()
+    files = _small(file), file
+    partial = [f.with_name(f"{f.name}.{os.getpid()}{TEMPORARY}") for f in files]
     try:
         try:
-            damaged = _decode_all(partial, root, paths, how, progress, where)
+            damaged = _decode_all(*partial, root, paths, reading, where)
         except _ColourFound:
-            damaged = _decode_all(partial, root, paths, {**how, "channels": 3}, progress, where)
-        if damaged and (not skip_damaged or len(damaged) == len(paths)):
+            coloured = replace(reading, image={**reading.image, "channels": 3})
+            damaged = _decode_all(*partial, root, paths, coloured, where)
+        if damaged and (not reading.skip_damaged or len(damaged) == len(paths)):
             _refuse(damaged, len(paths), where)
         elif damaged:
             record = json.dumps({str(k): damaged[k] for k in sorted(damaged)})
             write_atomic(file.with_suffix(".json"), record.encode())
         else:
-            os.replace(partial, file)
+            for before, after in zip(partial, files, strict=True):
+                os.replace(before, after)
     finally:
-        with contextlib.suppress(OSError):
-            partial.unlink(missing_ok=True)
+        for left in partial:
+            with contextlib.suppress(OSError):
+                left.unlink(missing_ok=True)
 
 
 def _decode_all(
-    partial: Path, root: Path, paths, how: dict, progress: bool, where: str
+    thumbs: Path, partial: Path, root: Path, paths, reading: Reading, where: str
 ) -> dict[int, str]:
-    """Decode into a memory map that is closed on return. Returns: messages about damaged images."""
+    """Decode into memory maps that are closed on return. Returns: messages on damaged images."""
     damaged: dict[int, str] = {}
 
     def read(k: int, channels: int) -> np.ndarray | None:
         try:
-            return read_image(root / paths[k], **{**how, "channels": channels})
+            return read_image(root / paths[k], **{**reading.image, "channels": channels})
         except Error as e:
             damaged[k] = str(e)
 
-    for first in range(len(paths)):
-        if (image := read(first, how["channels"])) is not None:
-            break
-    else:
+    number, channels = len(paths), reading.image["channels"]
+    first = next((k for k in range(number) if read(k, channels) is not None), None)
+    if first is None:
         return damaged
-    shape = image.shape
-    images = np.lib.format.open_memmap(partial, "w+", np.uint8, (len(paths), *shape))
-    _reserve(partial)
-    workers = os.cpu_count() or 1
-    step = max(1, min(64, len(paths) // (4 * workers)))  # one task each would be a million futures
+    shape = read(first, channels).shape
+    images = open_memmap(partial, "w+", np.uint8, (number, *shape))
+    small = open_memmap(thumbs, "w+", np.float16, (number, SIDE * SIDE))
+    for file in (partial, thumbs):
+        _reserve(file)
+    # a grey image among colour ones becomes colour, never the other way round unasked
+    channels = channels or (0 if shape[2] == 1 else 3)
+    step = max(1, min(64, number // 64))  # one task each would be a million futures
 
     def some(start: int) -> int:
-        end = min(start + step, len(paths))
-        for k in range(start, end):
-            # a grey image among colour ones becomes colour, never the other way round unasked
-            image = read(k, how["channels"] or (0 if shape[2] == 1 else 3))
-            if image is None:
+        these = range(start, min(start + step, number))
+        for k in these:
+            if (image := read(k, channels)) is None:
                 continue
             if image.shape[:2] != shape[:2]:
                 size, other = ("x".join(map(str, s[1::-1])) for s in (image.shape, shape))
-                raise Error(
-                    f"image {root / paths[k]} is {size} pixels, {root / paths[first]} is {other}; "
-                    "set image_size to bring all to one size"
-                )
+                what = f"image {root / paths[k]} is {size} pixels, {root / paths[first]} is {other}"
+                raise Error(f"{what}; set image_size to bring all to one size")
             if image.shape != shape:
                 raise _ColourFound
-            images[k] = image
-        return end - start
+            images[k], small[k] = image, _thumbnail(image)
+        return len(these)
 
-    with (
-        progress_bar(
-            desc=f"decoding {where}", total=len(paths), unit="image", progress=progress
-        ) as bar,
-        ThreadPoolExecutor(workers) as pool,
-    ):
-        for done in pool.map(some, range(0, len(paths), step)):
+    about = dict(desc=f"decoding {where}", total=number, unit="image", progress=reading.progress)
+    with progress_bar(**about) as bar, ThreadPoolExecutor(os.cpu_count() or 1) as pool:
+        for done in pool.map(some, range(0, number, step)):
             bar.update(done)
     images.flush()
     return damaged
+
+
+def _thumbnail(image: np.ndarray) -> np.ndarray:
+    from PIL import Image
+
+    grey = Image.fromarray(image[..., 0] if image.shape[2] == 1 else image).convert("L")
+    return np.asarray(grey.convert("F").resize((SIDE, SIDE), Image.Resampling.BOX)).ravel()
 
 
 def _reserve(file: Path) -> None:
@@ -231,8 +244,7 @@ def _reserve(file: Path) -> None:
     if hasattr(os, "posix_fallocate"):
         try:
             with open(file, "r+b") as f:
-                os.posix_fallocate(f.fileno(), 0, size)
-            return
+                return os.posix_fallocate(f.fileno(), 0, size)
         except OSError as e:
             if e.errno not in (errno.EINVAL, errno.EOPNOTSUPP):  # some file systems cannot reserve
                 raise

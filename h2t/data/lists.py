@@ -12,7 +12,7 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 
 from h2t.base.errors import Error
-from h2t.base.readers import reading
+from h2t.base.readers import reading, regular
 
 JPEG = {".jpg", ".jpeg", ".jfif"}
 LOSSLESS = {".png", ".bmp", ".gif", ".tif", ".tiff"}
@@ -101,28 +101,24 @@ def split_root(root: str) -> tuple[Path, Path]:
     folders = Path(lists), Path(images or lists)
     for name, path in zip(("list folder", "image root"), folders, strict=True):
         if not path.is_dir():
-            raise Error(
-                f"{name} {path} does not exist; root is the folder of both, or LISTS:IMAGES"
-            )
+            mend = "root is the folder of both, or LISTS:IMAGES"
+            raise Error(f"{name} {path} does not exist; {mend}")
     return folders
 
 
 def _by_name(where: Path, files: list[Path]) -> dict[str, Path]:
-    found: dict[str, list[Path]] = {part: [] for part in PARTS}
+    found: dict[str, Path] = {}
     for file in files:
         named = [part for part in PARTS if part in file.stem.lower()]
         if len(named) > 1:
-            raise Error(
-                f"list file {file} is named after {' and '.join(named)}; "
-                "rename it to say which part it is"
-            )
+            after = f"{file} is named after {' and '.join(named)}"
+            raise Error(f"list file {after}; rename it to say which part it is")
         for part in named:
-            found[part].append(file)
-    for part, several in found.items():
-        if len(several) > 1:
-            names = ", ".join(p.name for p in several)
-            raise Error(f"{where} has several {part} lists ({names:.300}); keep one")
-    return {part: one[0] for part, one in found.items() if one}
+            if part in found:
+                both = f"{found[part].name}, {file.name}"
+                raise Error(f"{where} has several {part} lists ({both:.300}); keep one")
+            found[part] = file
+    return found
 
 
 def _by_column(file: Path) -> dict[str, Listed]:
@@ -146,8 +142,7 @@ def read_list(file: str | Path) -> Listed:
     root, or a path with two labels.
     """
     with reading(Path(file), "a list file is UTF-8 text, a path and a label a line"):
-        if Path(file).exists() and not Path(file).is_file():
-            raise ValueError("it is no regular file")
+        regular(Path(file))
         with open(file, encoding="utf-8-sig") as lines:
             return _listed(file, lines)
 
@@ -167,8 +162,7 @@ class _Form:
         row = {name: fields[k] for name, k in self.columns.items() if k < len(fields)}
         if len(row) < len(self.columns) or not row["path"].strip() or not row["label"]:
             return None
-        number = NUMBER.fullmatch(row["label"])
-        if number:
+        if NUMBER.fullmatch(row["label"]):
             return None if row["label"][0] == "-" else row
         image = PurePosixPath(row["path"]).suffix.lower() in SUFFIXES
         return row if self.header or (image and not self.numbers) else None
@@ -180,7 +174,7 @@ def _form_of(first: str) -> _Form:
         known = {kind: set(names.split()) & set(header) for kind, names in COLUMNS.items()}
         if known["path"] and known["label"]:
             columns = {
-                kind: min(map(header.index, names)) for kind, names in known.items() if names
+                kind: min(map(header.index, found)) for kind, found in known.items() if found
             }
             return _Form(separator, columns, header=True)
     separator = "\t" if "\t" in first else " "
@@ -204,20 +198,18 @@ def _listed(file, lines: Iterable[str]) -> Listed:
         if not line.strip():
             blank = blank or k  # only at the end
             continue
-        if form is None and not blank and len(line) <= LONGEST:
+        good = not blank and len(line) <= LONGEST
+        if form is None and good:
             form = _form_of(line)
             values = {name: [] for name in form.columns}
             if form.header:
                 continue
-        if blank or len(line) > LONGEST or (row := form.row(line)) is None:
+        if not good or (row := form.row(line)) is None:
             what = "a line" if form and form.header else "`relative/path label`"
-            raise Error(
-                f"{file}, line {blank or k}: {'' if blank else line[:80]!r} is not {what} with a "
-                "whole number from 0, or a name, as label"
-            )
-        path = row["path"]
-        if ".." in path or path[0] in "/\\" or path[1:2] == ":" or "\0" in path:
-            _refuse_escape(f"{file}, line {k}", path)
+            where = f"{file}, line {blank or k}: {'' if blank else line[:80]!r} is not {what}"
+            raise Error(f"{where} with a whole number from 0, or a name, as label")
+        if why := _escapes(row["path"]):
+            raise Error(f"{file}, line {k}: the path {row['path'][:80]!r} {why}")
         for name, value in row.items():
             values[name].append(value)
     if not values.get("path"):
@@ -229,15 +221,13 @@ def _listed(file, lines: Iterable[str]) -> Listed:
     return _once(file, Listed(objects(values["path"]), labels, **more))
 
 
-def _refuse_escape(where: str, path: str) -> None:
+def _escapes(path: str) -> str:
     if "\0" in path:
-        raise Error(f"{where}: the path {path[:80]!r} holds a zero byte; save it as plain text")
-    parts = PurePosixPath(path.replace("\\", "/")).parts
-    if ".." in parts or path[0] in "/\\" or path[1:2] == ":":
-        raise Error(
-            f"{where}: the path {path[:80]!r} leaves the image root; "
-            "write it relative to the root, without '..'"
-        )
+        return "holds a zero byte; save it as plain text"
+    outside = path[0] in "/\\" or path[1:2] == ":"
+    if outside or ".." in path and ".." in re.split(r"[/\\]", path):
+        return "leaves the image root; write it relative to the root, without '..'"
+    return ""
 
 
 def _once(file, listed: Listed) -> Listed:
@@ -265,15 +255,14 @@ def numbered(where, lists: dict[str, Listed]) -> tuple[dict[str, Listed], tuple[
     known = np.unique(lists["train"].labels)
     first = int(min(listed.labels.min() for listed in lists.values()) == known[0] == 1)
     if (gaps := np.flatnonzero(known != np.arange(len(known)) + first)).size:
-        raise Error(
-            f"the training list in {where} has label {known[gaps[0]]} but no image of class "
-            f"{gaps[0] + first}; labels must be 0 to C - 1, or 1 to C, each with an image"
-        )
+        lacks = f"label {known[gaps[0]]} but no image of class {gaps[0] + first}"
+        need = "labels must be 0 to C - 1, or 1 to C, each with an image"
+        raise Error(f"the training list in {where} has {lacks}; {need}")
     highest = max(int(listed.labels.max()) for listed in lists.values())
     if highest > known[-1]:
+        among = f"its labels are {known[0]} to {known[-1]}"
         raise Error(
-            f"label {highest} is outside the range of the training list in {where}: "
-            f"its labels are {known[0]} to {known[-1]}"
+            f"label {highest} is outside the range of the training list in {where}: {among}"
         )
     lists = {part: replace(listed, labels=listed.labels - first) for part, listed in lists.items()}
     return lists, tuple(map(str, known))

@@ -26,10 +26,10 @@ import numpy as np
 from h2t.base.errors import Error
 from h2t.base.files import alone
 from h2t.data import arrays, embeddings, folders, large, lists
-from h2t.data.cache import decode
+from h2t.data.cache import Reading, decode
 from h2t.data.images import FITS, deepest
 from h2t.data.longtail import stratified
-from h2t.data.split import Dataset, Split
+from h2t.data.split import Dataset, Files, Split
 from h2t.data.twins import identical, near
 
 LOADERS = ("auto", "resident", "streamed")
@@ -37,6 +37,14 @@ FILES = ("folder", "lists", *large.SETS)  # sources whose images are files
 ROOTED = ("npz", "features", *FILES)  # whose root must be there
 SOURCES = ("digits", "cifar10", "cifar100", *ROOTED)
 STREAM_ABOVE = 4 << 30  # bytes of decoded images that loader auto no longer keeps decoded
+ROOTS = {
+    "cifar10": "the folder the set is in, or is to be downloaded to",
+    "cifar100": "the folder the set is in, or is to be downloaded to",
+    "npz": "a file in the MedMNIST layout",
+    "features": "a file with train_features and train_labels",
+    "folder": "a folder with train/<class>/ or <class>/",
+    **dict.fromkeys(("lists", *large.SETS), "a folder with list files and images, or LISTS:IMAGES"),
+}
 
 
 def load(
@@ -69,30 +77,22 @@ def load(
     Returns: the set, with ``notes`` on what was read.
     Raises: ``h2t.Error`` for every kind of bad input, naming the file, line or class at fault.
     """
-    root = str(root)
+    root, notes, tops = str(root), [], {}
     _check(name, root, image_size, channels, test_fraction, split_seed, image_fit, loader)
     if follow_links and name != "folder":
         raise Error(f"follow_links is for source folder; lists of source {name} stay in their root")
-    notes: list[str] = []
     if name in FILES:
         how = {"image_size": image_size, "channels": channels, "fit": image_fit}
+        how["white_level"] = white_level
+        reading = Reading(how, loader == "streamed", follow_links, skip_damaged, cache, progress)
         found, classes = _find(name, root, keep_together, notes)
-        parts = _read(
-            found,
-            classes,
-            loader,
-            notes,
-            how={**how, "white_level": white_level},
-            follow_links=follow_links,
-            skip_damaged=skip_damaged,
-            cache=Path(cache) if cache else None,
-            progress=progress,
-        )
+        parts = _read(found, classes, loader, reading, notes)
+        tops = {part: top for part, (top, _) in found.items()}
     else:
         parts = _ARRAYS[name](root, image_size, channels, at_most)
     parts = _with_test(name, root, parts, test_fraction, split_seed, notes)
     _same_shape(name, parts)
-    parts["train"] = _twins(parts, drop_identical, notes, name in FILES)
+    parts["train"] = _twins(parts, tops, drop_identical, notes)
     sizes = " + ".join(f"{len(split):,} {part}" for part, split in parts.items())
     read = f"read {len(parts['train'].classes)} classes, {sizes} images"
     return Dataset(name, parts["train"], parts["test"], parts.get("val"), (read, *notes))
@@ -104,26 +104,23 @@ def _find(name: str, root: str, keep_together: bool, notes: list[str]) -> lists.
         found, classes = folders.find(root, notes)
     else:
         found, classes = lists.find(root) if name == "lists" else large.find(name, root)
-    if keep_together:
-        for part, (top, listed) in found.items():
-            if listed.groups is None:  # the folders below a class folder, or those of a list
-                cut = slice(2) if name == "folder" else slice(-1)
-                groups = lists.objects("/".join(p.split("/")[cut]) for p in listed.paths)
-                found[part] = top, replace(listed, groups=groups)
+    for part, (top, listed) in found.items():
+        if keep_together and listed.groups is None:
+            # the folders below a class folder, or those of a list
+            cut = slice(2) if name == "folder" else slice(-1)
+            groups = lists.objects("/".join(p.split("/")[cut]) for p in listed.paths)
+            found[part] = top, replace(listed, groups=groups)
     return found, classes
 
 
-def _read(found: dict, classes, loader: str, notes: list[str], *, how: dict, **rest):
+def _read(found: dict, classes, loader: str, reading: Reading, notes: list[str]):
     """The parts, decoded or left as files."""
-    images = sum(len(listed) for _, listed in found.values())
-    taken = images * how["image_size"] ** 2 * (how["channels"] or 3)
-    streamed = loader == "streamed" or (loader == "auto" and taken > STREAM_ABOVE)
-    if streamed and rest["skip_damaged"]:
+    how, images = reading.image, sum(len(listed) for _, listed in found.values())
+    if loader == "auto" and images * how["image_size"] ** 2 * (how["channels"] or 3) > STREAM_ABOVE:
+        reading = replace(reading, streamed=True)
+    if reading.streamed and reading.skip_damaged:
         raise Error("skip_damaged needs the images decoded beforehand; set loader to resident")
-    parts = {
-        part: decode(top, listed, classes, how=how, streamed=streamed, where=part, **rest)
-        for part, (top, listed) in found.items()
-    }
+    parts = {p: decode(top, listed, classes, reading, p) for p, (top, listed) in found.items()}
     if left := sum((listed.left_out for _, listed in found.values()), Counter()):
         notes.append("left out: " + ", ".join(f"{n:,} {what}" for what, n in left.items()))
     top, listed = found["train"]
@@ -155,13 +152,11 @@ def _check(name, root, image_size, channels, test_fraction, split_seed, image_fi
         if not good:
             raise Error(f"{what} is {value!r}, out of its range")
     if name != "digits" and not root:
-        raise Error(f"source {name!r} needs root: {_ROOTS.get(name, _ROOTS['lists'])}")
+        raise Error(f"source {name!r} needs root: {ROOTS[name]}")
     if name not in FILES and (loader == "streamed" or image_fit != "stretch"):
         what = "loader streamed" if loader == "streamed" else "image_fit crop"
-        raise Error(
-            f"{what} is for image files, which source {name!r} has not; "
-            f"use it with {', '.join(FILES)}"
-        )
+        has = f"{what} is for image files, which source {name!r} has not"
+        raise Error(f"{has}; use it with {', '.join(FILES)}")
     if image_fit == "crop" and not image_size:
         raise Error("image_fit crop needs image_size, the side of the square; set it to 224, say")
     if loader == "streamed" and image_size < 8:
@@ -173,14 +168,11 @@ def _with_test(name, root, parts, test_fraction, split_seed, notes) -> dict[str,
     if "test" in parts:
         return parts
     train = parts["train"]
-    kept, held = stratified(
-        train.labels, len(train.classes), test_fraction, split_seed, train.groups
-    )
+    how = len(train.classes), test_fraction, split_seed, train.groups
+    kept, held = stratified(train.labels, *how)
     if not len(held):
-        raise Error(
-            f"{name} has no test part, and no class of {root} has two images (or groups) to hold "
-            "one out; add a test part"
-        )
+        none = f"no class of {root} has two images (or groups) to hold one out"
+        raise Error(f"{name} has no test part, and {none}; add a test part")
     said = "no test part: it is held out of the training part (test_fraction)"
     notes.append(said + ("; to measure on val, name that test" if "val" in parts else ""))
     return {**parts, "train": train.take(kept), "test": train.take(held)}
@@ -193,31 +185,31 @@ def _same_shape(name: str, parts: dict[str, Split]) -> None:
         if min(h, w) < 8:
             raise Error(f"{name} images are {h}x{w} pixels ({part}); set image_size to at least 8")
         if here != shape:
-            raise Error(
-                f"{part} images are {here}, training images {shape} (H, W, C); "
-                "set image_size and channels"
-            )
+            differ = f"{part} images are {here}, training images {shape} (H, W, C)"
+            raise Error(f"{differ}; set image_size and channels")
 
 
-def _twins(parts: dict[str, Split], drop: bool, notes: list[str], files: bool) -> Split:
+def _twins(parts: dict[str, Split], tops: dict[str, Path], drop: bool, notes: list[str]) -> Split:
     """The training part, with ``drop`` without what is also in the test part; twins are counted."""
     train, test = parts["train"], parts["test"]
     if isinstance(train.images, arrays.Packed | embeddings.Embedded):
         return train
-    if number := int((same := identical(train, test)).sum()):
-        if drop:
-            notes.append(f"left out of training: {number:,} images that are also in the test part")
-            train = train.take(np.flatnonzero(~same))
-        else:
-            notes.append(
-                f"{number:,} training images are also in the test part, to the last pixel; "
-                "drop_identical leaves them out of training"
-            )
-    if files and (alike := near(train, test)):
+    same = identical(train, test, tops.get("train"), tops.get("test", tops.get("train")))
+    if number := int(same.sum()):
+        twice = f"{number:,} training images are also in the test part, to the last byte"
+        leave = "drop_identical leaves them out of training"
+        gone = f"left out of training: {number:,} images that are also in the test part"
+        notes.append(gone if drop else f"{twice}; {leave}")
+        train = train.take(np.flatnonzero(~same)) if drop else train
+    if isinstance(train.images, Files):
+        notes.append("the set is streamed: near twins of its test images are not looked for")
+    elif tops and (found := near(train, test))[0]:
+        alike, seen = found
+        of_all = "" if seen == len(test) else " that were looked at"
         notes.append(
-            f"{alike:,} of {len(test):,} test images look much like a training image; if they show "
-            "the same thing, put what belongs together into one folder and set keep_together, or "
-            "list it with a column group"
+            f"{alike:,} of {seen:,} test images{of_all} look much like a training image; if they "
+            "show the same thing, put what belongs together into one folder and set "
+            "keep_together, or list it with a column group"
         )
     return train
 
@@ -235,22 +227,21 @@ def _cifar(name: str):
     def source(root: str, *how: int) -> dict[str, Split]:
         from torchvision import datasets
 
-        kind = {"cifar10": datasets.CIFAR10, "cifar100": datasets.CIFAR100}[name]
+        kind = getattr(datasets, name.upper())
         parts = {}
-        for part, train in (("train", True), ("test", False)):
+        for part in ("train", "test"):
             try:
                 try:
-                    data = kind(root, train=train, download=False)
+                    data = kind(root, train=part == "train", download=False)
                 except RuntimeError:  # not there, or another process is at it
                     with alone(Path(root) / f".{name}.lock"):
                         there = (Path(root) / kind.base_folder).is_dir()
-                        data = kind(root, train=train, download=not there)
+                        data = kind(root, train=part == "train", download=not there)
             except Exception as e:
-                raise Error(
-                    f"{name} could not be had in {root}: {' '.join(str(e).split())}. Put the "
-                    f"extracted folder {kind.base_folder!r} there (archive {kind.filename}), or "
-                    "let it be downloaded with a network"
-                ) from None
+                put = f"Put the extracted folder {kind.base_folder!r} there"
+                why = f"{name} could not be had in {root}: {' '.join(str(e).split())}"
+                archive = f"(archive {kind.filename}), or let it be downloaded with a network"
+                raise Error(f"{why}. {put} {archive}") from None
             labels = np.array(data.targets, np.int64)
             parts[part] = Split(arrays.resized(data.data, *how), labels, tuple(data.classes))
         return parts
@@ -258,18 +249,6 @@ def _cifar(name: str):
     return source
 
 
-_ARRAYS = {
-    "digits": _digits,
-    "cifar10": _cifar("cifar10"),
-    "cifar100": _cifar("cifar100"),
-    "npz": lambda root, *how: arrays.read(Path(root), *how),
-    "features": lambda root, *_: embeddings.read(Path(root)),
-}
-_ROOTS = {
-    "cifar10": "the folder the set is in, or is to be downloaded to",
-    "cifar100": "the folder the set is in, or is to be downloaded to",
-    "npz": "a file in the MedMNIST layout",
-    "features": "a file with train_features and train_labels",
-    "folder": "a folder with train/<class>/ or <class>/",
-    "lists": "a folder with list files and images, or LISTS:IMAGES",
-}
+_ARRAYS = {"digits": _digits, "cifar10": _cifar("cifar10"), "cifar100": _cifar("cifar100")}
+_ARRAYS["npz"] = lambda root, *how: arrays.read(Path(root), *how)
+_ARRAYS["features"] = lambda root, *_: embeddings.read(Path(root))

@@ -2,52 +2,68 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import hashlib
+import os
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 
 import numpy as np
 
-from h2t.data.split import Files, Split
+from h2t.data.cache import thumbnails
+from h2t.data.split import Split
 
-LOOKED_AT = 1 << 28  # bytes of pixels; of larger sets only the paths are compared
-SIDE, ALIKE = 16, 0.97  # near twins: thumbnails of so many pixels a side correlate so much
+ALIKE = 0.97  # near twins: thumbnails correlate so much
 PAIRS = 10**8  # of images that are held against one another: a second
-ROWS = 256  # images looked at at a time
+ROWS, END = 1024, 4096  # images looked at at a time; bytes at the end of a file
 
 
-def identical(train: Split, test: Split) -> np.ndarray:
-    """Which training images, (N,) bool, are also in the test part, to the last pixel."""
-    if not _few(train, test):
-        return np.zeros(len(train), bool)
-    held = {hash(image.tobytes()) for images in _blocks(test) for image in images}
-    rows = [hash(image.tobytes()) in held for images in _blocks(train) for image in images]
-    return np.array(rows, bool)
+def identical(train: Split, test: Split, *roots: str) -> np.ndarray:
+    """Which training images, (N,) bool, are also in the test part, to the last byte.
+
+    Arguments: ``roots`` of the files of both; where there are none, pixels or
+    features are compared.
+    """
+    parts = train, test
+    if train.paths is None:
+        given = (getattr(part.images, "features", part.images) for part in parts)
+        return np.isin(*([hash(image.tobytes()) for image in images] for images in given))
+    rows = [np.flatnonzero(np.isin(a.sizes, b.sizes)) for a, b in (parts, parts[::-1])]
+    with ThreadPoolExecutor() as pool:
+        for end in (END, 0):  # of files of one size few end alike: only those are read as a whole
+            told = zip(parts, roots, rows, strict=True)
+            a, b = (
+                list(pool.map(partial(_hash, part, root, end), own)) for part, root, own in told
+            )
+            rows = [rows[0][np.isin(a, b)], rows[1][np.isin(b, a)]]
+    return np.isin(np.arange(len(train)), rows[0])
 
 
-def near(train: Split, test: Split) -> int:
-    """How many test images look like a training image: another photograph of one thing, say."""
-    if not _few(train, test) or len(train) * len(test) > PAIRS:
-        return 0
-    small = np.concatenate([_thumbnails(images) for images in _blocks(train)]).T
-    alike = ((_thumbnails(images) @ small).max(1) > ALIKE for images in _blocks(test))
-    return int(sum(map(np.sum, alike)))
+def _hash(part: Split, root: str, end: int, k: int) -> str:
+    """Of a file, or of so many bytes at its end; of one that cannot be read, that of its name."""
+    path = os.path.join(root, part.paths[k])
+    try:
+        with open(path, "rb") as file:
+            if end:
+                file.seek(max(0, int(part.sizes[k]) - end))
+            return hashlib.sha256(file.read()).hexdigest()
+    except OSError:  # it is named when it is decoded
+        return path
 
 
-def _few(*parts: Split) -> bool:
-    size = sum(int(np.prod(part.images.shape)) for part in parts)
-    return size <= LOOKED_AT and not any(isinstance(part.images, Files) for part in parts)
+def near(train: Split, test: Split) -> tuple[int, int]:
+    """How many test images, of how many, look like a training image: photographs of one thing, say.
+
+    All are looked at, or evenly spread ones where all would make more than ``PAIRS``.
+    """
+    looked_at = min(len(test), max(1, PAIRS // len(train)))
+    rows = np.linspace(0, len(test) - 1, looked_at).astype(np.int64)
+    own, best = _unit(thumbnails(test.images, rows)).T, np.zeros(looked_at)
+    for rows in np.split(np.arange(len(train)), range(ROWS, len(train), ROWS)):
+        best = np.maximum(best, (_unit(thumbnails(train.images, rows)) @ own).max(0))
+    return int((best > ALIKE).sum()), looked_at
 
 
-def _blocks(part: Split) -> Iterator[np.ndarray]:
-    return (np.asarray(part.images[k : k + ROWS]) for k in range(0, len(part), ROWS))
-
-
-def _thumbnails(images: np.ndarray) -> np.ndarray:
-    """Grey thumbnails (n, SIDE * SIDE) of mean 0 and length 1: brightness does not matter."""
-    grey = images.mean(3, dtype=np.float32)
-    _, h, w = grey.shape
-    rows, columns = (np.unique(np.arange(SIDE) * n // SIDE) for n in (h, w))
-    sums = np.add.reduceat(np.add.reduceat(grey, rows, 1), columns, 2)
-    area = np.outer(np.diff(rows, append=h), np.diff(columns, append=w))
-    small = (sums / area).reshape(len(grey), -1).astype(np.float32)
-    small -= small.mean(1, keepdims=True)
+def _unit(small: np.ndarray) -> np.ndarray:
+    """Rows of mean 0 and length 1: brightness and contrast do not matter."""
+    small = small - small.mean(1, keepdims=True)
     return small / np.maximum(np.linalg.norm(small, axis=1, keepdims=True), 1.0)

@@ -9,8 +9,8 @@ import torch
 from PIL import Image
 from torchvision.transforms import functional as F
 
-from h2t import Error, load
-from h2t.data import augment, samplers, streamed
+from h2t import load
+from h2t.data import augment, samplers
 from h2t.data.resident import Resident
 from h2t.data.streamed import Streamed
 from tests.helpers import ROOT
