@@ -192,7 +192,7 @@ def _same_shape(name: str, parts: dict[str, Split]) -> None:
 def _twins(parts: dict[str, Split], tops: dict[str, Path], drop: bool, notes: list[str]) -> Split:
     """The training part, with ``drop`` without what is also in the test part; twins are counted."""
     train, test = parts["train"], parts["test"]
-    if isinstance(train.images, arrays.Packed | embeddings.Embedded):
+    if isinstance(train.images, arrays.Packed):
         return train
     same = identical(train, test, tops.get("train"), tops.get("test", tops.get("train")))
     if number := int(same.sum()):

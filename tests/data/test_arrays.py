@@ -64,12 +64,12 @@ def put(name, value):
         (put("train_labels", np.arange(5)), "train_labels is 5 labels of 12 images"),
         (
             put("train_images", np.full((12, 9, 9, 3), 7.0)),
-            "train_images is float64 .*; it must be uint8, or floats from 0 to 1, and is 7.0 to 7.0",
+            "must be uint8, or floats from 0 to 1, and is 7.0 to 7.0",
         ),
         (put("train_images", np.zeros((12, 9, 9, 4), np.uint8)), "train_images is uint8 of shape"),
         (put("train_labels", np.full(12, 0.5)), "train_labels is float64"),
         (put("train_labels", np.full((12, 2), 1)), "train_labels is int64 of shape"),
-        (put("train_labels", np.arange(12) - 1), "train_labels is from -1 to 10; they must be 0 to C - 1"),
+        (put("train_labels", np.arange(12) - 1), "train_labels is from -1 to 10; they must"),
         (put("test_labels", np.full(12, 7)), "a label 7, outside its 3 classes"),
         (
             put("train_labels", np.array([{}] * 12, dtype=object)),
@@ -86,7 +86,7 @@ def put(name, value):
         (put("train_images", np.zeros((12, 3, 9, 9), np.uint8)), "save images.transpose"),
         (put("train_images", np.zeros((12, 9, 9, 9), np.uint8)), "of volumes save a slice"),
         (put("train_labels", np.ones((12, 14), int)), "of several labels an image, save the"),
-        (put("train_labels", np.full(12, 2**63, np.uint64)), "to 9223372036854775808; they must be 0 to C"),
+        (put("train_labels", np.full(12, 2**63, np.uint64)), "to 9223372036854775808; they"),
     ],
 )
 def test_a_bad_npz_is_refused(tmp_path, change, message):

@@ -109,7 +109,7 @@ def test_a_file_of_features_goes_through_both_stages(tmp_path):
     ("changes", "message"),
     [
         (dict(train_features=np.full((46, 7), np.nan)), "not finite, the first in row 0"),
-        (dict(train_features=np.zeros((45, 7))), "train_features has 45 features"),
+        (dict(train_features=np.zeros((45, 7))), "train_labels is 46 labels of 45 features"),
         (dict(train_features=np.zeros(46)), r"must be numbers \(N, D\)"),
         (dict(test_features=np.zeros((18, 6))), "test_features are 6 wide, train_features 7"),
         (dict(train_labels=None), "lacks the array 'train_labels'"),
