@@ -101,7 +101,8 @@ def report(root, out, tensorboard, parameters):
 @PARAMETERS
 def explore(run, views, ip, port, no_browser, save, parameters):
     """Open the fusion explorer of a run as a page in the browser, or save it as one file."""
-    from h2t.lab.explorer import front, server
+    from h2t.lab import front, server
+    from h2t.lab.explorer import saving
     from h2t.lab.explorer.engine import Explorer
     from h2t.lab.explorer.session import Session
     from h2t.recipes.parameters import check
@@ -110,9 +111,23 @@ def explore(run, views, ip, port, no_browser, save, parameters):
     check(parameters)
     engine = Explorer(run, recipe_of(run, parameters), views=views)
     if save:
-        file = front.save_page(engine, save)
+        file = Session.save_page(engine, save)
         return click.echo(f"saved: {file}, {file.stat().st_size / 1e6:.1f} MB")
-    server.serve(Session(engine), ip=ip, port=port, browser=not no_browser)
+    page = front.page(saving.title(engine), "explorer_page")
+    server.serve(page, Session(engine), ip=ip, port=port, browser=not no_browser)
+
+
+@main.command()
+@option("--no-browser", is_flag=True, help="Do not open a browser here.")
+@option("--save", default="", type=PATH, help="Write one file that opens anywhere, and stop.")
+def teach(no_browser, save):
+    """Open the toy of notebook 00, two classes whose points one drags, as a page in the browser."""
+    from h2t.lab import front, server
+    from h2t.lab.toy.front import page
+
+    if save:
+        return click.echo(f"saved: {front.write(save, page())}")
+    server.serve(page(), browser=not no_browser)
 
 
 @main.command(context_settings={"ignore_unknown_options": True})

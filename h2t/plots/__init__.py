@@ -12,7 +12,6 @@ space.py: swapped channels, decision boundaries, maps
 compare.py: many runs: means, curves, ratios, cost
 control.py: fusion by BN statistics
 heads.py: what heads on frozen features gain
-canvas.py: a figure that is repainted in place, for sliders
 """
 
 from .classes import *  # noqa: F403

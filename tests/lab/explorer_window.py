@@ -1,35 +1,12 @@
-"""The explorer in a window of headless Chromium, for the tests that drive it."""
+"""The explorer or the toy in a window of headless Chromium, for the tests that drive them."""
 
 import contextlib
 import os
 
-import pytest
-
-from h2t import train_stage1
-from h2t.lab.explorer.engine import Explorer
-from h2t.lab.explorer.front import save_page
 from tests import browser as b
-from tests.helpers import digits_run, stage1_config, stage2_config
 
 chromium = b.chromium
 SLIDER, RATIO, STATUS = ".h2tx input[type=range]", ".h2tx .ratio", ".h2tx .status"
-
-
-@pytest.fixture(scope="module")
-def trained(tmp_path_factory):
-    run, _ = digits_run(tmp_path_factory.mktemp("explorer") / "run")
-    train_stage1(run, stage1_config(stage1_epochs=15), progress=False)
-    return run
-
-
-@pytest.fixture(scope="module")
-def engine(trained):
-    return Explorer(trained, stage2_config(fusion_ratio=0.3), views=2, progress=False)
-
-
-@pytest.fixture(scope="module")
-def saved(engine, tmp_path_factory):
-    return save_page(engine, tmp_path_factory.mktemp("saved") / "explorer.html")
 
 
 @contextlib.contextmanager

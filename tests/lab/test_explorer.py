@@ -12,32 +12,18 @@ import pytest
 import torch
 import yaml
 
-from h2t import Error, Run, train_stage1
+from h2t import Error, Run
 from h2t.lab.explorer import frames, widget
 from h2t.lab.explorer.engine import Explorer, State
 from h2t.lab.explorer.feed import Feed
-from h2t.lab.explorer.payload import Quantised, join, pack, unpack
 from h2t.lab.explorer.session import Session
-from h2t.train.cached import bank as banking
+from h2t.lab.payload import Quantised, join, pack, unpack
 from h2t.train.cached import fit as fitting
-from tests.helpers import ROOT, digits_run, stage1_config, stage2_config
+from tests.helpers import ROOT, digits_run, stage2_config
 from tests.lab import explorer_reference as reference
 
 BOOK = ROOT / "notebooks" / "05_fusion_explorer.ipynb"
 QUICK = dict(stage2_epochs=2, batch_size=64, crop_padding=1, flip=False, precision="fp32")
-
-
-@pytest.fixture(scope="module")
-def trained(tmp_path_factory):
-    run, _ = digits_run(tmp_path_factory.mktemp("explorer") / "run")
-    train_stage1(run, stage1_config(stage1_epochs=15), progress=False)
-    banking.build_bank(run, stage2_config(), 2, progress=False)
-    return run
-
-
-@pytest.fixture(scope="module")
-def engine(trained):
-    return Explorer(trained, stage2_config(fusion_ratio=0.3), views=2, progress=False)
 
 
 @pytest.fixture

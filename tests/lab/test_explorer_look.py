@@ -4,12 +4,13 @@ import itertools
 import re
 import shutil
 import subprocess
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
 
-from h2t.lab.explorer import front
-from tests.helpers import ROOT
+from h2t.lab import front
 
 METHODS = ("stage1", "zero", "now", "pinned")
 # Machado, Oliveira and Fernandes 2009, severity 1, on linear RGB
@@ -85,26 +86,33 @@ def test_words_can_be_read(theme):
         assert contrast(colours[name], colours["back"]) >= 4.5, name
 
 
-@pytest.mark.parametrize("entry", ["page", "widget"])
+@pytest.mark.parametrize("entry", ["explorer_page", "explorer_widget", "toy_page", "toy_widget"])
 def test_the_modules_are_one_script(entry, tmp_path):
     text = front.script(entry)
-    assert "</script" not in text and not re.search(r"^import ", text, re.MULTILINE)
-    if node := shutil.which("node"):
-        file = tmp_path / "script.mjs"
-        file.write_text(text)
-        done = subprocess.run([node, "--check", file], capture_output=True, text=True)
-        assert done.returncode == 0, done.stderr
+    assert "</script" not in text and not re.search(r"^(import|export (?!default))", text, re.M)
+    names = re.findall(r"^(?:class|const|let|function|async function) (\w+)", text, re.MULTILINE)
+    assert len(names) == len(set(names)) > 20, "two modules have one name for two things"
 
 
-def test_the_front_end_is_formatted():
-    """By prettier, where it is installed (`npm install --no-save prettier@3`)."""
-    prettier = shutil.which("prettier") or ROOT / "node_modules/.bin/prettier"
-    if not shutil.which(str(prettier)):
-        pytest.skip("prettier is not installed: npm install --no-save prettier@3")
-    files = [f for f in front.STATIC.iterdir() if f.suffix in (".js", ".css")]
-    command = [str(prettier), "--print-width", "100", "--check", *map(str, files)]
+@pytest.mark.parametrize("tool", [("oxfmt", "--check", "-c"), ("oxlint", "--deny-warnings", "-c")])
+def test_the_front_ends_are_formatted_and_linted(tool, tmp_path):
+    """By oxc's formatter and linter, which come with the development dependencies."""
+    name, *how = tool
+    found = shutil.which(name, path=Path(sys.executable).parent) or shutil.which(name)
+    if found is None:
+        pytest.skip(f"{name} is not installed: uv sync --group dev")
+    (tmp_path / "settings.json").write_text('{"printWidth": 100}' if name == "oxfmt" else "{}")
+    command = [found, *how, str(tmp_path / "settings.json"), str(front.STATIC)]
     done = subprocess.run(command, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_lines_of_the_front_ends_are_short():
+    """Comments too, which the formatter leaves as they are."""
+    for file in front.STATIC.iterdir():
+        lines = file.read_text(encoding="utf-8").splitlines()
+        wide = [k for k, line in enumerate(lines, 1) if len(line) > 100]
+        assert not wide or file.suffix == ".html", f"{file.name}: lines {wide}"
 
 
 def test_nothing_is_fetched_and_nothing_is_parsed_as_markup():

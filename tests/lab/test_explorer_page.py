@@ -9,13 +9,13 @@ from click.testing import CliRunner
 
 from h2t.cli import main
 from h2t.lab.explorer.engine import Explorer
-from h2t.lab.explorer.front import save_page
+from h2t.lab.explorer.session import Session
 from h2t.train.cached import fit as fitting
 from tests.bench import explorer as bench
 from tests.lab import explorer_reference as reference
 from tests.lab import explorer_window as w
 
-chromium, trained, engine, saved = w.chromium, w.trained, w.engine, w.saved  # fixtures
+chromium = w.chromium  # a fixture
 SLIDER, RATIO, STATUS = w.SLIDER, w.RATIO, w.STATUS
 opened, still, inside, numbers, shot = w.opened, w.still, w.inside, w.numbers, w.shot
 HOSTILE = (
@@ -236,7 +236,7 @@ def test_lecture_mode_is_slider_numbers_and_one_figure(chromium, saved):
 def test_hostile_names_are_text(chromium, engine, tmp_path):
     other = Explorer(engine.run, engine.recipe, views=2, progress=False)
     other.bank = dataclasses.replace(other.bank, classes=HOSTILE)
-    file = save_page(other, tmp_path / "hostile.html")
+    file = Session.save_page(other, tmp_path / "hostile.html")
     with opened(chromium, file.as_uri(), offline=True) as page:
         for c in range(10):
             inside(page, "app.look(a)", c)

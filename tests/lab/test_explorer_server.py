@@ -11,19 +11,20 @@ import pytest
 from click.testing import CliRunner
 
 from h2t.cli import main
-from h2t.lab.explorer import server
+from h2t.lab import front, server
+from h2t.lab.explorer import saving
 from h2t.lab.explorer.session import Session
 from tests.helpers import ROOT
 from tests.lab import explorer_window as pages
 
-chromium, trained, engine = pages.chromium, pages.trained, pages.engine  # fixtures
+chromium = pages.chromium  # a fixture
 opened, inside, STATUS = pages.opened, pages.inside, pages.STATUS
 
 
 @pytest.fixture
 def served(engine):
     session = Session(engine)
-    with server.Server(session) as one:
+    with server.Server(front.page(saving.title(engine), "explorer_page"), session) as one:
         thread = threading.Thread(target=one.serve_forever, daemon=True)
         thread.start()
         yield one

@@ -11,7 +11,6 @@ from scipy.stats import norm
 from h2t import Error
 from h2t.base import rng
 from h2t.lab.toy import classes as toy
-from h2t.lab.toy import figure as toy_figure
 
 
 def data(seed=0, n_head=60, n_tail=5, num_features=2, separation=3.0):
@@ -210,10 +209,6 @@ THREADS = torch.get_num_threads()
                 [0.1], 1, n_head=5, n_tail=5, num_features=2, separation=1.0, weight_decay=0.1
             ),
             "seeds is 1",
-        ),
-        (
-            lambda: toy_figure.plane_figure(*data(num_features=3), *data(num_features=3), 0.1),
-            "2 dimensions; these have 3",
         ),
     ],
 )

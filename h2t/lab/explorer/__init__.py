@@ -2,11 +2,11 @@
 file.
 
 boundary.py: the plane that two decision boundaries span, and how far all of them moved
-embedding.py: maps of features in the plane engine.py: classifiers trained on a run's feature bank,
-and what follows from them feed.py: frames on their way to whoever shows them
-frames.py: what the front end is given front.py: the front end's files as
-one script, and as a page that needs nothing else payload.py: the format in which it travels
-saving.py: figures, recipes and classifiers that it leaves in its run
-server.py: the page's server session.py: the threads that train and make maps, and what they answer
-widget.py: the explorer in a notebook static/: the front end
+embedding.py: maps of features in the plane
+engine.py: classifiers trained on a run's feature bank, and what follows from them
+feed.py: frames on their way to whoever shows them
+frames.py: what the front end is given
+saving.py: figures, recipes and classifiers that it leaves in its run, and itself as one file
+session.py: the threads that train and make maps, and what they answer
+widget.py: the explorer in a notebook
 """

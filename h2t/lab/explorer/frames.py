@@ -12,7 +12,7 @@ import torch
 from h2t import metrics
 from h2t.fusion import FUSIONS
 from h2t.lab.explorer.engine import BRANCHES, LIMITS, SEEDS, Explorer
-from h2t.lab.explorer.payload import Quantised, names, pack
+from h2t.lab.payload import Quantised, names, pack
 from h2t.recipes.names import STEPS
 from h2t.recipes.parameters import Stage2
 from h2t.recipes.published import published_curve

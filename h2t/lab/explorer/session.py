@@ -5,16 +5,18 @@ from __future__ import annotations
 import dataclasses
 import threading
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from h2t.base.errors import Error
+from h2t.lab import front
 from h2t.lab.explorer import frames, saving
 from h2t.lab.explorer.embedding import MIN_POINTS, fit_map, pca
 from h2t.lab.explorer.engine import SEEDS, Explorer, State, within
 from h2t.lab.explorer.feed import Feed
-from h2t.lab.explorer.payload import pack, unpack
+from h2t.lab.payload import pack, unpack
 from h2t.recipes.parameters import Stage2
 from h2t.runs import check_variant
 from h2t.train.cached import fit as fitting
@@ -78,6 +80,21 @@ class Session:
             meta = unpack(answer[1])[0]
             if meta["about"] == "work":
                 raise Error(meta["text"])
+
+    @classmethod
+    def save_page(cls, engine: Explorer, file: str | Path, state: State | None = None) -> Path:
+        """Write the explorer as one file, trained for a state's recipe. Returns: the file.
+
+        Raises: ``h2t.Error`` where the file cannot be written, before anything is trained.
+        """
+        front.writable(file)
+        session = cls(engine, state, live=False)
+        try:
+            session.finish()
+            made = [frame for _, frame in session.feed.frames.values()]
+        finally:
+            session.close()
+        return saving.page(engine, made, file)
 
     # -- requests
 

@@ -9,8 +9,9 @@ from typing import Any
 import anywidget
 
 from h2t import metrics
+from h2t.lab import front
 from h2t.lab.books.live import show_box
-from h2t.lab.explorer import front, saving
+from h2t.lab.explorer import saving
 from h2t.lab.explorer.engine import Explorer, State
 from h2t.lab.explorer.session import Session
 from h2t.plots import (
@@ -29,7 +30,7 @@ class Front(anywidget.AnyWidget):
     """The front end in a notebook's output: frames go out as buffers of messages, requests come
     back as messages."""
 
-    _esm = front.script("widget")
+    _esm = front.script("explorer_widget")
     _css = front.style()
 
 

@@ -8,7 +8,10 @@ const TYPES = {
   f4: Float32Array,
 };
 
-/** A frame (ArrayBuffer) as what its JSON says, with `arrays` as typed arrays, numbers that stand for real ones as such. */
+/**
+ * A frame (ArrayBuffer) as what its JSON says, with `arrays` as typed arrays, numbers that stand
+ * for real ones as such.
+ */
 export function unpack(buffer) {
   const view = new DataView(buffer);
   const magic = String.fromCharCode(...new Uint8Array(buffer, 0, 4));
@@ -37,4 +40,11 @@ export function split(buffer) {
     at += 4 + length;
   }
   return frames;
+}
+
+/** The frames that lie in a page: gzip in base64. */
+export async function inflate(text) {
+  const packed = Uint8Array.from(atob(text), (c) => c.charCodeAt(0));
+  const unzipped = new Blob([packed]).stream().pipeThrough(new DecompressionStream("gzip"));
+  return split(await new Response(unzipped).arrayBuffer());
 }

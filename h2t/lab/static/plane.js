@@ -1,4 +1,5 @@
-// Decision boundaries between two classes, drawn where they are: the plane that two of them span (boundary.py).
+// Decision boundaries between two classes, drawn where they are: the plane that two of them span
+// (boundary.py).
 
 import { sum } from "./store.js";
 
@@ -26,7 +27,10 @@ export function pairOf(store, fit, head, tail) {
   return { d: t.map((x, k) => x - h[k]), b };
 }
 
-/** What decisions are linear in: a feature as it is, or, for several cosine experts, with each one's part at unit length. */
+/**
+ * What decisions are linear in: a feature as it is, or, for several cosine experts, with each one's
+ * part at unit length.
+ */
 export function seenBy(store, z) {
   const { scale, experts } = store.base;
   if (scale === null || experts === 1) return z;
@@ -37,7 +41,10 @@ export function seenBy(store, z) {
   });
 }
 
-/** The plane of two boundaries, `third` saying where the second axis goes should both have one direction. */
+/**
+ * The plane of two boundaries, `third` saying where the second axis goes should both have one
+ * direction.
+ */
 export function planeOf(before, after, third) {
   const e1 = before.d.map((x) => x / norm(before.d));
   const across = (d) => {
@@ -55,7 +62,10 @@ export function planeOf(before, after, third) {
 export const place = (plane, z) => [dot(z, plane.e1), dot(z, plane.e2)];
 export const side = ({ d, b }, z) => dot(z, d) + b > 0;
 
-/** The features of both classes: training, fused at a position, and test; each a list of vectors as decisions see them. */
+/**
+ * The features of both classes: training, fused at a position, and test; each a list of vectors as
+ * decisions see them.
+ */
 export function pointsOf(store, head, tail, p) {
   const { D } = store;
   const rows = (flat) => {
@@ -76,7 +86,9 @@ export function pointsOf(store, head, tail, p) {
   };
 }
 
-/** Features of the tail after fusion at a position (fusion.py: blend), each with a mask of its own. */
+/**
+ * Features of the tail after fusion at a position (fusion.py: blend), each with a mask of its own.
+ */
 export function fusedOf(store, tail, p) {
   const own = store.classes.get(tail);
   if (!own || !own.train.length || !store.fused) return [];

@@ -1,20 +1,12 @@
 // The explorer as a page: with a server behind it, or, saved, with all frames in the page.
 
 import { App } from "./app.js";
-import { split } from "./frame.js";
+import { inflate, split } from "./frame.js";
 import { Store } from "./store.js";
 
 const root = document.getElementById("explorer");
 const store = new Store();
 const app = new App(root, store, { address: true });
-root.h2t = app;
-
-/** The frames that lie in the page: gzip in base64. */
-async function inside(text) {
-  const packed = Uint8Array.from(atob(text), (c) => c.charCodeAt(0));
-  const unzipped = new Blob([packed]).stream().pipeThrough(new DecompressionStream("gzip"));
-  for (const frame of split(await new Response(unzipped).arrayBuffer())) await store.take(frame);
-}
 
 /** The frames of a server, as they come, until it ends. */
 async function follow() {
@@ -37,5 +29,5 @@ async function follow() {
 }
 
 const data = document.getElementById("frames")?.textContent.trim();
-if (data) inside(data);
+if (data) for (const frame of await inflate(data)) await store.take(frame);
 else follow();

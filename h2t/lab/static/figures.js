@@ -1,4 +1,5 @@
-// The three figures that tell the story: accuracy by class, the ratio curve, the boundary between two classes.
+// The three figures that tell the story: accuracy by class, the ratio curve, the boundary between
+// two classes.
 
 import { Figure, area, axes, line, logTicks, mark, scale, text, ticks } from "./draw.js";
 import { pairOf, place, planeOf, pointsOf, side } from "./plane.js";
@@ -117,7 +118,10 @@ export class ByClass extends Figure {
   }
 }
 
-/** Accuracy by group against the fusion ratio: every position that is trained, the band over seeds, published points. */
+/**
+ * Accuracy by group against the fusion ratio: every position that is trained, the band over seeds,
+ * published points.
+ */
 export class Curve extends Figure {
   draw(pen, width, height) {
     const { store, state, colours, size } = this.app;
@@ -235,7 +239,10 @@ export const SETS = {
   fused: ["cross", "fused", 3.4, 0.9],
 };
 
-/** The boundary between the two classes: that of the reference and the current one, in the plane that they span. */
+/**
+ * The boundary between the two classes: that of the reference and the current one, in the plane
+ * that they span.
+ */
 export class Boundary extends Figure {
   draw(pen, width, height) {
     const { store, state, colours, size } = this.app;
@@ -279,7 +286,10 @@ export class Boundary extends Figure {
     this.legend(pen, width, points, [first, before, after], reference);
   }
 
-  /** The span of everything, which only grows while the pair and the settings stay, so that nothing jumps. */
+  /**
+   * The span of everything, which only grows while the pair and the settings stay, so that nothing
+   * jumps.
+   */
   limits(places, box) {
     const { store, state } = this.app;
     const all = Object.values(places).flat();

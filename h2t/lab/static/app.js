@@ -1,7 +1,8 @@
 // The explorer: its state, what it says in numbers and words, and the loop that draws.
 
-import { el } from "./draw.js";
+import { el, signed, table } from "./draw.js";
 import { Boundary, ByClass, Curve } from "./figures.js";
+import { Front } from "./front.js";
 import { Layout } from "./layout.js";
 import { GROUPS, short, shown } from "./store.js";
 import { Changed, FeatureMap, Flow, Statistics } from "./tabs.js";
@@ -9,44 +10,32 @@ import { Changed, FeatureMap, Flow, Statistics } from "./tabs.js";
 const NAMES = ["back", "text", "soft", "grid", "faint", "stage1", "zero", "now", "pinned", "fused"];
 const COLOURS = [...NAMES, ...GROUPS, ...GROUPS.map((g) => `${g}-text`)];
 
-export class App {
-  /** `root` to fill; `store` of what comes; `address` whether the state lives in the page's address. */
+export class App extends Front {
+  /**
+   * `root` to fill; `store` of what comes; `address` whether the state lives in the page's address.
+   */
   constructor(root, store, { address = false } = {}) {
-    Object.assign(this, { root, store, address, size: 12, dragging: false, pin: null });
-    this.state = {};
-    root.classList.add("h2tx");
-    this.tip = new Tip(root);
-    this.ready = new Promise((begin) => (this.begun = begin));
+    super(root, COLOURS);
+    Object.assign(this, { store, address, pin: null, state: {} });
     this.listen = (kind, frame) => this.hear(kind, frame);
     store.listeners.add(this.listen);
-    this.themes = new MutationObserver(() => this.theme());
-    for (const node of [document.documentElement, document.body])
-      this.themes.observe(node, { attributes: true });
-    this.scheme = window.matchMedia("(prefers-color-scheme: dark)");
-    this.rethemed = () => this.theme();
-    this.scheme.addEventListener("change", this.rethemed);
     root.append(el("p", { className: "opening" }, "The explorer is opening …"));
   }
 
   close() {
     this.store.listeners.delete(this.listen);
-    this.themes.disconnect();
-    this.scheme.removeEventListener("change", this.rethemed);
-    for (const figure of this.figures ?? []) figure.watch?.disconnect();
-    cancelAnimationFrame(this.frame);
     clearTimeout(this.writing);
-    this.root.replaceChildren();
+    super.close();
   }
 
   hear(kind, frame) {
     if (kind === "base" && !this.layout) this.begin(frame);
     if (!this.layout) return;
     if (kind === "base" || kind === "busy") this.layout.follow(this.store.settings);
-    if (kind === "status") this.layout.say(frame.text, frame.bad, frame.about);
+    if (kind === "status") this.layout.say(frame.text, frame.bad);
     if (kind === "fits" && !this.opened) {
       this.opened = true;
       this.root.classList.remove("waiting");
-      this.begun();
     }
     this.layout.progress(this.store.busy);
     this.redraw();
@@ -87,9 +76,8 @@ export class App {
   set(changes, began = performance.now()) {
     Object.assign(this.state, changes);
     for (const c of [this.state.head, this.state.tail]) this.store.need(c);
-    this.began ??= began;
     this.layout.show(this.state);
-    this.redraw();
+    this.redraw(began);
     clearTimeout(this.writing);
     this.writing = setTimeout(() => this.toAddress(), 250);
   }
@@ -121,7 +109,10 @@ export class App {
     for (const name of ["head", "tail", "look"]) whole(name, this.store.C - 1);
     whole("image", this.store.T - 1);
     const pair = { ...this.state, ...found };
-    if (pair.head === pair.tail) (delete found.head, delete found.tail);
+    if (pair.head === pair.tail) {
+      delete found.head;
+      delete found.tail;
+    }
     for (const name of ["tab", "figure", "reference"]) {
       const allowed = this.layout.allowed[name];
       if (allowed.includes(given.get(name))) found[name] = given.get(name);
@@ -254,7 +245,10 @@ export class App {
     return rows;
   }
 
-  /** What fusion does here, in one sentence: the change from p = 0, and whether it is beyond the spread over seeds. */
+  /**
+   * What fusion does here, in one sentence: the change from p = 0, and whether it is beyond the
+   * spread over seeds.
+   */
   verdict() {
     const { store } = this;
     const fit = this.now();
@@ -266,12 +260,14 @@ export class App {
       const s = store.spread(fit.p, g, true);
       if (!s) return [];
       const beyond = Math.abs(s.mean) > 2 * s.std ? "" : " (inside the spread)";
-      return [
-        `${g} ${s.mean >= 0 ? "+" : "−"}${Math.abs(s.mean).toFixed(1)} ± ${s.std.toFixed(1)}${beyond}`,
-      ];
+      return [`${g} ${signed(s.mean)} ± ${s.std.toFixed(1)}${beyond}`];
     });
     const at = (Math.round(fit.p / 10) / 10).toFixed(1);
-    return `Against ${zero}, at p = ${at} over ${store.curve.seeds.length} seeds of stage 2, points: ${parts.join(", ")}.`;
+    const seeds = store.curve.seeds.length;
+    return (
+      `Against ${zero}, at p = ${at} over ${seeds} seeds of stage 2, points: ` +
+      `${parts.join(", ")}.`
+    );
   }
 
   aboutStatistics() {
@@ -281,11 +277,13 @@ export class App {
       balanced: "the balanced stream alone, as in the published DR run",
       none: "no stream: they stay those of stage 1",
     };
-    const here = `Everything trained here is tested under BN statistics of ${words[store.base.statistics]}.`;
+    const seen = words[store.base.statistics];
+    const here = `Everything trained here is tested under BN statistics of ${seen}.`;
     const cells = store.base.steps.filter((s) => s.step !== "stage1").length;
     const rest = cells
       ? "Rows of the run are its own exact steps."
-      : "The run has no exact stage 2 yet; `h2t run RECIPE -p control true` trains all four cells of fusion by BN statistics.";
+      : "The run has no exact stage 2 yet; `h2t run RECIPE -p control true` trains all four " +
+        "cells of fusion by BN statistics.";
     return `${here} ${rest}`;
   }
 
@@ -302,7 +300,7 @@ export class App {
       [`${store.base.at_zero}: p = 0, here`, store.means(store.near(0).correct)],
       [`now: p = ${(this.now().p / 100).toFixed(2)}, here`, store.means(this.now().correct)],
     ];
-    return this.layout.table(
+    return table(
       ["test accuracy, %", ...GROUPS],
       rows.map(([name, means]) => [name, ...GROUPS.map((g) => shown(means[g], 2))]),
     );
@@ -310,36 +308,12 @@ export class App {
 
   // -- drawing --------------------------------------------------------------------------------
 
-  theme() {
-    const { jpThemeLight, vscodeThemeKind = "" } = document.body.dataset;
-    let dark = this.scheme.matches;
-    if (jpThemeLight !== undefined) dark = jpThemeLight === "false";
-    else if (vscodeThemeKind) dark = !vscodeThemeKind.includes("light");
-    else if (document.documentElement.hasAttribute("theme"))
-      dark = document.documentElement.getAttribute("theme") === "dark";
-    this.root.classList.toggle("dark", dark);
-    const style = getComputedStyle(this.root);
-    const camel = (name) => name.replace("-text", "Text");
-    this.colours = Object.fromEntries(
-      COLOURS.map((name) => [camel(name), style.getPropertyValue(`--${name}`).trim()]),
-    );
-    this.size = parseFloat(style.getPropertyValue("--letters"));
-    if (this.layout) this.redraw();
+  ready() {
+    return this.layout && this.now();
   }
 
-  redraw() {
-    this.frame ??= requestAnimationFrame(() => {
-      this.frame = null;
-      if (!this.layout || !this.now()) return;
-      this.layout.numbers(this.rows(), this.verdict());
-      for (const figure of this.figures) if (figure.visible) figure.paint();
-      const { began } = this;
-      this.began = null;
-      if (began)
-        this.root.dispatchEvent(
-          new CustomEvent("h2t-drawn", { detail: { began, drawn: performance.now() } }),
-        );
-    });
+  write() {
+    this.layout.numbers(this.rows(), this.verdict());
   }
 
   /** Draw a test image's thumbnail into a canvas, as soon as it is there. */
@@ -359,41 +333,5 @@ export class App {
     const link = el("a", { href: URL.createObjectURL(blob), download: name });
     link.click();
     setTimeout(() => URL.revokeObjectURL(link.href), 10_000);
-  }
-}
-
-/** What is shown beside the pointer: a title, lines, and an image. All of it is text. */
-class Tip {
-  constructor(root) {
-    this.canvas = el("canvas", { width: 64, height: 64 });
-    this.words = el("div");
-    this.node = el(
-      "div",
-      { className: "tip", hidden: true, role: "tooltip" },
-      this.canvas,
-      this.words,
-    );
-    this.root = root;
-    root.append(this.node);
-  }
-
-  show(event, { title, lines, image }) {
-    const app = this.root.h2t;
-    this.canvas.hidden = image === undefined;
-    if (image !== undefined) app.picture(this.canvas, image);
-    this.words.replaceChildren(el("strong", {}, title), ...lines.map((s) => el("div", {}, s)));
-    this.node.hidden = false;
-    const { offsetWidth: w, offsetHeight: h } = this.node;
-    const left =
-      event.clientX + 14 + w > window.innerWidth ? event.clientX - w - 10 : event.clientX + 14;
-    const top = Math.min(event.clientY + 14, window.innerHeight - h - 4);
-    Object.assign(this.node.style, {
-      left: `${Math.max(2, left)}px`,
-      top: `${Math.max(2, top)}px`,
-    });
-  }
-
-  hide() {
-    this.node.hidden = true;
   }
 }

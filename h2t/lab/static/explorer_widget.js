@@ -1,4 +1,5 @@
-// The explorer in a notebook, by anywidget: frames come as buffers of messages, requests go as messages.
+// The explorer in a notebook, by anywidget: frames come as buffers of messages, requests go as
+// messages.
 
 import { App } from "./app.js";
 import { Store } from "./store.js";
@@ -10,7 +11,6 @@ function render({ model, el: root }) {
   inside.classList.add("boxed");
   root.append(inside);
   const app = new App(inside, store);
-  inside.h2t = app;
   let last = Promise.resolve();
   const take = (message, buffers) => {
     for (const view of buffers) {

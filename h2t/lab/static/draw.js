@@ -1,6 +1,10 @@
-// A small plotting kit: a figure on a canvas that answers the pointer, its scales and axes, and a pen that writes SVG.
+// A small plotting kit: a figure on a canvas that answers the pointer, its scales and axes, and a
+// pen that writes SVG.
 
-/** Make an element: properties, `on…` listeners, attributes with `-` or role, and children (text is text, never markup). */
+/**
+ * Make an element: properties, `on…` listeners, attributes with `-` or role, and children (text is
+ * text, never markup).
+ */
 export function el(tag, props = {}, ...children) {
   const node = document.createElement(tag);
   for (const [name, value] of Object.entries(props)) {
@@ -12,6 +16,17 @@ export function el(tag, props = {}, ...children) {
   if (/^(input|select|button)$/.test(tag)) node.dataset.lmSuppressShortcuts = "true";
   node.append(...children);
   return node;
+}
+
+/** A change, with its sign. */
+export const signed = (a) => `${a < 0 ? "−" : "+"}${Math.abs(a).toFixed(1)}`;
+
+/** A table of texts; the first cell of a row names it. */
+export function table(head, rows) {
+  const line = (tag, texts) =>
+    el("tr", {}, ...texts.map((words, k) => el(k ? tag : "th", {}, words)));
+  const body = rows.map((texts) => line("td", texts));
+  return el("table", {}, el("thead", {}, line("th", head)), el("tbody", {}, ...body));
 }
 
 /** A linear, or with `log` logarithmic, map from a span of values to one of pixels. */
@@ -115,7 +130,10 @@ export function text(pen, words, x, y, { colour, size = 12, bold = false, align 
   pen.fillText(words, x, y);
 }
 
-/** Axes with grid lines: `x` and `y` are {scale, ticks, label, format}; `box` is {left, right, top, bottom}. */
+/**
+ * Axes with grid lines: `x` and `y` are {scale, ticks, label, format}; `box` is {left, right, top,
+ * bottom}.
+ */
 export function axes(pen, box, x, y, colours, size) {
   for (const t of x.ticks) {
     const at = x.scale(t);
@@ -162,7 +180,9 @@ export function axes(pen, box, x, y, colours, size) {
   pen.restore();
 }
 
-/** A figure that is drawn on a canvas: subclasses draw, and list as `hits` what answers the pointer. */
+/**
+ * A figure that is drawn on a canvas: subclasses draw, and list as `hits` what answers the pointer.
+ */
 export class Figure {
   constructor(app, name, title) {
     this.app = app;

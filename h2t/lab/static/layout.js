@@ -1,6 +1,8 @@
-// The page's parts: slider, numbers, settings, figures, tabs, saving. What they are set to is the app's state.
+// The page's parts: slider, numbers, settings, figures, tabs, saving. What they are set to is the
+// app's state.
 
 import { el } from "./draw.js";
+import { Ratio } from "./front.js";
 import { GROUPS, short, shown } from "./store.js";
 
 const TABS = {
@@ -47,25 +49,11 @@ export class Layout {
 
   header(base) {
     const { app } = this;
-    const began = (e) => e.timeStamp || performance.now();
-    this.slider = el("input", {
-      type: "range",
-      min: 0,
-      max: 100,
+    this.ratio = new Ratio({
+      front: app,
       step: base.positions[1] - base.positions[0],
-      "aria-label": "fusion ratio p",
-      oninput: (e) => app.set({ p: app.snap(this.slider.valueAsNumber) }, began(e)),
-      onpointerdown: () => this.drag(true),
-      onpointerup: () => this.drag(false),
-      onpointercancel: () => this.drag(false),
-      onchange: () => this.drag(false),
-    });
-    this.ratio = el("input", {
-      type: "text",
-      inputMode: "decimal",
-      className: "ratio",
-      "aria-label": "fusion ratio p, as a number",
-      onchange: () => this.typed(),
+      set: (p, began) => app.set({ p: app.snap(p) }, began),
+      say: (words, bad) => this.say(words, bad),
     });
     const button = (words, act, title) =>
       el("button", { type: "button", title, onclick: act }, words);
@@ -79,9 +67,7 @@ export class Layout {
     const line = el(
       "div",
       { className: "line" },
-      el("b", {}, "fusion ratio p"),
-      this.slider,
-      this.ratio,
+      ...this.ratio.nodes,
       this.pin,
       reset,
       this.lecture,
@@ -138,7 +124,7 @@ export class Layout {
         ...GROUPS.map((g) => el("th", { scope: "col" }, g)),
       ),
     );
-    const table = el("table", { className: "numbers" }, top, this.body);
+    const numbers = el("table", { className: "numbers" }, top, this.body);
     this.bar = el("progress", { max: 1, value: 0, "aria-label": "classifiers trained" });
     const left = el(
       "div",
@@ -149,7 +135,7 @@ export class Layout {
       this.figures,
       this.bar,
     );
-    return el("header", { className: "bar" }, left, table);
+    return el("header", { className: "bar" }, left, numbers);
   }
 
   select(name, label, options, act) {
@@ -163,34 +149,15 @@ export class Layout {
     return el("label", {}, label && `${label} `, node);
   }
 
-  drag(on) {
-    this.app.dragging = on;
-    this.app.redraw();
-  }
-
   choose(change) {
     const { state } = this.app;
     const next = { ...state, ...change };
     if (next.head === next.tail) {
-      this.say("head and tail class must differ; choose another class", true, "class");
+      this.say("head and tail class must differ; choose another class", true);
       return this.show(state);
     }
-    this.say("", false, "class");
+    this.say("");
     this.app.set({ ...change, look: change.tail ?? change.head });
-  }
-
-  typed() {
-    const value = Number(this.ratio.value.trim().replace(",", "."));
-    if (!this.ratio.value.trim() || !(value >= 0 && value <= 1)) {
-      this.say(
-        `the fusion ratio is a number from 0 to 1, not ${short(this.ratio.value, 20)}`,
-        true,
-        "p",
-      );
-      return this.show(this.app.state);
-    }
-    this.say("", false, "p");
-    this.app.set({ p: this.app.snap(Math.round(100 * value)) });
   }
 
   reset() {
@@ -236,16 +203,6 @@ export class Layout {
     return [list, ...Object.values(this.panels)];
   }
 
-  table(head, rows) {
-    const cells = (tag, values) => values.map((v, k) => el(k ? tag : "th", {}, v));
-    return el(
-      "table",
-      {},
-      el("thead", {}, el("tr", {}, ...cells("th", head))),
-      el("tbody", {}, ...rows.map((row) => el("tr", {}, ...cells("td", row)))),
-    );
-  }
-
   // -- settings and saving ----------------------------------------------------------------------
 
   settings(base) {
@@ -283,11 +240,10 @@ export class Layout {
       this.say(
         `${LABELS[name]} is ${kind} from ${low} to ${high}, not ${short(field.value, 20)}`,
         true,
-        "settings",
       );
       return this.follow(this.app.store.settings);
     }
-    this.say("", false, "settings");
+    this.say("");
     this.app.store.send({ do: "settings", ...wanted });
   }
 
@@ -367,7 +323,10 @@ export class Layout {
 
   // -- showing ----------------------------------------------------------------------------------
 
-  /** One line of words below the bar. What is bad stays until something valid comes, whatever it is about. */
+  /**
+   * One line of words below the bar. What is bad stays until something valid comes, whatever it is
+   * about.
+   */
   say(words, bad = false) {
     this.status.textContent = words;
     this.status.classList.toggle("bad", bad);
@@ -384,9 +343,7 @@ export class Layout {
 
   show(state) {
     const { app } = this;
-    this.slider.value = state.p;
-    this.slider.setAttribute("aria-valuetext", (state.p / 100).toFixed(2));
-    this.ratio.value = (state.p / 100).toFixed(2);
+    this.ratio.show(state.p);
     for (const name of ["head", "tail"]) this.selects[name].value = state[name];
     const pair = app.store.base.pairs.findIndex(([h, t]) => h === state.head && t === state.tail);
     this.selects.pair.value = pair < 0 ? "" : pair;

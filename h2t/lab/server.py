@@ -1,4 +1,4 @@
-"""The explorer as a page: a server on this machine that hands out the front end and its frames."""
+"""A server on this machine for a page and, where one is behind it, a session's frames."""
 
 from __future__ import annotations
 
@@ -11,23 +11,21 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import parse_qs, urlsplit
 
 from h2t.base.errors import Error
-from h2t.lab.explorer import front
-from h2t.lab.explorer.payload import join
 from h2t.lab.explorer.session import Session
+from h2t.lab.payload import join
 
 WAIT = 20  # seconds that a question for frames waits for one
 LARGEST = 100_000_000  # bytes of a request: figures to save
 
 
 class Server(ThreadingHTTPServer):
-    """Serves one session to those who know ``token``. Any number of pages share the session's
-    settings."""
+    """Serves a page, and the session behind it, to those who know ``token``. Any number of pages
+    share the session's settings."""
 
     daemon_threads = True
 
-    def __init__(self, session: Session, ip: str = "127.0.0.1", port: int = 0):
-        self.session, self.token = session, secrets.token_urlsafe(24)
-        self.page = front.page(f"Fusion explorer: {session.engine.run.path.name}").encode()
+    def __init__(self, page: bytes, session: Session | None = None, ip="127.0.0.1", port=0):
+        self.page, self.session, self.token = page, session, secrets.token_urlsafe(24)
         try:
             super().__init__((ip, port), Handler)
         except OSError as e:
@@ -62,7 +60,7 @@ class Handler(BaseHTTPRequestHandler):
             return
         if parts.path == "/":
             self._answer(self.server.page, "text/html; charset=utf-8")
-        elif parts.path == "/frames":
+        elif parts.path == "/frames" and self.server.session:
             since = query.get("since", ["0"])[0]
             number = int(since) if since.isascii() and since.isdigit() else 0
             last, found = self.server.session.feed.since(number, WAIT)
@@ -72,7 +70,8 @@ class Handler(BaseHTTPRequestHandler):
 
     def do_POST(self) -> None:
         length = int(self.headers.get("Content-Length") or 0)
-        if not self._known({}) or self.path != "/ask" or not 0 < length <= LARGEST:
+        wanted = self.path == "/ask" and self.server.session and 0 < length <= LARGEST
+        if not self._known({}) or not wanted:
             self.close_connection = True
             return
         try:
@@ -87,7 +86,7 @@ class Handler(BaseHTTPRequestHandler):
         given = self.headers.get("X-Token") or query.get("token", [""])[0]
         if secrets.compare_digest(given.encode(), self.server.token.encode()):
             return True
-        text = b"This page needs the token in its address, as h2t explore printed it.\n"
+        text = b"This page needs the token in its address, as h2t printed it.\n"
         self._answer(text, "text/plain", status=403)
         return False
 
@@ -110,20 +109,23 @@ class Handler(BaseHTTPRequestHandler):
         """Nobody reads a line a request."""
 
 
-def serve(session: Session, *, ip: str = "127.0.0.1", port: int = 0, browser: bool = True) -> None:
-    """Serve a session as a page until Ctrl-C. Who opens it needs the token in its address.
+def serve(
+    page: bytes, session: Session | None = None, *, ip="127.0.0.1", port=0, browser=True
+) -> None:
+    """Serve a page until Ctrl-C. Who opens it needs the token in its address.
 
-    Arguments: ``ip`` to listen on (127.0.0.1: this machine alone; 0.0.0.0: any); ``port``, 0 for a
-    free one; ``browser`` whether to open one here. Raises: ``h2t.Error`` where the port is taken.
+    Arguments: ``session`` behind it; ``ip`` to listen on (127.0.0.1: this machine alone; 0.0.0.0:
+    any); ``port``, 0 for a free one; ``browser`` whether to open one here. Raises: ``h2t.Error``
+    where the port is taken.
     """
     try:
-        with Server(session, ip, port) as server:
-            run = session.engine.run.path
-            print(f"the explorer of {run} is at\n  {server.url}\nStop it with Ctrl-C.", flush=True)
+        with Server(page, session, ip, port) as server:
+            print(f"the page is at\n  {server.url}\nStop it with Ctrl-C.", flush=True)
             if browser:
                 threading.Timer(0.5, webbrowser.open, (server.url,)).start()
             server.serve_forever()
     except KeyboardInterrupt:
-        print("\nthe explorer has ended")
+        print("\nthe page has ended")
     finally:
-        session.close()
+        if session:
+            session.close()

@@ -1,4 +1,5 @@
-// What the frames have brought, and what follows from it: accuracies, confidences, who is taken for whom.
+// What the frames have brought, and what follows from it: accuracies, confidences, who is taken for
+// whom.
 
 import { unpack } from "./frame.js";
 
@@ -25,7 +26,7 @@ export class Store {
     else if (kind === "class") this.classes.set(frame.class, { ...frame, ...arrays });
     else if (kind === "images") await this.takeImages(frame);
     else this[kind] = { ...frame, ...arrays };
-    for (const tell of [...this.listeners]) tell(kind, frame);
+    for (const tell of this.listeners) tell(kind, frame);
   }
 
   begin(frame) {
@@ -41,7 +42,7 @@ export class Store {
       predicted: frame.arrays.first,
       correct: frame.arrays.correct,
     };
-    this.groupOf = new Array(this.C).fill("all");
+    this.groupOf = Array.from({ length: this.C }, () => "all");
     for (const [g, members] of Object.entries(frame.groups))
       for (const c of members) this.groupOf[c] = g;
     this.byCount = Array.from({ length: this.C }, (_, c) => c).sort(
@@ -129,7 +130,10 @@ export class Store {
     return found;
   }
 
-  /** Mean and standard deviation over seeds at the tenth next to a position, of the accuracy or its change from p = 0. */
+  /**
+   * Mean and standard deviation over seeds at the tenth next to a position, of the accuracy or its
+   * change from p = 0.
+   */
   spread(p, group, change = false) {
     const rows = this.curve?.accuracy[group];
     if (!rows || this.curve.seeds.length < 2) return null;
@@ -183,7 +187,10 @@ export class Store {
     return { class: c, sure: Math.exp(logits[c] - top) / total };
   }
 
-  /** How many test images of class c each class gets, and of which classes those are that are taken for it. */
+  /**
+   * How many test images of class c each class gets, and of which classes those are that are taken
+   * for it.
+   */
   confusion(fit, c) {
     const row = new Uint32Array(this.C);
     const column = new Uint32Array(this.C);
@@ -201,7 +208,9 @@ export class Store {
     return both.indexOf(Math.max(...both));
   }
 
-  /** Test images, by place, that a classifier gets right and another does not, rarest classes first. */
+  /**
+   * Test images, by place, that a classifier gets right and another does not, rarest classes first.
+   */
   changed(before, after) {
     const gained = [];
     const lost = [];

@@ -1,4 +1,5 @@
-// Figures that one looks at next: the map, the images that changed, where a class goes, fusion by BN statistics.
+// Figures that one looks at next: the map, the images that changed, where a class goes, fusion by
+// BN statistics.
 
 import { Figure, area, el, line, mark, scale, text, ticks } from "./draw.js";
 import { fusedOf } from "./plane.js";
@@ -140,7 +141,10 @@ export class FeatureMap extends Figure {
     if (to !== pen) pen.drawImage(this.back, 0, 0, width, height);
   }
 
-  /** The fused features near their neighbours, the chosen image, the lasso, and the points that answer. */
+  /**
+   * The fused features near their neighbours, the chosen image, the lasso, and the points that
+   * answer.
+   */
   extra(pen) {
     const { store, state, colours } = this.app;
     const { map } = store;
@@ -295,14 +299,18 @@ export class Changed {
   }
 }
 
-/** Where the class looked at goes, and what is taken for it: its row and column of the confusion matrix. */
+/**
+ * Where the class looked at goes, and what is taken for it: its row and column of the confusion
+ * matrix.
+ */
 export class Flow extends Figure {
   draw(pen, width, height) {
     const { store, state, colours, size } = this.app;
     const c = state.look ?? state.tail;
     const kinds = this.app.kinds();
     const all = kinds.map((k) => store.confusion(k.fit, c));
-    this.title.textContent = `Where ${short(store.base.classes[c], 24)} goes, and what is taken for it (test images)`;
+    const called = short(store.base.classes[c], 24);
+    this.title.textContent = `Where ${called} goes, and what is taken for it (test images)`;
     let along = 8;
     for (const { name, colour } of kinds) {
       pen.fillStyle = colour;
@@ -391,7 +399,10 @@ export class Flow extends Figure {
   }
 }
 
-/** What fusion does and what BN statistics do: the run's own steps, exact, beside what is drawn here. */
+/**
+ * What fusion does and what BN statistics do: the run's own steps, exact, beside what is drawn
+ * here.
+ */
 export class Statistics {
   constructor(app) {
     Object.assign(this, { app, name: "statistics" });
