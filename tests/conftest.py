@@ -1,13 +1,13 @@
 import os
 import sys
-import tempfile
 from pathlib import Path
 
-if (
-    sys.dont_write_bytecode
-):  # or each of the processes that are started compiles torch anew, for some five seconds
-    _bytecode = tempfile.TemporaryDirectory(prefix="bytecode-")
-    os.environ["PYTHONPYCACHEPREFIX"] = _bytecode.name
+# Where Python may not write bytecode beside its sources, each process that is started would compile
+# torch, scikit-learn and JupyterLab anew, for up to twenty seconds.
+if sys.dont_write_bytecode:
+    bytecode = Path(__file__).parent.parent / ".pytest_cache" / "bytecode"
+    sys.dont_write_bytecode, sys.pycache_prefix = False, str(bytecode)
+    os.environ["PYTHONPYCACHEPREFIX"] = str(bytecode)
     os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
 # Tests hold results against one another bit for bit, which GPUs do not promise: only those that are

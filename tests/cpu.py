@@ -1,11 +1,12 @@
 """What each test costs in processor seconds, children included: ``pytest -n0 -p tests.cpu``.
 
-Unlike the wall time of ``--durations`` it says the same on a machine that others use too. A child
-counts where it is waited for, so a server's seconds stand at the teardown that ends it.
+Unlike the wall time of ``--durations`` it says the same on a machine that others use too.
 """
 
+import contextlib
 import resource
 
+import psutil
 import pytest
 
 SPENT: dict[str, float] = {}
@@ -13,18 +14,34 @@ MOST = 30
 
 
 def _now() -> float:
+    """The seconds so far of this process, of those that it started and of those they started."""
     both = map(resource.getrusage, (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
-    return sum(used.ru_utime + used.ru_stime for used in both)
+    ended = sum(used.ru_utime + used.ru_stime for used in both)
+    return ended + sum(map(_running, psutil.Process().children(recursive=True)))
 
 
-@pytest.hookimpl(hookwrapper=True)
-def _phase(item):
-    before = _now()
-    yield
-    SPENT[item.nodeid] = SPENT.get(item.nodeid, 0.0) + _now() - before
+def _running(process: psutil.Process) -> float:
+    with contextlib.suppress(psutil.NoSuchProcess):
+        return sum(process.cpu_times()[:4])
+    return 0.0
 
 
-pytest_runtest_setup = pytest_runtest_call = pytest_runtest_teardown = _phase
+def _phase(name: str):
+    @pytest.hookimpl(wrapper=True)
+    def counted(item):
+        before = _now()
+        try:
+            return (yield)
+        finally:
+            test = item.nodeid if name == "call" else f"{item.nodeid} ({name})"
+            SPENT[test] = _now() - before
+
+    return counted
+
+
+pytest_runtest_setup = _phase("setup")
+pytest_runtest_call = _phase("call")
+pytest_runtest_teardown = _phase("teardown")
 
 
 def pytest_terminal_summary(terminalreporter) -> None:
