@@ -1,5 +1,6 @@
-"""Everything worth knowing of h2t on a GPU, in one guarded run of eight minutes.
+"""Everything worth knowing of h2t on a GPU, in two guarded calls.
 
+prepare.py: what is carried to a machine without a network
 plan.py: the sections in the order of their worth, and what each may take
 lease.py: a child process each, results on file as they come
 pages.py: what is brought home

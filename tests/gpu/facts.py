@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import importlib.metadata
 import os
 import subprocess
 import sys
@@ -22,9 +23,9 @@ def facts_of(args) -> dict:
         "cores": len(os.sched_getaffinity(0)),
         "threads": torch.get_num_threads(),
     }
-    for name in ("torchvision", "numpy", "pandas", "safetensors", "triton", "PIL"):
-        with contextlib.suppress(Exception):
-            found[name] = __import__(name).__version__
+    for name in ("torchvision", "numpy", "pandas", "safetensors", "triton", "pydantic"):
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+            found[name] = importlib.metadata.version(name)
     if args.device == "cuda":
         p = torch.cuda.get_device_properties(0)
         found |= {
@@ -61,14 +62,16 @@ def facts_of(args) -> dict:
         "cudnn.benchmark": b.cudnn.benchmark,
         "cudnn.deterministic": b.cudnn.deterministic,
     }
-    with contextlib.suppress(Exception):
-        found["revision"] = subprocess.run(
-            ["git", "-C", str(HERE), "rev-parse", "--short", "HEAD"],
-            capture_output=True,
-            text=True,
-            timeout=10,
-        ).stdout.strip()
+    found["revision"] = args.revision or revision()
     return found
+
+
+def revision() -> str:
+    """The checkout's commit; nothing where there is no Git."""
+    command = ["git", "-C", str(HERE), "rev-parse", "--short", "HEAD"]
+    with contextlib.suppress(OSError):
+        return subprocess.run(command, capture_output=True, text=True).stdout.strip()
+    return ""
 
 
 def section_facts(args, say) -> dict:

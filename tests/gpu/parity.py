@@ -15,7 +15,7 @@ from pathlib import Path
 import torch
 
 from h2t.recipes.parameters import Stage1, Stage2
-from tests.gpu.trial import Trial, apart, flags
+from tests.gpu.trial import TOY, Trial, apart, flags
 
 
 def parity_cases(args):
@@ -50,7 +50,7 @@ def parity_cases(args):
                 rotation=15.0,
                 **plain,
             ),
-            {"model": "ride2_resnet20" if args.tiny else "ride3_resnet32"},
+            {"model": "ride2_resnet20_narrow" if args.tiny else "ride3_resnet32"},
         ),
         (
             "1 reslt",
@@ -64,7 +64,7 @@ def parity_cases(args):
 def section_parity(args, say) -> dict:
     """Graph against eager, case by case: fp32 with deterministic algorithms, where both should be
     one; then bf16."""
-    rows, size = [], {"n": 90, "classes": 6, "size": 12} if args.tiny else {}
+    rows, size = [], TOY if args.tiny else {}
     for name, stage, config, how in parity_cases(args):
         if args.tiny:
             config = dataclasses.replace(config, batch_size=32, crop_padding=1)
@@ -84,7 +84,8 @@ def section_parity(args, say) -> dict:
         "all_equal": all(r.get("weights_equal") for r in rows),
         "worst": max((r.get("weights_apart", math.inf) for r in rows), default=None),
     }
-    checks = {"resume": _resumed, "gpu_against_cpu": _against_cpu, "host_syncs": _syncs}
+    checks = {"resume": _resumed, "same_seed_twice": _twice, "gpu_against_cpu": _against_cpu}
+    checks["host_syncs"] = _syncs
     for name, check in checks.items():
         try:
             found[name] = check(args, size)
@@ -181,20 +182,11 @@ def _resumed(args, size) -> dict:
         whole.epoch(1), whole.epoch(2)
         part = Trial(args, 1, config, "graph", size=size)
         part.epoch(1)
+        state = {"model": part.model.state_dict(), "optimizer": part.optimizer.state_dict()}
         buffer = io.BytesIO()
-        torch.save(
-            {"model": part.model.state_dict(), "optimizer": part.optimizer.state_dict()}, buffer
-        )
+        torch.save(state, buffer)
         state = torch.load(io.BytesIO(buffer.getvalue()), map_location="cpu", weights_only=True)
-        other = Trial(
-            args,
-            1,
-            config,
-            "graph",
-            state=state["model"],
-            optimizer_state=state["optimizer"],
-            **size,
-        )
+        other = Trial(args, 1, config, "graph", state=state, size=size)
         other.epoch(2)
         return {
             "equal": all(torch.equal(x, whole.weights()[k]) for k, x in other.weights().items()),
@@ -202,10 +194,26 @@ def _resumed(args, size) -> dict:
         }
 
 
+def _twice(args, size) -> list[dict]:
+    """Whether the same seed gives the same weights, as it is and with H2T_DETERMINISTIC=1."""
+    rows, own = [], {"batch_size": 32, "crop_padding": 1} if args.tiny else {"batch_size": 128}
+    for asked in (False, True):
+        for stage, kind in ((1, Stage1), (2, Stage2)):
+            with flags(deterministic=asked):
+                trials = [Trial(args, stage, kind(**own), "graph", size=size) for _ in range(2)]
+                for trial in trials:
+                    trial.epoch(1), trial.epoch(2)
+            a, b = (trial.weights() for trial in trials)
+            equal = all(torch.equal(x, b[k]) for k, x in a.items())
+            row = {"what": f"stage {stage}", "deterministic": asked, "equal": equal}
+            rows.append({**row, "weights_apart": apart(a, b)})
+    return rows
+
+
 def _syncs(args, size) -> dict:
     """Where the host waits for the GPU in an epoch of each stage, as torch's own watch sees it."""
     if args.device != "cuda":
-        return {}
+        return {"said": "only on a GPU"}
     found = {}
     for name, stage, config in (
         ("stage 1", 1, Stage1(batch_size=128)),
@@ -232,7 +240,7 @@ def _syncs(args, size) -> dict:
 def section_fallback(args, say) -> dict:
     """A user's loss that waits for the host: the warning, the numbers, and whether the next update
     of this process is captured."""
-    size = {"n": 90, "classes": 6, "size": 12} if args.tiny else {}
+    size = TOY if args.tiny else {}
     config = Stage1(precision="fp32", batch_size=32, crop_padding=1)
     found, expected = {}, Trial(args, 1, config, "eager", size=size)
     y = expected.epoch(1)

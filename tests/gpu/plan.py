@@ -1,8 +1,16 @@
 """The sections in the order of their worth, and what each may take."""
 
+import os
 from pathlib import Path
 
 HERE = Path(__file__).parents[2]
+
+
+def environment() -> dict[str, str]:
+    """That of processes that use h2t: they find it, and what was carried along with it."""
+    carried = os.environ.get("PYTHONPATH", "")
+    return {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, (str(HERE), carried)))}
+
 
 # name: (seconds it may take, seconds that must be left for it to begin)
 SECTIONS = {
@@ -36,4 +44,6 @@ GROUPS = (
     ("nccl",),
     ("compile",),
 )
+# those of the second of the two calls that fit into a quarter of an hour
+SECOND = ("encoders", "tests", "plain", "large", "streamed", "nccl", "compile")
 RESERVE = 15  # seconds kept back from seeds_more for what comes after it

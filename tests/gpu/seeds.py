@@ -17,7 +17,12 @@ from pathlib import Path
 import numpy as np
 import yaml
 
-from tests.gpu.plan import HERE, RESERVE, SECTIONS
+from h2t.base.errors import Error
+from h2t.lab.books.execute import complete, load_recipe
+from h2t.metrics import MEASURES
+from h2t.study.compare.reproduce import reproduce
+from tests.gpu.plan import HERE, RESERVE, SECTIONS, environment
+from tests.gpu.prepare import unpacked
 
 
 def run_paths(args) -> tuple[Path, Path]:
@@ -33,10 +38,9 @@ def data_parameters(args) -> dict:
     file = work / "images.npz"
     if not file.exists():
         if args.pack:
-            with np.load(args.pack) as z:
-                arrays = {k: z[k] for k in z.files}
+            arrays = unpacked(args.pack)
         else:
-            r, (c, s) = np.random.default_rng(0), ((10, 12) if args.tiny else (100, 32))
+            r, (c, s) = np.random.default_rng(0), ((4, 8) if args.tiny else (100, 32))
             proto = r.integers(0, 256, (c, s, s, 3))
 
             def some(y):
@@ -44,7 +48,7 @@ def data_parameters(args) -> dict:
                     np.uint8
                 )
 
-            n = (60, 20) if args.tiny else (500, 100)
+            n = (50, 10) if args.tiny else (500, 100)
             train, test = (np.arange(c * k) % c for k in n)
             arrays = {
                 "train_images": some(train),
@@ -56,6 +60,11 @@ def data_parameters(args) -> dict:
         np.savez(part, **arrays)
         os.replace(part, file)
     return {"source": "npz", "root": str(file)}
+
+
+def settled(args, **more) -> dict:
+    """The recipe of one run with all that it leaves open, as `h2t run` has it."""
+    return complete(*load_recipe("cifar100", recipe(args, **more)))
 
 
 def recipe(args, **more) -> dict:
@@ -73,10 +82,10 @@ def recipe(args, **more) -> dict:
         base |= {
             "groups": "field",
             "imbalance_factor": 10.0,
-            "n_max": 60,
+            "n_max": 50,
             "model": "resnet20",
             "stage1_epochs": 3,
-            "stage2_epochs": 2,
+            "stage2_epochs": 1,
             "batch_size": 32,
             "crop_padding": 1,
             "warmup_epochs": 1,
@@ -181,7 +190,7 @@ def _swept(args, file: Path, log: Path, jobs: int, seconds: float):
     command = [sys.executable, "-m", "h2t", "sweep", str(file), "--plain", "--jobs", str(jobs)]
     command += ["--gpus", "1"] if args.device == "cuda" else []
     how = {"cwd": HERE, "stderr": subprocess.STDOUT}
-    how["env"] = {**os.environ, "PYTHONPATH": str(HERE)}
+    how["env"] = environment()
     with open(log, "w") as out:
         process = subprocess.Popen(command, stdout=out, **how)
         with contextlib.suppress(subprocess.TimeoutExpired):
@@ -208,6 +217,7 @@ def section_seeds_if100(args, say) -> dict:
     if found.get("seconds_a_run") and alone.get("stage1"):
         one = sum(v["seconds"] for k, v in alone.items() if k.startswith("stage"))
         found["throughput_against_one_alone"] = round(one / found["seconds_a_run"], 2)
+    say.keep(found)
     return found | {"table": table_of(args)}
 
 
@@ -216,6 +226,7 @@ def section_seeds_more(args, say) -> dict:
     factors = (50.0,) if args.tiny else (50.0, 200.0)
     points = [(f, s) for s in range(1 if args.tiny else 5) for f in factors]
     found = sweep_of(args, "seeds_more", points, args.jobs, args.left - RESERVE, say)
+    say.keep(found)
     return found | {"table": table_of(args)}
 
 
@@ -227,35 +238,21 @@ def table_of(args) -> list[dict]:
         folder = file.parent.parent
         if "shared" in folder.parts or not (folder / "recipe.yaml").exists():
             continue
-            p, r = (
-                yaml.safe_load((folder / "recipe.yaml").read_text()),
-                json.loads(file.read_text()),
-            )
+        p = yaml.safe_load((folder / "recipe.yaml").read_text())
+        r = json.loads(file.read_text())
         by[p["imbalance_factor"], file.parent.name][p["seed"]] = r
     rows = []
     for (factor, step), seeds in sorted(by.items()):
-        row = {"IF": factor, "step": step, "n": len(seeds), "seeds": sorted(seeds)}
-        for m in ("all", "many", "medium", "few", "ece"):
+        row = {"IF": f"{factor:g}", "step": step, "n": len(seeds)}
+        for m in MEASURES:
             values = [r["last"][m] for r in seeds.values() if r["last"].get(m) is not None]
-            row[m] = (
-                [
-                    round(float(np.mean(values)), 2),
-                    round(float(np.std(values, ddof=1)), 2) if len(values) > 1 else None,
-                ]
-                if values
-                else None
-            )
-        best = [(r.get("best") or {}).get("all") for r in seeds.values()]
-        row["best"] = (
-            round(float(np.mean([b for b in best if b is not None])), 2)
-            if any(b is not None for b in best)
-            else None
-        )
+            row[m] = round(float(np.mean(values)), 2) if values else None
+            row[f"{m} ±"] = round(float(np.std(values, ddof=1)), 2) if len(values) > 1 else None
+        best = [r["best"]["all"] for r in seeds.values() if r.get("best")]
+        row["best"] = round(float(np.mean(best)), 2) if best else None
         rows.append(row)
-    with contextlib.suppress(Exception):
-        from h2t.study.compare.reproduce import reproduce
-
+    with contextlib.suppress(Error):  # toys are of no published protocol
         reproduce(runs)
-        for name in ("reproduced.md", "reproduced.csv"):
-            (Path(args.out) / name).write_bytes((runs / name).read_bytes())
+        table = (runs / "reproduced.csv").read_bytes()
+        (Path(args.out) / "reproduced.csv").write_bytes(table)
     return rows

@@ -17,6 +17,8 @@ from h2t.train import methods, stage1, stage2
 from h2t.train.device import to_device
 from h2t.train.update import Update, cuda_graph
 
+TOY = {"n": 40, "classes": 4, "size": 8}  # images, classes and pixels, where a script is tried
+
 
 def wait(args) -> None:
     if args.device == "cuda":
@@ -151,14 +153,18 @@ def one_cast(model):
 
 
 @contextlib.contextmanager
-def flags(deterministic=False, tf32=True, benchmark=False):
+def flags(deterministic=False, tf32=False):
+    """What ``pick_device`` sets, in this trial alone: ``deterministic`` as H2T_DETERMINISTIC=1."""
     before = torch.backends.cuda.matmul.allow_tf32
-    torch.backends.cuda.matmul.allow_tf32 = tf32 and before
-    with torch.backends.cudnn.flags(
-        enabled=True, benchmark=benchmark, deterministic=deterministic, allow_tf32=tf32
-    ):
-        yield
-    torch.backends.cuda.matmul.allow_tf32 = before
+    torch.backends.cuda.matmul.allow_tf32 = tf32
+    torch.use_deterministic_algorithms(deterministic, warn_only=True)
+    how = {"enabled": True, "benchmark": False, "deterministic": deterministic, "allow_tf32": tf32}
+    try:
+        with torch.backends.cudnn.flags(**how):
+            yield
+    finally:
+        torch.backends.cuda.matmul.allow_tf32 = before
+        torch.use_deterministic_algorithms(False)
 
 
 def apart(a: dict, b: dict) -> float:

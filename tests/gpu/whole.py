@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import collections
+import contextlib
 import functools
 import json
 import math
@@ -10,32 +11,35 @@ import statistics
 import time
 import warnings
 from pathlib import Path
+from unittest import mock
 
 import numpy as np
 import torch
+import torchvision
 
 from h2t import Error, Run, encoders, prepare, train_stage1, train_stage2
+from h2t.encoders import lite0
+from h2t.metrics import MEASURES
 from h2t.recipes.parameters import Data, Stage1, Stage2, variants
-from h2t.train import loop, rundata
+from h2t.train import loop
 from h2t.train.cached.bank import build_bank
 from h2t.train.cached.fit import fit
 from h2t.train.cached.steps import recipe_of
-from h2t.train.device import autocast, to_device
+from h2t.train.device import autocast, precision_of, to_device
 from h2t.train.evaluate import evaluate
-from tests.gpu.seeds import Sampled, point, recipe, run_paths, run_rows
-from tests.gpu.trial import memory, wait
-
-SHOWN = ("all", "many", "medium", "few", "ece")
+from tests.gpu.seeds import Sampled, point, recipe, run_paths, run_rows, settled
+from tests.gpu.trial import flags, memory, wait
 
 
 def section_end_to_end(args, say) -> dict:
     """One run as a user has it, with a stopwatch at its parts."""
-    spent, p = collections.Counter(), recipe(args, seed=0)
+    spent, p = collections.Counter(), settled(args, seed=0)
     run = run_paths(args)[1] / point(p)
 
-    def timed(where, name: str, shown: str) -> None:
+    def timed(where, name: str, shown: str):
         work = getattr(where, name)
 
+        @functools.wraps(work)
         def measured(*a, **k):
             start = time.perf_counter()
             try:
@@ -44,23 +48,24 @@ def section_end_to_end(args, say) -> dict:
                 spent[shown] += time.perf_counter() - start
                 spent[f"{shown}, times"] += 1
 
-        setattr(where, name, measured)
+        return mock.patch.object(where, name, measured)
 
-    timed(loop, "predict", "predict")
-    timed(loop.Report, "_checkpoint", "checkpoints")
-    timed(loop.Report, "_summary", "measures")
-    timed(rundata, "load", "loading images")
     keys = ("imbalance_factor", "stage1_weight_decay", "seed", "stage1_epochs")
     found = {"run": run.name, "parameters": {k: p[k] for k in keys}}
     if args.device == "cuda":
         torch.cuda.reset_peak_memory_stats()
-    with Sampled(args) as sampled:
+    with (
+        Sampled(args) as sampled,
+        timed(loop, "predict", "predict"),
+        timed(loop.Report, "_checkpoint", "checkpoints"),
+        timed(loop.Report, "_summary", "measures"),
+    ):
         start = time.perf_counter()
         data = prepare(run, Data.of(p), progress=False)
         found["prepare_s"] = round(time.perf_counter() - start, 2)
         how = {"device": args.device, "progress": False}
         steps = {"stage1": lambda: train_stage1(data, Stage1.of(p), **how)}
-        for name, one in variants(Stage2.of(p), True).items():
+        for name, one in variants(Stage2.of(p), p["control"]).items():
             steps[f"stage2-{name}"] = functools.partial(train_stage2, data, one, name, **how)
         for name, work in steps.items():
             found[name] = _told(run, name, work, spent, p["batch_size"])
@@ -82,7 +87,7 @@ def _told(run: Path, name: str, work, spent: collections.Counter, batch_size: in
     row = {
         "seconds": round(time.perf_counter() - start, 2),
         **{k: result.get(k) for k in ("update", "precision")},
-        "last": {k: result["last"].get(k) for k in SHOWN},
+        "last": {k: result["last"].get(k) for k in MEASURES},
         "best": (result.get("best") or {}).get("all"),
         "parts": {k: round(v - before[k], 3) for k, v in spent.items() if v != before[k]},
         "warnings": sorted({str(w.message)[:200] for w in caught}),
@@ -98,28 +103,31 @@ def _told(run: Path, name: str, work, spent: collections.Counter, batch_size: in
 
 
 def section_encoders(args, say) -> dict:
-    """Images/s of the frozen encoders that are here, in bf16 where the device has it."""
-    found, batch = {}, 2 if args.tiny else 256
-    for name in ("lite0",) if args.tiny else ("lite0", "torchvision:resnet50"):
-        try:
-            encoder = encoders.load(name)
-        except Error as e:
-            found[name] = str(e)[:200]
-            continue
-        network = to_device(encoder.network, torch.device(args.device)).eval()
-        x = torch.rand(batch, 3, encoder.size, encoder.size, device=args.device)
+    """Images/s of frozen encoders. Speed does not depend on the weights, so that they are random
+    where none are at hand."""
+    rows, device = [], torch.device(args.device)
+    batch, times = (2, 1) if args.tiny else (256, 20)
+    resnet = torchvision.models.get_model("resnet50", weights=None, num_classes=1)
+    resnet.fc = torch.nn.Identity()
+    networks = {"lite0": (lite0.Lite0(), "random"), "torchvision:resnet50": (resnet, "random")}
+    with contextlib.suppress(Error):
+        networks["lite0"] = (encoders.load("lite0").network, "its own")
+    for name, (network, weights) in networks.items():
+        network = to_device(network, device).eval()
+        x = torch.rand(batch, 3, *[32 if args.tiny else lite0.SIZE] * 2, device=device)
         x = x.contiguous(memory_format=torch.channels_last)
-        with torch.inference_mode(), autocast(torch.device(args.device), "auto"):
-            network(x)
-            wait(args)
-            start = time.perf_counter()
-            for _ in range(1 if args.tiny else 20):
-                network(x)
-            wait(args)
-        seconds = (time.perf_counter() - start) / (1 if args.tiny else 20)
-        found[name] = {"images_per_s": round(batch / seconds), "batch": batch}
-        say.keep(found)
-    return found
+        for precision in ("auto", "fp32"):
+            with torch.inference_mode(), autocast(device, precision), flags():
+                network(x), wait(args)
+                start = time.perf_counter()
+                for _ in range(times):
+                    network(x)
+                wait(args)
+            row = {"encoder": name, "precision": precision_of(device, precision), "batch": batch}
+            speed = round(batch * times / (time.perf_counter() - start), 1)
+            rows.append({**row, "weights": weights, "images_per_s": speed})
+            say.keep({"rows": rows})
+    return {"rows": rows, "memory_gb": memory(args)}
 
 
 def section_bank(args, say) -> dict:
