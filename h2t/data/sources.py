@@ -90,12 +90,13 @@ def load(
         tops = {part: top for part, (top, _) in found.items()}
     else:
         parts = _ARRAYS[name](root, image_size, channels, at_most)
+    drawn = "test" not in parts
     parts = _with_test(name, root, parts, test_fraction, split_seed, notes)
     _same_shape(name, parts)
     parts["train"] = _twins(parts, tops, drop_identical, notes)
     sizes = " + ".join(f"{len(split):,} {part}" for part, split in parts.items())
     read = f"read {len(parts['train'].classes)} classes, {sizes} images"
-    return Dataset(name, parts["train"], parts["test"], parts.get("val"), (read, *notes))
+    return Dataset(name, parts["train"], parts["test"], parts.get("val"), (read, *notes), drawn)
 
 
 def _find(name: str, root: str, keep_together: bool, notes: list[str]) -> lists.Found:

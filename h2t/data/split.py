@@ -116,7 +116,8 @@ class Split:
 class Dataset:
     """A training part, a test part and, where the source has one, a validation part.
 
-    ``notes`` say in a sentence each what was read, left out, or is to be known of it.
+    ``notes`` say in a sentence each what was read, left out, or is to be known of it;
+    ``test_is_drawn`` where the source has no test part and one was held out of the training part.
     """
 
     name: str
@@ -124,3 +125,4 @@ class Dataset:
     test: Split
     val: Split | None = None
     notes: tuple[str, ...] = ()
+    test_is_drawn: bool = False

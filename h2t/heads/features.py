@@ -17,13 +17,15 @@ from h2t.base.errors import Error
 class Features:
     """Features of training images: ``views`` (V, N, D) float32, a row of views an image; ``labels``
     (N,) int64 in 0 to C - 1; ``num_classes`` C. ``lent`` (L, N, D) are what the fusing branch
-    lends, the views where it is None.
+    lends, the views where it is None; ``groups`` (N,) int64 say which images no split may part, or
+    are None.
     """
 
     views: torch.Tensor
     labels: torch.Tensor
     num_classes: int
     lent: torch.Tensor | None = None
+    groups: torch.Tensor | None = None
 
     @property
     def counts(self) -> torch.Tensor:
@@ -42,7 +44,9 @@ class Features:
     def take(self, indices: torch.Tensor) -> Features:
         """The part with these images (M,)."""
         lent = None if self.lent is None else self.lent[:, indices]
-        return replace(self, views=self.views[:, indices], labels=self.labels[indices], lent=lent)
+        groups = None if self.groups is None else self.groups[indices]
+        views, labels = self.views[:, indices], self.labels[indices]
+        return replace(self, views=views, labels=labels, lent=lent, groups=groups)
 
     def scaled(self) -> tuple[Features, float]:
         """The same with a mean squared length of ``LENGTH``, and the factor: one learning rate

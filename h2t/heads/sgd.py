@@ -155,6 +155,6 @@ class _SGD:
     def step(self, rate: float) -> None:
         for value, velocity in zip(self.parameters, self.velocity, strict=True):
             shape = (-1, *[1] * (value.dim() - 1))
-            velocity.mul_(MOMENTUM).add_(value.grad).add_(value * self.decay.view(shape))
-            value.sub_(velocity * (rate * self.lr.view(shape)))
+            velocity.mul_(MOMENTUM).add_(value.grad).addcmul_(value, self.decay.view(shape))
+            value.addcmul_(velocity, self.lr.view(shape), value=-rate)
             value.grad = None

@@ -32,11 +32,17 @@ class Tuned:
     held_out: int
 
 
-def folds(labels: torch.Tensor, k: int, seed: int) -> torch.Tensor:
+def folds(
+    labels: torch.Tensor, k: int, seed: int, groups: torch.Tensor | None = None
+) -> torch.Tensor:
     """The fold (N,) in which each image is held out, -1 for never: stratified, and of a class with
     fewer images than folds each is held out once, but the only image of a class never, since
-    nothing could be learned without it.
+    nothing could be learned without it. Of ``groups`` (N,) none is parted.
     """
+    if groups is not None:
+        units, unit = groups.unique(return_inverse=True)
+        first = torch.empty(len(units), dtype=labels.dtype).scatter_(0, unit, labels)
+        return folds(first, k, seed)[unit]
     order = rng.torch_generator(seed, "heads/folds")
     fold = torch.full((len(labels),), -1)
     for c in labels.unique():
@@ -90,7 +96,7 @@ def tune(
     Returns: the best setting, the first of equals. Raises: ``h2t.Error`` where no class has two
     images.
     """
-    module, fold = head(name), folds(features.labels, k, seed)
+    module, fold = head(name), folds(features.labels, k, seed, features.groups)
     priors = priors_of(objective, features.counts)
     predicted = torch.full((len(module.GRID), len(fold)), -1)
     for r in range(k if rounds is None else rounds):

@@ -27,7 +27,8 @@ class RunData:
 
     ``train``, ``test`` and ``val`` are the parts, ``val`` None where nothing was held out and the
     source has none; ``mean`` and ``std`` per channel, in [0, 1], are what images are normalised
-    with; ``scheme`` is that of the groups; ``notes`` say what was read, a sentence each.
+    with; ``scheme`` is that of the groups; ``notes`` say what was read, a sentence each;
+    ``test_is_drawn`` where the source has no test part of its own.
     """
 
     run: Run
@@ -39,6 +40,7 @@ class RunData:
     std: list[float]
     scheme: str
     notes: tuple[str, ...] = ()
+    test_is_drawn: bool = False
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -165,7 +167,8 @@ def cut(run: Run, full: Dataset, manifest: Manifest, mean, std, scheme: str) -> 
     held = manifest.val_indices
     val = full.train.take(held) if len(held) else full.val
     train = full.train.take(manifest.indices)
-    return RunData(run, full.name, train, full.test, val, list(mean), list(std), scheme, full.notes)
+    about = list(mean), list(std), scheme, full.notes, full.test_is_drawn
+    return RunData(run, full.name, train, full.test, val, *about)
 
 
 def inputs_of(data: RunData) -> dict[str, Any]:

@@ -4,6 +4,7 @@ paired tests.
 
 from __future__ import annotations
 
+import functools
 import json
 import time
 from collections.abc import Sequence
@@ -15,10 +16,11 @@ import numpy as np
 import pandas as pd
 import torch
 
-from h2t import __version__, metrics
+from h2t import metrics
 from h2t.base import tables
 from h2t.base.errors import Error
 from h2t.base.files import write_atomic
+from h2t.base.machine import environment
 from h2t.base.progress import bar
 from h2t.heads import HEADS, head
 from h2t.heads.features import Classifier, Features
@@ -88,38 +90,59 @@ def compare_heads(
     Every head is tried at as many settings; the test part is looked at once, at the end. Where a
     bank has a validation part of its own that is not used: one way to choose for all.
 
-    Arguments: ``banks`` by what tables call them; ``names`` of heads; ``seeds`` of the final
+    Arguments: ``banks`` by what tables call them, where several splits of one set may stand in
+    place of a bank, each with a seed of its own and tuned by itself; ``names`` of heads; ``seeds`` of the final
     trainings; ``objective`` as of ``h2t.heads.tune.priors_of``; ``rounds`` of five folds in tuning.
     Raises: ``h2t.Error`` for an unknown head or one that cannot be tuned.
     """
     for name in names:
         head(name)
-    found = Comparison()
-    with bar(total=len(banks) * len(names), desc="heads", unit="head", progress=progress) as shown:
-        for called, bank in banks.items():
-            features, factor = Features(
-                bank.train, bank.labels, len(bank.counts), bank.lent
-            ).scaled()
-            labels, test = bank.test_labels.numpy(), bank.test * factor
-            found.labels[called] = labels
-            found.priors[called] = priors_of(objective, features.counts).numpy()
+    found, tuning = Comparison(), {"objective": objective, "rounds": rounds}
+    splits = {
+        k: list(given) if isinstance(given, Sequence) else [given] for k, given in banks.items()
+    }
+    total = sum(map(len, splits.values())) * len(names)
+    with bar(total=total, desc="heads", unit="head", progress=progress) as shown:
+        for called, parts in splits.items():
+            found.labels[called] = np.concatenate([bank.test_labels.numpy() for bank in parts])
+            counts = torch.from_numpy(parts[0].counts)
+            found.priors[called] = priors_of(objective, counts).numpy()
             for name in names:
-                start = time.perf_counter()
-                tuned = tune(name, features, objective=objective, rounds=rounds)
                 right = []
-                for seed, classifier in zip(seeds, refit(tuned, features, seeds), strict=True):
-                    logits = classifier.logits(test).numpy()
-                    right.append(logits.argmax(1) == labels)
-                    found.fitted.setdefault((called, name), classifier.unscaled(factor))
-                    measured = metrics.summary(logits, labels, bank.counts, bank.scheme)
-                    about = {"bank": called, "head": name, "seed": seed}
-                    found.rows.append({**about, **measured, **_settings(tuned, bank)})
-                seconds = time.perf_counter() - start
-                for row in found.rows[-len(right) :]:
-                    row["seconds"] = round(seconds, 2)
-                found.right[called, name] = np.mean(right, 0)
-                shown.update()
+                for k, bank in enumerate(parts):
+                    drawn = seeds if len(parts) == 1 else [k]
+                    right.append(_measure(found, called, name, bank, drawn, tuning))
+                    shown.update()
+                found.right[called, name] = np.concatenate(right)
     return found
+
+
+def _measure(
+    found: Comparison, called: str, name: str, bank: Bank, seeds: Sequence[int], tuning: dict
+) -> np.ndarray:
+    """Tune and train one head on one bank, and add its rows. Returns: the share of seeds (T,) that
+    have each test image right.
+    """
+    start, before = time.perf_counter(), len(found.rows)
+    features, factor = features_of(bank).scaled()
+    labels, test, right = bank.test_labels.numpy(), bank.test * factor, []
+    tuned = tune(name, features, **tuning)
+    for seed, classifier in zip(seeds, refit(tuned, features, seeds), strict=True):
+        logits = classifier.logits(test).numpy()
+        right.append(logits.argmax(1) == labels)
+        found.fitted.setdefault((called, name), classifier.unscaled(factor))
+        measured = metrics.summary(logits, labels, bank.counts, bank.scheme)
+        about = {"bank": called, "head": name, "seed": seed}
+        found.rows.append({**about, **measured, **_settings(tuned, bank)})
+    seconds = round(time.perf_counter() - start, 2)
+    for row in found.rows[before:]:
+        row["seconds"] = seconds
+    return np.mean(right, 0)
+
+
+def features_of(bank: Bank) -> Features:
+    """A bank's training part as heads take it."""
+    return Features(bank.train, bank.labels, len(bank.counts), bank.lent, bank.groups)
 
 
 def _settings(tuned, bank: Bank) -> dict:
@@ -129,9 +152,16 @@ def _settings(tuned, bank: Bank) -> dict:
         "features": bank.num_features,
         "images": len(bank.labels),
         "bank_key": bank.key,
-        "h2t": __version__,
-        "torch": torch.__version__,
+        **_made_by(),
     }
+
+
+@functools.cache
+def _made_by() -> dict:
+    """The code, versions and machine that rows come from."""
+    made = environment()
+    torch_version = made["packages"]["torch"]
+    return {**{k: made[k] for k in ("h2t", "revision", "cpu")}, "torch": torch_version}
 
 
 def differences(found: Comparison, against: str = BASELINE) -> pd.DataFrame:

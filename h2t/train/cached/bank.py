@@ -56,7 +56,8 @@ class Bank:
     classifier of stage 1; ``classes`` names; ``scheme`` of the groups; ``scale`` of a cosine head,
     None for a linear one; ``key`` what it was made from; ``folder`` with the files, among them the
     backbone with the running statistics; ``num_experts`` K, blocks of the D features; ``shared``
-    whether the blocks of a row of ``weight`` are one and the same.
+    whether the blocks of a row of ``weight`` are one and the same; ``groups`` (N,) of images that
+    no split may part, or None.
     """
 
     train: torch.Tensor
@@ -77,6 +78,7 @@ class Bank:
     shared: bool = False
     val: torch.Tensor | None = None
     val_labels: torch.Tensor | None = None
+    groups: torch.Tensor | None = None
 
     @property
     def num_features(self) -> int:
