@@ -1,14 +1,18 @@
 """Images of one's own: the head that is chosen, and what is said of it."""
 
+import dataclasses
+
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 
 from h2t import Data, Stage1, prepare, train_stage1
 from h2t.base.errors import Error
 from h2t.exchange.predict import predict
 from h2t.heads import HEADS, sgd
 from h2t.study import own
+from tests.study.test_heads import bank as make_bank
 from tests.train.test_encoded import AUGMENT, pictures
 
 NAMES = ("ce", "crt", "nearest_mean", "zeros", "h2t")
@@ -63,6 +67,42 @@ def test_the_chosen_step_labels_new_images(chosen, tmp_path):
     where = data.run.params["root"]
     assert len(predict(data.run, f"{where}/test/class2", "stage2-chosen")) == 4
     assert "--step stage2-chosen" in own.next_commands(data)
+
+
+def test_every_image_is_in_one_test_part_where_that_was_drawn():
+    bank = make_bank(0)
+    numbered = torch.arange(len(bank.labels) + len(bank.test_labels))
+    train, test = numbered.split([len(bank.labels), len(bank.test_labels)])
+    views = train.float()[None, :, None].repeat(2, 1, 3)
+    plain = test.float()[:, None].repeat(1, 3)
+    bank = dataclasses.replace(bank, train=views, test=plain, groups=train // 2)
+    made = own.other_splits(bank)
+    assert len(made) == round(len(numbered) / len(test)) - 1
+    tested = torch.cat([part.test[:, 0] for part in made]).long()
+    assert sorted(tested.tolist()) == train.tolist()
+    for part in made:
+        seen = part.train[0, :, 0].long()
+        assert sorted([*seen.tolist(), *part.test[:, 0].long().tolist()]) == numbered.tolist()
+        labels = torch.cat([bank.labels, bank.test_labels])
+        assert torch.equal(part.labels, labels[seen]) and part.counts.sum() == len(seen)
+        held = part.test[:, 0].long()
+        assert not set((held // 2).tolist()) & set((seen[seen < len(train)] // 2).tolist())
+
+
+def test_a_set_without_a_test_part_is_measured_on_several_splits(tmp_path, monkeypatch):
+    monkeypatch.setattr(sgd, "STEPS", 40)
+    pictures(tmp_path / "photos")
+    where = dict(source="folder", root=str(tmp_path / "photos" / "train"), profile="natural")
+    more = dict(imbalance_factor=1.0, encoder="lite0", image_size=32, test_fraction=0.2)
+    data = prepare(tmp_path / "run", Data(**where, **more), progress=False)
+    train_stage1(data, Stage1(**AUGMENT), progress=False)
+    found = own.choose_head(data, names=("ce", "crt", "h2t"), progress=False)
+    table = found.found.table
+    number = table["seed"].nunique()
+    assert found.splits and number > 1 and f"± over {number} splits" in str(found)
+    assert len(found.found.labels["run"]) == len(data.train) + len(data.test)
+    best = table.loc[table.reset_index().groupby("seed")["validation"].idxmax().to_numpy(), "score"]
+    assert f"{best.mean():.2f} ± {best.std():.2f}" in found.procedure()
 
 
 def test_priors_are_read_from_a_file_that_names_every_class(tmp_path):

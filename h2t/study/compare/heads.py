@@ -24,7 +24,7 @@ from h2t.base.machine import environment
 from h2t.base.progress import bar
 from h2t.heads import HEADS, head
 from h2t.heads.features import Classifier, Features
-from h2t.heads.tune import priors_of, refit, tune
+from h2t.heads.tune import priors_of, refit, score, tune
 from h2t.study.compare.significance import holm
 
 if TYPE_CHECKING:
@@ -37,8 +37,8 @@ DRAWS = 2000
 
 @dataclass
 class Comparison:
-    """Rows of bank, head, seed, measures, setting and cost; and which test images each head has
-    right.
+    """Rows of bank, head, seed, measures, setting and cost, and ``score``, what was asked for (%);
+    and which test images each head has right.
 
     ``right`` maps (bank, head) to the share of seeds (T,) that have each test image right,
     ``labels`` a bank to its test labels (T,), ``priors`` a bank to the weight of each class (C,) in
@@ -129,10 +129,12 @@ def _measure(
     tuned = tune(name, features, **tuning)
     for seed, classifier in zip(seeds, refit(tuned, features, seeds), strict=True):
         logits = classifier.logits(test).numpy()
-        right.append(logits.argmax(1) == labels)
+        predicted = torch.from_numpy(logits.argmax(1))
+        right.append(predicted.numpy() == labels)
         found.fitted.setdefault((called, name), classifier.unscaled(factor))
         measured = metrics.summary(logits, labels, bank.counts, bank.scheme)
-        about = {"bank": called, "head": name, "seed": seed}
+        reached = score(predicted, bank.test_labels, torch.from_numpy(found.priors[called]))
+        about = {"bank": called, "head": name, "seed": seed, "score": reached}
         found.rows.append({**about, **measured, **_settings(tuned, bank)})
     seconds = round(time.perf_counter() - start, 2)
     for row in found.rows[before:]:
