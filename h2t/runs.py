@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 
 from h2t.base import files, readers
-from h2t.base.errors import Error
+from h2t.base.errors import Error, quoted
 from h2t.base.machine import environment
 
 # What a step may write into its folder; result.json, which says that it is done, goes first.
@@ -36,7 +36,10 @@ RESULT: dict[str, Any] = {
     **{"seconds": float, "per_class": [float], "counts": [int]},
 }
 NEEDED = ("model", "head", "num_classes", "in_channels", "weights_sha256")
-DATA = {"source": str, "groups": str, "mean": [float], "std": [float]}  # and what params.yaml does
+# and what params.yaml does
+DATA = {"source": str, "groups": str, "mean": [float], "std": [float]}
+MORE = {"encoder": str, "image_fit": str, "white_level": int, "val_fraction": float}
+ROW = {"epoch": int, "seconds": float, "eval_seconds": float}
 INPUTS = {"classes": [str], "shape": [int], "parts": {str: {str: str}}}
 OVER = "start the run over with `--again`"
 
@@ -52,10 +55,9 @@ def check_variant(name: str) -> None:
 class Run:
     """A run directory, made and marked on first use.
 
-    Arguments: ``path`` the directory; a relative one starts at the project root; ``create`` it
-    where it does not exist; ``kind`` the mark that it carries, none for a folder in which runs lie.
-    Raises: ``h2t.Error`` where the path is a file or cannot be made, or where it holds anything and
-    h2t did not make it: nothing in it is changed then.
+    Arguments: ``path``, a relative one from the project root; ``create`` it where it is not there;
+    ``kind`` the mark that it carries, none for a folder in which runs lie.
+    Raises: ``h2t.Error`` where it cannot be made, or holds anything that h2t did not make.
     """
 
     def __init__(self, path: str | Path | Run, create: bool = True, kind: str = "run"):
@@ -89,19 +91,16 @@ class Run:
         """What the run's data were made with, ``mean`` and ``std`` included; {} before that."""
         path = self.path / "params.yaml"
         prepared = (self.path / "split.json").exists()
-        params = readers.read_yaml(path, OVER) if prepared or path.exists() else {}
+        params = _yaml(path, OVER, prepared)
         with readers.reading(path, OVER):
-            readers.agrees(params, DATA, DATA if prepared else ())
+            readers.agrees(params, {**DATA, **MORE}, DATA if prepared else ())
             if not all(map(bool, params.get("std", ()))):
                 raise ValueError("its std is 0")
         return params
 
     @property
     def inputs(self) -> dict[str, Any]:
-        """What it takes to use the run's models: ``classes``, their names, ``shape`` (H, W, C).
-
-        Raises: ``h2t.Error`` for an older run.
-        """
+        """What it takes to use its models: ``classes``, their names, ``shape`` (H, W, C), ..."""
         inputs = readers.read_json(path := self.path / "inputs.json", OVER)
         with readers.reading(path, OVER):
             readers.agrees(inputs, {**INPUTS, "notes": [str]}, INPUTS)
@@ -155,20 +154,18 @@ class Step:
 
     @property
     def params(self) -> dict[str, Any]:
-        path = self.path / "params.yaml"
-        return readers.read_yaml(path, self.over) if path.exists() else {}
+        return _yaml(self.path / "params.yaml", self.over)
 
     def begin(
         self, params: dict[str, Any], again: bool = False, defaults: dict[str, Any] | None = None
     ) -> dict[str, Any] | None:
-        """Open the step for work, or return its result where it is already done.
+        """Open the step for work, under ``run.lock()``, or return the result that it has.
 
-        Call under ``run.lock()``. A step that was refused or interrupted before its first
-        checkpoint may be begun with other parameters.
+        A step that was interrupted before its first checkpoint may be begun with other parameters.
 
         Arguments: ``params`` what it is made from; ``pretrained``, a file of weights, is recorded
-        by its hash too; ``defaults`` of the parameters: one that the step was begun without, by an
-        earlier version, had that. Raises: ``h2t.Error`` where it was begun with other parameters.
+        by its hash too; ``defaults`` of those that an earlier version did not record.
+        Raises: ``h2t.Error`` where it was begun with other parameters.
         """
         if again:
             self.clear()
@@ -182,9 +179,8 @@ class Step:
             differ += [k for k in params if k not in before and k != "pretrained_sha256"]
             if self.done and self.result.get("imported"):
                 differ = [k for k in differ if k in ("model", "head", "split")]
-            if differ:
-                k = differ[0]
-                was, now = f"{before.get(k)!r:.80}", f"{params[k]!r:.80}"
+            for k in differ[:1]:
+                was, now = quoted(before.get(k)), quoted(params[k])
                 what = f"{self.name} of run {self.run.path} was begun with {k} = {was}, not {now}"
                 raise Error(f"{what}; choose another run, or {self.over}")
         if self.path.is_dir():
@@ -221,7 +217,11 @@ class Step:
     def history(self) -> list[dict[str, Any]]:
         """The rows of metrics.jsonl, one per epoch so far, also of a step still running."""
         path = self.path / "metrics.jsonl"
-        return list(map(renamed, readers.read_lines(path, self.over))) if path.exists() else []
+        rows = readers.read_lines(path, self.over) if path.exists() else []
+        with readers.reading(path, self.over):
+            for row in rows:
+                readers.agrees(row, ROW, ["epoch"])
+        return list(map(renamed, rows))
 
     def finish(self, weights: dict, outputs: dict, result: dict[str, Any]) -> dict[str, Any]:
         """Write weights and test outputs, and result.json last, and drop the checkpoint."""
@@ -231,15 +231,10 @@ class Step:
         files.write_atomic(self.path / "weights.safetensors", blob)
         outputs = {k: v.contiguous() for k, v in outputs.items()}
         files.write_atomic(self.path / "outputs.safetensors", save(outputs))
-        made_from = {k: v for k, v in self.params.items() if k == "stage1_weights"}
-        result = {
-            "step": self.name,
-            **result,
-            **_size(weights),
-            "weights_sha256": hashlib.sha256(blob).hexdigest(),
-            **made_from,
-            "environment": environment(result.get("device")),
-        }
+        result = {"step": self.name, **result, **_size(weights)}
+        result["weights_sha256"] = hashlib.sha256(blob).hexdigest()
+        result |= {k: v for k, v in self.params.items() if k == "stage1_weights"}
+        result["environment"] = environment(result.get("device"))
         files.write_json(self.path / "result.json", result)
         (self.path / "checkpoint.pt").unlink(missing_ok=True)
         return result
@@ -256,8 +251,7 @@ class Step:
     def outputs(self) -> tuple[np.ndarray, np.ndarray]:
         """The test set's ``logits`` (N, C) float32 and ``labels`` (N,) int64 as NumPy arrays."""
         none = f"has no test outputs; evaluate it with `h2t evaluate {self.run.path}`"
-        train = f"train it with `h2t run RECIPE -p run {self.run.path}`"
-        self._there("result.json", f"is not finished; {train}")
+        self._there("result.json", "is not finished; run it first")
         path = self._there("outputs.safetensors", none)
         both = readers.read_tensors(path, self.over, numpy=True)
         if not both:  # of a checkpoint that was imported and not evaluated
@@ -266,9 +260,13 @@ class Step:
             logits, labels = both["logits"], both["labels"]
             if logits.ndim != 2 or labels.shape != logits.shape[:1] or labels.dtype.kind != "i":
                 raise ValueError(f"its shapes are {logits.shape} and {labels.shape}")
-            if not all(0 <= label < logits.shape[1] for label in np.unique(labels)):
+            if len(labels) and not 0 <= labels.min() <= labels.max() < logits.shape[1]:
                 raise ValueError(f"a label of it is not among the {logits.shape[1]} classes")
         return logits, labels
+
+
+def _yaml(path: Path, way_out: str, needed: bool = False) -> dict[str, Any]:
+    return readers.read_yaml(path, way_out) if needed or path.exists() else {}
 
 
 def _size(weights: dict) -> dict[str, int]:
@@ -288,11 +286,8 @@ def renamed(record: dict[str, Any]) -> dict[str, Any]:
 
 def _before_marks(folder: Path) -> bool:
     """Whether a folder is a run of a version that wrote no marks: one of what it wrote says so."""
-    said = {
-        "split.json": {"hash", "split_seed", "counts"},
-        "stage1/result.json": {"weights_sha256", "environment"},
-        "job.json": {"kind", "parameters"},
-    }
+    said = {"split.json": {"hash", "split_seed", "counts"}, "job.json": {"kind", "parameters"}}
+    said["stage1/result.json"] = {"weights_sha256", "environment"}
     for name, keys in said.items():
         with contextlib.suppress(Error):
             if keys <= readers.read_json(folder / name).keys():

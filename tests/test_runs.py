@@ -8,11 +8,15 @@ import numpy as np
 import pytest
 import torch
 import yaml
+from click.testing import CliRunner
 
 from h2t import Error, Run
 from h2t.base.files import resolve, write_json
 from h2t.base.machine import environment
 from h2t.base.readers import read_yaml
+from h2t.cli import main
+from tests.exchange.test_reference import write
+from tests.helpers import digits_run
 
 NETWORK = {"model": "resnet20", "head": "linear", "num_classes": 2, "in_channels": 1}
 
@@ -227,3 +231,21 @@ def test_another_file_of_pretrained_weights_under_the_same_name_is_refused(tmp_p
         step.begin(params)
     (tmp_path / "w.pth").unlink()  # not needed to go on
     assert step.begin(params) is None
+
+
+def test_a_run_says_that_its_stage_1_was_imported_or_refuses_another(tmp_path):
+    """`h2t import`, and then a recipe that names no checkpoint."""
+    write(tmp_path / "c.pth.tar")
+    run = str(digits_run(tmp_path / "run")[0])
+    quick = ["imbalance_factor", "20", "test_fraction", "0.4", "stage2_epochs", "1", "run", run]
+    given = ["-p", "source", "digits", "-p", "precision", "fp32"]
+    for name, value in zip(quick[::2], quick[1::2], strict=True):
+        given += ["-p", name, value]
+    done = CliRunner().invoke(main, ["import", str(tmp_path / "c.pth.tar"), "--run", run])
+    assert done.exit_code == 0, done.output
+    recipe = ["run", "notebooks/recipes/digits.yaml", "--plain", *given]
+    refused = CliRunner().invoke(main, [*recipe, "-p", "model", "resnet32"])
+    assert refused.exit_code and "begun with model = 'resnet20', not 'resnet32'" in refused.output
+    done = CliRunner().invoke(main, recipe)
+    assert done.exit_code == 0, done.output
+    assert "stage 1 was imported from c.pth.tar, and not trained by this recipe" in done.output

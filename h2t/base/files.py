@@ -183,34 +183,33 @@ def claim(folder: Path, kind: str, before: Callable[[Path], bool] | None = None)
 
 def clean(folder: Path) -> None:
     """Remove what killed writers left behind in a folder of h2t's; who still writes is let be."""
+    import psutil
+
     for leftover in folder.glob(f"*{TEMPORARY}"):
         writer = leftover.name.removesuffix(TEMPORARY).rpartition(".")[2]
-        if writer.isdecimal() and (int(writer) == os.getpid() or not _alive(int(writer))):
+        if not writer.isdecimal() or len(writer) > 9:  # no process of any system
+            continue
+        # not by os.kill(writer, 0), which on Windows ends it
+        if int(writer) == os.getpid() or not psutil.pid_exists(int(writer)):
             leftover.unlink(missing_ok=True)
-
-
-def _alive(process: int) -> bool:
-    try:
-        os.kill(process, 0)
-    except (ProcessLookupError, OverflowError):
-        return False
-    except OSError:  # of another user
-        return True
-    return True
 
 
 def remove(folder: Path, names: Iterable[str]) -> None:
     """Remove the files of these names, and the folder where nothing else lies in it.
 
     What others put there stays. A name may lead into a subfolder; one that leads out of the folder,
-    or through a link, is left alone.
+    or through a link, is left alone. Raises: ``h2t.Error`` where a file cannot be removed.
     """
     top = folder.resolve()
     for name in names:
         file = folder / name
-        if file.parent.resolve() == (top / name).parent and top in (top / name).parents:
-            with contextlib.suppress(FileNotFoundError, NotADirectoryError, IsADirectoryError):
+        try:
+            if file.parent.resolve() == (top / name).parent and top in (top / name).parents:
                 file.unlink()
+        except (FileNotFoundError, NotADirectoryError, IsADirectoryError, ValueError):
+            continue  # it is not there, or no file's name
+        except OSError as e:
+            raise Error(f"cannot remove {str(file)[:300]}: {e.strerror}") from None
     clean(folder)
     with contextlib.suppress(OSError):
         folder.rmdir()

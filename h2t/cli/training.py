@@ -54,7 +54,10 @@ def _run(recipe, overrides, again, plain, device) -> None:
         done = notebooks.run_recipe(parameters, books, again=again, device=device)
     if (done.path / "inputs.json").exists():  # not in runs of an earlier version
         click.echo("\n".join(done.inputs.get("notes", ())))
-    show(done.results(), main_only=True)
+    results = done.results()
+    if imported := results.get("stage1", {}).get("imported"):
+        click.echo(f"stage 1 was imported from {imported['file']}, and not trained by this recipe")
+    show(results, main_only=True)
     click.echo(f"run directory: {done.path}")
     if parameters.get("objective"):
         from h2t.study import own

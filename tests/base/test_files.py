@@ -1,7 +1,10 @@
+import os
+
+import psutil
 import pytest
 
 from h2t.base.errors import Error
-from h2t.base.files import MARK, claim, owned, remove, resolve, write_atomic
+from h2t.base.files import MARK, claim, clean, owned, remove, resolve, write_atomic
 from h2t.runs import Run
 
 
@@ -34,6 +37,16 @@ def test_a_writer_killed_before_the_mark_leaves_a_folder_that_can_be_used(tmp_pa
     assert [p.name for p in tmp_path.iterdir()] == [MARK]
 
 
+def test_what_living_writers_write_stays_and_none_is_signalled(tmp_path, monkeypatch):
+    """os.kill(process, 0), the usual question, ends the process on Windows."""
+    monkeypatch.setattr(psutil, "pid_exists", lambda process: process == 77)
+    monkeypatch.setattr(os, "kill", lambda *_: pytest.fail("a process was signalled"))
+    for writer in (77, 78, os.getpid(), 10**30):
+        (tmp_path / f"x.{writer}.h2t-tmp").touch()
+    clean(tmp_path)
+    assert sorted(p.name for p in tmp_path.iterdir()) == [f"x.{10**30}.h2t-tmp", "x.77.h2t-tmp"]
+
+
 @pytest.mark.parametrize("content", ["", "null", "[1]", '{"h2t": 1}', "[" * 5000, '"run"'])
 def test_a_wild_mark_is_no_mark(tmp_path, content):
     (tmp_path / MARK).write_text(content)
@@ -61,7 +74,9 @@ def test_only_what_was_written_is_removed(tmp_path):
     assert left == ["a.jpg", MARK, "notes.txt"]
     write_atomic(tmp_path / "victim", b"")
     write_atomic(tmp_path / "r" / "x", b"")
-    remove(tmp_path / "r", ["../victim", "x", "stage_photos"])
+    remove(tmp_path / "r", ["../victim", "x", "stage_photos", "a\0b/c", ""])
+    with pytest.raises(Error, match="cannot remove .*: File name too long"):
+        remove(tmp_path / "r", ["n" * 300])
     assert (tmp_path / "victim").exists() and not (tmp_path / "r" / "x").exists()
 
 

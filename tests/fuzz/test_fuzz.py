@@ -10,7 +10,7 @@ import pytest
 ROOT = Path(__file__).parents[2]
 
 
-@pytest.mark.parametrize("kind", ["checkpoints", "runs"])
+@pytest.mark.parametrize("kind", ["bank", "checkpoints", "runs"])
 def test_a_sample_of_damaged_files_is_named_or_read(kind):
     command = [sys.executable, "-m", "tests.fuzz", kind, "--count", "60", "--seconds", "20"]
     how = {"cwd": ROOT, "env": {**os.environ, "OMP_NUM_THREADS": "1"}, "text": True}

@@ -15,17 +15,16 @@ points on CIFAR-100-LT and the head keeps more than it does.
 from __future__ import annotations
 
 import functools
-import hashlib
-import json
 import time
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 
-from h2t import encoders, models
-from h2t.base import rng
+from h2t import metrics, models
+from h2t.base import readers, rng
 from h2t.base.errors import Error
 from h2t.base.files import clean, write_atomic, write_json
 from h2t.base.progress import bar as progress_bar
@@ -34,14 +33,17 @@ from h2t.recipes.parameters import Stage2
 from h2t.runs import Run
 from h2t.train.bn_statistics import BN_BATCHES, estimated, networks_of
 from h2t.train.cached import encode as encoder_bank
+from h2t.train.cached.key import bank_key, split_of
 from h2t.train.device import autocast, pick_device, threads_for
 from h2t.train.evaluate import classifier_of, load_model
-from h2t.train.rundata import RunData, dataset, encoder_of, run_of
+from h2t.train.rundata import RunData, dataset, run_of
 
 # Views of the fusing branch. Each of its images lends a part of its channels to a random other
 # image, so more views of it change nothing: on CIFAR-100-LT, 1, 2 and 4 give the same accuracies to
 # 0.2 of their spread over seeds up to p = 0.5.
 LENT_VIEWS = 1
+# What bank.json must hold.
+META = {"counts": [int], "classes": [str], "scheme": str, "bn_statistics": str, "scale": float}
 
 
 @dataclass(frozen=True)
@@ -96,43 +98,9 @@ class Bank:
         return class_means(self.train.mean(0), self.labels.to(self.train.device), len(self.counts))
 
 
-def bank_key(run: Run, config: Stage2) -> str:
-    """What a bank depends on: stage 1's weights, the split, and how images are normalised and
-    augmented."""
-    params, split = run.params, json.loads((run.path / "split.json").read_text())["hash"]
-    if params.get("encoder"):  # its features are there before there is a stage 1
-        weights = encoders.load(encoder_of(run)).sha256
-        how = [params[k] for k in ("pixels_sha256", "mean", "std", "image_size")]
-        parts = {"weights": weights, "split": split, "how": [*how, config.flip], "format": 1}
-        return _short(parts)
-    parts = {
-        "weights": run.step("stage1").result["weights_sha256"],
-        "split": split,
-        "images": params["pixels_sha256"],
-        "statistics": [params["mean"], params["std"], params["image_size"]],
-        "augment": [
-            config.crop_padding,
-            config.pad_value,
-            config.flip,
-            config.seed,
-            config.batch_size,
-        ],
-        "bn": [config.bn_statistics, BN_BATCHES, config.fused_branch, config.fusing_branch],
-        "format": 3,
-    }
-    files = (config.crop, config.color_jitter, params.get("image_fit", "stretch"))
-    if files != ("padded", 0, "stretch"):
-        parts["files"] = [config.crop, config.color_jitter, params.get("image_fit")]
-    return _short(parts)
-
-
-def _short(parts: dict) -> str:
-    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
-
-
 def _val(run: Run) -> tuple[str, ...]:
     """The file of a validation part, where one was held out of the run's long tail."""
-    return ("val",) if json.loads((run.path / "split.json").read_text()).get("val_images") else ()
+    return ("val",) if split_of(run).get("val_images") else ()
 
 
 def _files(config: Stage2, views: int) -> dict[str, list[str]]:
@@ -202,48 +170,73 @@ def encode(
 
 
 def open_bank(run: RunData | Run | str, config: Stage2, views: int | None = None) -> Bank:
-    """Open a run's bank, memory-mapped. Raises ``h2t.Error`` with the mend where there is none that
-    fits."""
+    """Open a run's bank. Raises ``h2t.Error`` with the mend where there is none that fits."""
     run = run_of(run)
     key = bank_key(run, config)
-    folder = run.path / f"bank-{key}"
+    folder, held = run.path / f"bank-{key}", ("test", *_val(run))
     views = views or len(list(folder.glob("view*.npy")))
-    files = {
-        kind: [folder / f"{name}.npy" for name in names]
-        for kind, names in _files(config, views).items()
-    }
-    needed = (folder / "bank.json", *files["train"], *files["lent"])
-    if not views or not all(p.exists() for p in needed):
-        raise Error(
-            f"run {run.path} has no feature bank for these settings; "
-            f"build it with `h2t bank {run.path}`"
-        )
-
-    def array(name: str) -> torch.Tensor:
-        return torch.from_numpy(np.load(folder / f"{name}.npy"))
-
-    meta = json.loads((folder / "bank.json").read_text())
-    train, lent = (
-        torch.from_numpy(np.stack([np.load(p, mmap_mode="r") for p in paths]))
-        for paths in files.values()
-    )
+    files, build = _files(config, views), f"`h2t bank {run.path}`"
+    needed = ("bank.json", *(f"{name}.npy" for names in files.values() for name in names))
+    if not views or not all((folder / name).exists() for name in needed):
+        raise Error(f"run {run.path} has no feature bank for these settings; build it with {build}")
+    mend = f"remove the folder and build it again with {build}"
     stage1 = run.step("stage1")
     model, (weight, bias) = stage1.result["model"], map(torch.from_numpy, classifier_of(stage1))
-    held_out = [k for name in _val(run) for k in (name, f"{name}_labels")]
+    classes, width = weight.shape
+    named = {"train": "labels", **{part: f"{part}_labels" for part in held}}
+    labels = {p: _labels(folder / f"{name}.npy", classes, mend) for p, name in named.items()}
+    meta = _meta(folder / "bank.json", labels["train"], classes, mend)
+
+    def features(part: str, names: list[str]) -> torch.Tensor:
+        paths, shape = (folder / f"{name}.npy" for name in names), (len(labels[part]), width)
+        return torch.from_numpy(np.stack([_features(path, shape, mend) for path in paths]))
+
     return Bank(
-        train=train,
-        lent=lent,
+        **{branch: features("train", names) for branch, names in files.items()},
+        **{part: features(part, [part])[0] for part in held},
+        **{named[part]: torch.from_numpy(array) for part, array in labels.items()},
         weight=weight,
         bias=bias,
         counts=np.array(meta["counts"]),
         classes=tuple(meta["classes"]),
         **{k: meta[k] for k in ("scheme", "scale", "bn_statistics")},
-        **{k: array(k) for k in ("labels", "test", "test_labels", *held_out)},
         key=key,
         folder=folder,
         num_experts=models.num_experts(model),
         shared=models.shares_head(model),
     )
+
+
+def _meta(file: Path, labels: np.ndarray, classes: int, mend: str) -> dict[str, Any]:
+    meta = readers.read_json(file, mend)
+    with readers.reading(file, mend):
+        readers.agrees(meta, META, META)
+        if not len(meta["counts"]) == len(meta["classes"]) == classes:
+            raise ValueError(f"it is not of {classes} classes")
+        if (np.bincount(labels, minlength=classes) > meta["counts"]).any():
+            raise ValueError("its counts are not those of its labels")
+        if meta["scheme"] not in metrics.SCHEMES:
+            raise ValueError(f"its scheme is {meta['scheme'][:40]!r}")
+    return meta
+
+
+def _labels(file: Path, classes: int, mend: str) -> np.ndarray:
+    labels = readers.read_array(file, mend)
+    with readers.reading(file, mend):
+        whole = labels.ndim == 1 and labels.dtype == np.int64 and len(labels)
+        if not whole or not 0 <= labels.min() <= labels.max() < classes:
+            raise ValueError(f"it holds no labels of {classes} classes")
+    return labels
+
+
+def _features(file: Path, shape: tuple[int, int], mend: str) -> np.ndarray:
+    features = readers.read_array(file, mend, mapped=True)
+    with readers.reading(file, mend):
+        if features.shape != shape or features.dtype != np.float32:
+            raise ValueError(f"it is no {shape[0]} features of {shape[1]} numbers")
+        if not np.isfinite(features).all():
+            raise ValueError("it holds NaN or infinite numbers")
+    return features
 
 
 def _fill(

@@ -8,6 +8,7 @@ from typing import Any
 
 from h2t import metrics
 from h2t.base.errors import Error
+from h2t.base.readers import read_tensors
 from h2t.recipes.parameters import SHARED, Stage2, check, today
 from h2t.runs import Run, check_variant
 from h2t.train.cached.bank import Bank, build_bank
@@ -50,14 +51,13 @@ def save_variant(
     ``cached``.
     Raises: ``h2t.Error`` for a bad or taken name.
     """
-    from safetensors.torch import load_file
-
     run = run_of(run)
     check_variant(variant)
     step, stage1 = run.step(f"stage2-{variant}"), run.step("stage1").result
     weight, bias = classifier
     logits = classify(bank.test, weight, bias, bank.scale, bank.num_experts)
-    backbone = load_file(bank.folder / "backbone.safetensors")
+    mend = f"remove the folder and build it again with `h2t bank {run.path}`"
+    backbone = read_tensors(bank.folder / "backbone.safetensors", mend)
     weights = {f"backbone.{name}": tensor for name, tensor in backbone.items()}
     if bank.shared:  # on file once
         weight, bias = weight[:, : bank.num_features // bank.tied], bias / bank.tied
