@@ -3,6 +3,7 @@ processes."""
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import platform
 from pathlib import Path
@@ -39,8 +40,7 @@ def run_plain(parameters: dict[str, Any], *, again: bool = False, device: str = 
         together.first(forget, run)
     data = _loaded(run, Data.of(parameters))
     train_stage1(data, first, device=device)
-    for name, stage2 in variants(second, parameters.get("control", False)).items():
-        train_stage2(data, stage2, name, device=device)
+    train_variants(data, second, parameters.get("control", False), device=device)
     return run
 
 
@@ -118,6 +118,26 @@ def train_stage2(
     how.pop("on_epoch", None)
     data = dataset(run, progress=how.get("progress", True))
     return encoded.train_stage2(data, config, variant, **how)
+
+
+def train_variants(
+    run: RunData | Run | str, config: Stage2, control: bool = False, seeds: int = 1, **how: Any
+) -> dict[str, list[str]]:
+    """The stage 2s that tell fusion from BN statistics (``h2t.recipes.parameters.variants``), for
+    several seeds from that of ``config`` on.
+
+    Arguments: ``seeds`` how many, one for method tau, which draws nothing; ``how`` as of
+    ``train_stage2``. Returns: variant to its steps; all but the first end with ``-s<seed>``.
+    """
+    named = variants(config, control)
+    made = {name: [] for name in named}
+    for k in range(1 if config.stage2_method == "tau" else seeds):
+        for name, stage2 in named.items():
+            one = dataclasses.replace(stage2, seed=config.seed + k)
+            called = f"{name}-s{one.seed}" if k else name
+            train_stage2(run, one, called, **how)
+            made[name].append(f"stage2-{called}")
+    return made
 
 
 def _imported(run: RunData | Run | str, config: Stage1, again: bool, device: str) -> None:

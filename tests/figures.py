@@ -98,7 +98,7 @@ def group_table() -> pd.DataFrame:
 
 def planar() -> tuple[dict, dict]:
     generator = np.random.default_rng(0)
-    sizes = {"train head": 50, "train tail": 5, "fused": 20, "test head": 30, "test tail": 30}
+    sizes = {"train head": 50, "train tail": 5, "test head": 30, "test tail": 30}
     points = {name: generator.normal(size=(n, 2)) for name, n in sizes.items()}
     return points, {"stage 1": (np.array([1.0, 0.0]), -1.0), "now": (np.array([1.0, 0.4]), 0.2)}
 
@@ -130,7 +130,7 @@ def every_figure(c: int) -> dict:
         "group_bars": lambda: plots.plot_group_bars(group_table(), group_table() * 0 + 1),
         "ratio_curve": lambda: plots.plot_ratio_curve(curve(), published_curve(), current=0.3),
         "boundary": lambda: plots.plot_boundary(*planar(), names=(names[0], names[-1])),
-        "embedding": lambda: plots.plot_embedding(mapped, of, names, mapped[:5]),
+        "embedding": lambda: plots.plot_embedding(mapped, of, {0: names[0], 1: names[1]}),
     }
 
 

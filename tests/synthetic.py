@@ -89,6 +89,22 @@ def make_run(
     return folder
 
 
+def repeats(folder: Path, seeds: int, **how) -> Path:
+    """A run whose stage 2s were trained for several seeds, as notebook 03 does."""
+    run = make_run(folder, 0, **how)
+    base = json.loads((run / "stage1" / "result.json").read_text())["weights_sha256"]
+    for seed in range(1, seeds):
+        other = make_run(folder.parent / f".{folder.name}-{seed}", seed, **how)
+        for step in sorted(other.glob("stage2-*")):
+            target = run / f"{step.name}-s{seed}"
+            shutil.move(step, target)
+            file = target / "result.json"
+            result = json.loads(file.read_text()) | {"step": target.name, "stage1_weights": base}
+            file.write_text(json.dumps(result))
+        shutil.rmtree(other)
+    return run
+
+
 def make_step(
     folder: Path,
     name: str,

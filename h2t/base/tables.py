@@ -10,6 +10,7 @@ def number(value: float | None, digits: int = 2, *, sign: bool = False) -> str:
     """A measure as tables show it: ``48.30``, with its ``sign`` if asked for, empty for None."""
     if value is None or value != value:  # NaN: a measure that does not exist
         return ""
+    value = round(float(value), digits) + 0.0  # -0.04 is shown as 0.0, not as -0.0
     return format(value, f"+.{digits}f" if sign else f".{digits}f")
 
 

@@ -39,6 +39,7 @@ JOBS = option("--jobs", default=0, help="Runs at a time; 0: one to a GPU or core
 GPUS = option("--gpus", type=float, help="GPUs for each run: 1, a share such as 0.5, or 0.")
 BEST = "The step to use.  [default: the best on the validation part]"
 STEP = option("--step", default="", help=BEST)
+LEDGER = option("--out", default="", type=PATH, help="Also write the table as CSV, with hashes.")
 VIEWS = option("--views", default=4, help="Augmented views of every training image.")
 
 

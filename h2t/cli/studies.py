@@ -7,7 +7,7 @@ import sys
 
 import click
 
-from h2t.cli.options import DEVICE, PARAMETERS, PATH, ROOT, RUN, VIEWS, main, option
+from h2t.cli.options import DEVICE, LEDGER, PARAMETERS, PATH, ROOT, RUN, VIEWS, main, option
 
 
 @main.command()
@@ -16,10 +16,12 @@ from h2t.cli.options import DEVICE, PARAMETERS, PATH, ROOT, RUN, VIEWS, main, op
 @option("--cached", is_flag=True, help="ROOT is a run: train the four cells by cached stage 2s.")
 @option("--seeds", default=5, help="With --cached: seeds of stage 2.")
 @VIEWS
+@LEDGER
 @PARAMETERS
-def control(root, ratio, cached, seeds, views, parameters):
+def control(root, ratio, cached, seeds, views, out, parameters):
     """Tell what fusion does from what the BN statistics do, over the runs under a folder."""
     from h2t.study.compare import control as controlling
+    from h2t.study.compare import ledger
 
     if cached:
         ratios = (0.25 if ratio is None else ratio,)
@@ -30,6 +32,10 @@ def control(root, ratio, cached, seeds, views, parameters):
         found = controlling.control(root, ratio)
     click.echo(controlling.markdown(found))
     click.echo(f"saved as {controlling.save(found, root) / 'control.md'}, .csv and .png")
+    if out:
+        cells, effects = controlling.sheets(found)
+        beside = out.removesuffix(".csv") + "_effects.csv"
+        click.echo(f"ledger: {ledger.save(cells, out)}, {ledger.save(effects, beside)}")
 
 
 @main.command()

@@ -8,7 +8,19 @@ import sys
 import click
 
 from h2t.base.errors import Error
-from h2t.cli.options import AGAIN, DEVICE, GPUS, JOBS, PARAMETERS, RECIPE, ROOT, main, option, show
+from h2t.cli.options import (
+    AGAIN,
+    DEVICE,
+    GPUS,
+    JOBS,
+    LEDGER,
+    PARAMETERS,
+    RECIPE,
+    ROOT,
+    main,
+    option,
+    show,
+)
 
 
 @main.command()
@@ -57,11 +69,15 @@ def _run(recipe, overrides, again, plain, device) -> None:
     results = done.results()
     if imported := results.get("stage1", {}).get("imported"):
         click.echo(f"stage 1 was imported from {imported['file']}, and not trained by this recipe")
-    show(results, main_only=True)
-    click.echo(f"run directory: {done.path}")
-    if parameters.get("objective"):
+    if not parameters.get("objective"):
+        from h2t.study.compare.overview import ending
+
+        click.echo(ending(done))
+    else:
         from h2t.study import own
 
+        show(results, main_only=True)
+        click.echo(f"run directory: {done.path}")
         click.echo(own.choose_head(done, objective=parameters["objective"], device=device))
         click.echo(f"next:\n{own.next_commands(done)}")
 
@@ -120,14 +136,16 @@ def _failures(failed: dict[str, str]) -> None:
 @ROOT
 @JOBS
 @GPUS
+@LEDGER
 @PARAMETERS
-def reproduce(root, jobs, gpus, parameters):
+def reproduce(root, jobs, gpus, out, parameters):
     """Hold the runs under a folder against the published tables.
 
     ROOT may be a recipe of runs: those that are missing are trained first.
     """
     from h2t.base.files import resolve
-    from h2t.study.compare.reproduce import markdown, reproduce
+    from h2t.study.compare.ledger import save
+    from h2t.study.compare.reproduce import markdown, reproduce, sheet
 
     failed = {}
     if not resolve(root).is_dir():
@@ -143,8 +161,11 @@ def reproduce(root, jobs, gpus, parameters):
         except KeyboardInterrupt:
             on = "the table is of the runs that are done; run the same command again to go on"
             click.echo(f"interrupted; {on}", err=True)
-    click.echo(markdown(reproduce(root)))
+    found = reproduce(root)
+    click.echo(markdown(found))
     click.echo(f"saved as {resolve(root) / 'reproduced.md'} and .csv")
+    if out:
+        click.echo(f"ledger: {save(sheet(found), out)}")
     _failures(failed)
 
 

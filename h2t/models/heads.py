@@ -6,6 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+SCALE = 30.0  # the logit range of a cosine head
+
 
 class CosineHead(nn.Module):
     """Cosine classifier: scale * cos(z, w_c); of several experts the mean, each on its block of z.
@@ -18,7 +20,7 @@ class CosineHead(nn.Module):
     """
 
     def __init__(
-        self, num_features: int, num_classes: int, scale: float = 30.0, num_experts: int = 1
+        self, num_features: int, num_classes: int, scale: float = SCALE, num_experts: int = 1
     ):
         super().__init__()
         self.weight = nn.Parameter(torch.empty(num_classes, num_features))

@@ -69,7 +69,11 @@ def plot_class_accuracy(table, groups: dict[str, np.ndarray], ax=None):
     ax.set(xscale="log", xlim=(low / 1.03, high * 1.03), ylim=(-3, 103))
     ax.set(xlabel="training images of the class", ylabel="test accuracy, %")
     plain_log(ax.xaxis, low, high)
-    ax.set_title("Accuracy by class (dots) and group means (bars)" + empties(groups), pad=26)
+    ax.set_title(
+        "Accuracy by class (dots) and group means (bars)"
+        + empties([g for g in groups if g not in spans]),
+        pad=26,
+    )
     legend_below(ax, ncols=min(4, table["method"].nunique()))
     for handle in ax.get_legend().legend_handles:
         handle.set(alpha=1, sizes=[40])
@@ -77,20 +81,16 @@ def plot_class_accuracy(table, groups: dict[str, np.ndarray], ax=None):
 
 
 @styled
-def plot_confusion_groups(
-    confusions: dict[str, np.ndarray] | np.ndarray, groups: dict[str, np.ndarray], axes=None
-):
+def plot_confusion_groups(confusions: dict[str, np.ndarray], groups: dict[str, np.ndarray]):
     """Where each group's test images went, in percent of the true group, one panel a method.
 
-    Arguments: ``confusions`` method to (C, C) counts, rows true, or one such array; ``groups``
-    many, medium and few to class indices. The row of an empty group says so.
-    Returns: an array of Axes.
+    Arguments: ``confusions`` method to (C, C) counts, rows true; ``groups`` many, medium and few to
+    class indices. The row of an empty group says so. Returns: an array of Axes.
     """
     import seaborn as sns
 
-    confusions = confusions if isinstance(confusions, dict) else {"": confusions}
-    given, size = axes, (max(6.2, 3.9 * len(confusions) + 0.8), 4.6)
-    axes = np.ravel(new_axes(axes, 1, len(confusions), size, sharey=True))
+    size = (max(6.2, 3.9 * len(confusions) + 0.8), 4.6)
+    axes = np.ravel(new_axes(None, 1, len(confusions), size, sharey=True))
     names, lost = list(groups), []
     how = dict(fmt="", cmap="Blues", vmin=0, vmax=100, cbar=False, linewidths=1.5)
     for ax, (method, confusion) in zip(axes, confusions.items(), strict=True):
@@ -111,7 +111,7 @@ def plot_confusion_groups(
         ax.grid(False)
         ax.tick_params(axis="both", rotation=0, length=0)
     axes[0].set_ylabel("true group")
-    if given is None and len(groups["many"]) and not np.isnan(lost).all():
+    if len(groups["many"]) and not np.isnan(lost).all():
         percents = " → ".join("empty" if np.isnan(x) else f"{x:.0f}" for x in lost)
         said = f"Few taken for many: {percents} % of the few-class test images"
         figure_of(axes).suptitle(said, x=0.01, ha="left", fontsize=14)
@@ -119,16 +119,15 @@ def plot_confusion_groups(
 
 
 @styled
-def plot_weight_norms(norms: dict[str, np.ndarray], counts: np.ndarray, ax=None):
+def plot_weight_norms(norms: dict[str, np.ndarray], counts: np.ndarray):
     """Length of each class's row of the classifier, largest class first.
 
     Above 30 classes a line of running means goes through the classes' dots.
     Arguments: ``norms`` method to (C,); ``counts`` (C,) training images. Returns: Axes.
     """
     counts = np.asarray(counts)
-    ax = new_axes(ax, size=(9, 4.8))
+    ax = new_axes(None, size=(9, 4.8))
     order, seen, width = np.argsort(-counts, kind="stable"), counts > 0, len(counts) // 10 + 1
-    size = 3 if len(counts) <= 300 else 1.5
     for m, (method, colour) in enumerate(zip(norms, method_colours(norms), strict=True)):
         values, slope = np.asarray(norms[method]), 0.0
         if np.ptp(counts[seen]):
@@ -138,7 +137,7 @@ def plot_weight_norms(norms: dict[str, np.ndarray], counts: np.ndarray, ax=None)
         if len(counts) <= 30:
             ax.plot(values[order], ms=6, lw=1.8, **look, **line)
             continue
-        ax.plot(values[order], ms=size, lw=0, alpha=0.4, **look)
+        ax.plot(values[order], ms=2.5, lw=0, alpha=0.4, **look)
         mean = np.convolve(values[order], np.ones(width) / width, "valid")
         ax.plot(np.arange(len(mean)) + (width - 1) / 2, mean, color=colour, lw=2.6, **line)
     ax.set(xlabel="class, by size", ylabel="weight norm (no unit)")
@@ -151,16 +150,15 @@ def plot_weight_norms(norms: dict[str, np.ndarray], counts: np.ndarray, ax=None)
 
 
 @styled
-def plot_reliability(tables: dict, axes=None):
+def plot_reliability(tables: dict):
     """Reliability diagrams: accuracy against confidence in 15 bins, ECE in the title.
 
     Above the diagonal a classifier is better than it believes. The dark bars are the share of the
     test images in a bin.
-    Arguments: ``tables`` method to the result of ``metrics.calibration``, or one such table.
+    Arguments: ``tables`` method to the result of ``metrics.calibration``.
     Returns: an array of Axes, a method each.
     """
-    tables = tables if isinstance(tables, dict) else {"": tables}
-    axes = np.ravel(new_axes(axes, 1, len(tables), (3.9 * len(tables) + 0.6, 4.6), sharey=True))
+    axes = np.ravel(new_axes(None, 1, len(tables), (3.9 * len(tables) + 0.6, 4.6), sharey=True))
     colours = method_colours(tables)
     for colour, ax, (method, table) in zip(colours, axes, tables.items(), strict=True):
         full = table[table["count"] > 0]
@@ -171,8 +169,7 @@ def plot_reliability(tables: dict, axes=None):
         ax.plot([0, 100], [0, 100], color="#333333", ls="--", lw=1.4)
         ax.bar(middle, 100 * share, width * 0.3, color="#222222")
         tendency = "under-confident" if (gap * share).sum() > 0 else "over-confident"
-        named = f"{method}: " if method else ""
-        ax.set_title(f"{named}ECE {(gap.abs() * share).sum():.1f} %,\n{tendency}")
+        ax.set_title(f"{method}: ECE {(gap.abs() * share).sum():.1f} %,\n{tendency}")
         ax.set(xlabel="confidence, %", xlim=(0, 100), ylim=(0, 100), xticks=range(0, 81, 20))
     axes[0].set_ylabel("accuracy, %\n(dark: share of test images, %)")
     return axes

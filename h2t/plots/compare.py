@@ -1,4 +1,4 @@
-"""Many runs in one figure: means with intervals, learning curves, ratio curves, cost and accuracy.
+"""Many runs in one figure: means with intervals, ratio curves, cost and accuracy.
 
 ``n`` counts stage 1s; the stage 2s on one of them are averaged first.
 """
@@ -27,18 +27,15 @@ from h2t.plots.style import (
 )
 from h2t.recipes.names import place
 
-__all__ = ["plot_cost", "plot_curves", "plot_means", "plot_ratio_curves"]
+__all__ = ["plot_cost", "plot_means", "plot_ratio_curves"]
 
 MOST = 12  # groups that a figure tells apart
-_LINES = ("-", "--", ":")
-# of the steps of ``place``: whole for stage 1 and H2T, dotted for the control
-_STEP_LINES = (0, 1, 1, 2, 0)
 # light to dark, for values that have an order
 _IN_ORDER = ("#56B4E9", "#0072B2", "#5D3A9B", "#000000")
 
 
 def looks(groups) -> dict[str, dict]:
-    """A colour, a marker and a line for each group.
+    """A colour and a marker for each group.
 
     Those of the same method have shades of its colour, light to dark. Where there are more methods
     than colours, each kind of them (RIDE, RIDE + DR, RIDE + H2T) has a colour, and each step a
@@ -51,22 +48,17 @@ def looks(groups) -> dict[str, dict]:
     of = {g: g.split(", p = ")[0] for g in groups}
     methods, found = list(dict.fromkeys(of.values())), {}
     colours = dict(zip(methods, method_colours(methods), strict=True))
-    # marker and line of a method's first group
-    first, line = {m: k for k, m in enumerate(methods)}, dict.fromkeys(methods, 0)
+    first = {m: k for k, m in enumerate(methods)}  # the marker of a method's first group
     if len(methods) > len(METHODS):
         kinds = list(dict.fromkeys(place(m)[0] for m in methods))
         colours = {m: KINDS[kinds.index(place(m)[0]) % len(KINDS)] for m in methods}
         first = {m: place(m)[1] for m in methods}
-        line = {m: _STEP_LINES[step] for m, step in first.items()}
-    for method, colour in colours.items():
-        own = [g for g in groups if of[g] == method]
-        for k, g in enumerate(own):
-            found[g] = {
-                "color": _shaded(colour, k / (len(own) - 1)) if len(own) > 1 else colour,
-                "marker": MARKERS[(k + first[method]) % len(MARKERS)],
-                "ls": _LINES[(k + line[method]) % len(_LINES)],
-            }
-    return {g: found[g] for g in groups}
+    for g in groups:
+        own = [other for other in groups if of[other] == of[g]]
+        k, colour = own.index(g), colours[of[g]]
+        colour = _shaded(colour, k / (len(own) - 1)) if len(own) > 1 else colour
+        found[g] = {"color": colour, "marker": MARKERS[(k + first[of[g]]) % len(MARKERS)]}
+    return found
 
 
 def _shaded(colour: str, place: float) -> str:
@@ -83,33 +75,32 @@ def _best(means, measure: str):
 
 
 @styled
-def plot_means(summary, rows=None, measures=("many", "medium", "few", "all"), axes=None):
+def plot_means(summary, rows, measures=("many", "medium", "few", "all")):
     """Mean and 95 % confidence interval of every group, one panel a measure.
 
     Intervals that do not overlap are not a test, nor is overlap the absence of one.
     Arguments: ``summary`` of ``h2t.study.compare.groups.summary`` within one setting; ``rows`` of
-    ``grouped``, to show single networks as small dots. Returns: an array of Axes.
+    ``grouped``, whose single networks are small dots. Returns: an array of Axes.
     """
     groups = list(dict.fromkeys(summary["group"]))
-    look, given = looks(groups), axes
+    look = looks(groups)
     by_measure = {m: summary[summary["measure"] == m].set_index("group") for m in measures}
     by_measure = {m: part for m, part in by_measure.items() if part["mean"].notna().any()}
     if not by_measure:
         raise Error("there is nothing to show: no group has any of these measures")
     size = (3.4 + 2.7 * len(by_measure), 2.3 + 0.55 * len(groups))
-    axes = np.ravel(new_axes(axes, 1, len(by_measure), size, sharey=True))
+    axes = np.ravel(new_axes(None, 1, len(by_measure), size, sharey=True))
     for ax, (measure, part) in zip(axes, by_measure.items(), strict=True):
         for y, g in enumerate(groups):
             of, colour = part.loc[g], look[g]["color"]
-            if np.isnan(of["mean"]):
-                continue
-            if rows is not None and of["repeats"] > 1:
+            if of["repeats"] > 1:
                 own = rows[rows["group"] == g][measure]
                 ax.scatter(own, [y + 0.24] * len(own), s=14, color=colour, alpha=0.6, lw=0)
             if of["n"] > 1:
                 bar = dict(color=colour, lw=3.2, alpha=0.75, solid_capstyle="butt")
                 ax.plot([of["low"], of["high"]], [y, y], **bar)
-            ax.plot(of["mean"], y, look[g]["marker"], color=colour, ms=9, mec="white", zorder=4)
+            if of["n"]:
+                ax.plot(of["mean"], y, look[g]["marker"], color=colour, ms=9, mec="white", zorder=4)
         best = _best(part["mean"], measure)
         ax.axvline(part.loc[best, "mean"], color="#BBBBBB", lw=1.2, zorder=0)
         said = f"{label(measure)}: {part.loc[best, 'mean']:.1f}"
@@ -124,7 +115,7 @@ def plot_means(summary, rows=None, measures=("many", "medium", "few", "all"), ax
         ax.grid(axis="y", visible=False)
     n = summary.groupby("group")["n"].max()
     axes[0].set_yticks(range(len(groups)), [f"{g}  (n = {n[g]})" for g in groups])
-    if given is None and n.max() > 1:
+    if n.max() > 1:
         bars = "large: mean over n stage 1s; bar: its 95 % confidence interval"
         said = f"{bars}; small dots: single networks; title: the best mean"
         figure_of(axes).supxlabel(said, fontsize=11, color="#555555")
@@ -132,46 +123,7 @@ def plot_means(summary, rows=None, measures=("many", "medium", "few", "all"), ax
 
 
 @styled
-def plot_curves(histories, measure: str = "all", axes=None):
-    """Learning curves of all groups: the mean over runs, in a band from the lowest to the highest.
-
-    Arguments: ``histories`` of ``h2t.study.compare.groups`` within one setting.
-    Returns: an array of Axes, one panel a stage. Raises: ``h2t.Error`` where no epoch has been
-    evaluated.
-    """
-    from matplotlib.ticker import MaxNLocator
-
-    seen = histories.dropna(subset=[measure]) if measure in histories else histories.iloc[:0]
-    if seen.empty:
-        raise Error(
-            f"no learning curve has {label(measure)}; choose another measure, or other runs"
-        )
-    stages, look = sorted(seen["stage"].unique()), looks(histories["group"])
-    size = (1 + 5.4 * len(stages), 4.2 + 0.27 * len(look))
-    axes = np.ravel(new_axes(axes, 1, len(stages), size))
-    alpha, better = 0.18 if len(look) <= 4 else 0.09, "lowest" if measure == "ece" else "highest"
-    for ax, stage in zip(axes, stages, strict=True):
-        ends = {}
-        for g, part in seen[seen["stage"] == stage].groupby("group", sort=False):
-            by, own = part.groupby("epoch")[measure], look[g]
-            mean = ends[g] = by.mean()
-            ax.fill_between(mean.index, by.min(), by.max(), color=own["color"], alpha=alpha, lw=0)
-            marks = dict(lw=2.2, ms=5, mec="white", markevery=max(1, len(mean) // 12))
-            ax.plot(mean.index, mean, label=f"{g} (n = {part['unit'].nunique()})", **own, **marks)
-        ends = {g: mean.iloc[-1] for g, mean in ends.items()}
-        best = (min if measure == "ece" else max)(ends, key=ends.get)
-        said = f"ends at {ends[best]:.1f} %"
-        if len(ends) > 1:
-            said = f"{best} ends {better},\nat {ends[best]:.1f} %"
-        ax.set_title(f"Stage {stage}: {said}")
-        ax.set(xlabel="epoch", ylabel=measured(measure))
-        ax.xaxis.set_major_locator(MaxNLocator(8, integer=True))
-        legend_below(ax, ncols=1)
-    return axes
-
-
-@styled
-def plot_ratio_curves(table, measure: str = "all", ax=None):
+def plot_ratio_curves(table, measure: str = "all"):
     """Accuracy against the fusion ratio, one curve a setting (say, each imbalance factor).
 
     Means over stage 1s, a band of one standard deviation, and a ring where the curve is best.
@@ -179,27 +131,21 @@ def plot_ratio_curves(table, measure: str = "all", ax=None):
     Raises: ``h2t.Error`` for no curve.
     """
     settings = list(dict.fromkeys(table["setting"]))
-    if not settings:
-        raise Error(
-            "there is no ratio curve: no setting has stage 2s of two fusion ratios with BN "
-            "statistics of both streams"
-        )
-    if len(settings) > MOST:
-        raise Error(f"{len(settings)} ratio curves cannot be told apart; choose at most {MOST}")
+    if not 0 < len(settings) <= MOST:
+        raise Error(f"{len(settings)} ratio curves cannot be shown; choose runs of 1 to {MOST}")
     steps = np.linspace(0, 3, len(settings)).round().astype(int)
     colours = [_IN_ORDER[k] for k in steps] if len(settings) > 1 else [COLOURS["all"]]
-    ax, ends, best = new_axes(ax, size=(9.5, 5)), [], []
+    ax, ends, best = new_axes(None, size=(9.5, 5)), [], []
     means = table.groupby(["setting", "ratio", "unit"], sort=False)[measure].mean()
     for k, (setting, colour) in enumerate(zip(settings, colours, strict=True)):
         by = means[setting].groupby("ratio")
         mean, std = by.mean(), by.std().fillna(0)
         ax.fill_between(mean.index, mean - std, mean + std, color=colour, alpha=0.18, lw=0)
-        look = dict(marker=MARKERS[k % len(MARKERS)], ls=_LINES[k % 3], ms=6, mec="white", lw=2.4)
-        ax.plot(mean.index, mean, color=colour, **look)
+        marker, style = MARKERS[k % len(MARKERS)], ("-", "--", ":")[k % 3]
+        ax.plot(mean, color=colour, marker=marker, ls=style, ms=6, mec="white", lw=2.4)
         top = _best(mean, measure)
         ax.plot(top, mean[top], "o", ms=15, mfc="none", mec=colour, mew=2)
-        if setting:
-            ends.append((mean.iloc[-1], mean.index[-1], setting, colour))
+        ends.append((mean.iloc[-1], mean.index[-1], setting, colour))
         best.append(f"p = {top:g}" + (f" at {setting}" if setting else ""))
     ax.margins(y=0.12)
     name_ends(ax, ends)
@@ -212,7 +158,7 @@ def plot_ratio_curves(table, measure: str = "all", ax=None):
 
 
 @styled
-def plot_cost(rows, measure: str = "all", ax=None):
+def plot_cost(rows, measure: str = "all"):
     """What accuracy costs: seconds of training, stage 1 included; the means of groups are large.
 
     A line goes through those that none beats in both. Seconds of different devices are not
@@ -225,15 +171,14 @@ def plot_cost(rows, measure: str = "all", ax=None):
     rows = rows[rows["total_seconds"] > 0]
     if rows.empty:
         raise Error("no run has a cost: imported and cached steps have no training time")
-    ax, look, means = new_axes(ax, size=(9.5, 5.4)), looks(rows["group"]), []
+    ax, look, means = new_axes(None, size=(9.5, 5.4)), looks(rows["group"]), []
     sized = "parameters" in rows and rows["parameters"].nunique() > 1
     for g, part in rows.groupby("group", sort=False):
-        own = {k: look[g][k] for k in ("color", "marker")}
-        ax.scatter(part["total_seconds"], part[measure], s=18, alpha=0.45, lw=0, **own)
+        ax.scatter(part["total_seconds"], part[measure], s=18, alpha=0.45, lw=0, **look[g])
         x, y = part["total_seconds"].mean(), part.groupby("unit")[measure].mean().mean()
         size = f", {part['parameters'].mean() / 1e6:.2f} M" if sized else ""
         name = f"{g} (n = {part['unit'].nunique()}{size})"
-        ax.plot(x, y, ms=12, mec="white", zorder=4, ls="none", label=name, **own)
+        ax.plot(x, y, ms=12, mec="white", zorder=4, ls="none", label=name, **look[g])
         means.append((x, -y if measure == "ece" else y, g))
     front = sorted(
         m for m in means if not any(o[0] <= m[0] and o[1] >= m[1] and o[:2] != m[:2] for o in means)
@@ -252,6 +197,5 @@ def plot_cost(rows, measure: str = "all", ax=None):
     ax.set_title(said)
     ax.set(xlabel="training, seconds, stage 1 included", ylabel=measured(measure))
     ax.margins(y=0.12)
-    fits = max(map(len, look)) <= (32 if sized else 40)
-    legend_below(ax, ncols=2 if fits else 1)
+    legend_below(ax, ncols=2 if max(map(len, look)) <= 32 else 1)
     return ax

@@ -9,26 +9,18 @@ from h2t.plots.style import COLOURS, TEXT, legend_below, new_axes, plain_log, sh
 __all__ = ["plot_counts", "plot_strip"]
 
 
-def _group_of(num_classes: int, groups: dict[str, np.ndarray]) -> np.ndarray:
-    of = np.full(num_classes, "all", dtype=object)
-    for g, classes in groups.items():
-        of[classes] = g
-    return of
-
-
 @styled
-def plot_counts(counts: np.ndarray, groups: dict[str, np.ndarray], ax=None):
+def plot_counts(counts: np.ndarray, groups: dict[str, np.ndarray]):
     """The long tail: training images per class, largest class first, coloured by group.
 
     Arguments: ``counts`` (C,); ``groups`` many, medium and few to class indices. Returns: Axes.
     """
     counts = np.asarray(counts)
-    ax = new_axes(ax, size=(9, 5))
+    ax = new_axes(None, size=(9, 5))
     order = np.argsort(-counts, kind="stable")
-    of = _group_of(len(counts), groups)[order]
     width = 1 if len(counts) > 30 else 0.85
     for g, classes in groups.items():
-        where = np.flatnonzero(of == g)
+        where = np.flatnonzero(np.isin(order, classes))
         label = f"{g}: empty"
         if len(classes):
             share = 100 * counts[classes].sum() / counts.sum()
@@ -50,7 +42,7 @@ def plot_counts(counts: np.ndarray, groups: dict[str, np.ndarray], ax=None):
 
 
 @styled
-def plot_strip(images, labels, counts, groups: dict, classes, columns: int = 10, axes=None):
+def plot_strip(images, labels, counts, groups: dict, classes, columns: int = 10):
     """What the groups look like: images of the first, middle and last class of each, by size.
 
     Arguments: ``images`` (N, H, W, C) uint8, grey or RGB; ``labels`` (N,); ``counts`` (C,);
@@ -64,7 +56,7 @@ def plot_strip(images, labels, counts, groups: dict, classes, columns: int = 10,
         chosen += [(g, int(by_size[k])) for k in picks] or [(g, None)]
     heights = [1 if k is not None else 0.35 for _, k in chosen]
     axes = np.atleast_1d(
-        new_axes(axes, len(chosen), 1, (9, 0.95 * sum(heights) + 0.6), height_ratios=heights)
+        new_axes(None, len(chosen), 1, (9, 0.95 * sum(heights) + 0.6), height_ratios=heights)
     )
     h, w = images.shape[1:3]
     gap, named = max(1, w // 16), set()

@@ -9,11 +9,9 @@ from h2t.plots.style import (
     AFTER,
     BEFORE,
     COLOURS,
-    FUSED,
     MARKERS,
     METHODS,
     legend_below,
-    natural,
     new_axes,
     short,
     styled,
@@ -25,24 +23,19 @@ __all__ = ["SETS", "plot_boundary", "plot_embedding", "plot_mask"]
 SETS = {
     "train head": (COLOURS["many"], "o", 18, 0.35),
     "train tail": (COLOURS["few"], "o", 60, 0.95),
-    "fused": (FUSED, "x", 34, 0.7),
     "test head": ("#004C77", "s", 24, 0.6),
     "test tail": ("#7F3800", "s", 26, 0.8),
 }
 
 
 @styled
-def plot_mask(fused: np.ndarray, fusing: np.ndarray, mask: np.ndarray, axes=None):
+def plot_mask(fused: np.ndarray, fusing: np.ndarray, mask: np.ndarray):
     """How fusion mixes two branches, channel by channel.
 
     Arguments: ``fused`` and ``fusing`` features (D,); ``mask`` (D,) bool, True where the fusing
-    branch is taken. Returns: three Axes. Raises: ``h2t.Error`` where the shapes differ.
+    branch is taken. Returns: three Axes.
     """
-    fused, fusing, mask = np.asarray(fused), np.asarray(fusing), np.asarray(mask, bool)
-    if not fused.shape == fusing.shape == mask.shape or mask.ndim != 1:
-        shapes = f"{fused.shape}, {fusing.shape} and {mask.shape}"
-        raise Error(f"features and mask must all be (D,); got {shapes}")
-    axes = np.ravel(new_axes(axes, 3, 1, (11, 5.6), sharex=True, sharey=True))
+    axes = np.ravel(new_axes(None, 3, 1, (11, 5.6), sharex=True, sharey=True))
     x, tail, head = np.arange(len(mask)), METHODS[3], METHODS[1]
     taken = f"{mask.sum()} of {len(mask)} channels come from the fusing branch"
     # title, values, colours where the fusing branch is taken and where it is not
@@ -65,28 +58,22 @@ def plot_boundary(
     points: dict[str, np.ndarray],
     lines: dict[str, tuple[np.ndarray, float]],
     names: tuple[str, str] = ("head", "tail"),
-    ax=None,
-    limits=None,
 ):
     """Decision boundaries in the plane that two of them span (``h2t.lab.explorer.boundary.plane``).
 
     What fusion did is the step from DR's line to the last, not from stage 1's: give all three.
 
-    Arguments: ``points`` set name (train head, train tail, fused, test head, test tail) to (n, 2);
+    Arguments: ``points`` set name (train head, train tail, test head, test tail) to (n, 2);
     ``lines`` name to ``(a (2,), b)``, positive on the tail's side: the first is dashed, the last
-    has the tail's side shaded; ``names`` of the head and the tail class; ``limits`` ((x low, x
-    high), (y low, y high)) to hold the view still.
+    has the tail's side shaded; ``names`` of the head and the tail class.
     The legend gives each set's share on the tail's side of every line in turn. Returns: Axes.
-    Raises: ``h2t.Error`` for an unknown set, no points at all, or no line.
+    Raises: ``h2t.Error`` for no points at all.
     """
-    if unknown := set(points) - set(SETS):
-        known = ", ".join(SETS)
-        raise Error(f"there is no style for the points {sorted(unknown)}; choose from {known}")
     points = {name: np.reshape(xy, (-1, 2)) for name, xy in points.items()}
-    if not lines or not sum(map(len, points.values())):
-        raise Error("a boundary needs a line and a point; choose classes that have images")
-    ax = new_axes(ax, size=(9.5, 7))
-    (x0, x1), (y0, y1) = _view(np.concatenate(list(points.values()))) if limits is None else limits
+    if not sum(map(len, points.values())):
+        raise Error("a boundary needs a point; choose classes that have images")
+    ax = new_axes(None, size=(9.5, 7))
+    (x0, x1), (y0, y1) = _view(np.concatenate(list(points.values())))
     last = list(lines)[-1]
     # a score is linear: its contour between four corners is exact
     corners = np.stack(np.meshgrid([x0, x1], [y0, y1]), -1)
@@ -105,7 +92,7 @@ def plot_boundary(
         colour, marker, size, alpha = SETS[name]
         shares = [f"{100 * np.mean(xy @ a + b > 0):.0f}" for a, b in lines.values() if len(xy)]
         label = f"{name}: {' → '.join(shares)} % on the tail's side" if shares else f"{name}: none"
-        fill = {"color": colour, "lw": 1.4 if marker == "x" else 0}
+        fill = {"color": colour, "lw": 0}
         if marker == "s":
             fill = {"facecolor": "none", "edgecolor": colour, "lw": 1.3}
         above = 4 if name == "train tail" else 3
@@ -127,50 +114,19 @@ def _view(xy: np.ndarray) -> np.ndarray:
 
 
 @styled
-def plot_embedding(
-    xy: np.ndarray,
-    labels: np.ndarray,
-    names: dict[int, str] | tuple[str, ...],
-    fused: np.ndarray | None = None,
-    ax=None,
-):
-    """A t-SNE map of features, coloured by class, with fused features placed into it.
+def plot_embedding(xy: np.ndarray, labels: np.ndarray, names: dict[int, str]):
+    """A t-SNE map of the features of a head and a tail class.
 
-    The view is that of the map alone, so that new fused features do not move it.
-    Arguments: ``xy`` (n, 2); ``labels`` (n,) class indices; ``names`` class index to legend text,
-    or all classes' names, of which those in ``labels`` are drawn in natural order; two are in the
-    colours of head and tail; ``fused`` (m, 2). Returns: Axes.
-    Raises: ``h2t.Error`` for more classes than can be told apart.
+    Arguments: ``xy`` (n, 2); ``labels`` (n,) class indices; ``names`` the head's and the tail's
+    index to legend text. Returns: Axes.
     """
-    xy, labels = np.reshape(xy, (-1, 2)), np.asarray(labels)
-    if not isinstance(names, dict):
-        own = {int(k): names[k] for k in np.unique(labels)}
-        by = natural if len(own) > 2 else lambda name: 0
-        names = dict(sorted(own.items(), key=lambda item: by(item[1])))
-    palette = (*METHODS[1:], "#8C510A", METHODS[0])
-    if len(names) > len(palette) * len(MARKERS):
-        most = f"choose at most {len(palette) * len(MARKERS)}"
-        raise Error(f"{len(names)} classes cannot be told apart on one map; {most}")
-    if len(names) <= 2:
-        palette = (COLOURS["many"], COLOURS["few"])  # head and tail
-    ax = new_axes(ax, size=(8, 6.8 + 0.22 * max(0, len(names) - 9) / 3))
-    for k, (c, name) in enumerate(names.items()):
-        here = xy[labels == c]
-        look = dict(color=palette[k % len(palette)], marker=MARKERS[k // len(palette)])
-        ax.scatter(*here.T, s=26, alpha=0.75, lw=0, label=f"{short(name)} ({len(here)})", **look)
-    drawn = xy[np.isin(labels, list(names))]
-    view = np.array([[-np.inf, np.inf]] * 2)
-    if len(drawn):
-        view = _view(drawn)
-        ax.set(xlim=view[0], ylim=view[1])
-    title = "Which classes lie close together"
-    if fused is not None and len(fused):
-        title, fused = "Where fused features fall among the real ones", np.reshape(fused, (-1, 2))
-        outside = int(((fused < view[:, 0]) | (fused > view[:, 1])).any(1).sum())
-        title += f" ({outside} outside)" if outside else ""
-        look = dict(s=44, marker="x", color=FUSED, lw=1.6, zorder=4)
-        ax.scatter(*fused.T, label=f"fused ({len(fused)})", **look)
+    ax = new_axes(None, size=(8, 6.8))
+    looks = zip((COLOURS["many"], COLOURS["few"]), MARKERS, strict=False)
+    for (c, name), (colour, marker) in zip(names.items(), looks, strict=False):
+        here, look = xy[labels == c], dict(s=26, alpha=0.75, lw=0)
+        called = f"{short(name)} ({len(here)})"
+        ax.scatter(*here.T, color=colour, marker=marker, label=called, **look)
     ax.set(xticks=[], yticks=[], xlabel="t-SNE 1 (no unit)", ylabel="t-SNE 2 (no unit)")
-    ax.set_title(title)
-    legend_below(ax, 26, ncols=3)
+    ax.set_title("How close the two classes lie together")
+    legend_below(ax, 26, ncols=2)
     return ax

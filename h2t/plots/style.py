@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Callable
 from functools import cache, wraps
 from pathlib import Path
@@ -15,21 +14,8 @@ from h2t.base.files import write_atomic
 from h2t.metrics import label
 from h2t.recipes.names import STEPS
 
-__all__ = [
-    "AFTER",
-    "BEFORE",
-    "COLOURS",
-    "FUSED",
-    "METHODS",
-    "STYLE",
-    "TEXT",
-    "figure_of",
-    "fonts",
-    "natural",
-    "save",
-    "short",
-    "title",
-]
+__all__ = ["AFTER", "BEFORE", "COLOURS", "METHODS", "STYLE", "TEXT"]
+__all__ += ["figure_of", "fonts", "save", "short", "title"]
 
 COLOURS = {"many": "#0072B2", "medium": "#E69F00", "few": "#D55E00", "all": "#333333"}
 # the same hues, dark enough to be read as letters on white
@@ -41,7 +27,7 @@ _STEP_COLOURS = {name: METHODS[k] for name, k in zip(STEPS.values(), (0, 1, 3, 4
 KINDS = ("#117733", "#0072B2", "#D55E00", "#CC79A7", "#5D3A9B", "#E69F00", "#56B4E9", "#8C8C8C")
 KINDS += ("#222222",)
 MARKERS = ("o", "s", "D", "^", "v")
-BEFORE, AFTER, FUSED = METHODS[0], METHODS[2], "#222222"
+BEFORE, AFTER = METHODS[0], METHODS[2]
 STYLE = {
     "font.size": 12,
     "axes.titlesize": 13,
@@ -58,14 +44,8 @@ STYLE = {
     "figure.dpi": 100,
 }
 # for the figures of this module, which fit their margins to the letters: larger, for the projector
-_LARGE = {
-    "font.size": 13,
-    "axes.titlesize": 14,
-    "axes.labelsize": 13,
-    "legend.fontsize": 12,
-    "figure.constrained_layout.h_pad": 0.08,
-    "figure.constrained_layout.w_pad": 0.1,
-}
+_LARGE = {"font.size": 13, "axes.titlesize": 14, "axes.labelsize": 13, "legend.fontsize": 12}
+_LARGE |= {f"figure.constrained_layout.{side}_pad": pad for side, pad in (("h", 0.08), ("w", 0.1))}
 # fonts with the letters of Chinese, Japanese and Korean names, on Linux, macOS and Windows
 _WIDE = """Noto Sans CJK SC|Noto Sans CJK JP|Noto Sans SC|Source Han Sans SC|WenQuanYi Micro Hei
 |WenQuanYi Zen Hei|Droid Sans Fallback|PingFang SC|Hiragino Sans|Apple SD Gothic Neo
@@ -101,6 +81,7 @@ def styled(plot: Callable) -> Callable:
 
 
 def new_axes(ax, rows: int = 1, columns: int = 1, size: tuple[float, float] = (9, 4.2), **how):
+    """New axes, or those given where they are as many; an array of them for several panels."""
     if ax is None:
         import matplotlib.pyplot as plt
 
@@ -126,10 +107,9 @@ def measured(measure: str) -> str:
     return "test accuracy, %" if measure == "all" else f"test accuracy, {label(measure)}, %"
 
 
-def empties(groups: dict) -> str:
-    """`` (many: empty)`` for a title, where a group has no classes."""
-    names = [g for g, classes in groups.items() if not len(classes)]
-    return f"  ({', '.join(names)}: empty)" if names else ""
+def empties(groups) -> str:
+    """`` (many: empty)`` for a title, of the names of groups without classes."""
+    return f"  ({', '.join(groups)}: empty)" if len(groups) else ""
 
 
 def legend_below(ax, points: float = 46, **how) -> None:
@@ -165,15 +145,9 @@ def short(name: str, letters: int = 14) -> str:
     return name if len(name) <= letters else name[: letters - 1] + "…"
 
 
-def natural(name: str) -> list:
-    """A key that sorts class names as people count: 2 before 10."""
-    parts = re.split(r"(\d+)", name)
-    return [int(p) if k % 2 else p for k, p in enumerate(parts)]
-
-
 def figure_of(axes):
     """The figure that an Axes, or an array of them, belongs to."""
-    return (axes if hasattr(axes, "figure") else np.ravel(axes)[0]).figure
+    return np.ravel(axes)[0].figure
 
 
 def title(axes, text: str) -> None:

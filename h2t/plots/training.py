@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from h2t.base.tables import number
 from h2t.metrics import GROUPS
 from h2t.plots.style import (
     COLOURS,
@@ -23,7 +24,7 @@ _SHOWN = (*GROUPS, "all")
 
 
 @styled
-def plot_learning_curves(table, axes=None):
+def plot_learning_curves(table):
     """Test accuracy by group, and loss, over the epochs.
 
     Arguments: ``table`` rows of metrics.jsonl; epochs without an evaluation have no accuracy.
@@ -31,22 +32,20 @@ def plot_learning_curves(table, axes=None):
     """
     from matplotlib.ticker import MaxNLocator
 
-    left, right = axes = np.ravel(new_axes(axes, 1, 2, (11.5, 5)))
+    left, right = axes = new_axes(None, 1, 2, (11.5, 5))
     seen = table[table["all"].notna()] if "all" in table else table.iloc[:0]
-    look, empty = dict(marker="o" if len(seen) <= 30 else None, ms=4, lw=2), {}
-    for g in _SHOWN:
-        values = seen[g].astype(float) if g in seen else seen["epoch"] * np.nan
-        if values.isna().all():
-            empty[g] = ()
-            continue
-        label, style = f"{g} {values.iloc[-1]:.1f} %", "--" if g == "all" else "-"
-        left.plot(seen["epoch"], values, color=COLOURS[g], ls=style, label=label, **look)
+    look, there = dict(marker="o" if len(seen) <= 30 else None, ms=4, lw=2), []
+    for g in (g for g in _SHOWN if g in seen and seen[g].notna().any()):
+        named, style = f"{g} {seen[g].iloc[-1]:.1f} %", "--" if g == "all" else "-"
+        values = seen[g].astype(float)
+        left.plot(seen["epoch"], values, color=COLOURS[g], ls=style, label=named, **look)
+        there.append(g)
     left.set(xlabel="epoch", ylabel="test accuracy, %", ylim=(0, 103))
     left.set_title("Accuracy by group: none yet")
     if len(seen):
-        last = seen.iloc[-1]
+        last, missing = seen.iloc[-1], [g for g in _SHOWN if g not in there]
         said = f"Accuracy at epoch {last['epoch']:.0f}: {last['all']:.1f} % over all"
-        left.set_title("\n".join([said, empties(empty).strip()]).strip())
+        left.set_title("\n".join([said, empties(missing).strip()]).strip())
         legend_below(left, ncols=2)
     right.plot(table["epoch"], table["loss"], color=COLOURS["all"], lw=2)
     right.set(xlabel="epoch", ylabel="training loss", ylim=(0, None))
@@ -58,7 +57,7 @@ def plot_learning_curves(table, axes=None):
     rate.tick_params(axis="y", which="both", colors="#6E6E6E")
     rate.grid(False)
     rate.spines["right"].set_visible(True)
-    for ax in (left, right):
+    for ax in axes:
         ax.set_xlim(0, max(float(table["epoch"].max()), 2))
         ax.xaxis.set_major_locator(MaxNLocator(8, integer=True))
     return axes
@@ -71,45 +70,49 @@ def plot_group_bars(table, spread=None, ax=None):
     The title holds the last method against the best baseline there is: for H2T that is the control
     (DR, BN sees both), then DR, as the step from stage 1 is mostly that of DR.
     Arguments: ``table`` a row per method, columns many, medium, few, all (%); ``spread`` the same
-    rows and columns, standard deviations for error bars. An empty group says so, once.
-    Returns: Axes.
+    rows and columns, standard deviations for error bars where there are any. An empty group says
+    so, once. Returns: Axes.
     """
     values = table.astype(float)
     ax, count = new_axes(ax, size=(10, 5)), len(values)
-    errors = values * 0
+    errors = values * np.nan
     if spread is not None:
-        errors = spread.astype(float).reindex_like(values).fillna(0)
+        errors = spread.astype(float).reindex_like(values)
     named = [STEPS.get(str(method), str(method)) for method in values.index]
     width, text = 0.84 / count, dict(ha="center", va="bottom")
     for m, colour in enumerate(method_colours(named)):
-        row, error = values.iloc[m], errors.iloc[m]
+        row, error = values.iloc[m].to_numpy(), errors.iloc[m].to_numpy()
         x = np.arange(len(row)) + (m - (count - 1) / 2) * width
-        there = row.notna().to_numpy()
+        there = ~np.isnan(row)
         ax.bar(x[there], row[there], width * 0.94, color=colour, label=named[m])
-        if spread is not None:
+        if not np.isnan(error[there]).all():
             line = dict(fmt="none", ecolor="#222222", capsize=3, lw=1.4)
             ax.errorbar(x[there], row[there], error[there], **line)
         size, turn = 11 if count <= 3 else 9.5, 90 if count > 5 else 0
         for k in np.flatnonzero(there):
-            at = row.iloc[k] + error.iloc[k] + 1
-            ax.text(x[k], at, f"{row.iloc[k]:.1f}", fontsize=size, rotation=turn, **text)
+            at = row[k] + np.nan_to_num(error[k]) + 1
+            ax.text(x[k], at, f"{row[k]:.1f}", fontsize=size, rotation=turn, **text)
     for k in np.flatnonzero(values.isna().all()):
         ax.text(k, 1, "empty", color="#555555", style="italic", **text)
     ax.set_xticks(range(values.shape[1]), values.columns)
-    highest = float(np.nanmax(values + errors)) + (14 if count > 5 else 8)
+    highest = float(np.nanmax(values + errors.fillna(0))) + (14 if count > 5 else 8)
     ax.set(xlim=(-0.55, values.shape[1] - 0.45), ylim=(0, max(100, highest)))
     ax.set(xlabel="classes, by training images", ylabel="test accuracy, %")
-    ax.set_title(f"Accuracy by group: {named[0]}")
-    if count > 1:
-        before = next(
-            n for n in (STEPS["stage2-dr-both"], STEPS["stage2-dr"], *named) if n in named[:-1]
-        )
-        moved = (values.iloc[-1] - values.iloc[named.index(before)]).dropna()
-        said = ", ".join(f"{g} {change:+.1f}" for g, change in moved.items())
-        ax.set_title(f"From {before} to {named[-1]}: {said} points")
+    ax.set_title(_moved(values.set_axis(named)))
     ax.grid(axis="x", visible=False)
     legend_below(ax, ncols=min(count, 4))
     return ax
+
+
+def _moved(values) -> str:
+    """How far the last method is from its baseline, for a title."""
+    *others, last = values.index
+    if not others:
+        return f"Accuracy by group: {last}"
+    before = next(n for n in (STEPS["stage2-dr-both"], STEPS["stage2-dr"], *others) if n in others)
+    moved = (values.iloc[-1] - values.iloc[others.index(before)]).dropna()
+    said = ", ".join(f"{g} {number(change, 1, sign=True)}" for g, change in moved.items())
+    return f"From {before} to {last}: {said} points"
 
 
 @styled
@@ -117,25 +120,21 @@ def plot_ratio_curve(table, published=None, current: float | None = None, ax=Non
     """Accuracy against the fusion ratio: mean over seeds, a band of one deviation, by group.
 
     Arguments: ``table`` with columns ratio, seed, group, accuracy (%); ``published`` with ratio,
-    group, accuracy, drawn as hollow markers; ``current`` a ratio to mark. Groups may be called head
-    and tail, as the papers do. Returns: Axes.
+    group, accuracy, drawn as hollow markers; ``current`` a ratio to mark. Returns: Axes.
     """
-    field = {"head": "many", "tail": "few"}
-    table = table.assign(group=table["group"].replace(field))
-    ax = new_axes(ax, size=(9.5, 5))
-    ends, empty = [], {}
+    ax, ends, empty = new_axes(ax, size=(9.5, 5)), [], []
     for g in _SHOWN:
         rows = table[table["group"] == g].dropna(subset=["accuracy"])
         if rows.empty:
-            empty[g] = ()
+            empty.append(g)
             continue
         by, colour = rows.groupby("ratio")["accuracy"], COLOURS[g]
         mean, std = by.mean(), by.std().fillna(0)
         ax.fill_between(mean.index, mean - std, mean + std, color=colour, alpha=0.25, lw=0)
-        ax.plot(mean.index, mean, color=colour, lw=2.6, ls="--" if g == "all" else "-", label=g)
+        ax.plot(mean, color=colour, lw=2.6, ls="--" if g == "all" else "-", label=g)
         ends.append((mean.iloc[-1], 1.0, g, TEXT[g]))
         if published is not None:
-            dots = published[published["group"].replace(field) == g]
+            dots = published[published["group"] == g]
             hollow = dict(marker="o", mfc="white", ms=6, lw=0, clip_on=False, zorder=5)
             ax.plot(dots["ratio"], dots["accuracy"], color=colour, **hollow)
     ax.margins(y=0.1)  # not set_ylim: drawn again into these axes, limits follow the new curve
@@ -143,8 +142,9 @@ def plot_ratio_curve(table, published=None, current: float | None = None, ax=Non
     if current is not None:
         ax.axvline(current, color="#333333", lw=1.8, ls=":")
         how = dict(transform=ax.get_xaxis_transform(), va="top")
-        side = "left" if current < 0.85 else "right"
-        ax.text(current, 1.0, f" p = {current:.2f} ", ha=side, **how)
+        ax.text(
+            current, 1.0, f" p = {current:.2f} ", ha="left" if current < 0.85 else "right", **how
+        )
     seeds = table["seed"].nunique()
     note = f"{seeds} seeds, band: ± 1 std" if seeds > 1 else "1 seed"
     note += "; circles: published" if published is not None else ""
@@ -153,13 +153,12 @@ def plot_ratio_curve(table, published=None, current: float | None = None, ax=Non
     if len(overall):
         best = f"Best overall at p = {overall.idxmax():g}: {overall.max():.1f} %"
     ax.set(xlabel="fusion ratio p (share of channels swapped)", ylabel="test accuracy, %")
-    ax.set(xlim=(0, 1))
-    ax.set_title(f"{best}  ({note}){empties(empty)}")
+    ax.set(xlim=(0, 1), title=f"{best}  ({note}){empties(empty)}")
     return ax
 
 
 @styled
-def plot_agreement(table, axes=None):
+def plot_agreement(table):
     """How far the cached stage 2 agrees with the exact one: means, bars of one deviation.
 
     Arguments: ``table`` of ``h2t.train.cached.steps.compare``: columns kind (exact, cached), ratio,
@@ -167,19 +166,16 @@ def plot_agreement(table, axes=None):
     out.
     """
     shown = [g for g in _SHOWN if table[g].notna().any()]
-    axes = np.ravel(new_axes(axes, 1, len(shown), (3.1 * len(shown) + 0.6, 4.8)))
+    axes = np.ravel(new_axes(None, 1, len(shown), (3.1 * len(shown) + 0.6, 4.8)))
     by = table.groupby(["kind", "ratio"])[shown]
     mean, std = by.mean(), by.std().fillna(0)
     ratios = sorted(table["ratio"].unique())
     for ax, g in zip(axes, shown, strict=True):
-        look = dict(color=COLOURS[g], ms=9, lw=0, elinewidth=2, capsize=4)
-        for shift, kind, marker, fill in (
-            (-0.1, "exact", "o", None),
-            (0.1, "cached", "s", "white"),
-        ):
+        looks = (("exact", -0.1, "o", COLOURS[g]), ("cached", 0.1, "s", "white"))
+        for kind, shift, marker, fill in looks:
             at, of = np.arange(len(ratios)) + shift, (kind, g)
-            look |= dict(marker=marker, mfc=fill or COLOURS[g], label=kind)
-            ax.errorbar(at, mean.loc[of], std.loc[of], **look)
+            look = dict(color=COLOURS[g], ms=9, lw=0, elinewidth=2, capsize=4, mfc=fill)
+            ax.errorbar(at, mean.loc[of], std.loc[of], marker=marker, label=kind, **look)
         off = (mean.loc["cached", g] - mean.loc["exact", g]).abs().max()
         ax.set_title(f"{g}: within {off:.1f} points", color=TEXT[g])
         ax.set(xlabel="fusion ratio p", xlim=(-0.5, len(ratios) - 0.5))

@@ -205,7 +205,9 @@ class Beside(Parameters):
         "Without it those three that tell the published H2T from the published DR.",
     )
     compare_ratios: Shares = CONTROL([0.0, 0.3, 0.6], "exact beside cached stage 2, at these")
-    compare_seeds: int = CONTROL(3, "and for so many seeds; 0: do not compare", ge=0, le=100)
+    compare_seeds: int = CONTROL(
+        3, "seeds of every stage 2; 0: one, and no comparison", ge=0, le=100
+    )
     views: int = CONTROL(4, "augmented views of each image in the feature bank", ge=1, le=64)
 
     objective: str = CONTROL(

@@ -27,3 +27,4 @@ def test_a_number_that_does_not_exist_is_empty():
         "-0.50",
     ]
     assert tables.number(0.5, sign=True) == "+0.50"
+    assert [tables.number(-0.004, sign=s) for s in (False, True)] == ["0.00", "+0.00"]

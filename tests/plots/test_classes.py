@@ -93,7 +93,7 @@ def test_confusion_by_group_is_what_a_loop_sums():
 
 def test_confusion_of_an_empty_group_says_so():
     groups = {"many": np.array([], int), "medium": np.array([0, 1]), "few": np.array([2])}
-    (ax,) = plots.plot_confusion_groups(np.eye(3, dtype=int), groups)
+    (ax,) = plots.plot_confusion_groups({"DR": np.eye(3, dtype=int)}, groups)
     assert [t.get_text() for t in ax.texts].count("empty") == 1 and not ax.figure.get_suptitle()
     assert np.ma.getmaskarray(ax.collections[0].get_array()).reshape(3, 3)[0].all()
 
@@ -144,5 +144,5 @@ def test_reliability_says_on_which_side_the_error_is(sign, tendency):
             "accuracy": [np.nan, 75 - 10 * sign],
         }
     )
-    (ax,) = plots.plot_reliability(table)
-    assert ax.get_title(loc="left") == f"ECE 10.0 %,\n{tendency}"
+    (ax,) = plots.plot_reliability({"DR": table})
+    assert ax.get_title(loc="left") == f"DR: ECE 10.0 %,\n{tendency}"

@@ -41,26 +41,6 @@ def rows(groups=GROUPS, seeds=4, settings=("",)):
     return pd.DataFrame(found)
 
 
-def histories(groups=GROUPS, seeds=3, epochs=6):
-    found = []
-    for j, g in enumerate(groups):
-        for k in range(seeds):
-            for e in range(1, epochs + 1):
-                found.append(
-                    {
-                        "setting": "",
-                        "group": g,
-                        "run": str(k),
-                        "unit": str(k),
-                        "step": f"s{j}",
-                        "stage": 1 if g == "stage 1" else 2,
-                        "epoch": e,
-                        "all": np.nan if e % 2 else 40 + j + k + e,
-                    }
-                )
-    return pd.DataFrame(found)
-
-
 def apart(figure, texts):
     boxes = [
         t.get_window_extent(figure.canvas.get_renderer())
@@ -123,22 +103,6 @@ def test_one_run_a_group_has_no_interval_and_an_empty_measure_no_panel():
         plots.plot_means(summary(table, ("many",)), table, ("many",))
 
 
-def test_curves_are_means_and_bands_over_runs():
-    table = histories()
-    one, two = plots.plot_curves(table)
-    assert len(one.lines) == 1 and [line.get_label() for line in two.lines] == [
-        f"{g} (n = 3)" for g in GROUPS[1:]
-    ]
-    assert two.lines[0].get_xdata().tolist() == [2, 4, 6] and two.lines[
-        0
-    ].get_ydata() == pytest.approx([40 + 1 + 1 + e for e in (2, 4, 6)])
-    corners = {tuple(v) for v in two.collections[0].get_paths()[0].vertices}
-    assert {(2, 43), (2, 45), (6, 47), (6, 49)} <= corners
-    assert two.get_title(loc="left") == f"Stage 2: {GROUPS[-1]} ends highest,\nat 51.0 %"
-    with pytest.raises(Error, match="no learning curve has few"):
-        plots.plot_curves(table, "few")
-
-
 def test_ratio_curves_are_means_with_a_ring_at_the_best():
     r = np.random.default_rng(1)
     table = pd.DataFrame(
@@ -164,7 +128,7 @@ def test_ratio_curves_are_means_with_a_ring_at_the_best():
         "Rings, highest: p = 0.2 at IF 10; p = 0.4 at IF 50; p = 0.6 at IF 100"
     )
     apart(drawn(ax), words(ax))
-    with pytest.raises(Error, match="there is no ratio curve"):
+    with pytest.raises(Error, match="0 ratio curves cannot be shown"):
         plots.plot_ratio_curves(table.iloc[:0])
 
 
@@ -211,10 +175,8 @@ def test_no_words_overlap(n):
         else tuple(f"DR + H2T, p = {k / 20:g}, stage1_lr 0.05" for k in range(n))
     )
     table = rows(groups)
-    curves = histories(groups)
     for axes in (
         plots.plot_means(summary(table), table),
-        plots.plot_curves(curves),
         plots.plot_cost(table),
     ):
         plots.title(axes, "IF 100")
@@ -258,7 +220,6 @@ def test_of_many_methods_each_kind_has_a_colour_and_each_step_a_marker():
     table = rows(tuple(groups))
     for axes in (
         plots.plot_means(summary(table), table),
-        plots.plot_curves(histories(groups)),
         plots.plot_cost(table),
     ):
         apart(drawn(axes), words(axes))

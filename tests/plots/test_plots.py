@@ -109,27 +109,15 @@ def test_nothing_is_shown(monkeypatch):
 
 @pytest.mark.parametrize(
     "name",
-    [
-        "counts",
-        "class_accuracy",
-        "weight_norms",
-        "group_bars",
-        "ratio_curve",
-        "boundary",
-        "embedding",
-    ],
+    ["class_accuracy", "group_bars", "ratio_curve"],
 )
 def test_a_figure_is_drawn_into_the_given_axes(name):
     _, (ax, other) = pyplot().subplots(1, 2)
-    counts, groups, c = tail(10), metrics.groups(tail(10)), 10
+    groups, c = metrics.groups(tail(10)), 10
     make = {
-        "counts": lambda: plots.plot_counts(counts, groups, ax=ax),
         "class_accuracy": lambda: plots.plot_class_accuracy(class_table(c), groups, ax=ax),
-        "weight_norms": lambda: plots.plot_weight_norms({"a": np.ones(c)}, counts, ax=ax),
         "group_bars": lambda: plots.plot_group_bars(group_table(), ax=ax),
         "ratio_curve": lambda: plots.plot_ratio_curve(curve(), ax=ax),
-        "boundary": lambda: plots.plot_boundary(*planar(), ax=ax),
-        "embedding": lambda: plots.plot_embedding(np.eye(2), np.arange(2), CIFAR10, ax=ax),
     }[name]
     assert make() is ax and ax.has_data() and not other.has_data()
 
@@ -137,16 +125,14 @@ def test_a_figure_is_drawn_into_the_given_axes(name):
 def test_panels_must_fit_the_axes_given():
     _, axes = pyplot().subplots(1, 2)
     with pytest.raises(Error, match="this figure has 3 panels, but 2 axes were given"):
-        plots.plot_mask(np.ones(4), np.ones(4), np.ones(4, bool), axes=axes)
+        plots.style.new_axes(axes, 3)
 
 
 def test_group_colours_are_nobody_elses():
     groups = {plots.COLOURS[g] for g in ("many", "medium", "few")}
-    assert (
-        not groups & {*plots.METHODS, plots.BEFORE, plots.AFTER, plots.FUSED} and len(groups) == 3
-    )
+    assert not groups & {*plots.METHODS, plots.BEFORE, plots.AFTER} and len(groups) == 3
     sets = {name: colour for name, (colour, *_) in plots.SETS.items()}
-    assert len(set(sets.values())) == 5 and plots.COLOURS["medium"] not in sets.values()
+    assert len(set(sets.values())) == 4 and plots.COLOURS["medium"] not in sets.values()
     assert (sets["train head"], sets["train tail"]) == (plots.COLOURS["many"], plots.COLOURS["few"])
 
 
@@ -164,13 +150,6 @@ def test_deuteranopes_tell_the_steps_apart():
     """Grey #8C8C8C for stage 1 and green #009E73 for H2T were 9.6 apart."""
     for a, b in itertools.combinations(plots.METHODS, 2):
         assert np.linalg.norm(seen_by_deuteranopes(a) - seen_by_deuteranopes(b)) > 25, (a, b)
-
-
-def test_class_names_are_sorted_as_people_count():
-    names = ("1", "10", "2", "a 10", "a 9")
-    assert sorted(names, key=plots.natural) == ["1", "2", "10", "a 9", "a 10"]
-    ax = plots.plot_embedding(np.eye(3, 2), np.arange(3), names)
-    assert legend_texts(ax) == ["1 (1)", "2 (1)", "10 (1)"]
 
 
 def test_letters_that_the_usual_font_lacks_come_from_one_that_has_them(monkeypatch):

@@ -223,6 +223,15 @@ def test_from_the_command_line(tmp_path):
         "control.png",
         "control.pdf",
     }
+    ledger = tmp_path / "ledger" / "control.csv"
+    result = CliRunner().invoke(main, ["control", str(tmp_path), "--out", str(ledger)])
+    assert result.exit_code == 0, result.output
+    for file in (ledger, ledger.with_name("control_effects.csv")):
+        row = pd.read_csv(file, dtype=str).iloc[0]
+        assert row["revision"] == "a" * 8 and row["torch"] == "2" and row["seed"] == "0 1 2"
+        assert len(row["split"]) == 8 and len(row["weights_sha256"].split()) >= 3
+    row = pd.read_csv(ledger, dtype=str).iloc[0]
+    assert f"| {row['all']} ± {row['all ±']} |" in (tmp_path / "control.md").read_text()
     make_run(tmp_path / "only", names=())
     bad = CliRunner().invoke(main, ["control", str(tmp_path / "only")])
     assert bad.exit_code == 2 and "holds no finished exact stage 2" in bad.output
@@ -266,7 +275,7 @@ def test_the_figure_of_one_two_by_two():
     assert len(axes) == 4 and figures.legend_texts(axes[0]) == ["no fusion (DR)", "fusion (H2T)"]
     assert "statistics +2.0 ★" in axes[0].get_title(loc="left") and "fusion +0.0" in axes[
         0
-    ].get_title(loc="left").replace("-0.0", "+0.0")
+    ].get_title(loc="left")
     assert len({round(float(np.ptp(ax.get_ylim())), 6) for ax in axes}) == 1  # slopes compare
     means = found.cells[(found.cells["measure"] == "few") & ~found.cells["fusion"]].set_index(
         "statistics"
@@ -282,13 +291,7 @@ def test_the_figure_of_one_two_by_two():
     assert len(plots.plot_control(empty.rows, empty.effects)) == 3
 
 
-def test_the_figure_of_many_settings():
-    table = pd.concat(
-        [rows(setting=f"IF {k}", seed=k, statistics=2.0, noise=0.05) for k in (50, 100)],
-        ignore_index=True,
-    )
-    axes = plots.plot_effects(control.summarise(table).effects)
-    figures.drawn(axes)
-    assert [t.get_text() for t in axes[0].get_yticklabels()] == ["IF 50", "IF 100"]
-    with pytest.raises(Error, match="no setting has all four cells"):
-        plots.plot_effects(control.summarise(rows(missing=[(True, "balanced")])).effects)
+def test_every_two_by_two_has_its_figure(tmp_path):
+    table = pd.concat([rows(setting=f"IF {k}", seed=k) for k in (50, 100)], ignore_index=True)
+    control.draw(control.summarise(table), tmp_path / "c")
+    assert {p.name for p in tmp_path.glob("*.png")} == {"c.png", "c_1.png"}

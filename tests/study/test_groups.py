@@ -134,34 +134,6 @@ def test_one_run_has_no_spread_and_an_empty_group_no_mean(single):
     )
 
 
-def test_histories_are_the_lines_of_metrics(many):
-    root, table = many
-    rows = grouped(table)
-    curves = compare.histories(rows, root)
-    one = rows.iloc[7]
-    lines = [
-        json.loads(x)
-        for x in (root / one["run"] / one["step"] / "metrics.jsonl").read_text().splitlines()
-    ]
-    part = curves[(curves["run"] == one["run"]) & (curves["step"] == one["step"])]
-    assert part["loss"].tolist() == [x["loss"] for x in lines] and part[
-        "all"
-    ].dropna().tolist() == [x["all"] for x in lines if "all" in x]
-    assert set(part["group"]) == {one["group"]} and len(curves) == sum(
-        4 if s == 1 else 3 for s in rows["stage"]
-    )
-
-
-def test_a_damaged_curve_is_named_and_a_missing_one_left_out(tmp_path):
-    run = make_run(tmp_path / "r", names=())
-    rows = grouped(h2t.table(tmp_path, save=False))
-    (run / "stage1" / "metrics.jsonl").write_text('{"epoch": 1')
-    with pytest.raises(Error, match="metrics.jsonl is damaged"):
-        compare.histories(rows, tmp_path)
-    (run / "stage1" / "metrics.jsonl").unlink()
-    assert compare.histories(rows, tmp_path).empty
-
-
 def test_the_ratio_table_has_the_control_at_zero_and_needs_two_ratios(many, single):
     table = compare.ratio_table(grouped(many[1]))
     assert sorted(table["ratio"].unique()) == [0, 0.1, 0.3] and set(table["method"]) == {

@@ -25,11 +25,15 @@ def control_of(config: Stage2) -> str:
 def change(before, after, classes=None) -> Change:
     """What two classifiers' accuracies differ by on the same images, of ``classes`` or of all.
 
-    Arguments: ``before`` and ``after`` as (logits (N, C), labels (N,)).
+    Arguments: ``before`` and ``after`` as lists of (logits (N, C), labels (N,)), a seed each, over
+    which each image is averaged.
     """
-    labels = np.asarray(before[1])
-    was, now = (np.asarray(logits).argmax(1) == labels for logits, _ in (before, after))
-    moved, tested = 100.0 * now - 100.0 * was, np.unique(labels)
+    labels = np.asarray(before[0][1])
+    was, now = (
+        100 * np.mean([np.asarray(logits).argmax(1) == labels for logits, _ in seeds], 0)
+        for seeds in (before, after)
+    )
+    moved, tested = now - was, np.unique(labels)
     tested = tested if classes is None else np.intersect1d(tested, classes)
     own = [moved[labels == c] for c in tested]
     error = sum(d.var() / len(d) for d in own) ** 0.5 / len(own)
@@ -41,21 +45,9 @@ def real(moved: Change) -> bool:
     return abs(moved[0]) > 2 * moved[1]
 
 
-def changes(outputs: dict, counts, scheme: str) -> pd.DataFrame:
-    """What each step did to each group: a row for each of ``outputs`` against the one before it."""
-    labels, names = next(iter(outputs.values()))[1], list(outputs)
-    groups = {g: c for g, c in metrics.groups(counts, scheme).items() if np.isin(labels, c).any()}
-    groups["all classes"] = None
-    rows = {
-        f"{a} → {b}": {g: _show(change(outputs[a], outputs[b], c)) for g, c in groups.items()}
-        for a, b in zip(names, names[1:], strict=False)
-    }
-    return pd.DataFrame.from_dict(rows, orient="index")
-
-
 def fusion(control, fused, counts, scheme: str) -> str:
     """Who gains and who pays by fusion: ``fused`` against its control, arguments as ``change``."""
-    (head, heads), (tail, tails) = metrics.ends(counts, scheme, control[1]).items()
+    (head, heads), (tail, tails) = metrics.ends(counts, scheme, control[0][1]).items()
     gain, cost = (change(control, fused, classes) for classes in (tails, heads))
     verbs = {-1.0: "loses", 0.0: "is not moved", 1.0: "gains"}
     said = [verbs[np.sign(m[0]) * real(m)] for m in (gain, cost)]
@@ -98,24 +90,6 @@ def spread(rows: pd.DataFrame, by: list[str], measures: list[str]) -> pd.DataFra
     return grouped.mean().map(number) + deviation
 
 
-def agreement(both: pd.DataFrame, measure: str = "all") -> str:
-    """Whether exact and cached stage 2 say the same about fusion, over seeds of stage 2 alone.
-
-    Arguments: ``both`` of ``h2t.train.cached.steps.compare``. Returns: a line a ratio above 0.
-    """
-    by = both.pivot_table(index=["kind", "seed"], columns="ratio", values=measure)
-    seeds, lines = both["seed"].nunique(), []
-    for ratio in [r for r in by.columns if r > 0 and 0.0 in by]:
-        effect = (by[ratio] - by[0.0]).groupby("kind")
-        mean, deviation = effect.mean(), effect.std()
-        said = f"p = {ratio:g} moves {measure} by {mean['exact']:+.2f} points exactly computed"
-        said += f" and {mean['cached']:+.2f} cached: "
-        gap = mean["exact"] - mean["cached"], np.hypot(*deviation) / seeds**0.5
-        reading = "they disagree beyond" if real(gap) else "they agree within"
-        lines.append(said + f"{reading} the spread of {seeds} seeds." if seeds > 1 else said[:-2])
-    return "\n".join(lines)
-
-
 def boundary(moved: dict[str, pd.Series], accuracy: dict[str, float], tail: str) -> str:
     """How far the boundaries between head and tail have moved, and how much of it is fusion's.
 
@@ -123,10 +97,11 @@ def boundary(moved: dict[str, pd.Series], accuracy: dict[str, float], tail: str)
     control and of the fused classifier; ``accuracy`` of the ``tail`` classes in %, of the same two.
     """
     (control, fused), way = moved, [100 * m.median() for m in moved.values()]
+    part = number(way[1] - way[0], 0, sign=True)
     return (
         f"Since stage 1 the boundary between a head and a tail class has moved {way[0]:+.0f} % of "
         f"the way to the head by {control}, {way[1]:+.0f} % by {fused} (median of "
-        f"{len(moved[control])} pairs): fusion's part is {way[1] - way[0]:+.0f}. The {tail} "
+        f"{len(moved[control])} pairs): fusion's part is {part}. The {tail} "
         f"classes stand at {accuracy[control]:.1f} and {accuracy[fused]:.1f} %."
     )
 
@@ -139,4 +114,4 @@ def took(results: dict[str, dict]) -> str:
 
 
 def _show(moved: Change) -> str:
-    return f"{moved[0]:+.1f} ± {moved[1]:.1f}"
+    return f"{number(moved[0], 1, sign=True)} ± {moved[1]:.1f}"

@@ -6,7 +6,8 @@ groups.py: rows that may be averaged, and what of them is unlike
 units.py: what counts as one observation: a stage 1 on a split
 significance.py: paired tests across stage 1s
 images.py: whether two networks differ on the same test images
-overview.py: a run or a folder in a few lines
+overview.py: a run or a folder in a few lines, and how a run ends
+ledger.py: rows of a table with what they rest on
 control.py: fusion by BN statistics
 reproduce.py: beside the published numbers
 select.py: the best setting by a validation part

@@ -12,14 +12,13 @@ from pathlib import Path
 from typing import NamedTuple
 
 from h2t import metrics, plots
-from h2t.base import tables
 from h2t.base.errors import Error
 from h2t.base.files import resolve, write_atomic
+from h2t.base.tables import number
 from h2t.metrics import label
-from h2t.recipes.parameters import declared
 from h2t.runs import Run
-from h2t.study.compare import units
-from h2t.study.compare.groups import METHOD, SETTING, written
+from h2t.study.compare import ledger, units
+from h2t.study.compare.groups import METHOD, SETTING, spreads, written
 from h2t.study.compare.significance import holm
 from h2t.study.compare.table import table
 
@@ -27,6 +26,18 @@ MEASURES = ("all", "many", "medium", "few")
 SHOWN = (*MEASURES, "ece")
 # fusion, statistics
 CELLS = ((False, "balanced"), (False, "both"), (True, "balanced"), (True, "both"))
+# weights of these cells in an effect; where one is missing, in what the others tell
+EFFECTS = {
+    "fusion": (-0.5, -0.5, 0.5, 0.5),
+    "statistics": (-0.5, 0.5, -0.5, 0.5),
+    "interaction": (1, -1, -1, 1),
+}
+PARTS = {
+    "fusion, BN sees both": (0, -1, 0, 1),
+    "fusion, BN sees balanced": (-1, 0, 1, 0),
+    "statistics, no fusion": (-1, 1, 0, 0),
+    "statistics, fusion": (0, 0, -1, 1),
+}
 _APART = {"fusion", "fusion_ratio", "bn_statistics"}  # what the cells differ in, and nothing else
 _TRAIN = "train runs with `-p control true`, which have all four cells"
 
@@ -42,7 +53,7 @@ class Control(NamedTuple):
     effects: object
 
 
-def control(root: str | Path, ratio: float | None = None, measures=MEASURES) -> Control:
+def control(root: str | Path, ratio: float | None = None) -> Control:
     """The two by two of every setting (imbalance factor, weight decay, ...) and fusion ratio.
 
     Effects are taken unit by unit (``h2t.study.compare.units``) and tested over units: ``fusion``
@@ -52,58 +63,31 @@ def control(root: str | Path, ratio: float | None = None, measures=MEASURES) -> 
     by Holm within each two by two.
 
     Arguments: ``root`` a folder of runs, or one run, of which only exact stage 2s count; ``ratio``
-    one fusion ratio, else all there are; ``measures`` what is tested.
-    Raises: ``h2t.Error`` where there are no two cells to compare.
+    one fusion ratio, else all there are. Raises: ``h2t.Error`` where there are no two cells.
     """
-    return summarise(rows_of(root), ratio, measures)
+    return summarise(rows_of(root), ratio)
 
 
 def rows_of(root: str | Path):
     """The stage 2s under a folder as rows of ``Control``, without a ratio: p = 0 belongs to all."""
-    import pandas as pd
-
     rows = table(root, save=False)
     rows = rows[(rows["stage"] == 2) & ~rows["cached"].astype(bool)]
+    if len(rows):
+        fits = (rows["fusion_ratio"] == 0) | (rows["fusion"] == "swap")
+        rows = rows[fits & (rows["stage2_method"] != "tau") & (rows["bn_statistics"] != "none")]
     if rows.empty:
-        raise Error(f"{resolve(root)} holds no finished exact stage 2; {_TRAIN}")
-    defaults, known = declared(), [c for c in dict.fromkeys((*SETTING, *METHOD)) if c in rows]
-    for c in set(known) & set(defaults):
-        # what a step was begun without, by an earlier version, had its default
-        rows = rows.assign(**{c: rows[c].astype(object).where(rows[c].notna(), defaults[c])})
-    unfused = rows["fusion_ratio"].astype(float) == 0
-    rows = rows[
-        (rows["stage2_method"] != "tau")
-        & rows["bn_statistics"].isin(["balanced", "both"])
-        & (unfused | (rows["fusion"] == "swap"))
-    ]
-    if rows.empty:
-        raise Error(
-            f"{resolve(root)} holds no stage 2 that trains a classifier with BN statistics "
-            f"balanced or both, fused by swap or not at all; {_TRAIN}"
-        )
-    varying = [c for c in known if c not in _APART and rows[c].map(str).nunique() > 1]
-    settings = rows[varying].to_dict("records")
-    return pd.DataFrame(
-        {
-            "setting": [", ".join(written(c, r[c]) for c in varying) for r in settings],
-            "fusion_ratio": rows["fusion_ratio"].astype(float),
-            "statistics": rows["bn_statistics"].astype(str),
-            "unit": units.of(rows),
-            "seed": rows["seed"],
-            **{m: rows[m].astype(float) for m in SHOWN},
-        }
-    ).reset_index(drop=True)
+        what = "no finished exact stage 2 with BN statistics, fused by swap or not at all"
+        raise Error(f"{resolve(root)} holds {what}; {_TRAIN}")
+    known = [c for c in dict.fromkeys((*SETTING, *METHOD)) if c in rows and c not in _APART]
+    varying = [c for c in known if rows[c].map(str).nunique() > 1]
+    settings = [", ".join(written(c, r[c]) for c in varying) for r in rows.to_dict("records")]
+    rows = rows.assign(setting=settings, statistics=rows["bn_statistics"], unit=units.of(rows))
+    own = [c for c in ledger.BASIS if c in rows and c != "seed"]
+    rows = rows[["setting", "fusion_ratio", "statistics", "unit", "seed", *SHOWN, *own]]
+    return rows.astype({m: float for m in ("fusion_ratio", *SHOWN)}).reset_index(drop=True)
 
 
-def cached_rows(
-    run: str | Path,
-    ratios=(0.25,),
-    seeds=range(5),
-    *,
-    views: int = 4,
-    overrides: dict | None = None,
-    progress: bool = True,
-):
+def cached_rows(run, ratios=(0.25,), seeds=range(5), *, views=4, overrides=None, progress=True):
     """All four cells of one stage 1 by the cached stage 2: minutes where exact ones take hours.
 
     Arguments: ``run`` with a finished stage 1; ``ratios`` p; ``seeds`` of stage 2; ``views`` in
@@ -117,6 +101,8 @@ def cached_rows(
     from h2t.train.cached.steps import recipe_of
 
     run, found = Run(run, create=False), []
+    first = table(run.path, save=False).iloc[[0]].drop(columns=["seed", "weights_sha256"])
+    own = {c: first[c].iloc[0] for c in ledger.BASIS if c in first}
     for statistics in ("balanced", "both"):
         config = dataclasses.replace(recipe_of(run, overrides), bn_statistics=statistics)
         bank = build_bank(run, config, views, progress=progress)
@@ -125,13 +111,13 @@ def cached_rows(
             for s, seed in enumerate(fits.seeds):
                 logits = fits.logits(r, s).numpy()
                 last = metrics.summary(logits, labels, bank.counts, bank.scheme)
-                row = {"setting": "cached", "fusion_ratio": p, "statistics": statistics}
+                row = {"setting": "cached", "fusion_ratio": p, "statistics": statistics, **own}
                 measured = {m: last[m] for m in SHOWN}
                 found.append({**row, "unit": run.path.name, "seed": seed, **measured})
     return pd.DataFrame(found).astype({m: float for m in SHOWN})
 
 
-def summarise(rows, ratio: float | None = None, measures=MEASURES) -> Control:
+def summarise(rows, ratio: float | None = None) -> Control:
     """Cells and effects of rows, as ``control`` describes them. Raises as it does."""
     import pandas as pd
 
@@ -140,21 +126,13 @@ def summarise(rows, ratio: float | None = None, measures=MEASURES) -> Control:
     if not ratios and ratio is not None:
         listed = ", ".join(f"{p:g}" for p in there)
         raise Error(f"there is no stage 2 at fusion ratio {ratio:g}; there are {listed}")
-    parts = []
-    for p in ratios or [0.0]:
-        part = rows[rows["fusion_ratio"].isin([0.0, p])]
-        parts.append(part.assign(ratio=p, fusion=part["fusion_ratio"] > 0))
-    rows = pd.concat(parts, ignore_index=True).drop(columns="fusion_ratio")
-    keys = ["setting", "ratio", "fusion", "statistics"]
-    cells = [
-        {**dict(zip(keys, names, strict=True)), "measure": m}
-        | units.spread(cell[m], cell["unit"])._asdict()
-        for names, cell in rows.groupby(keys, sort=False)
-        for m in SHOWN
+    parts = [
+        rows[rows["fusion_ratio"].isin([0.0, p])].assign(ratio=p, fusion=rows["fusion_ratio"] > 0)
+        for p in ratios or [0.0]
     ]
-    found = []
+    rows, found = pd.concat(parts, ignore_index=True).drop(columns="fusion_ratio"), []
     for (setting, p), part in rows.groupby(["setting", "ratio"], sort=False):
-        tests = [row for measure in measures for row in _effects(part, measure)]
+        tests = [row for measure in MEASURES for row in _effects(part, measure)]
         corrected = holm([row["p"] for row in tests])
         found += [
             {"setting": setting, "ratio": p, **row, "p_holm": q}
@@ -162,7 +140,8 @@ def summarise(rows, ratio: float | None = None, measures=MEASURES) -> Control:
         ]
     if not found:
         raise Error(f"there are no two cells to compare; {_TRAIN}")
-    return Control(rows, pd.DataFrame(cells), pd.DataFrame(found))
+    cells = spreads(rows, ["setting", "ratio", "fusion", "statistics"], SHOWN)
+    return Control(rows, cells, pd.DataFrame(found))
 
 
 def _effects(part, measure: str) -> list[dict]:
@@ -170,29 +149,15 @@ def _effects(part, measure: str) -> list[dict]:
     value = part.dropna(subset=[measure]).pivot_table(
         index=["unit", "seed"], columns=["fusion", "statistics"], values=measure
     )
-    plain, both, fused, whole = (value[c] if c in value.columns else None for c in CELLS)
-    apart = {
-        "fusion, BN sees both": (whole, both),
-        "fusion, BN sees balanced": (fused, plain),
-        "statistics, no fusion": (both, plain),
-        "statistics, fusion": (whole, fused),
-    }
-    effects = {n: a - b for n, (a, b) in apart.items() if a is not None and b is not None}
-    if len(effects) == len(apart):
-        by_fusion = effects["statistics, fusion"], effects["statistics, no fusion"]
-        effects = {
-            "fusion": (fused - plain + whole - both) / 2,
-            "statistics": sum(by_fusion) / 2,
-            "interaction": by_fusion[0] - by_fusion[1],
-        }
     rows = []
-    for name, d in effects.items():
-        d = d.dropna()
-        if len(d):
+    for name, weights in (EFFECTS if len(value.columns) == len(CELLS) else PARTS).items():
+        used = {c: w for c, w in zip(CELLS, weights, strict=True) if w}
+        if set(used) <= set(value.columns):
+            d = sum(w * value[c] for c, w in used.items()).dropna()
             over = units.spread(d, d.index.get_level_values("unit"))
             row = {"effect": name, "measure": measure, "units": over.n, "repeats": over.repeats}
             row |= {"difference": over.mean, "within": over.within}
-            rows.append(row | units.across(d.groupby("unit").mean()))
+            rows += [row | units.across(d.groupby("unit").mean())] if len(d) else []
     return rows
 
 
@@ -212,34 +177,49 @@ def sentence(effects, alpha: float = 0.05) -> str:
 
 def _said(effect, alpha: float) -> str:
     sure = effect[effect["p_holm"] < alpha]
-    if len(sure):
-        return ", ".join(f"{r.measure} {r.difference:+.1f}" for r in sure.itertuples()) + " points"
-    if effect["p"].notna().any():
+    if sure.empty and effect["p"].notna().any():
         return "nothing beyond the noise"
-    first = effect.iloc[0]
-    return f"{first['measure']} {first['difference']:+.1f} points, not tested"
+    shown = effect.head(1) if sure.empty else sure
+    moved = zip(shown["measure"], shown["difference"], strict=True)
+    said = ", ".join(f"{m} {number(d, 1, sign=True)}" for m, d in moved) + " points"
+    return f"{said}, not tested" if sure.empty else said
+
+
+def sheets(found: Control):
+    """Cells and effects as two tables of ``ledger``, with what each row rests on."""
+    import pandas as pd
+
+    names, cells, effects = {False: "no (DR)", True: "yes (H2T)"}, [], []
+    for keys, of in found.cells.groupby(["setting", "ratio", "fusion", "statistics"], sort=False):
+        setting, ratio, fusion, statistics = keys
+        row = {"setting": setting, "p": f"{ratio:g}", "fusion": names[fusion]}
+        row |= {"BN sees": statistics, "stage 1s": str(of["n"].max())}
+        for cell in of.to_dict("records"):
+            row |= ledger.cells(label(cell["measure"]), cell)
+        cells.append(row | ledger.basis(_part(found.rows, *keys)))
+    for keys, of in found.effects.groupby(["setting", "ratio", "effect"], sort=False):
+        row = {"setting": keys[0], "p": f"{keys[1]:g}", "effect": keys[2]}
+        row["stage 1s"] = str(of["units"].max())
+        for test in of.to_dict("records"):
+            name = label(test["measure"])
+            test |= {"mean": test["difference"], "std": float("nan")}
+            row |= ledger.cells(name, test, sign=True)
+            row |= {f"{name} {end}": number(test[end], sign=True) for end in ("low", "high")}
+            row[f"{name} sure"] = "yes" if test["p_holm"] < 0.05 else ""
+        effects.append(row | ledger.basis(_part(found.rows, *keys[:2])))
+    return pd.DataFrame(cells), pd.DataFrame(effects)
+
+
+def _part(rows, *keys):
+    names = ("setting", "ratio", "fusion", "statistics")
+    for name, key in zip(names, keys, strict=False):
+        rows = rows[rows[name] == key]
+    return rows
 
 
 def markdown(found: Control) -> str:
     """Cells and effects as two Markdown tables, how to read them, and what may be said."""
-    names = {False: "no", True: "yes"}
-    cells, effects = [], []
-    for (setting, ratio, fusion, statistics), of in found.cells.groupby(
-        ["setting", "ratio", "fusion", "statistics"], sort=False
-    ):
-        first = [setting or "–", f"{ratio:g}", names[fusion], statistics, str(of["n"].max())]
-        cells.append(first + [units.shown(row) or "–" for row in of.to_dict("records")])
-    measures = list(dict.fromkeys(found.effects["measure"]))
-    for (setting, ratio, effect), of in found.effects.groupby(
-        ["setting", "ratio", "effect"], sort=False
-    ):
-        tested = {row["measure"]: _tested(row) for row in of.to_dict("records")}
-        first = [setting or "–", f"{ratio:g}", effect, str(of["units"].max())]
-        effects.append(first + [tested.get(m, "–") for m in measures])
-    head = ["setting", "p", "fusion", "BN sees", "stage 1s", *map(label, SHOWN)]
-    first = tables.markdown(head, cells)
-    head = ["setting", "p", "effect", "stage 1s", *map(label, measures)]
-    second = tables.markdown(head, effects)
+    first, second = map(ledger.markdown, sheets(found))
     note = (
         "Means ± standard deviations between stage 1s or, of a single one, between its stage 2s. "
         "Effects in points, with the 95 % interval of a paired t-test over stage 1s; bold where "
@@ -248,28 +228,19 @@ def markdown(found: Control) -> str:
     return f"{first}\n\n{second}\n\n{note}\n\n{sentence(found.effects)}\n"
 
 
-def _tested(row) -> str:
-    text = tables.number(row["difference"], sign=True)
-    if row["low"] == row["low"]:
-        text += f" ({row['low']:+.2f} to {row['high']:+.2f})"
-    elif row["within"] == row["within"]:
-        text += f" ± {tables.number(row['within'])}"
-    return f"**{text}**" if row["p_holm"] < 0.05 else text
-
-
 def save(found: Control, folder: str | Path) -> Path:
-    """Write control_cells.csv, control_effects.csv, control.md, the figure. Returns: the folder."""
+    """Write control_cells.csv, control_effects.csv, control.md, figures. Returns: the folder."""
     folder = resolve(folder)
     for name in ("cells", "effects"):
         content = getattr(found, name).to_csv(index=False).encode()
         write_atomic(folder / f"control_{name}.csv", content)
     write_atomic(folder / "control.md", markdown(found).encode())
-    plots.save(draw(found), folder / "control")
+    draw(found, folder / "control")
     return folder
 
 
-def draw(found: Control):
-    """The figure of a two by two, or of the effects in several. Returns: an array of Axes."""
-    if found.effects.groupby(["setting", "ratio"]).ngroups > 1:
-        return plots.plot_effects(found.effects)
-    return plots.plot_control(found.rows, found.effects)
+def draw(found: Control, path: Path) -> None:
+    """Save a figure of each two by two; ``path`` without ending, numbered from the second on."""
+    for k, (keys, rows) in enumerate(found.rows.groupby(["setting", "ratio"], sort=False)):
+        axes = plots.plot_control(rows, _part(found.effects, *keys))
+        plots.save(axes, path.with_name(f"{path.name}_{k}") if k else path)

@@ -3,33 +3,27 @@
 from __future__ import annotations
 
 import dataclasses
-import os
-from pathlib import Path
 
 import numpy as np
 
 from h2t.base.errors import Error
-from h2t.base.files import resolve
-from h2t.base.readers import read_lines
 from h2t.metrics import MEASURES
 from h2t.recipes import names
-from h2t.recipes.parameters import Data, Stage1, Stage2
-from h2t.runs import renamed
+from h2t.recipes.parameters import SHARED, Data, Stage1, Stage2
 from h2t.study.compare import units
-from h2t.study.compare.table import SHARED
 
 SEEDS = ("split_seed", "val_seed", "stage1_seed", "seed")  # what is averaged over
 _WITHOUT_EFFECT = {"root", "eval_every", "precision", "split_seed", "val_seed", "seed"}
 
 
-def _names(*steps) -> tuple[str, ...]:
+def _names(*steps) -> list[str]:
     fields = [f.name for step in steps for f in dataclasses.fields(step)]
-    return tuple(n for n in dict.fromkeys(fields) if n not in _WITHOUT_EFFECT)
+    return [n for n in dict.fromkeys(fields) if n not in _WITHOUT_EFFECT]
 
 
 SETTING = _names(Data)
 METHOD = _names(Stage1, Stage2)
-METHOD += tuple(f"stage1_{k}" for k in SHARED if k not in _WITHOUT_EFFECT)
+METHOD += [f"stage1_{k}" for k in SHARED if k not in _WITHOUT_EFFECT]
 # what makes an average, or a comparison, one of unlike things
 UNLIKE = {
     "split": "training splits",
@@ -55,9 +49,8 @@ def grouped(table, by=()):
     a setting is the data set with every parameter that varies in it, so that nothing unlike is
     averaged but what ``mixed`` names.
     Arguments: ``table`` of ``h2t.table``; ``by`` columns that make up a group instead (the setting
-    is then empty).
-    Returns: a copy sorted by setting and group, with one row for what was trained twice to the same
-    weights. Raises: ``h2t.Error`` for a column that is not there.
+    is then empty). Returns: a copy sorted by setting and group, with one row for what was trained
+    twice to the same weights. Raises: ``h2t.Error`` for a column that is not there.
     """
     import pandas as pd
 
@@ -113,14 +106,15 @@ def baseline(groups, wanted: str = "") -> str:
 
 
 def narrow(rows, measure: str, keep: str = "", most: int = 12):
-    """The groups that one figure can tell apart: ``keep`` and those with the best mean.
+    """The rows of ``most`` groups, as many as a figure can tell apart: ``keep`` and the best.
 
-    To pick the best first makes them look better than they are; who does so has to say it.
-    Returns: the rows of at most ``most`` groups, all of them where there are no more.
+    To pick the best first flatters them; who does so has to say it. Raises: ``h2t.Error`` for an
+    unknown measure.
     """
+    if measure not in MEASURES:
+        raise Error(f"measure is {measure!r}; choose one of {', '.join(MEASURES)}")
     means = rows.groupby("group")[measure].mean().sort_values(ascending=measure == "ece")
-    first = [keep] if keep in means.index else []
-    chosen = (first + [g for g in means.index if g != keep])[:most]
+    chosen = sorted(means.index, key=lambda g: g != keep)[:most]  # stable: the best stay first
     return rows[rows["group"].isin(chosen)].reset_index(drop=True)
 
 
@@ -131,29 +125,27 @@ def mixed(rows) -> list[str]:
     """
     found = {}
     for (setting, group), part in rows.groupby(["setting", "group"], sort=False):
-        name = f"{group} ({setting})" if setting else group
         for column in dict.fromkeys((*UNLIKE, *SETTING, *METHOD)):
             if column not in part or part[column].nunique(dropna=False) < 2:
                 continue
-            known = part[column].astype(object).where(part[column].notna(), "unknown")
-            values = list(known.map(_brief).value_counts().items())
-            listed = ", ".join(f"{v} ({n})" for v, n in values[:4])
-            listed += ", …" if len(values) > 4 else ""
-            what = f"{len(values)} {UNLIKE.get(column, f'values of {column}')}"
-            found.setdefault((what, listed), []).append(name)
-    return [f"{_list(of)}: averaged over {what}: {text}." for (what, text), of in found.items()]
+            values = part[column].astype(object).where(part[column].notna(), "unknown").map(brief)
+            listed = [f"{v} ({n})" for v, n in values.value_counts().items()]
+            what = f"{len(listed)} {UNLIKE.get(column, f'values of {column}')}"
+            said = f"averaged over {what}: {_list(listed, ', ', 4)}."
+            found.setdefault(said, []).append(f"{group} ({setting})" if setting else group)
+    return [f"{_list(of, '; ')}: {said}" for said, of in found.items()]
 
 
-def _brief(value) -> str:
+def brief(value) -> str:
     """A hash or a revision by its first letters."""
     text = f"{value:g}" if isinstance(value, float) else str(value)
     head, plus, rest = text.partition("+")
     return head[:8] + plus + rest if len(head) in (40, 64) else text
 
 
-def _list(texts: list[str], most: int = 3) -> str:
+def _list(texts: list[str], between: str, most: int = 3) -> str:
     more = f" and {len(texts) - most} more" if len(texts) > most else ""
-    return "; ".join(texts[:most]) + more
+    return between.join(texts[:most]) + more
 
 
 def summary(rows, measures=MEASURES):
@@ -162,34 +154,20 @@ def summary(rows, measures=MEASURES):
     Arguments: ``rows`` of ``grouped``; ``measures`` columns. Returns: a DataFrame with columns
     setting, group, measure and those of ``h2t.study.compare.units.Spread``.
     """
+    return spreads(rows, ["setting", "group"], measures)
+
+
+def spreads(rows, keys: list[str], measures):
+    """``units.spread`` of each measure in each part of the rows that ``keys`` tell apart."""
     import pandas as pd
 
     found = [
-        {"setting": setting, "group": group, "measure": measure}
+        {**dict(zip(keys, names, strict=True)), "measure": measure}
         | units.spread(part[measure], part["unit"])._asdict()
-        for (setting, group), part in rows.groupby(["setting", "group"], sort=False)
+        for names, part in rows.groupby(keys, sort=False)
         for measure in measures
     ]
     return pd.DataFrame(found)
-
-
-def histories(rows, root: str | Path):
-    """The learning curves of rows of ``grouped``: the lines of their metrics.jsonl, a row an epoch.
-
-    Arguments: ``root`` that the table was read from. Returns: a DataFrame with columns setting,
-    group, unit, run, step, stage, epoch, loss, lr, seconds and, in evaluated epochs, the measures
-    in %. An imported step has no curve.
-    """
-    import pandas as pd
-
-    root, found = resolve(root), []
-    own = ["setting", "group", "unit", "run", "step", "stage"]
-    for row in rows[own].to_dict("records"):
-        path = root / row["run"] / row["step"] / "metrics.jsonl"
-        if os.path.exists(path):
-            way = "run the step again with `--again`, or choose other runs"
-            found += [{**row, **renamed(line)} for line in read_lines(path, way)]
-    return pd.DataFrame(found, columns=None if found else [*own, "epoch", "loss", "lr", "all"])
 
 
 def ratio_table(rows):

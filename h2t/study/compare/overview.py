@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
+import os
+import shlex
+import textwrap
 from pathlib import Path
 
+import numpy as np
+
 from h2t.base import tables
-from h2t.metrics import label
+from h2t.metrics import GROUPS, label
+from h2t.recipes.names import STEPS
+from h2t.runs import Run
 from h2t.study.compare import units
-from h2t.study.compare.groups import baseline, grouped, mixed, summary
+from h2t.study.compare.groups import CONTROL, baseline, grouped, mixed, spreads, summary
 from h2t.study.compare.significance import pairwise, verdict
 from h2t.study.compare.table import table
 
 SHOWN = ("many", "medium", "few", "all", "ece")
+FUSED = STEPS["stage2-h2t"]
 
 
 def overview(root: str | Path, measures=SHOWN) -> str:
@@ -19,17 +27,112 @@ def overview(root: str | Path, measures=SHOWN) -> str:
 
     Deviations are between stage 1s or, of a single one, between the stage 2s on it. Every group is
     held against the control or, where that is not there, against DR.
-    Arguments: ``root`` a run, or a folder of runs, of which every finished step counts;
-    ``measures`` the columns. Returns: plain text. Raises: ``h2t.Error`` where nothing there is
-    finished.
+    Arguments: ``root`` a folder of runs, of which every finished step counts; ``measures`` the
+    columns. Returns: plain text. Raises: ``h2t.Error`` where nothing there is finished.
     """
     rows = grouped(table(root, save=False))
-    header = ["test accuracy, %", "stage 1s", "networks", *map(label, measures)]
-    lines = []
-    for (setting, group), part in summary(rows, measures).groupby(["setting", "group"], sort=False):
-        cells = [units.shown(row) or "empty" for row in part.to_dict("records")]
-        name = f"{group} ({setting})" if setting else group
-        lines.append([name, str(part["n"].max()), str(part["repeats"].max()), *cells])
     against = baseline(dict.fromkeys(rows["group"]))
     said = verdict(pairwise(rows, root, ("all",), against), "all", against)
-    return "\n".join([tables.plain(header, lines), *mixed(rows), said])
+    return "\n".join([_plain(averages(rows, measures)), *mixed(rows), said])
+
+
+def of_run(run: str | Path):
+    """Rows of ``grouped``: the main steps of a run, with every seed of theirs that it holds."""
+    rows = grouped(table(run, save=False))
+    main = {row.group: STEPS[row.step] for row in rows.itertuples() if row.step in STEPS}
+    return rows[rows["group"].isin(main)].assign(group=rows["group"].map(main))
+
+
+def averages(rows, measures=SHOWN):
+    """Mean ± deviation of each group as texts: a DataFrame, measures as columns.
+
+    Arguments: ``rows`` of ``grouped``.
+    """
+    import pandas as pd
+
+    found = {}
+    for (setting, group), of in summary(rows, measures).groupby(["setting", "group"], sort=False):
+        line = {"stage 1s": str(of["n"].max()), "networks": str(of["repeats"].max())}
+        for row in of.to_dict("records"):
+            line[label(row["measure"])] = units.shown(row) or "empty"
+        found[f"{group} ({setting})" if setting else group] = line
+    return pd.DataFrame.from_dict(found, orient="index")
+
+
+def changes(rows, measures=(*GROUPS, "all")):
+    """What the BN statistics and what fusion change, seed by seed: points, mean ± deviation.
+
+    Arguments: ``rows`` of ``of_run``. Returns: a DataFrame of texts, a step against the one before
+    it as row: DR → its control → H2T.
+    """
+    import pandas as pd
+
+    chain = [g for g in (*reversed(CONTROL), FUSED) if g in set(rows["group"])]
+    by, found = rows.set_index(["group", "unit", "seed"])[list(measures)].astype(float), {}
+    for a, b in zip(chain, chain[1:], strict=False):
+        moved = (by.loc[b] - by.loc[a]).assign(of="").reset_index()
+        spread = spreads(moved, ["of"], measures).to_dict("records")
+        found[f"{a} → {b}"] = {label(r["measure"]): units.shown(r, sign=True) for r in spread}
+    return pd.DataFrame.from_dict(found, orient="index")
+
+
+def of_fusion(rows) -> str:
+    """What may be said of fusion against its control, on all classes and on the tail, by one run.
+
+    Arguments: ``rows`` of ``of_run``. Returns: a sentence; nothing where either is missing.
+    """
+    against = next((g for g in CONTROL if g in set(rows["group"])), "")
+    pair = rows[rows["group"].isin([FUSED, against])]
+    if pair["group"].nunique() < 2:
+        return ""
+    tail = [g for g in reversed(GROUPS) if pair[g].notna().all()][:1]
+    moved = changes(rows, ("all", *tail)).iloc[-1]
+    said = ", ".join(f"{measure} {points}" for measure, points in moved.items())
+    counted = units.counted(pair["unit"].nunique(), len(pair) // 2)
+    paired = ", paired by seed" if len(pair) > 2 else ""
+    return f"{FUSED} less {against}{paired}: {said} points on {counted}, not tested. {units.ALONE}"
+
+
+def ending(run: Run) -> str:
+    """What a run came to, what may be said of fusion, and what to do next."""
+    rows = of_run(run.path)
+    held_out = ("val_balanced",) if "val_balanced" in rows else ()
+    lines = [_plain(averages(rows, (*SHOWN, *held_out)))]
+    if len(rows) > rows["group"].nunique():
+        lines.append("±: standard deviation over seeds of stage 2, on one stage 1")
+    lines += textwrap.wrap(of_fusion(rows), 99)
+    return "\n".join([*lines, f"run directory: {run.path}", _next(run)])
+
+
+def _next(run: Run) -> str:
+    """Commands as text that can be copied."""
+    start = "uv run h2t" if "UV" in os.environ else "h2t"
+    near = run.path.relative_to(Path.cwd()) if Path.cwd() in run.path.parents else run.path
+    place = shlex.quote(str(near))
+    return (
+        "next, the figures, the slider, and images of your own:\n"
+        f"  {start} report {place}\n  {start} explore {place}\n  {start} run own -p root FOLDER"
+    )
+
+
+def _plain(texts) -> str:
+    header = ["test accuracy, %", *texts]
+    return tables.plain(header, [[name, *row] for name, *row in texts.itertuples()])
+
+
+def agreement(both, measure: str = "all") -> str:
+    """How far exact and cached stage 2 agree on what fusion does, on the one stage 1 they share.
+
+    Arguments: ``both`` of ``h2t.train.cached.steps.compare``. Returns: a line a ratio above 0; no
+    verdict on other stage 1s, of which one is no evidence.
+    """
+    wide, lines = both.pivot_table(index="seed", columns=["kind", "ratio"], values=measure), []
+    for ratio in [r for r in sorted(both["ratio"].unique()) if r > 0 and 0.0 in set(both["ratio"])]:
+        exact, cached = (wide[kind, ratio] - wide[kind, 0.0] for kind in ("exact", "cached"))
+        spread = [units.spread(d, np.zeros(len(d))) for d in (exact, cached, cached - exact)]
+        said = [units.shown(s._asdict(), sign=True) for s in spread]
+        lines.append(
+            f"p = {ratio:g} moves {measure} by {said[0]} points exactly computed and {said[1]} "
+            f"cached, which is {said[2]} apart ({units.counted(1, spread[0].repeats)})."
+        )
+    return "\n".join([*lines, units.ALONE] if lines else [])

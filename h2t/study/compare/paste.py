@@ -9,21 +9,14 @@ from h2t.base.errors import Error
 from h2t.metrics import label
 from h2t.study.compare import units
 
-_TEX = {
-    "\\": r"\textbackslash{}",
-    "~": r"\textasciitilde{}",
-    "^": r"\textasciicircum{}",
-    "<": "$<$",
-    ">": "$>$",
-    "|": r"\textbar{}",
-    **{c: f"\\{c}" for c in "&%$#_{}"},
-}
+_TEX = {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"}
+_TEX |= {"<": "$<$", ">": "$>$", "|": r"\textbar{}", "±": r"$\pm$", "–": "--"}
+_TEX |= {c: f"\\{c}" for c in "&%$#_{}"}
 
 
 def supported(summary, tests, alpha: float = 0.05) -> set[tuple[str, str, str]]:
     """The cells that may be bold: the best of their column, where the corrected test against every
-    other row of it is below ``alpha``. Where one of these is missing, nothing in the column is
-    bold.
+    other row of it is there and below ``alpha``.
 
     Arguments: ``summary`` of ``groups.summary``; ``tests`` of ``significance.pairwise`` for all
     pairs. Returns: (setting, group, measure).
@@ -44,9 +37,7 @@ def supported(summary, tests, alpha: float = 0.05) -> set[tuple[str, str, str]]:
     return bold
 
 
-def paste(
-    summary, tests, kind: str = "markdown", notes: list[str] = (), alpha: float = 0.05
-) -> str:
+def paste(summary, tests, kind: str = "markdown", notes: list[str] = ()) -> str:
     """Groups as rows, measures as columns, with a sentence that says how to read them.
 
     Bold is what ``supported`` allows. An empty group of classes is a dash.
@@ -55,53 +46,42 @@ def paste(
     """
     if kind not in ("markdown", "latex"):
         raise Error(f"kind is {kind!r}; choose markdown or latex")
-    bold, tex = supported(summary, tests, alpha), kind == "latex"
-    escape = _tex if tex else _markdown
+    bold, tex = supported(summary, tests), kind == "latex"
+    escape, strong = (_tex, r"\textbf{%s}") if tex else (_markdown, "**%s**")
     measures = list(dict.fromkeys(summary["measure"]))
     several, rows, before = summary["setting"].nunique() > 1, [], None
     for (setting, group), cells in summary.groupby(["setting", "group"], sort=False):
         if several and setting != before:
+            wide = rf"\multicolumn{{{len(measures) + 2}}}{{l}}{{\textit{{{_tex(setting)}}}}}"
             title = [f"*{_markdown(setting)}*", *[""] * (len(measures) + 1)]
-            wide = rf"\multicolumn{{{len(title)}}}{{l}}{{\textit{{{_tex(setting)}}}}}"
             rows.append([wide] if tex else title)
-        before, of = setting, cells.set_index("measure")
-        shown = [_cell(of.loc[m], (setting, group, m) in bold, tex) for m in measures]
-        rows.append([escape(group), str(of["n"].max()), *shown])
+        before, row = setting, [escape(group), str(cells["n"].max())]
+        for cell in cells.to_dict("records"):
+            mean, *error = (escape(t) for t in (units.shown(cell) or "–").split(" ", 1))
+            mean = strong % mean if (setting, group, cell["measure"]) in bold else mean
+            row.append(" ".join([mean, *error]))
+        rows.append(row)
     head = ["", "n", *(escape(label(m)) for m in measures)]
-    caption = " ".join([_caption(summary, tests, bold, alpha), *notes])
-    if tex:
-        return _booktabs(head, rows, _tex(caption))
-    return f"{tables.markdown(head, rows)}\n\n{_markdown(caption)}\n"
+    caption = escape(" ".join([_caption(summary, tests, bold), *notes]))
+    return (
+        _booktabs(head, rows, caption) if tex else f"{tables.markdown(head, rows)}\n\n{caption}\n"
+    )
 
 
 def _booktabs(head: list[str], rows: list[list[str]], caption: str) -> str:
     first, *others = [" & ".join(row) + r" \\" for row in (head, *rows)]
-    lines = [
-        r"\begin{table}",
-        r"\centering",
-        rf"\caption{{{caption}}}",
-        rf"\begin{{tabular}}{{l{'r' * (len(head) - 1)}}}",
-        r"\toprule",
-        first,
-        r"\midrule",
-        *others,
-        r"\bottomrule",
-        r"\end{tabular}",
-        r"\end{table}",
-    ]
-    return "\n".join(lines) + "\n"
+    return "\n".join(
+        [
+            rf"\begin{{table}}\centering\caption{{{caption}}}",
+            rf"\begin{{tabular}}{{l{'r' * (len(head) - 1)}}}\toprule",
+            first + r"\midrule",
+            *others,
+            r"\bottomrule\end{tabular}\end{table}" + "\n",
+        ]
+    )
 
 
-def _cell(row, bold: bool, tex: bool) -> str:
-    mean, plus, error = units.shown(row).partition(" ± ")
-    if not mean:
-        return "--" if tex else "–"
-    if bold:
-        mean = rf"\textbf{{{mean}}}" if tex else f"**{mean}**"
-    return mean + (plus.replace("±", r"$\pm$") if tex else plus) + error
-
-
-def _caption(summary, tests, bold: set, alpha: float) -> str:
+def _caption(summary, tests, bold: set) -> str:
     ece = " and ECE" if "ece" in set(summary["measure"]) else ""
     what = f"Test accuracy{ece} in %, n stage 1s."
     if summary["std"].notna().any():
@@ -113,11 +93,11 @@ def _caption(summary, tests, bold: set, alpha: float) -> str:
         return f"{what} Nothing is bold: no two groups could be tested over several stage 1s."
     said = "Bold: best of its column" if bold else "Nothing is bold: no value is best of its column"
     how = f"paired t-tests over stage 1s, corrected by Holm for {len(made)} tests"
-    return f"{what} {said} with corrected p < {alpha:g} against every other row; {how}."
+    return f"{what} {said} with corrected p < 0.05 against every other row; {how}."
 
 
 def _tex(text: str) -> str:
-    return re.sub(r"[\\~^&%$#_{}<>|]", lambda m: _TEX[m.group()], text).replace("±", r"$\pm$")
+    return re.sub(r"[\\~^&%$#_{}<>|±–]", lambda m: _TEX[m.group()], text)
 
 
 def _markdown(text: str) -> str:

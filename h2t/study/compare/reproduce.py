@@ -8,16 +8,16 @@ from typing import Any
 import numpy as np
 
 from h2t import metrics
-from h2t.base import tables
 from h2t.base.errors import Error
 from h2t.base.files import resolve, write_atomic
+from h2t.base.tables import number
 from h2t.data.longtail import class_counts
 from h2t.recipes import names
 from h2t.recipes.methods import METHODS
 from h2t.recipes.parameters import SHARED
 from h2t.recipes.published import FREE, MODELS, NUMBERS, differences, published
 from h2t.runs import Run
-from h2t.study.compare import units
+from h2t.study.compare import ledger, units
 from h2t.study.compare.table import table
 
 # number of classes to name and images of the largest
@@ -34,8 +34,8 @@ def reproduce(root: str | Path):
     counts that are not the formula's: where a number is missed, look for its cause there. ``n`` is
     the number of stage 1s. ``deviations`` is the distance to the published number in standard
     deviations of the difference of one published run and the mean of ours, s * sqrt(1 + 1/n), with
-    s between our stage 1s, and ``p`` what Student's t says of it: NaN for a single one. The
-    published numbers are of the best epoch on the test set, so ``best`` is what they are held
+    s between our stage 1s, and ``p_published`` what Student's t says of it: NaN for a single one.
+    The published numbers are of the best epoch on the test set, so ``best`` is what they are held
     against; ``last`` is our result. Saved as reproduced.csv and reproduced.md.
 
     Arguments: ``root`` a folder of runs with ResNet-32, or the experts of RIDE or ResLT, on 100
@@ -60,10 +60,9 @@ def reproduce(root: str | Path):
         )
     groups = pd.DataFrame(rows).groupby(KEYS, dropna=False, sort=False)
     summary = pd.DataFrame([_averaged(keys, part) for keys, part in groups])
-    by = ["set", "imbalance_factor", "otherwise", "weight_decay", "method", "p", "bn"]
     rank = {m: k for k, m in enumerate(sorted(set(summary["method"]), key=names.order))}
     summary = summary.sort_values(
-        by,
+        ["set", "imbalance_factor", "otherwise", "weight_decay", "method", "p", "bn"],
         key=lambda c: c.map(rank) if c.name == "method" else c,
         ascending=[False, False, *[True] * 5],
         ignore_index=True,
@@ -85,8 +84,7 @@ def _row(root: Path, step: dict[str, Any]) -> dict[str, Any] | None:
     if not np.array_equal(counts, class_counts(n_max, factor, len(counts))):
         said.append("class counts")
     second = step["stage"] == 2
-    row = {
-        "unit": step["unit"],
+    row = {c: step[c] for c in ("unit", *ledger.BASIS) if c in step} | {
         "set": name,
         "imbalance_factor": factor,
         "weight_decay": step.get("stage1_weight_decay"),
@@ -134,7 +132,7 @@ def _averaged(keys: tuple, part) -> dict[str, Any]:
     from scipy import stats
 
     row = dict(zip(KEYS, keys, strict=True))
-    measures = [c for c in part if c not in (*KEYS, "unit")]
+    measures = [c for c in part if c not in (*KEYS, "unit", *ledger.BASIS)]
     of = {m: units.spread(part[m].astype(float), part["unit"]) for m in measures}
     row |= {"n": of["last"].n, "repeats": of["last"].repeats}
     for m, spread in of.items():
@@ -144,43 +142,45 @@ def _averaged(keys: tuple, part) -> dict[str, Any]:
     spread = best.std * np.sqrt(1 + 1 / best.n) if best.n else np.nan
     row["deviations"] = row["difference"] / spread if spread else np.nan
     row["p_published"] = 2 * stats.t.sf(abs(row["deviations"]), best.n - 1)
-    return row
+    return row | ledger.basis(part)
+
+
+def sheet(summary):
+    """The summary as a table of ``ledger``, with what each row rests on."""
+    import pandas as pd
+
+    groups = [f"{g} ({scheme})" for scheme in metrics.SCHEMES for g in metrics.GROUPS]
+    measures = {"last": "last epoch", "best": "best epoch (on test)", **{g: g for g in groups}}
+    lines = []
+    for row in summary.to_dict("records"):
+        line = {"set": row["set"], "IF": str(row["imbalance_factor"])}
+        line |= {"weight decay": _text(row["weight_decay"]), "method": row["method"]}
+        line |= {"p": _text(row["p"]), "BN sees": _text(row["bn"]), "stage 1s": str(row["n"])}
+        for m, name in (measures | {"ece": metrics.label("ece")}).items():
+            kinds = {"mean": m, "std": f"{m} std", "within": f"{m} within"}
+            line |= ledger.cells(name, {k: row.get(c, np.nan) for k, c in kinds.items()})
+        line["published"] = number(row["published"])
+        line["difference"] = number(row["difference"], sign=True)
+        line["in deviations"] = number(row["deviations"], 1, sign=True)
+        line["otherwise"] = row["otherwise"]
+        lines.append(line | {c: row[c] for c in ledger.BASIS if c in row})
+    return pd.DataFrame(lines)
 
 
 def markdown(summary) -> str:
     """The summary as a Markdown table, and what is further off than chance explains."""
-    groups = [f"{g} ({scheme})" for scheme in metrics.SCHEMES for g in metrics.GROUPS]
-    measures = {"last": "last epoch", "best": "best epoch (on test)", **{g: g for g in groups}}
-    measures["ece"] = metrics.label("ece")
-    head = ["set", "IF", "weight decay", "method", "p", "BN sees", "stage 1s", *measures.values()]
-    head += ["published", "difference", "in deviations", "otherwise"]
-    lines, off = [], []
-    for row in summary.to_dict("records"):
-        first = [row["imbalance_factor"], row["weight_decay"], row["method"], row["p"], row["bn"]]
-        known = [tables.number(row["published"]), tables.number(row["difference"], sign=True)]
-        known.append(tables.number(row["deviations"], 1, sign=True))
-        cells = [_cell(row, m) for m in measures]
-        line = [row["set"], *map(_text, first), str(row["n"]), *cells, *known, row["otherwise"]]
-        lines.append([cell or "–" for cell in line])
-        if row["p_published"] < 0.05:
-            where = f"{row['method']} at IF {row['imbalance_factor']}"
-            where += f", weight decay {_text(row['weight_decay'])}"
-            where += f", {row['otherwise']}" if row["otherwise"] else ""
-            off.append(f"{where} ({row['difference']:+.2f}, p = {row['p_published']:.2g})")
-    said = tables.markdown(head, lines) + "\n"
+    said, off = ledger.markdown(sheet(summary)) + "\n", []
+    for row in summary[summary["p_published"] < 0.05].to_dict("records"):
+        where = f"{row['method']} at IF {row['imbalance_factor']}"
+        where += f", weight decay {_text(row['weight_decay'])}"
+        where += f", {row['otherwise']}" if row["otherwise"] else ""
+        off.append(f"{where} ({row['difference']:+.2f}, p = {row['p_published']:.2g})")
     if off:
         where = "notebooks/recipes/suspects_sweep.yaml tries what may be behind it"
         said += f"\nFurther off than chance explains: {'; '.join(off)}. {where}.\n"
     if (summary["n"] == 1).any():
         said += f"\nRows of one stage 1 have no deviation. {units.ALONE}\n"
     return said
-
-
-def _cell(row: dict[str, Any], measure: str) -> str:
-    if measure not in row:
-        return ""
-    kinds = {"mean": measure, "std": f"{measure} std", "within": f"{measure} within"}
-    return units.shown({kind: row[column] for kind, column in kinds.items()})
 
 
 def _text(value) -> str:

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import numpy as np
-
 from h2t.base import tables
 from h2t.base.errors import Error
 from h2t.base.files import resolve, write_atomic, write_yaml
@@ -18,6 +16,7 @@ from h2t.study.compare.significance import pairwise
 from h2t.study.compare.table import table
 
 MEASURE = "val_balanced"  # the mean over classes: the part is as long-tailed as the training set
+MOST = 20  # rows shown
 
 
 def select(root: str | Path):
@@ -51,8 +50,7 @@ def select(root: str | Path):
     ).drop(columns=["setting", "measure", "low", "high"])
     write_atomic(root / "selection.csv", found.to_csv(index=False).encode())
     write_atomic(root / "selection.md", markdown(found).encode())
-    first = rows[rows["group"] == best].iloc[0]
-    write_yaml(root / "selected.yaml", recipe_of(root, first, str(root / "selected")))
+    write_yaml(root / "selected.yaml", _recipe(root, rows[rows["group"] == best].iloc[0]))
     return found
 
 
@@ -72,28 +70,22 @@ def _candidates(root: Path, rows):
     return rows
 
 
-def recipe_of(root: Path, row, run: str) -> dict:
+def _recipe(root: Path, row) -> dict:
     """The recipe of a step of a run, with all training images and the first seeds."""
     made = Run(root / row["run"], create=False)
-    stage1, stage2 = made.step("stage1").params, made.step(row["step"]).params
-    return {
-        "run": run,
-        **Data.of(read_yaml(made.path / "params.yaml")).to_dict(),
-        **Stage1.of(stage1).to_dict(),
-        **Stage2.of(stage2).to_dict(),
-        "val_fraction": 0.0,
-        "val_seed": 0,
-        "seed": 0,
-        "compare_seeds": 0,
-    }
+    recipe = {"run": str(root / "selected")}
+    recipe |= Data.of(read_yaml(made.path / "params.yaml")).to_dict()
+    recipe |= Stage1.of(made.step("stage1").params).to_dict()
+    recipe |= Stage2.of(made.step(row["step"]).params).to_dict()
+    return recipe | {"val_fraction": 0.0, "val_seed": 0, "seed": 0, "compare_seeds": 0}
 
 
-def markdown(found, most: int = 20) -> str:
-    """The ranking as a Markdown table, its first ``most`` rows, and what it is worth."""
+def markdown(found) -> str:
+    """The ranking as a Markdown table, its first rows, and what it is worth."""
     head = ["setting", "n", "validation, mean over classes", "behind the best", "p (Holm)"]
     lines = []
-    for row in found.head(most).to_dict("records"):
-        p = "" if np.isnan(row["p_holm"]) else f"{row['p_holm']:.2g}"
+    for row in found.head(MOST).to_dict("records"):
+        p = "" if row["p_holm"] != row["p_holm"] else f"{row['p_holm']:.2g}"
         behind = tables.number(row["behind"], sign=True)
         lines.append([row["group"], str(row["n"]), units.shown(row), behind or "–", p or "–"])
     level = int((found["p_holm"] >= 0.05).sum())

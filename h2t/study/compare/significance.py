@@ -14,18 +14,8 @@ from h2t.study.compare import units
 from h2t.study.compare.groups import UNLIKE
 from h2t.study.compare.images import Images
 
-COLUMNS = (
-    "setting",
-    "measure",
-    "group",
-    "against",
-    "units",
-    "repeats",
-    "difference",
-    "low",
-    "high",
-)
-COLUMNS += ("test", "p", "p_wilcoxon", "p_holm", "p_images", "differ")
+COLUMNS = ["setting", "measure", "group", "against", "units", "repeats", "difference", "within"]
+COLUMNS += ["low", "high", "test", "p", "p_wilcoxon", "p_holm", "p_images", "differ"]
 
 
 def holm(p) -> np.ndarray:
@@ -47,14 +37,14 @@ def pairwise(rows, root: str | Path, measures=("all",), against: str = ""):
     Runs are paired on their unit, a stage 1 on a split, over whose stage 2s is averaged first. Two
     units or more are tested (``units.across``), and p corrected by Holm for all tests of the table.
     With one unit nothing is tested; of two single networks ``p_images`` says whether these differ
-    on the test images (McNemar's for ``all``, the bootstrap for other accuracies), which says
-    nothing of methods and is not corrected.
+    on the test images (for ``all``), which says nothing of methods and is not corrected.
 
     Arguments: ``rows`` of ``groups.grouped``; ``root`` that they were read from; ``measures``
     columns; ``against`` a group, or empty for all pairs.
     Returns: a DataFrame with the columns COLUMNS: ``units`` in common, ``repeats`` networks of the
-    group with more of them there, ``difference`` group minus against in points, ``differ`` what
-    else is unlike in the two. Raises: ``h2t.Error`` where ``against`` is not among the groups.
+    group with more of them there, ``difference`` group minus against in points, ``within`` its
+    deviation over the seeds of a stage 1, ``differ`` what else is unlike in the two.
+    Raises: ``h2t.Error`` where ``against`` is not among the groups.
     """
     import pandas as pd
 
@@ -64,40 +54,41 @@ def pairwise(rows, root: str | Path, measures=("all",), against: str = ""):
     images, found, measures = Images(resolve(root)), [], list(measures)
     for setting, part in rows.groupby("setting", sort=False):
         groups = dict(iter(part.groupby("group", sort=False)))
-        means = {g: of.groupby("unit", sort=False)[measures].mean() for g, of in groups.items()}
         pairs = [(b, a) for a, b in itertools.combinations(groups, 2)]
         if against:
             pairs = [(g, against) for g in groups if g != against and against in groups]
-        for a, b in pairs:
-            common = means[a].index.intersection(means[b].index)
-            left, right = (groups[g][groups[g]["unit"].isin(common)] for g in (a, b))
-            shared = {"setting": setting, "group": a, "against": b, **_shared(left, right)}
-            differences = means[a].loc[common] - means[b].loc[common]
-            for m in measures:
-                test = _test(left, right, differences[m].dropna(), images)
-                found.append({**shared, "measure": m, **test})
+        for pair in pairs:
+            named = {"setting": setting, **dict(zip(("group", "against"), pair, strict=True))}
+            tests = _tests(groups[pair[0]], groups[pair[1]], measures, images)
+            found += [{**named, **test} for test in tests]
     table = pd.DataFrame(found, columns=[c for c in COLUMNS if c != "p_holm"])
-    numbers = ["low", "high", "p", "p_wilcoxon", "p_images"]
+    numbers = ["within", "low", "high", "p", "p_wilcoxon", "p_images"]
     table[numbers] = table[numbers].astype(float)
-    return table.assign(p_holm=holm(table["p"]))[list(COLUMNS)]
+    return table.assign(p_holm=holm(table["p"]))[COLUMNS]
 
 
-def _shared(a, b) -> dict:
-    """What all rows of ``pairwise`` about two groups say, of their runs of the units in common."""
+def _tests(a, b, measures: list[str], images: Images) -> list[dict]:
+    """The rows of ``pairwise`` about two groups, a measure each."""
+    common = set(a["unit"]) & set(b["unit"])
+    a, b = (rows[rows["unit"].isin(common)] for rows in (a, b))
     also = [c for c in ("revision", "width", "device_name", "precision_used") if c in a]
     unlike = [UNLIKE[c] for c in also if set(a[c].dropna()) ^ set(b[c].dropna())]
-    return {"repeats": max(len(a), len(b)), "differ": ", ".join(unlike)}
-
-
-def _test(a, b, differences, images: Images) -> dict:
-    """One row of ``pairwise``. Arguments: ``differences`` a Series over the units in common."""
-    n, p_images, test = len(differences), np.nan, "paired t across stage 1s"
-    if n < 2:
-        test = "none: one stage 1" if n else "none: no stage 1 and split in common"
-    if n == len(a) == len(b) == 1:
-        p_images = images.p(a.iloc[0], b.iloc[0], differences.name)
-    found = {"units": n, "difference": differences.mean(), "test": test, "p_images": p_images}
-    return found | units.across(differences)
+    shared = {"repeats": max(len(a), len(b)), "differ": ", ".join(unlike)}
+    left, right = (rows.groupby("unit", sort=False)[measures].mean() for rows in (a, b))
+    seeds = [rows.groupby(["unit", "seed"])[measures].mean() for rows in (a, b)]
+    found = []
+    for m in measures:
+        d, n = (left[m] - right[m]).dropna(), len((left[m] - right[m]).dropna())
+        by_seed = (seeds[0][m] - seeds[1][m]).dropna()
+        within = units.spread(by_seed, by_seed.index.get_level_values("unit")).within
+        test, p_images = "paired t across stage 1s", np.nan
+        if n < 2:
+            test = "none: one stage 1" if n else "none: no stage 1 and split in common"
+        if m == "all" and n == len(a) == len(b) == 1:
+            p_images = images.p(a.iloc[0], b.iloc[0])
+        row = {"measure": m, "units": n, "difference": d.mean(), "within": within, "test": test}
+        found.append({**shared, **row, "p_images": p_images, **units.across(d)})
+    return found
 
 
 def verdict(tests, measure: str, against: str, alpha: float = 0.05) -> str:
@@ -119,7 +110,9 @@ def verdict(tests, measure: str, against: str, alpha: float = 0.05) -> str:
 
 
 def _size(row) -> str:
-    return f"{row.difference:+.1f} points, {units.counted(row.units, row.repeats)}"
+    error = row.within if row.units == 1 else np.nan  # of several, p says what spread allows
+    spread = {"mean": row.difference, "std": np.nan, "within": error}
+    return f"{units.shown(spread, sign=True)} points, {units.counted(row.units, row.repeats)}"
 
 
 def _said(row, lower_is_better: bool, alpha: float) -> str:

@@ -1,7 +1,6 @@
 """Every finished step under a folder of runs as a table: parameters, measures, cost, hashes.
 
-A sweep leaves many runs that share a stage 1 or a control: the others hold a copy of that step. A
-copy is one observation, not several, so it has one row.
+Runs of a sweep hold copies of the steps they share. A copy is no second observation: one row.
 """
 
 from __future__ import annotations
@@ -20,16 +19,8 @@ from h2t.recipes import names
 from h2t.recipes.parameters import SHARED
 from h2t.runs import Run
 
-_RESULT = (
-    "epochs",
-    "model",
-    "head",
-    "num_classes",
-    "parameters",
-    "width",
-    "device",
-    "adopted_from",
-)
+_RESULT = ["epochs", "model", "head", "num_classes", "parameters", "width", "device"]
+_RESULT += ["adopted_from", "weights_sha256", "stage1_weights"]
 _ENVIRONMENT = ("revision", "h2t", "python", "cpu", "cores", "threads", "time")
 
 
@@ -42,14 +33,13 @@ def table(root: str | Path, *, save: bool = True, copies: bool = False):
     on a validation part, where a run has one, as ``val_<name>``, and val_seen, whether an imported
     stage 1 may have been trained on it; best_all and best_epoch (chosen on the test set); seconds,
     stage1_seconds and their sum total_seconds; device, precision_used, parameters (number of them)
-    and width (features), which runs of before version 0.2 lack; revision and environment; split
-    (its hash), pixels_sha256, weights_sha256, stage1_weights; cached; adopted_from of a copy.
+    and width (features); revision and environment; split (its hash), pixels_sha256, weights_sha256,
+    stage1_weights; cached; adopted_from of a copy.
 
     Arguments: ``root`` a folder of runs, or one run; ``save`` writes table.parquet and table.csv
     there; ``copies`` keeps the rows of copied steps too, marked in a column ``copy``.
-    Returns: a pandas DataFrame, sorted by run and step; ``attrs["skipped"]`` names what is
-    unfinished or damaged.
-    Raises: ``h2t.Error`` where the folder is not there or holds no finished step.
+    Returns: a DataFrame, sorted by run and step; ``attrs["skipped"]`` names what is unfinished or
+    damaged. Raises: ``h2t.Error`` where the folder is not there or holds no finished step.
     """
     root = resolve(root)
     if not root.is_dir():
@@ -63,7 +53,7 @@ def table(root: str | Path, *, save: bool = True, copies: bool = False):
     whole = _marked(rows)
     unique = whole[~whole["copy"]].drop(columns="copy").reset_index(drop=True)
     if save:
-        write(unique, root)
+        _write(unique, root)
     found = whole if copies else unique
     found.attrs["skipped"] = skipped
     return found
@@ -84,28 +74,19 @@ def _marked(rows: list[dict[str, Any]]):
     return whole.drop(columns="_key")
 
 
-def write(rows, folder: Path) -> None:
-    """Save a table as ``table.parquet`` and ``table.csv``. Raises ``h2t.Error`` without pyarrow."""
-    try:
-        import pyarrow
-        from pyarrow import csv, parquet
-    except ImportError:
-        raise Error(
-            "pyarrow is not installed, so the table cannot be saved; "
-            "`pip install pyarrow`, or table(root, save=False)"
-        ) from None
+def _write(rows, folder: Path) -> None:
+    import pyarrow
+    from pyarrow import csv, parquet  # whose csv is ten times as fast as pandas'
+
     arrow = pyarrow.Table.from_pandas(rows, preserve_index=False)
     write_atomic(folder / "table.parquet", lambda f: parquet.write_table(arrow, f))
-    # ten times as fast as pandas
     write_atomic(folder / "table.csv", lambda f: csv.write_csv(arrow, f))
 
 
 def find(root: Path) -> Iterator[tuple[str, list[str]]]:
-    """Run directories, which hold a split or a step, at any depth, and the names of what is in
-    them.
+    """Run directories, which hold a split or a step, at any depth, and the names in them.
 
-    Links to folders are followed, each folder is entered once, and nothing is looked for inside a
-    run.
+    Links to folders are followed, each is entered once, and nothing is looked for inside a run.
     """
     todo, seen = [str(root)], set()
     while todo:
@@ -129,18 +110,11 @@ def _steps(children: list[str]) -> list[str]:
     return sorted(name for name in children if name == "stage1" or name.startswith("stage2-"))
 
 
-def check_measure(name: str) -> None:
-    """Refuse a measure that the table does not have. Raises ``h2t.Error``."""
-    if name not in MEASURES:
-        raise Error(f"measure is {name!r}; choose one of {', '.join(MEASURES)}")
-
-
 def _run(root: Path, folder: str, steps: list[str], skipped: list[str]) -> list[dict[str, Any]]:
     """The rows of one run's finished steps; what is not finished or damaged goes to ``skipped``."""
     name, run = Path(folder).relative_to(root).as_posix(), Run(folder, create=False, kind="")
     if not steps:
         skipped.append(f"{name}: no step has been begun")
-        return []
     first, rows, split = {}, [], run.path / "split.json"
     try:
         made = read_json(split) if split.exists() else {}
@@ -177,17 +151,15 @@ def _row(step: str, result: dict[str, Any], first: dict[str, Any]) -> dict[str, 
     if "val" in result:
         row |= {f"val_{m}": result["val"].get(m) for m in MEASURES}
         row["val_seen"] = "val_is" in result
-    row |= {"best_all": best.get("all"), "best_epoch": best.get("epoch")}
     before = 0.0 if stage == 1 else first.get("seconds")
-    row |= {"seconds": seconds, "stage1_seconds": seconds if stage == 1 else before}
-    row["total_seconds"] = None if None in (seconds, before) else seconds + before
     row |= {k: result.get(k) for k in _RESULT} | {k: environment.get(k) for k in _ENVIRONMENT}
     row |= {"device_name": environment.get("device"), "precision_used": result.get("precision")}
+    row |= {"best_all": best.get("all"), "best_epoch": best.get("epoch"), "seconds": seconds}
+    row["stage1_seconds"] = seconds if stage == 1 else before
+    row["total_seconds"] = None if None in (seconds, before) else seconds + before
     row["torch"] = environment.get("packages", {}).get("torch")
-    weights = result["weights_sha256"]
-    # a stage 2 of before version 0.2 does not say; it was trained on the stage 1 beside it
-    trained_on = result.get("stage1_weights") or first.get("weights_sha256")
-    row |= {"weights_sha256": weights, "stage1_weights": weights if stage == 1 else trained_on}
+    if stage == 1:
+        row["stage1_weights"] = row["weights_sha256"]
     return row | {"cached": cached, "_params": params}
 
 
@@ -208,10 +180,6 @@ def _typed(frame):
         elif kinds == {bool}:
             frame[name] = frame[name].astype("boolean")
         else:
-            texts = frame[name].map(_text, na_action="ignore")
+            texts = frame[name].map(lambda v: v if isinstance(v, str) else json.dumps(v), "ignore")
             frame[name] = texts.astype("str")
     return frame
-
-
-def _text(value) -> str:
-    return value if isinstance(value, str) else json.dumps(value)

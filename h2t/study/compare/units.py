@@ -1,9 +1,8 @@
 """What counts as evidence: one stage 1 on one split, however many stage 2s were trained on it.
 
-Stage 2s on one stage 1 share whatever that stage 1 happened to learn. They repeat one observation,
-so they are averaged first, and what is said of a method rests on how many stage 1s there are.
-Counted one by one, ten stage 2s on two stage 1s would find an effect where there is none in half of
-all cases, not in one of twenty.
+Stage 2s on one stage 1 share what that stage 1 happened to learn. They repeat one observation, so
+they are averaged first. Counted one by one, ten stage 2s on two stage 1s would find an effect where
+there is none in half of all cases, not in one of twenty.
 """
 
 from __future__ import annotations
@@ -16,13 +15,13 @@ from h2t.base.tables import number
 
 LEVEL = 0.95  # of intervals
 ALONE = (
-    "One stage 1 proves nothing of a method, however many stage 2s stand on it: another may differ "
-    "by more. Train more seeds of stage 1."
+    "One stage 1 proves nothing of a method: stage 2s on it are repeats, not independent runs, and "
+    "another stage 1 may differ by more. Train more seeds of stage 1."
 )
 
 
 class Spread(NamedTuple):
-    """A mean over ``n`` units, from ``repeats`` measured values; NaN where too few have a spread.
+    """A mean over ``n`` units, from ``repeats`` values; NaN where too few have a spread.
 
     ``std`` is between units, ``within`` between the repeats of one unit, ``low`` and ``high`` end
     a confidence interval of the mean.
@@ -40,8 +39,7 @@ class Spread(NamedTuple):
 def of(rows):
     """The unit of each row: its split and its stage 1, by seed, or by weights if it was imported.
 
-    Arguments: ``rows`` of ``h2t.study.compare.table``. Returns: a Series of texts; runs with the
-    same one can be paired.
+    Arguments: ``rows`` of ``h2t.study.compare.table``. Returns: a Series of texts.
     """
     seeds = rows["stage1_seed"].astype(object)
     stage1 = seeds.where(seeds.notna(), rows["stage1_weights"])
@@ -82,9 +80,8 @@ def interval(means) -> tuple[float, float]:
 def across(differences) -> dict[str, float]:
     """Paired tests of differences, one a unit: Student's t and Wilcoxon's signed ranks, two-sided.
 
-    Sources: Student 1908; Wilcoxon 1945, which cannot reach 0.05 below six units. Where all
-    differences are equal, which happens as accuracies are counts, t knows no spread, and Wilcoxon's
-    p stands for both.
+    Sources: Student 1908; Wilcoxon 1945, which cannot reach 0.05 below six units. Equal differences
+    (accuracies are counts) have no spread for t: Wilcoxon's p then stands for both.
     Arguments: ``differences`` (n,) in points. Returns: low, high (of the mean), p, p_wilcoxon; NaN
     for one unit.
     """
@@ -110,10 +107,10 @@ def counted(n: int, repeats: int) -> str:
     return f"{said} with {repeats} stage 2s" if repeats > n else said
 
 
-def shown(row) -> str:
+def shown(row, sign: bool = False) -> str:
     """``48.30 ± 0.21``: between stage 1s or, where there is but one, between the stage 2s on it.
 
     Arguments: ``row`` with mean, std and within. Returns: an empty text for no mean.
     """
     error = row["std"] if row["std"] == row["std"] else row["within"]
-    return number(row["mean"]) + (f" ± {number(error)}" if error == error else "")
+    return number(row["mean"], sign=sign) + (f" ± {number(error)}" if error == error else "")

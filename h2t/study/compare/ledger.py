@@ -1,0 +1,57 @@
+"""A table as a ledger keeps it: numbers as they are printed, and what each row rests on.
+
+A measure X stands in columns X and ``X ±`` (a deviation), or ``X low`` and ``X high`` (an
+interval); ``X sure`` says yes where a corrected test supports it.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from h2t.base import tables
+from h2t.base.files import resolve, write_atomic
+from h2t.study.compare.groups import brief
+
+BASIS = ("revision", "h2t", "torch", "device_name", "precision_used", "stage1_seed", "seed")
+BASIS += ("split", "stage1_weights", "weights_sha256", "source")
+_PARTS = (" ±", " low", " high", " sure")
+
+
+def basis(rows) -> dict[str, str]:
+    """What rows of ``h2t.table`` rest on: code, versions, devices, seeds, split and weights."""
+    there = [c for c in BASIS if c in rows]
+    return {c: " ".join(sorted({brief(v) for v in rows[c].dropna()})) for c in there}
+
+
+def cells(name: str, row, *, sign: bool = False) -> dict[str, str]:
+    """The columns of a measure, of a row with mean, std and within, or with an interval."""
+    error = row["std"] if row["std"] == row["std"] else row["within"]
+    return {name: tables.number(row["mean"], sign=sign), f"{name} ±": tables.number(error)}
+
+
+def markdown(table, columns=()) -> str:
+    """Rows of a ledger as Markdown, without what they rest on.
+
+    Arguments: ``table`` a DataFrame of texts; ``columns`` to show, else all with anything in them.
+    """
+    table = table.fillna("")
+    own = [c for c in table if c not in BASIS and not c.endswith(_PARTS)]
+    shown = list(columns) or [c for c in own if (table[c] != "").any()]
+    rows = [[_cell(row, c) for c in shown] for row in table.to_dict("records")]
+    return tables.markdown(shown, rows)
+
+
+def _cell(row: dict[str, str], name: str) -> str:
+    text, (error, low, high, sure) = row[name], (row.get(name + part, "") for part in _PARTS)
+    text = f"**{text}**" if sure else text
+    if low:
+        return f"{text} ({low} to {high})"
+    return f"{text} ± {error}" if error else text or "–"
+
+
+def save(table, file: str | Path) -> Path:
+    """Write a ledger as CSV. Returns: the file."""
+    file = resolve(file)
+    file.parent.mkdir(parents=True, exist_ok=True)
+    write_atomic(file, table.to_csv(index=False).encode())
+    return file
