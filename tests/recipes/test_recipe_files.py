@@ -87,7 +87,7 @@ COMPLETED = {
     "cifar100": "f5de8d92c2a846bd",
     "cifar100_methods_sweep": "d428f50826d8d506",
     "cifar100_sweep": "62726b7c47095e59",
-    "digits": "0b3c3c2b117debdb",
+    "digits": "4919ae94222b6430",
     "digits_sweep": "7e31515cffbdb1c8",
     "imagenet_lt_resnet10": "4429813fcc9cbb03",
     "imagenet_lt_resnet50": "8a2c332cf361a455",

@@ -97,7 +97,7 @@ def ending(run: Run) -> str:
     """What a run came to, what may be said of fusion, and what to do next."""
     rows = of_run(run.path)
     held_out = ("val_balanced",) if "val_balanced" in rows else ()
-    lines = [_plain(averages(rows, (*SHOWN, *held_out)))]
+    lines = [_plain(averages(rows, (*SHOWN, *held_out)).drop(columns="stage 1s"))]
     if len(rows) > rows["group"].nunique():
         lines.append("±: standard deviation over seeds of stage 2, on one stage 1")
     lines += textwrap.wrap(of_fusion(rows), 99)
