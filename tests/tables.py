@@ -1,8 +1,8 @@
 """The tables of the READMEs, written from their ledgers in notebooks/results.
 
 python -m tests.tables writes them anew. Above each table stands which it is, and maybe which of its
-columns: <!-- table: control.csv; fusion, BN sees, all -->. Above what a command printed stands where
-that is kept: <!-- output: digits.txt -->
+columns: <!-- table: control.csv; fusion, BN sees, all -->. Above what a command printed stands
+where that is kept: <!-- output: digits.txt -->
 """
 
 import re
