@@ -43,15 +43,16 @@ def control(root, ratio, cached, seeds, views, out, parameters):
 @option("--seeds", default=5, help="Trainings of each head.")
 @option("--views", default=2, help="Views of every training image.")
 @option("--objective", default="balanced", help="balanced or natural.")
+@option("--only", default="", help="These heads alone, such as crt,mixup,h2t.")
 @option("--out", default="runs/heads", type=PATH)
 @DEVICE
-def heads(runs, seeds, views, objective, out, device):
+def heads(runs, seeds, views, objective, only, out, device):
     """Which head is best on the features of runs: all of them, tuned alike."""
     from h2t.base import tables
     from h2t.study.compare import heads as comparing
 
-    banks = comparing.banks_of(runs, views, device=device)
-    found = comparing.compare_heads(banks, seeds=range(seeds), objective=objective)
+    how = {"names": comparing.named(only), "seeds": range(seeds), "objective": objective}
+    found = comparing.compare_heads(comparing.banks_of(runs, views, device=device), **how)
     shown = comparing.summary(found)
     click.echo(tables.plain(list(shown), shown.astype(str).values.tolist()))
     click.echo("\n".join(comparing.verdict(found, comparing.differences(found))))

@@ -68,7 +68,8 @@ def export(run: Run | str, step: str = "", out: str | Path = "", *, onnx: bool =
         with torch.inference_mode():
             _same(copy((images - mean) / std), logits, file)
         write_atomic(folder / file, blobs[file])
-    if {k for k in tensors if k.startswith("fc.")} == {"fc.weight", "fc.bias"}:
+    linear = {k for k in tensors if k.startswith("fc.")} == {"fc.weight", "fc.bias"}
+    if linear and result["model"] in models.BACKBONES:  # an encoder is not the reference's
         _write_checkpoint(folder / "model.pth.tar", model, result)
     if onnx:
         _write_onnx(folder / "model.onnx", _Whole(model, mean, std), images, logits)

@@ -10,7 +10,7 @@ from h2t.base.errors import Error
 from h2t.train.device import pick_device
 from tests.bench.harness import Rows
 
-WHAT = ("steps", "loader", "explorer", "sweep", "table")
+WHAT = ("steps", "loader", "encoders", "explorer", "sweep", "table")
 option = functools.partial(click.option, show_default=True)
 
 
@@ -23,7 +23,7 @@ option = functools.partial(click.option, show_default=True)
 @option("--device", default="auto", help="auto, cpu or cuda.")
 def bench(what, check, out, run_, steps, device):
     """Time training steps beside a plain loop of the kind the field publishes, the loader of image
-    files beside torchvision's, the moves of the explorer, what a sweep costs beyond its training,
+    files beside torchvision's, encoders beside timm and onnxruntime, the moves of the explorer, what a sweep costs beyond its training,
     or the table of 10,000 runs.
     """
     timed = getattr(importlib.import_module(f"tests.bench.{what}"), f"bench_{what}")
@@ -41,7 +41,7 @@ def bench(what, check, out, run_, steps, device):
 
 
 def _device(what: str, chosen) -> dict:
-    return {"device": chosen} if what in ("steps", "loader") else {}
+    return {"device": chosen} if what in ("steps", "loader", "encoders") else {}
 
 
 if __name__ == "__main__":

@@ -38,7 +38,7 @@ def test_a_row_a_bank_head_and_seed_with_what_it_was_made_from(found, tmp_path):
     assert len(table) == 2 * len(FEW) * 3
     assert set(table["bank_key"]) == {"key0", "key1"} and table["setting"].str.startswith("{").all()
     read = pd.read_csv(heads.save(found, tmp_path) / "heads.csv")
-    np.testing.assert_allclose(read["all"], table["all"])
+    np.testing.assert_allclose(read["all"], table["all"], atol=1e-4)
     shown = heads.summary(found)
     one = table[(table["bank"] == "one") & (table["head"] == "ce")]["all"]
     first = shown[(shown["bank"] == "one") & (shown["head"] == "CE probe")]["all"].item()
@@ -108,3 +108,11 @@ def test_the_figure_fills_what_holds_after_correction(found):
         dots = [line for line in ax.lines if line.get_marker() == "o"]
         filled = sum(line.get_markerfacecolor() != "white" for line in dots)
         assert len(dots) == len(part) and filled == (part["p_holm"] < 0.05).sum()
+
+
+def test_some_heads_alone_can_be_asked_for():
+    assert heads.named("crt, h2t") == ("crt", "h2t") and len(heads.named("")) == 16
+    with pytest.raises(Error, match="held against crt; name it too: crt,h2t"):
+        heads.named("h2t")
+    with pytest.raises(Error, match="there is no head 'nonsense'"):
+        heads.named("crt,nonsense")

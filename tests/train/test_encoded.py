@@ -102,3 +102,16 @@ def test_what_was_read_is_said_by_the_command(run):
     given += ["-p", "crop_padding", "2", "-p", "imbalance_factor", "1.0"]
     out = CliRunner().invoke(main, ["run", "digits", "--plain", *given], catch_exceptions=False)
     assert "21" in out.output and "3 classes" in out.output and "DR + H2T" in out.output
+
+
+def test_encoder_and_head_are_one_onnx_file_that_answers_alike(run):
+    runtime = pytest.importorskip("onnxruntime")
+    pytest.importorskip("onnxscript")
+    from h2t.exchange.export import export
+
+    run, folder = run
+    file = export(run, "stage2-h2t", folder / "exported", onnx=True) / "model.onnx"
+    session = runtime.InferenceSession(file, providers=["CPUExecutionProvider"])
+    images = np.asarray(h2t.dataset(run).test.images).transpose(0, 3, 1, 2) / np.float32(255)
+    logits, _ = run.step("stage2-h2t").outputs()
+    np.testing.assert_allclose(session.run(None, {"images": images})[0], logits, atol=5e-3)

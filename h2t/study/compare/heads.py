@@ -56,6 +56,18 @@ class Comparison:
         return pd.DataFrame(self.rows)
 
 
+def named(only: str) -> tuple[str, ...]:
+    """The heads that ``only`` lists, apart by commas, or all. Raises ``h2t.Error`` for an unknown
+    one, or where the one that all are held against is not among them.
+    """
+    names = tuple(only.replace(" ", "").split(",")) if only else tuple(HEADS)
+    for name in names:
+        head(name)
+    if BASELINE not in names:
+        raise Error(f"all heads are held against {BASELINE}; name it too: {BASELINE},{only}")
+    return names
+
+
 def banks_of(
     runs: Sequence[str], views: int = 2, *, device: str = "auto", progress: bool = True
 ) -> dict[str, Bank]:
@@ -278,7 +290,7 @@ def save(found: Comparison, folder: str | Path) -> Path:
     """Write heads.csv, a row a head and seed, and heads_tests.csv. Returns: the folder."""
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    write_atomic(folder / "heads.csv", found.table.to_csv(index=False).encode())
+    write_atomic(folder / "heads.csv", found.table.round(4).to_csv(index=False).encode())
     tests = differences(found).round(4)
     write_atomic(folder / "heads_tests.csv", tests.to_csv(index=False).encode())
     return folder
