@@ -52,7 +52,7 @@ def opened(path: Path):
             yield archive
     except FileNotFoundError:
         raise Error(f"npz file {path} does not exist") from None
-    except (OSError, zipfile.BadZipFile, NotImplementedError) as e:
+    except (OSError, UnicodeError, zipfile.BadZipFile, NotImplementedError) as e:
         raise Error(f"{path} is not a readable npz file: {' '.join(str(e).split())}") from None
 
 
@@ -140,7 +140,8 @@ def _pixels(images: np.ndarray, what: str) -> np.ndarray:
         return images
     if images.dtype.kind == "f" and images.min() >= 0 and images.max() <= 1:  # NaN is neither
         return np.round(images * 255).astype(np.uint8)
-    raise Error(f"{what} uint8, or floats from 0 to 1, and is {images.min()} to {images.max()}")
+    spans = f", and is {images.min()} to {images.max()}" if images.dtype.kind == "f" else ""
+    raise Error(f"{what} uint8, or floats from 0 to 1{spans}")
 
 
 def resized(images: np.ndarray, image_size=0, channels=0, at_most=False) -> np.ndarray:

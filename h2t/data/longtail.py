@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import bisect
 from dataclasses import replace
 from fractions import Fraction
 
@@ -29,20 +30,17 @@ def class_counts(
         raise Error(f"n_max is {n_max}; of the largest class there must be at least 1 image")
     counts = _scaled(n_max, imbalance_factor, shares)
     if counts.min() < 1:
-        raise Error(
-            f"imbalance_factor {imbalance_factor} with n_max {n_max} leaves class "
-            f"{counts.argmin()} without an image; lower it to at most {n_max}, or raise n_max"
-        )
+        what = f"imbalance_factor {imbalance_factor} with n_max {n_max} leaves class"
+        mend = f"lower it to at most {n_max}, or raise n_max"
+        raise Error(f"{what} {counts.argmin()} without an image; {mend}")
     return counts
 
 
 def _shares(imbalance_factor: float, num_classes: int, profile: str) -> np.ndarray:
     """Each class's share of n_max, (C,) float64, from 1 down to 1 / IF."""
     if not 1 <= imbalance_factor < np.inf:
-        raise Error(
-            f"imbalance_factor is {imbalance_factor}; it is the largest over the smallest class, "
-            "at least 1"
-        )
+        what = "it is the largest over the smallest class, at least 1"
+        raise Error(f"imbalance_factor is {imbalance_factor}; {what}")
     if profile not in ("exponential", "step"):
         raise Error(f"profile is {profile!r}; choose one of {', '.join(PROFILES)}")
     steps = max(num_classes - 1, 1)
@@ -61,15 +59,12 @@ def _scaled(n_max: int, imbalance_factor: float, shares: np.ndarray) -> np.ndarr
 
 def largest_n_max(available: np.ndarray, imbalance_factor: float, profile: str) -> int:
     """The largest n_max for which each class has the images, ``available`` (C,), that it needs."""
-    low, high = 1, int(available.max())
     shares = _shares(imbalance_factor, len(available), profile)
-    while low < high:
-        middle = (low + high + 1) // 2
-        if (_scaled(middle, imbalance_factor, shares) <= available).all():
-            low = middle
-        else:
-            high = middle - 1
-    return low
+
+    def too_many(n_max: int) -> bool:
+        return bool((_scaled(n_max, imbalance_factor, shares) > available).any())
+
+    return bisect.bisect_left(range(2, int(available.max()) + 1), True, key=too_many) + 1
 
 
 def draw(labels: np.ndarray, counts: np.ndarray, seed: int) -> np.ndarray:
@@ -115,18 +110,14 @@ def build(
     indices = np.arange(len(labels), dtype=np.int64)
     if profile != "natural":
         if n_max > available.max():
-            raise Error(
-                f"n_max is {n_max}, but the largest class has {available.max()} images; "
-                "set it to 0 for as many as there are"
-            )
+            most = f"the largest class has {available.max()} images"
+            raise Error(f"n_max is {n_max}, but {most}; set it to 0 for as many as there are")
         n_max = n_max or largest_n_max(available, imbalance_factor, profile)
         counts = class_counts(n_max, imbalance_factor, len(classes), profile)
         if (short := np.flatnonzero(available < counts)).size:
             c = int(short[0])
-            raise Error(
-                f"class {classes[c]!r} has {available[c]} images, but {counts[c]} are asked for; "
-                "lower n_max, or set it to 0 for as many as fit"
-            )
+            has = f"class {classes[c]!r} has {available[c]} images, but {counts[c]} are asked for"
+            raise Error(f"{has}; lower n_max, or set it to 0 for as many as fit")
         indices = draw(labels, counts, split_seed)
     how = {"profile": profile, "imbalance_factor": imbalance_factor, "split_seed": split_seed}
     return from_indices(labels, indices, classes=classes, **how, **record)
@@ -145,9 +136,8 @@ def from_indices(
     """Record a subset, ``indices`` (M,) into ``labels`` (N,). Raises ``h2t.Error``."""
     indices = np.asarray(indices)
     if indices.ndim != 1 or indices.dtype.kind not in "iu" or not len(indices):
-        raise Error(
-            f"indices are {indices.dtype} of shape {indices.shape}, no list of whole numbers"
-        )
+        what = f"{indices.dtype} of shape {indices.shape}"
+        raise Error(f"indices are {what}, no list of whole numbers")
     if (wrong := indices[(indices < 0) | (indices >= len(labels))]).size:
         raise Error(f"index {wrong[0]} is outside the {len(labels)} training images")
     if len(np.unique(indices)) != len(indices):
@@ -156,16 +146,8 @@ def from_indices(
     counts = np.bincount(labels[indices], minlength=len(classes))
     if (counts == 0).any():
         raise Error(f"the indices leave class {classes[counts.argmin()]!r} without an image")
-    return Manifest(
-        source,
-        profile,
-        float(imbalance_factor),
-        int(counts.max()),
-        int(split_seed),
-        indices,
-        labels[indices],
-        tuple(map(int, counts)),
-    )
+    how = source, profile, float(imbalance_factor), int(counts.max()), int(split_seed)
+    return Manifest(*how, indices, labels[indices], tuple(map(int, counts)))
 
 
 def hold_out(
@@ -182,10 +164,8 @@ def hold_out(
     """
     kept, held = stratified(manifest.labels, len(manifest.counts), fraction, seed, groups)
     if not len(held):
-        raise Error(
-            "val_fraction is above 0, but no class has two training images (or groups) to hold "
-            "one out; set val_fraction to 0"
-        )
+        none = "no class has two training images (or groups) to hold one out"
+        raise Error(f"val_fraction is above 0, but {none}; set val_fraction to 0")
     labels = manifest.labels[kept]
     counts = tuple(np.bincount(labels, minlength=len(manifest.counts)).tolist())
     rest = {"labels": labels, "counts": counts, "val_indices": manifest.indices[held]}

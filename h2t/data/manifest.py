@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 
 from h2t.base.errors import Error
-from h2t.base.files import write_atomic
+from h2t.base.files import write_atomic, write_json
 from h2t.base.readers import read_array, read_json, reading
 
 WAY_OUT = "prepare the data again with notebook 01 or `h2t run`"
@@ -19,12 +18,11 @@ KEYS = ("source", "profile", "imbalance_factor", "n_max", "split_seed")
 
 @dataclass(frozen=True)
 class Manifest:
-    """``indices`` (M,) into the source's training part and their ``labels``.
+    """``indices`` (M,) into the source's training part, their ``labels``, and ``counts`` (C,).
 
-    ``hash`` is SHA-256 over both; two runs with the same hash were trained on the same images of
-    the same source. ``val_indices`` (V,) are images of the long tail that were held out of training
-    to choose by, if any; then the hash is over them too, and ``counts`` are of the images that are
-    trained on.
+    ``val_indices`` (V,) are images of the long tail that were held out of training to choose by, if
+    any. ``hash`` is SHA-256 over all three: runs with the same hash were trained on the same
+    images.
     """
 
     source: str
@@ -39,12 +37,11 @@ class Manifest:
 
     @property
     def hash(self) -> str:
-        digest = hashlib.sha256(np.ascontiguousarray(self.indices, dtype="<i8"))
-        digest.update(np.ascontiguousarray(self.labels, dtype="<i8"))
-        if len(self.val_indices):
-            digest.update(b"val")
-            digest.update(np.ascontiguousarray(self.val_indices, dtype="<i8"))
-        return digest.hexdigest()
+        indices, labels, held = (
+            np.ascontiguousarray(a, dtype="<i8").tobytes()
+            for a in (self.indices, self.labels, self.val_indices)
+        )
+        return hashlib.sha256(indices + labels + (b"val" + held if held else b"")).hexdigest()
 
     def save(self, folder: str | Path) -> None:
         """Write indices.npy, labels.npy, val_indices.npy if any, then split.json, each at once."""
@@ -52,14 +49,10 @@ class Manifest:
         for name, array in {"indices": self.indices, "labels": self.labels, **held}.items():
             file = Path(folder) / f"{name}.npy"
             write_atomic(file, lambda f, a=array: np.save(f, a.astype("<i8")))
-        record = {
-            **{key: getattr(self, key) for key in KEYS},
-            "images": len(self.indices),
-            "hash": self.hash,
-            "counts": list(map(int, self.counts)),
-            **({"val_images": len(self.val_indices)} if held else {}),
-        }
-        write_atomic(Path(folder) / "split.json", (json.dumps(record, indent=1) + "\n").encode())
+        record = {key: getattr(self, key) for key in KEYS} | {"images": len(self.indices)}
+        record |= {"hash": self.hash, "counts": list(map(int, self.counts))}
+        record |= {"val_images": len(self.val_indices)} if held else {}
+        write_json(Path(folder) / "split.json", record)
 
     @classmethod
     def load(cls, folder: str | Path) -> Manifest:
@@ -69,13 +62,10 @@ class Manifest:
         names = ("indices", "labels", *(["val_indices"] if record.get("val_images") else []))
         arrays = {name: read_array(folder / f"{name}.npy", WAY_OUT) for name in names}
         with reading(folder / "split.json", WAY_OUT):
-            manifest = cls(
-                **{key: record[key] for key in KEYS}, counts=tuple(record["counts"]), **arrays
-            )
-            labels, places = (
-                manifest.labels,
-                np.concatenate([manifest.indices, manifest.val_indices]),
-            )
+            how = {key: record[key] for key in KEYS}
+            manifest = cls(**how, counts=tuple(record["counts"]), **arrays)
+            labels = manifest.labels
+            places = np.concatenate([manifest.indices, manifest.val_indices])
             # before anything is counted: a label near 10^9 would take gigabytes
             if labels.ndim != 1 or {labels.dtype.kind, places.dtype.kind} != {"i"}:
                 raise ValueError("indices.npy or labels.npy holds something else")
@@ -94,16 +84,14 @@ class Manifest:
 def export_list(manifest: Manifest, file: str | Path, paths=None) -> None:
     """Write the subset as a list file, ``path label`` a line, which other projects read.
 
-    Arguments: ``paths`` (M,) relative to the image root; array-backed sources have none, and their
-    images are named ``train/<label>/<index>.png`` by their index in the source.
+    Arguments: ``paths`` (M,) relative to the image root; images without are named
+    ``train/<label>/<index>.png`` by their index in the source.
     Raises: ``h2t.Error`` for a path that holds a line break, which the format cannot say.
     """
     if paths is None:
         named = zip(manifest.indices, manifest.labels, strict=True)
         paths = [f"train/{label}/{index}.png" for index, label in named]
     if broken := next((path for path in paths if "\n" in path), None):
-        raise Error(
-            f"the path {broken!r} holds a line break, which a list file cannot; rename the image"
-        )
+        raise Error(f"the path {broken!r} holds a line break; rename the image")
     lines = [f"{path} {label}\n" for path, label in zip(paths, manifest.labels, strict=True)]
     write_atomic(file, "".join(lines).encode("utf-8", "surrogateescape"))

@@ -83,6 +83,7 @@ def put(name, value):
         (put("train_images", np.zeros((12, 0, 0), np.uint8)), "train_images is empty"),
         (put("train_images", np.full((12, 9, 9), np.nan)), "floats from 0 to 1, and is nan to nan"),
         (put("train_images", np.zeros((12, 9, 9), np.int16)), "it must be uint8, or floats"),
+        (put("train_images", np.full((12, 9, 9), "abc")), "train_images is <U3 .* floats from 0"),
         (put("train_images", np.zeros((12, 3, 9, 9), np.uint8)), "save images.transpose"),
         (put("train_images", np.zeros((12, 9, 9, 9), np.uint8)), "of volumes save a slice"),
         (put("train_labels", np.ones((12, 14), int)), "of several labels an image, save the"),
@@ -105,6 +106,13 @@ def test_a_file_that_is_no_npz_is_refused(tmp_path):
         assert "pickle" not in str(e.value)
     with pytest.raises(Error, match="none.npz does not exist"):
         load("npz", str(tmp_path / "none.npz"))
+    name = whole.rindex(b"test_labels.npy")  # in the directory, at the end
+    utf8 = whole.rindex(b"PK\1\2", 0, name) + 8
+    flags = (int.from_bytes(whole[utf8 : utf8 + 2], "little") | 0x800).to_bytes(2, "little")
+    broken = whole[:utf8] + flags + whole[utf8 + 2 : name] + b"\xff" + whole[name + 1 :]
+    (tmp_path / "y.npz").write_bytes(broken)
+    with pytest.raises(Error, match="y.npz is not a readable npz file"):
+        load("npz", str(tmp_path / "y.npz"))
     np.save(tmp_path / "z.npy", np.zeros(3))
     with pytest.raises(Error, match="z.npy is not a readable npz file: it holds a single array"):
         load("npz", str(tmp_path / "z.npy"))
