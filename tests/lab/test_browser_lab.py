@@ -1,146 +1,156 @@
-"""Notebook 00 in JupyterLab, driven by keyboard and mouse in headless Chromium: drag, type,
-choose, save, reset, reload."""
+"""Notebooks 00 and 05 in JupyterLab, in headless Chromium: drag, run cells again, restart the
+kernel, open a second tab. What needs no kernel is tested on the saved pages, which are quicker."""
 
-import os
-
-import numpy as np
 import pytest
 
 from tests import browser as b
-from tests import gestures as g
+from tests.lab import explorer_window as w
 
 chromium, lab = b.chromium, b.lab  # fixtures
-
-
-# --- notebook 00 ----------------------------------------------------------------------------------
-
 FAST = {"seeds": "2", "ratios": "[0.3, 0.5]", "num_features": "16"}
-NUMBERS_00 = ".widget-html-content"
-
-
-@pytest.fixture(scope="module")
-def opened(chromium, lab):
-    with b.window(chromium, lab) as page:
-        b.open_notebook(page, lab, "00_why_fusion_works.ipynb", FAST)
-        b.run_all(page)
-        page.wait_for_selector(".widget-slider")
-        yield page
+LAST = ".h2tx .numbers tbody tr:last-child"
 
 
 @pytest.fixture
-def notebook(opened):
-    """Notebook 00 as it is when all its cells have run."""
-    opened.set_viewport_size({"width": 1280, "height": 900})
-    g.type_value(opened, "0.3")
-    g.wait_until_still(opened)
-    return opened
+def page(chromium, lab):
+    with b.window(chromium, lab) as page:
+        yield page
+        assert b.errors(page) == [] and "Traceback" not in lab.log.read_text()
 
 
-def own_row(page) -> list[float]:
-    """The numbers of the last row: tail's region, head, tail, balanced, at the current ratio."""
-    return [float(v) for v in g.text_of(page, NUMBERS_00).splitlines()[-1].split(")")[-1].split()]
+def restart(page, lab) -> None:
+    """Restart the one kernel, and wait until the page knows."""
+    (session,) = lab.rest("sessions")
+    lab.rest(f"kernels/{session['kernel']['id']}/restart", "POST")
+    page.wait_for_selector(".jp-NotebookPanel .jp-Notebook-ExecutionIndicator[data-status=idle]")
 
 
-def test_slider_by_keyboard_by_mouse_and_by_typing(notebook):
-    page = notebook
-    assert b.errors(page) == []
-    assert g.slider_value(page) == pytest.approx(0.3)
-
-    pixels, numbers, source = g.picture(page), g.text_of(page, NUMBERS_00), g.picture_source(page)
-    g.press(page, "ArrowRight", 5)
-    g.wait_for_new_picture(page, source)
-    g.wait_until_still(page)
-    assert g.slider_value(page) == pytest.approx(0.35)
-    assert (g.picture(page) != pixels).any(-1).mean() > 0.005
-    assert "p = 0.35" in g.text_of(page, NUMBERS_00) and g.text_of(page, NUMBERS_00) != numbers
-
-    before = own_row(page)
-    pixels = g.picture(page)
-    g.drag(page, 0.8)
-    g.wait_until_still(page)
-    assert g.slider_value(page) == pytest.approx(0.8, abs=0.02)
-    after = own_row(page)
-    assert after[0] > before[0] and after[1] < before[1], (
-        "the tail's region must grow and the head pay"
-    )
-    assert (g.picture(page) != pixels).any(-1).mean() > 0.05
-    assert f"p = {g.slider_value(page):.2f}" in g.text_of(page, NUMBERS_00)
-
-    g.type_value(page, "7")
-    g.wait_until_still(page)
-    assert g.slider_value(page) == 1.0 and "p = 1.00" in g.text_of(page, NUMBERS_00)
-    g.type_value(page, "not a number")
-    g.wait_until_still(page)
-    assert g.slider_value(page) == 1.0
-
-    g.drag(page, 0.0)
-    g.wait_until_still(page)
-    assert g.slider_value(page) == 0.0
-    assert own_row(page) == [
-        float(v) for v in g.text_of(page, NUMBERS_00).splitlines()[-2].split(")")[-1].split()
-    ], "p = 0 is DR"
-    assert b.errors(page) == []
+def run_again(page, seconds: float = 240) -> None:
+    """Run all cells again: what they showed is closed, and there once."""
+    old = page.evaluate_handle("document.querySelector('.h2tx')")
+    page.evaluate("old => { old.old = true; }", old)
+    b.run_all(page, seconds)
+    page.wait_for_selector(".h2tx:not(.waiting) .bar")
+    page.wait_for_function("old => !old.isConnected && !old.children.length", arg=old)
+    assert page.locator(".h2tx").count() == 1
 
 
-def test_the_newest_value_wins_without_a_backlog_and_nothing_jumps(notebook):
-    page = notebook
-    g.slider(page)
-    for _ in range(10):  # every single press is answered
-        source = g.picture_source(page)
-        g.press(page, "ArrowRight")
-        g.wait_for_new_picture(page, source)
-
-    # Count the pictures and watch the size of the image while the slider is dragged back and forth
-    # in 200 moves.
-    page.evaluate("""() => {
-        const image = document.querySelector('img.widget-image, .widget-image img'), seen =
-        window.seen = [];
-        new MutationObserver(() => seen.push(image.getBoundingClientRect().height)).observe(image,
-        {attributeFilter: ['src']});
-    }""")
-    top = page.locator("img.widget-image").bounding_box()
-    for share in (0.9, 0.1, 0.9, 0.4):
-        g.drag(page, share, steps=50)
-    expected = f"p = {g.slider_value(page):.2f}"
-    page.wait_for_function(
-        f"() => document.querySelector('{NUMBERS_00}').innerText.includes('{expected}')",
-        timeout=20_000,
-    )
-    g.wait_until_still(page)
-    heights = page.evaluate("window.seen")
-    assert 0 < len(heights) < 150, "pictures of values long passed were drawn"
-    assert expected in g.text_of(page, NUMBERS_00)
-    assert np.ptp(heights) < 1 and page.locator("img.widget-image").bounding_box() == top, (
-        "the picture jumps"
-    )
-    assert b.errors(page) == []
-
-
-def test_it_fits_the_window_and_solutions_open(notebook, tmp_path):
-    """Set H2T_SCREENSHOTS to a folder to keep the pictures and look at them."""
-    page = notebook
-    folder = os.environ.get("H2T_SCREENSHOTS", tmp_path)
-    pictures, solutions = page.locator(".jp-OutputArea-output img"), page.locator("details")
-    assert pictures.count() == 5 and solutions.count() == 3
-    assert not any(solutions.nth(k).locator("pre").is_visible() for k in range(3))
-    for k in range(3):
-        solutions.nth(k).locator("summary").click()
-        assert solutions.nth(k).locator("pre").is_visible()
-    for width in (1280, 1920):
-        page.set_viewport_size({"width": width, "height": 1000})
-        page.wait_for_timeout(500)
+def fits(page) -> None:
+    """Pictures and widgets lie within the panel at two widths."""
+    for width in (1280, 800):
+        page.set_viewport_size({"width": width, "height": 900})
+        w.still(page)
         panel = page.locator(".jp-NotebookPanel").bounding_box()
-        for k in range(5):
-            pictures.nth(k).scroll_into_view_if_needed()
-            box = pictures.nth(k).bounding_box()
-            assert (
-                box["x"] >= panel["x"]
-                and box["x"] + box["width"] <= panel["x"] + panel["width"] + 1
-            ), f"picture {k} is cut off"
-            g.screenshot(page, f"{folder}/00_{width}_picture{k}.png")
-        for k in range(3):
-            solutions.nth(k).scroll_into_view_if_needed()
-            g.screenshot(page, f"{folder}/00_{width}_solution{k}.png")
-        page.locator(".jp-OutputArea-output").last.scroll_into_view_if_needed()
-        g.screenshot(page, f"{folder}/00_{width}_end.png")
-    assert b.errors(page) == []
+        for part in page.locator(".jp-OutputArea-output img, .h2tx").all():
+            box = part.bounding_box()
+            assert panel["x"] <= box["x"], "something is cut off"
+            assert box["x"] + box["width"] <= panel["x"] + panel["width"] + 1, "it is cut off"
+        page.locator(".h2tx").scroll_into_view_if_needed()
+        w.shot(page, f"lab_{width}_{page.locator('.h2tx .figure').count()}")
+    page.set_viewport_size({"width": 1280, "height": 900})
+
+
+def test_notebook_00(page, lab):
+    b.open_notebook(page, lab, "00_why_fusion_works.ipynb", FAST)
+    b.run_all(page)
+    page.wait_for_selector(LAST)
+    start = page.locator(LAST).inner_text()
+    page.locator(w.SLIDER).press("End")
+    page.wait_for_function("text => document.querySelector('.h2tx').h2t.p === 1")
+    w.still(page)
+    assert page.locator(LAST).inner_text() != start
+    fits(page)
+    solutions = page.locator("details:not(.h2tx details)")
+    assert solutions.count() == 3
+    for one in solutions.all():
+        assert not one.locator("pre").is_visible()
+        one.locator("summary").click()
+        assert one.locator("pre").is_visible()
+    restart(page, lab)
+    page.locator(w.SLIDER).press("Home")  # nothing asks the kernel
+    w.still(page)
+    own = page.locator(".h2tx .numbers tbody tr td").all_inner_texts()
+    assert own[-4:] == own[-8:-4], "p = 0 is DR"
+    run_again(page)
+    assert page.locator(LAST).inner_text() == start
+
+
+def ready(page) -> None:
+    page.wait_for_selector(".h2tx:not(.waiting) .bar", timeout=120_000)
+    page.wait_for_function("() => document.querySelector('.h2tx').h2t.store.curve", timeout=60_000)
+
+
+def setting(page, epochs: int) -> None:
+    """Ask for other settings, and wait until they are those of the page."""
+    field = page.get_by_label("stage-2 epochs")
+    if not field.is_visible():
+        page.locator(".h2tx summary").click()
+    field.fill(str(epochs))
+    field.press("Enter")
+    trained_for(page, epochs)
+
+
+def trained_for(page, epochs: int) -> None:
+    page.wait_for_function(
+        "n => document.querySelector('.h2tx').h2t.store.settings.stage2_epochs === n", arg=epochs
+    )
+
+
+def test_notebook_05(page, lab, trained):
+    b.open_notebook(
+        page, lab, "05_fusion_explorer.ipynb", {"run": repr(str(trained)), "views": "2"}
+    )
+    b.run_all(page, 240)
+    ready(page)
+    start, slider = page.locator(LAST).inner_text(), page.locator(w.SLIDER)
+    there = f"{float(page.locator(w.RATIO).input_value()) + 0.1:.2f}"
+    for _ in range(10):
+        slider.press("ArrowRight")
+    assert page.locator(w.RATIO).input_value() == there
+    box = slider.bounding_box()
+    y = box["y"] + box["height"] / 2
+    page.mouse.move(box["x"] + 0.36 * box["width"], y)
+    page.mouse.down()
+    page.mouse.move(box["x"] + 0.95 * box["width"], y, steps=20)
+    page.mouse.up()
+    w.still(page)
+    assert float(page.locator(w.RATIO).input_value()) > 0.9
+    assert page.locator(LAST).inner_text() != start
+    fits(page)
+    page.get_by_role("button", name="Save figures").click()
+    page.wait_for_function(
+        f"() => document.querySelector('{w.STATUS}').textContent.includes('files saved')"
+    )
+    assert (trained / "explorer" / "explored" / "curve.svg").exists()
+    page.get_by_role("button", name="Reset").click()
+    w.still(page)
+    assert page.locator(LAST).inner_text() == start
+    two_tabs(page, lab)
+    run_again(page)  # in one kernel: one explorer, not two
+    ready(page)
+    assert page.locator(LAST).inner_text() == start
+    restart(page, lab)
+    slider.press("End")  # what is there still follows
+    w.still(page)
+    assert page.locator(w.RATIO).input_value() == "1.00"
+    assert "run the cell again" in page.locator(w.STATUS).inner_text()
+    run_again(page)
+
+
+def two_tabs(page, lab) -> None:
+    """A second tab has its own slider, and the settings of the one session."""
+    b.menu(page, "File", "docmanager:save")
+    page.wait_for_selector(".jp-NotebookPanel:not(.jp-mod-dirty)")
+    second = page.context.new_page()
+    name = "05_fusion_explorer.ipynb"
+    second.goto(f"{lab.url}/lab/workspaces/second/tree/{name}?token={lab.token}&reset")
+    ready(second)
+    second.locator(w.SLIDER).press("Home")
+    assert second.locator(w.RATIO).input_value() == "0.00"
+    assert page.locator(w.RATIO).input_value() != "0.00"
+    setting(second, 1)
+    trained_for(page, 1)
+    page.get_by_role("button", name="Reset").click()
+    for one in (page, second):
+        ready(one)
+    second.close()

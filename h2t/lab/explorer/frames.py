@@ -11,7 +11,7 @@ import torch
 
 from h2t import metrics
 from h2t.fusion import FUSIONS
-from h2t.lab.explorer.engine import BRANCHES, LIMITS, SEEDS, Explorer
+from h2t.lab.explorer.engine import BRANCHES, LIMITS, Explorer
 from h2t.lab.payload import Quantised, names, pack
 from h2t.recipes.names import STEPS
 from h2t.recipes.parameters import Stage2
@@ -146,7 +146,6 @@ def curve(recipe: Stage2, table) -> bytes:
             "settings": settings_of(recipe),
             "ratios": [float(r) for r in ratios],
             "seeds": [int(s) for s in seeds],
-            "complete": len(seeds) == SEEDS,
             "accuracy": values,
         },
     )

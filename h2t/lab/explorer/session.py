@@ -181,14 +181,10 @@ class Session:
                 check()
                 self.feed.put(f"fits-{k}", frame)
                 self._busy(done)
-        for count in (1, SEEDS):  # the line first, then its band
-            seeds = [recipe.seed + s for s in range(count)]
-            table = engine.curve(recipe, seeds, check)
-            with self._lock:
-                check()
-                self.feed.put("curve", frames.curve(recipe, table))
+        table = engine.curve(recipe, range(recipe.seed, recipe.seed + SEEDS), check)
         with self._lock:
             check()
+            self.feed.put("curve", frames.curve(recipe, table))
             self._busy(done, True)
             self.idle.set()
         if "map" not in self.feed.frames:

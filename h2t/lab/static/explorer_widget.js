@@ -20,10 +20,13 @@ function render({ model, el: root }) {
     }
   };
   store.send = (message) => model.send(message);
+  const ended = () => app.layout?.say("the kernel has ended; run the cell again", true);
   model.on("msg:custom", take);
+  model.on("comm_live_update", ended);
   model.send({ do: "hello" });
   return () => {
     model.off("msg:custom", take);
+    model.off("comm_live_update", ended);
     app.close();
   };
 }

@@ -10,6 +10,9 @@ export class Front {
     root.classList.add("h2tx");
     root.h2t = this;
     this.tip = new Tip(this);
+    this.sizes = new ResizeObserver(() => this.fit());
+    this.sizes.observe(root);
+    this.fit();
     this.themes = new MutationObserver(() => this.theme());
     for (const node of [document.documentElement, document.body])
       this.themes.observe(node, { attributes: true });
@@ -18,7 +21,14 @@ export class Front {
     this.scheme.addEventListener("change", this.rethemed);
   }
 
+  /** How wide the root is, not the window: in notebooks there is much beside it. */
+  fit() {
+    this.root.classList.toggle("narrow", this.root.clientWidth <= 1000);
+    this.root.classList.toggle("small", this.root.clientWidth <= 640);
+  }
+
   close() {
+    this.sizes.disconnect();
     this.themes.disconnect();
     this.scheme.removeEventListener("change", this.rethemed);
     for (const figure of this.figures) figure.watch?.disconnect();
