@@ -116,6 +116,8 @@ def explore(run, views, ip, port, no_browser, save, parameters):
     from h2t.train.cached.steps import recipe_of
 
     check(parameters)
+    if save:  # a bank takes minutes, so before it
+        front.writable(save)
     engine = Explorer(run, recipe_of(run, parameters), views=views)
     if save:
         file = Session.save_page(engine, save)

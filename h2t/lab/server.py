@@ -15,6 +15,11 @@ from h2t.lab.explorer.session import Session
 from h2t.lab.payload import join
 
 WAIT = 20  # seconds that a question for frames waits for one
+PRIVATE = {
+    "Cache-Control": "no-store",
+    "Referrer-Policy": "no-referrer",
+    "X-Content-Type-Options": "nosniff",
+}
 LARGEST = 100_000_000  # bytes of a request: figures to save
 
 
@@ -92,15 +97,8 @@ class Handler(BaseHTTPRequestHandler):
 
     def _answer(self, body: bytes, kind: str, more: dict | None = None, status: int = 200) -> None:
         self.send_response(status)
-        headers = {
-            "Content-Type": kind,
-            "Content-Length": str(len(body)),
-            "Cache-Control": "no-store",
-            "Referrer-Policy": "no-referrer",
-            "X-Content-Type-Options": "nosniff",
-            **(more or {}),
-        }
-        for name, value in headers.items():
+        headers = {"Content-Type": kind, "Content-Length": str(len(body)), **(more or {})}
+        for name, value in {**PRIVATE, **headers}.items():
             self.send_header(name, value)
         self.end_headers()
         self.wfile.write(body)

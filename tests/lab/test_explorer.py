@@ -1,5 +1,6 @@
 """The explorer's engine, frames and session without a browser, and notebook 05 by papermill."""
 
+import copy
 import gc
 import json
 import shutil
@@ -130,6 +131,19 @@ def test_stage_1_is_that_of_the_run(engine, trained):
     assert meta["own"] and np.array_equal(arrays["correct"], np.bincount(right, minlength=10))
     again = engine.predict(*engine.stage1) == engine.labels
     assert arrays["correct_again"].sum() == again.sum()
+
+
+def test_what_is_too_much_for_a_file_is_thinned_and_the_engine_stays(engine):
+    few = copy.copy(engine)
+    few.limit(5_000)
+    assert few.positions == tuple(range(0, 101, 20)) and engine.positions == tuple(range(101))
+    (_, arrays), whole = unpack(frames.base(few, few.start, False)), len(engine.labels)
+    assert len(arrays["test"]) * engine.bank.num_features <= 5_000 < whole * 64
+    assert np.array_equal(arrays["labels"], engine.labels[arrays["index"]])
+    correct = unpack(frames.base(engine, engine.start, False))[1]["correct"]
+    assert np.array_equal(arrays["correct"], correct), "accuracies are those of all images"
+    held = [len(unpack(frames.of_class(few, c))[1]["train"]) for c in range(10)]
+    assert min(held) >= 1 and sum(held) <= 5_000 // 64 + 10
 
 
 # --- the session

@@ -1,9 +1,13 @@
-"""What cells show while and after they run: figures that follow training, sentences."""
+"""What cells show while and after they run: figures that follow training, sentences, widgets."""
 
+import sys
+from types import ModuleType, SimpleNamespace
+
+import anywidget
 import pandas as pd
 import pytest
 
-from h2t.lab.books.live import live, say
+from h2t.lab.books.live import live, say, show_box
 
 
 @pytest.fixture
@@ -45,3 +49,20 @@ def test_sentences_are_paragraphs_as_markdown_and_as_text(shown):
     (content,) = shown
     assert content["text/markdown"] == content["text/plain"]
     assert [p for p in content["text/markdown"].split("\n") if p] == ["One.", "Two.", "Three."]
+
+
+def test_a_widget_is_shown_with_its_picture_and_in_colab_with_colabs_manager(monkeypatch):
+    import IPython.display
+
+    shown = []
+    monkeypatch.setattr(IPython.display, "display", lambda what, **how: shown.append((what, how)))
+    colab = ModuleType("google.colab.output")
+    colab.enable_custom_widget_manager = lambda: None
+    colab._widgets = SimpleNamespace(_installed_url="https://widgets.example")
+    show_box(anywidget.AnyWidget(), b"PNG", "words")
+    monkeypatch.setitem(sys.modules, "google.colab.output", colab)
+    show_box(anywidget.AnyWidget(), b"PNG", "words")
+    (plain, _), (_, how) = shown
+    kind = "application/vnd.jupyter.widget-view+json"
+    assert plain["text/plain"] == "words" and {kind, "image/png"} <= set(plain)
+    assert "https://widgets.example" in str(how["metadata"][kind])

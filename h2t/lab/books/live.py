@@ -12,7 +12,7 @@ import pandas as pd
 from h2t.base.progress import watched
 
 if TYPE_CHECKING:
-    import ipywidgets as widgets
+    import anywidget
 
 
 def live(
@@ -61,13 +61,10 @@ def say(*sentences: str) -> None:
     display({"text/markdown": text, "text/plain": text}, raw=True)
 
 
-def show_box(box: widgets.Widget, picture: bytes, text: str) -> None:
+def show_box(widget: anywidget.AnyWidget, picture: bytes, text: str) -> None:
     """Show a widget; under papermill and on paper a PNG ``picture``, else ``text``, for it."""
     from IPython.display import display
 
-    view = {"version_major": 2, "version_minor": 0, "model_id": box.model_id}
-    image = base64.b64encode(picture).decode()
-    display(
-        {"application/vnd.jupyter.widget-view+json": view, "image/png": image, "text/plain": text},
-        raw=True,
-    )
+    shown, how = widget._repr_mimebundle_()  # Colab needs to be told where widgets come from
+    shown |= {"image/png": base64.b64encode(picture).decode(), "text/plain": text}
+    display(shown, metadata=how, raw=True)

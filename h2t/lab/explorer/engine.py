@@ -30,8 +30,9 @@ FUSED = 60  # fused features that are drawn
 BRANCHES = ("instance", "reversed", "balanced")
 # What one may ask of an explorer that answers while one waits: from, to.
 LIMITS = {"stage2_epochs": (1, 200), "stage2_lr": (1e-6, 10.0), "seed": (0, 2**31 - 1)}
-# what the front end is given at most: numbers in all classifiers, and in the test set's features
-CLASSIFIERS, FEATURES = 40_000_000, 40_000_000
+# what the front end is given at most: numbers in all classifiers, in the test set's features, and in
+# the training set's
+LIVE, SAVED = 40_000_000, 1_600_000
 NAMES_AT_ZERO = {"balanced": "DR", "both": "control", "none": "DR, BN fixed"}
 
 
@@ -74,14 +75,21 @@ class Explorer:
         self.stage1, self.labels = (bank.weight, bank.bias), bank.test_labels.numpy()
         self.at_zero = NAMES_AT_ZERO[bank.bn_statistics]
         self.own = own_logits(self.run, self.labels)
-        step = next(
-            s for s in (1, 2, 5, 10, 20, 50, 100) if 101 * bank.weight.numel() / s < CLASSIFIERS
-        )
-        self.positions = tuple(range(0, 101, step))
+        self.limit(LIVE)
         self.pairs = self._confused()
         self.start = State(self.recipe, *self.pairs[0])
         self._fits: OrderedDict[tuple, tuple] = OrderedDict()
         self._images = None
+
+    def limit(self, numbers: int) -> None:
+        """Have fewer positions of the slider and fewer features, where there are more numbers."""
+        size, each = self.bank.weight.numel(), self.bank.num_features
+        step = next((s for s in (1, 2, 5, 10, 20, 50) if 101 * size / s < numbers), 100)
+        self.positions = tuple(range(0, 101, step))
+        self.every = {
+            "test": -(-len(self.labels) * each // numbers),
+            "train": -(-len(self.bank.labels) * each // numbers),
+        }
 
     def _confused(self, most: int = 12) -> list[tuple[int, int]]:
         """Pairs (head, tail), those first of which stage 1 takes the tail's images for the
@@ -153,11 +161,8 @@ class Explorer:
     def predict(self, weight: torch.Tensor, bias: torch.Tensor) -> np.ndarray:
         """The classes (T,) that a classifier gives the test images."""
         bank, rows = self.bank, max(1, metrics.BLOCK // len(self.bank.counts))
-        blocks = bank.test.split(rows)
-        found = [
-            fitting.classify(z, weight, bias, bank.scale, bank.num_experts).argmax(1)
-            for z in blocks
-        ]
+        how = (weight, bias, bank.scale, bank.num_experts)
+        found = [fitting.classify(z, *how).argmax(1) for z in bank.test.split(rows)]
         return torch.cat(found).numpy()
 
     def accuracy(self, logits: np.ndarray) -> tuple[np.ndarray, dict[str, float | None]]:
@@ -176,15 +181,13 @@ class Explorer:
         views = torch.randint(len(bank.lent), (FUSED,), generator=g)
         noise = rng.torch_generator(recipe.seed, "explorer/noise")
         lent = lend(bank.lent[views, second], recipe.fusion, noise)
-        order = torch.rand(
-            FUSED, bank.num_experts, bank.num_features // bank.num_experts, generator=g
-        )
+        each = bank.num_features // bank.num_experts
+        order = torch.rand(FUSED, bank.num_experts, each, generator=g)
         return lent, order.argsort(2).argsort(2).flatten(1)
 
     def shown(self) -> np.ndarray:
         """The test images that the front end is given: all, or as many, evenly, as it can hold."""
-        count = len(self.labels)
-        return np.arange(0, count, -(-count * self.bank.num_features // FEATURES))
+        return np.arange(0, len(self.labels), self.every["test"])
 
     def images(self, indices: np.ndarray) -> np.ndarray:
         """Test images (n, H, W, 3) uint8."""

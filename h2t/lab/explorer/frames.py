@@ -34,7 +34,6 @@ def base(engine: Explorer, state, live: bool) -> bytes:
     again = engine.predict(*engine.stage1)
     own = engine.own if engine.own is not None else engine.logits(engine.stage1)
     first = own.argmax(1)
-    published = published_curve(bank.counts)
     meta = {
         "run": engine.run.path.name,
         "live": live,
@@ -42,20 +41,18 @@ def base(engine: Explorer, state, live: bool) -> bytes:
         "groups": {g: c.tolist() for g, c in metrics.groups(bank.counts, bank.scheme).items()},
         "scale": bank.scale,
         "experts": bank.num_experts,
-        "all_tests": len(labels),
         "positions": list(engine.positions),
         "p": round(100 * state.recipe.fusion_ratio),
         "head": state.head,
         "tail": state.tail,
         "pairs": engine.pairs,
         "at_zero": engine.at_zero,
-        "method": state.recipe.stage2_method,
         "statistics": bank.bn_statistics,
         "settings": settings_of(state.recipe),
         "choices": {"fusion": list(FUSIONS), "fusing_branch": list(BRANCHES)},
         "limits": LIMITS,
         "own": engine.own is not None,
-        "published": None if published is None else _published(published),
+        "published": _published(published_curve(bank.counts)),
         "steps": [_step(s) for s in engine.run.steps()],
     }
     return pack(
@@ -80,17 +77,15 @@ def _correct(predicted: np.ndarray, labels: np.ndarray, size: int) -> np.ndarray
     return np.bincount(labels[predicted == labels], minlength=size).astype(np.uint32)
 
 
-def _published(table) -> dict[str, list[float]]:
+def _published(table) -> dict[str, list[float]] | None:
+    if table is None:
+        return None
     return {g: rows["accuracy"].tolist() for g, rows in table.groupby("group")}
 
 
 def _step(step) -> dict[str, Any]:
-    last = step.result["last"]
-    return {
-        "step": step.name,
-        "name": STEPS.get(step.name, step.name),
-        **{g: last[g] for g in GROUPS},
-    }
+    last = {g: step.result["last"][g] for g in GROUPS}
+    return {"step": step.name, "name": STEPS.get(step.name, step.name), **last}
 
 
 def of_class(engine: Explorer, c: int) -> bytes:
@@ -100,7 +95,7 @@ def of_class(engine: Explorer, c: int) -> bytes:
     return pack(
         "class",
         {"class": c, "images": len(z)},
-        train=Quantised(z[:TRAIN].numpy(), "u1"),
+        train=Quantised(z[: TRAIN * engine.every["train"] : engine.every["train"]].numpy(), "u1"),
         centre=bank.centres[c].numpy().astype(np.float32),
     )
 
@@ -140,27 +135,15 @@ def curve(recipe: Stage2, table) -> bytes:
     for g, rows in table.groupby("group"):
         grid = rows.pivot(index="ratio", columns="seed", values="accuracy").to_numpy()
         values[g] = None if np.isnan(grid).any() else grid.round(3).tolist()
-    return pack(
-        "curve",
-        {
-            "settings": settings_of(recipe),
-            "ratios": [float(r) for r in ratios],
-            "seeds": [int(s) for s in seeds],
-            "accuracy": values,
-        },
-    )
+    where = {"ratios": [float(r) for r in ratios], "seeds": [int(s) for s in seeds]}
+    return pack("curve", {"settings": settings_of(recipe), **where, "accuracy": values})
 
 
 def of_map(meta: dict[str, Any], xy: np.ndarray, index: np.ndarray, train: np.ndarray) -> bytes:
     """A map: ``xy`` (n, 2) first of test images ``index`` (their places among those shown), then
     of training features ``train`` (n', 2), class and place in it."""
-    return pack(
-        "map",
-        meta,
-        xy=xy.astype(np.float32),
-        index=index.astype(np.uint32),
-        train=train.astype(np.uint32),
-    )
+    whole = {"index": index.astype(np.uint32), "train": train.astype(np.uint32)}
+    return pack("map", meta, xy=xy.astype(np.float32), **whole)
 
 
 def images(engine: Explorer, index: np.ndarray, side: int = 96, quality: int = 90) -> bytes:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import threading
 from collections.abc import Callable
@@ -14,7 +15,7 @@ from h2t.base.errors import Error
 from h2t.lab import front
 from h2t.lab.explorer import frames, saving
 from h2t.lab.explorer.embedding import MIN_POINTS, fit_map, pca
-from h2t.lab.explorer.engine import SEEDS, Explorer, State, within
+from h2t.lab.explorer.engine import SAVED, SEEDS, Explorer, State, within
 from h2t.lab.explorer.feed import Feed
 from h2t.lab.payload import pack, unpack
 from h2t.recipes.parameters import Stage2
@@ -46,7 +47,7 @@ class Session:
 
     def __init__(self, engine: Explorer, state: State | None = None, live: bool = True):
         self.engine, self.state, self.feed = engine, state or engine.start, Feed()
-        self.origin, self.recipe = self.state, self.state.recipe
+        self.recipe = self.state.recipe
         self._wanted, self._closed = threading.Event(), False
         self._mapped, self._of = threading.Event(), {"classes": None, "train": False}
         self._asked, self._answers, self._lock = 0, 0, threading.RLock()
@@ -88,6 +89,8 @@ class Session:
         Raises: ``h2t.Error`` where the file cannot be written, before anything is trained.
         """
         front.writable(file)
+        engine = copy.copy(engine)
+        engine.limit(SAVED)
         session = cls(engine, state, live=False)
         try:
             session.finish()
@@ -201,8 +204,7 @@ class Session:
         rest = [a for a in alike.values() if a not in first]
         most = max(1, LARGE // (8 * self.engine.bank.weight.numel()))
         size = min(most, 64)
-        groups = [part[k : k + size] for part in (first, rest) for k in range(0, len(part), size)]
-        return groups
+        return [part[k : k + size] for part in (first, rest) for k in range(0, len(part), size)]
 
     def _busy(self, done: int, curve: bool = False) -> None:
         meta = {

@@ -7,18 +7,14 @@ import io
 from typing import Any
 
 import anywidget
+from matplotlib.figure import Figure
 
-from h2t import metrics
 from h2t.lab import front
 from h2t.lab.books.live import show_box
 from h2t.lab.explorer import saving
 from h2t.lab.explorer.engine import Explorer, State
 from h2t.lab.explorer.session import Session
-from h2t.plots import (
-    figure_of,
-    plot_class_accuracy,
-    plot_ratio_curve,
-)
+from h2t.plots import plot_ratio_curve
 from h2t.recipes.parameters import check
 from h2t.recipes.published import published_curve
 from h2t.train.cached.steps import recipe_of
@@ -68,24 +64,17 @@ class Panel:
         return saving.classifier(self.engine, self.origin, name)
 
     def sheet(self) -> bytes:
-        """Two of the figures on one PNG, for where there is no kernel to drag with."""
-        from matplotlib.figure import Figure
-
-        engine, state = self.engine, self.origin
-        figure = Figure(figsize=(19, 6.4), layout="constrained")
-        left, right = figure.subplots(1, 2)
-        fitted = engine.classifiers(state)
-        accuracy = {n: engine.accuracy(engine.logits(c))[0] for n, c in fitted.items()}
-        _by_class(engine, accuracy, left)
-        table = engine.curve(state.recipe, range(state.recipe.seed, state.recipe.seed + 3))
+        """The ratio curve as PNG, for where there is no kernel to drag with."""
+        engine, recipe = self.engine, self.origin.recipe
+        table = engine.curve(recipe, range(recipe.seed, recipe.seed + 3))
         published = published_curve(engine.bank.counts)
-        plot_ratio_curve(table, published, state.recipe.fusion_ratio, ax=right)
+        axes = plot_ratio_curve(table, published, recipe.fusion_ratio, ax=Figure().subplots())
         buffer = io.BytesIO()
-        figure_of(left).savefig(buffer, format="png", dpi=70)
+        axes.figure.savefig(buffer, format="png")
         return buffer.getvalue()
 
     def show(self) -> None:
-        """Show the explorer, with a picture of its figures under papermill and on paper."""
+        """Show the explorer, with a picture of its ratio curve under papermill and on paper."""
         words = "the fusion explorer; run the notebook in JupyterLab to use it"
         show_box(self.widget, self.sheet(), words)
 
@@ -95,15 +84,6 @@ class Panel:
         self.widget.close()
         if _open.get(str(self.engine.run.path)) is self:
             del _open[str(self.engine.run.path)]
-
-
-def _by_class(engine: Explorer, accuracy, ax) -> None:
-    import pandas as pd
-
-    each = {"class": range(len(engine.bank.counts)), "count": engine.bank.counts.clip(1)}
-    parts = [pd.DataFrame({**each, "method": n, "accuracy": a}) for n, a in accuracy.items()]
-    table = pd.concat(parts).dropna()
-    plot_class_accuracy(table, metrics.groups(engine.bank.counts, engine.bank.scheme), ax=ax)
 
 
 def explore(

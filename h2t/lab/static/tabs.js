@@ -3,7 +3,7 @@
 
 import { Figure, area, el, line, mark, scale, text, ticks } from "./draw.js";
 import { fusedOf } from "./plane.js";
-import { short } from "./store.js";
+import { GROUPS, short } from "./store.js";
 
 const COLOURINGS = { class: "the two classes", group: "group", changed: "what changed" };
 
@@ -61,22 +61,33 @@ export class FeatureMap extends Figure {
     this.app.redraw();
   }
 
-  /** Which colour a point has; those that matter are drawn last. */
-  colour(k) {
+  /** Colours in the order in which they are drawn, and for every point the number of its own. */
+  kinds() {
     const { store, state, colours } = this.app;
-    const n = store.map.index.length;
-    const image = k < n ? store.map.index[k] : null;
-    const c = image === null ? store.map.train[2 * (k - n)] : store.labels[image];
-    if (this.colouring.value === "group") return [colours[store.groupOf[c]], 1];
-    if (this.colouring.value === "class") {
-      if (c === state.head) return [colours.many, 2];
-      return c === state.tail ? [colours.few, 3] : [colours.faint, 0];
+    const { index, train } = store.map;
+    const own = new Uint8Array(index.length + train.length / 2);
+    if (this.colouring.value === "changed") {
+      const [was, is] = [this.app.reference().fit.predicted, this.app.now().predicted];
+      for (let k = 0; k < index.length; k++) {
+        const c = store.labels[index[k]];
+        const right = is[index[k]] === c;
+        if (right !== (was[index[k]] === c)) own[k] = right ? 1 : 2;
+      }
+      return { palette: [colours.faint, colours.now, colours.few], own };
     }
-    if (image === null) return [colours.faint, 0];
-    const was = this.app.reference().fit.predicted[image] === c;
-    const is = this.app.now().predicted[image] === c;
-    if (was === is) return [colours.faint, 0];
-    return is ? [colours.now, 2] : [colours.few, 2];
+    const grouped = this.colouring.value === "group";
+    const numbers = Uint8Array.from(store.groupOf, (g, c) => {
+      if (grouped) return GROUPS.indexOf(g);
+      return c === state.tail ? 2 : Number(c === state.head);
+    });
+    for (let k = 0; k < own.length; k++) {
+      const n = k - index.length;
+      own[k] = numbers[n < 0 ? store.labels[index[k]] : train[2 * n]];
+    }
+    const palette = grouped
+      ? GROUPS.map((g) => colours[g])
+      : [colours.faint, colours.many, colours.few];
+    return { palette, own };
   }
 
   draw(pen, width, height) {
@@ -89,11 +100,14 @@ export class FeatureMap extends Figure {
     const moving =
       this.colouring.value === "changed" ? [state.p, state.reference, store.fits.size] : [];
     const key = [map.xy, width, height, this.colouring.value, colours.back, state.head, state.tail];
+    if (!same(this.placedOn, key.slice(0, 3))) this.lay(key.slice(0, 3));
     const fresh = [...key, ...moving];
-    if (!this.drawn || fresh.some((v, k) => v !== this.drawn[k]) || !("drawImage" in pen)) {
-      this.drawn = fresh;
-      this.points(pen, width, height);
-    } else pen.drawImage(this.back, 0, 0, width, height);
+    if (!("drawImage" in pen)) this.points((...square) => pen.fillRect(...square), pen);
+    else {
+      if (!same(this.drawn, fresh)) this.pixels(width, height);
+      pen.drawImage(this.back, 0, 0, width, height);
+    }
+    this.drawn = fresh;
     this.extra(pen, width, height);
     const train = map.train.length / 2;
     const few = map.few ? `, ${map.few} more not drawn` : "";
@@ -102,43 +116,62 @@ export class FeatureMap extends Figure {
     }${few}${map.done ? "" : " (converging …)"}`;
   }
 
-  points(pen, width, height) {
-    const { map } = this.app.store;
-    const n = map.xy.length / 2;
+  /** Where every point lies on a canvas of a size. */
+  lay(key) {
+    const [all, width, height] = key;
+    this.placedOn = key;
     const span = [0, 1].map((k) => {
       let [low, high] = [Infinity, -Infinity];
-      for (let i = k; i < map.xy.length; i += 2) {
-        if (map.xy[i] < low) low = map.xy[i];
-        if (map.xy[i] > high) high = map.xy[i];
+      for (let i = k; i < all.length; i += 2) {
+        if (all[i] < low) low = all[i];
+        if (all[i] > high) high = all[i];
       }
       return [low, high];
     });
     const x = scale(span[0], [10, width - 10]);
     const y = scale(span[1], [height - 10, 10]);
-    this.xy = Float32Array.from(map.xy, (v, k) => (k % 2 ? y(v) : x(v)));
-    const layers = [new Map(), new Map(), new Map(), new Map()];
-    for (let k = 0; k < n; k++) {
-      const [colour, layer] = this.colour(k);
-      if (!layers[layer].has(colour)) layers[layer].set(colour, []);
-      layers[layer].get(colour).push(k);
-    }
-    let to = pen;
-    if ("drawImage" in pen) {
-      const ratio = window.devicePixelRatio || 1;
-      Object.assign(this.back, { width: width * ratio, height: height * ratio });
-      to = this.back.getContext("2d");
-      to.setTransform(ratio, 0, 0, ratio, 0, 0);
-    }
-    const r = n > 20000 ? 1.6 : n > 3000 ? 2.4 : 4;
-    layers.forEach((layer, k) => {
-      for (const [colour, members] of layer) {
-        to.fillStyle = colour;
-        const side = k > 1 ? 1.5 * r : r;
-        for (const i of members)
-          to.fillRect(this.xy[2 * i] - side / 2, this.xy[2 * i + 1] - side / 2, side, side);
-      }
+    this.xy = Float32Array.from(all, (v, k) => (k % 2 ? y(v) : x(v)));
+  }
+
+  /** All points as squares, for a `put(x, y, width, height)`; `pen` takes the colours. */
+  points(put, pen) {
+    const { palette, own } = this.kinds();
+    const n = own.length;
+    const small = n > 20000 ? 1.6 : n > 3000 ? 2.4 : 4;
+    palette.forEach((colour, kind) => {
+      pen.fillStyle = colour;
+      const side = kind && this.colouring.value !== "group" ? 1.5 * small : small;
+      for (let k = 0; k < n; k++)
+        if (own[k] === kind)
+          put(this.xy[2 * k] - side / 2, this.xy[2 * k + 1] - side / 2, side, side);
     });
-    if (to !== pen) pen.drawImage(this.back, 0, 0, width, height);
+  }
+
+  /** The points, pixel by pixel: ten thousands of rectangles would take the browser too long. */
+  pixels(width, height) {
+    const ratio = window.devicePixelRatio || 1;
+    const [w, h] = [Math.round(width * ratio), Math.round(height * ratio)];
+    if (this.image?.width !== w || this.image?.height !== h) {
+      Object.assign(this.back, { width: w, height: h });
+      this.image = this.back.getContext("2d").createImageData(w, h);
+      this.words = new Uint32Array(this.image.data.buffer);
+    }
+    const { words } = this;
+    words.fill(0);
+    const ink = {
+      set fillStyle(colour) {
+        const [r, g, b] = [1, 3, 5].map((k) => parseInt(colour.slice(k, k + 2), 16));
+        this.word = (0xff000000 | (b << 16) | (g << 8) | r) >>> 0;
+      },
+    };
+    const put = (x, y, side) => {
+      const thick = Math.max(1, Math.round(side * ratio));
+      const [left, top] = [Math.round(x * ratio), Math.round(y * ratio)];
+      for (let row = top; row < top + thick; row++)
+        words.fill(ink.word, row * w + left, row * w + left + thick);
+    };
+    this.points(put, ink);
+    this.back.getContext("2d").putImageData(this.image, 0, 0);
   }
 
   /**
@@ -166,8 +199,8 @@ export class FeatureMap extends Figure {
   placeFused() {
     const { store, state } = this.app;
     const { map, D } = { map: store.map, D: store.D };
-    const key = [map.xy, state.p, state.tail, store.key, store.classes.size, this.xy].join();
-    if (this.placedFor === key) return this.placed;
+    const key = [map.xy, state.p, state.tail, store.key, store.classes.size, this.xy];
+    if (same(this.placedFor, key)) return this.placed;
     this.placedFor = key;
     const every = Math.max(1, Math.ceil(map.index.length / 4000));
     return fusedOf(store, state.tail, state.p).map((z) => {
@@ -236,6 +269,8 @@ export class FeatureMap extends Figure {
     this.app.download("images.csv", new Blob([table], { type: "text/csv" }));
   }
 }
+
+const same = (before, after) => before && after.every((v, k) => v === before[k]);
 
 /** Put images with what they are and were called into a node; nodes are used again. */
 export function showTiles(app, node, places) {

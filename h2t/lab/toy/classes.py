@@ -35,19 +35,17 @@ LENDERS = {"instance": 0.0, "balanced": 1.0, "reversed": 2.0}
 def two_classes(
     n_head: int, n_tail: int, num_features: int, separation: float, generator: torch.Generator
 ) -> tuple[Tensor, Tensor]:
-    """Two spherical Gaussian classes of unit variance, as far apart in every coordinate.
+    """Two spherical Gaussian classes of unit variance, the origin halfway between their centres.
 
-    Arguments: ``n_head`` and ``n_tail`` points; ``num_features`` D; ``separation`` distance between
-    the centres, in standard deviations; the origin lies halfway between them.
-    Returns: points (N, D), head first, and labels (N,). Raises: ``h2t.Error`` for an empty class,
-    no coordinate, or a separation that is not positive.
+    Arguments: ``num_features`` D; ``separation`` of the centres in standard deviations, the same in
+    every coordinate. Returns: points (N, D), head first, and labels (N,). Raises: ``h2t.Error``.
     """
     if min(n_head, n_tail) < 1:
         raise Error(f"n_head is {n_head}, n_tail is {n_tail}; each class needs at least one point")
     if num_features < 1:
         raise Error(f"num_features is {num_features}; a point needs at least one coordinate")
     if not 0 < separation < float("inf"):
-        raise Error(f"separation is {separation}; a distance between centres must be above 0")
+        raise Error(f"separation is {separation}; a distance must be above 0")
     labels = torch.cat([torch.zeros(n_head), torch.ones(n_tail)]).double()
     points = torch.randn(len(labels), num_features, generator=generator, dtype=torch.float64)
     return points + (labels - 0.5)[:, None] * separation / num_features**0.5, labels
@@ -65,14 +63,13 @@ def fused_draws(
 ) -> tuple[Tensor, Tensor]:
     """The training points of a stage 2: class-balanced draws, fused with those of another branch.
 
-    Source: Li et al., AAAI 2024, section 3.2, with ``h2t.fusion``. Deviation: p * D is rounded up
-    in as many batches as make p the mean share, so that p is continuous in two dimensions too. One
-    generator state gives the same draws at every p; a smaller p's coordinates are among a larger's.
+    Source: Li et al., AAAI 2024, section 3.2. Deviation: p * D is rounded up in as many batches as
+    make p the mean share, so that p is continuous in two dimensions too. One generator state gives
+    the same draws at every p; a smaller p's coordinates are among a larger's.
 
-    Arguments: ``points`` (N, D); ``labels`` (N,); ``fusion_ratio`` p in [0, 1]; ``fusing_branch``
-    draws the partners: one of ``LENDERS``.
-    Returns: points (batches * batch_size, D) and the labels of the class-balanced branch.
-    Raises: ``h2t.Error`` for a ratio outside [0, 1] or an unknown branch.
+    Arguments: ``points`` (N, D); ``labels`` (N,); ``fusion_ratio`` p; ``fusing_branch`` of
+    ``LENDERS`` draws the partners. Returns: points (batches * batch_size, D) and the labels of the
+    class-balanced branch. Raises: ``h2t.Error`` for a ratio outside [0, 1] or an unknown branch.
     """
     if not 0 <= fusion_ratio <= 1:
         raise Error(f"fusion_ratio is {fusion_ratio}; a share of coordinates must lie in [0, 1]")
@@ -151,8 +148,8 @@ def position(weight: Tensor, bias: Tensor) -> float:
 def regions(weight: Tensor, bias: Tensor, points: Tensor, labels: Tensor) -> dict[str, float]:
     """Who owns how much of a test set, in percent.
 
-    Returns: ``tail_region``, the share of the points on the tail's side (50 is right where the set
-    is neutral); ``head`` and ``tail``, the accuracy of each class; ``balanced``, their mean.
+    Returns: ``tail_region``, the share of points on the tail's side (50 is right on a neutral set);
+    ``head`` and ``tail``, the accuracy of each class; ``balanced``, their mean.
     """
     says_tail = (points @ weight + bias > 0).double()
     head = 100 - 100 * says_tail[labels == 0].mean().item()
@@ -178,9 +175,8 @@ def ratio_curve(
     """Train a classifier for every ratio and seed; test each on ``n_test`` points a class.
 
     Data, draws and test set depend on the seed alone, so that ratios may be compared seed by seed.
-    Returns: a row per seed and ratio, ratio 0 (DR) among them: num_features, n_tail, seed,
-    fusion_ratio, what ``regions`` gives, and gain, the balanced accuracy less that of ratio 0 with
-    the same seed. Raises: ``h2t.Error`` for fewer than two seeds, and as the functions above.
+    Returns: a row per seed and ratio, ratio 0 (DR) among them: what ``regions`` gives, and gain,
+    the balanced accuracy less that of ratio 0. Raises: ``h2t.Error``, also for one seed.
     """
     import pandas as pd
 
