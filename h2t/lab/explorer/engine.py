@@ -30,8 +30,8 @@ FUSED = 60  # fused features that are drawn
 BRANCHES = ("instance", "reversed", "balanced")
 # What one may ask of an explorer that answers while one waits: from, to.
 LIMITS = {"stage2_epochs": (1, 200), "stage2_lr": (1e-6, 10.0), "seed": (0, 2**31 - 1)}
-# what the front end is given at most: numbers in all classifiers, in the test set's features, and in
-# the training set's
+# what the front end is given at most: numbers in all classifiers, in the test set's features, in
+# the training set's; and what one file holds
 LIVE, SAVED = 40_000_000, 1_600_000
 NAMES_AT_ZERO = {"balanced": "DR", "both": "control", "none": "DR, BN fixed"}
 
