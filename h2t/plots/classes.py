@@ -21,10 +21,7 @@ __all__ = ["plot_class_accuracy", "plot_confusion_groups", "plot_reliability", "
 
 
 def _spans(counts: np.ndarray, groups: dict[str, np.ndarray]) -> dict[str, tuple[float, float]]:
-    """From where to where each group reaches on an axis of training images.
-
-    Without overlap where their counts have none.
-    """
+    """From where to where each group reaches on an axis of training images, apart if they are."""
     there = {g: counts[c] for g, c in groups.items() if len(c)}
     ends = {g: [n.min() / 1.06, n.max() * 1.06] for g, n in there.items()}
     rising = sorted(ends, key=lambda g: ends[g][0])

@@ -37,9 +37,9 @@ _IN_ORDER = ("#56B4E9", "#0072B2", "#5D3A9B", "#000000")
 def looks(groups) -> dict[str, dict]:
     """A colour and a marker for each group.
 
-    Those of the same method have shades of its colour, light to dark. Where there are more methods
-    than colours, each kind of them (RIDE, RIDE + DR, RIDE + H2T) has a colour, and each step a
-    marker. Raises: ``h2t.Error`` for more groups than can be told apart.
+    Those of a method have shades of its colour. Where there are more methods than colours, each
+    kind (RIDE, RIDE + DR, RIDE + H2T) has a colour, and each step a marker. Raises: ``h2t.Error``
+    for more groups than can be told apart.
     """
     groups = list(dict.fromkeys(groups))
     if len(groups) > MOST:
@@ -161,9 +161,8 @@ def plot_ratio_curves(table, measure: str = "all"):
 def plot_cost(rows, measure: str = "all"):
     """What accuracy costs: seconds of training, stage 1 included; the means of groups are large.
 
-    A line goes through those that none beats in both. Seconds of different devices are not
-    comparable: the title says so where there are several. Where models differ in size, the legend
-    has their millions of parameters.
+    A line goes through those that none beats in both. The title says where seconds are of several
+    devices, the legend how large models are where they differ.
     Arguments: ``rows`` of ``h2t.study.compare.groups.grouped`` within one setting. Returns: Axes.
     Raises: ``h2t.Error`` without any cost.
     """

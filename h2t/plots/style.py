@@ -9,7 +9,6 @@ from pathlib import Path
 
 import numpy as np
 
-from h2t.base.errors import Error
 from h2t.base.files import write_atomic
 from h2t.metrics import label
 from h2t.recipes.names import STEPS
@@ -81,14 +80,12 @@ def styled(plot: Callable) -> Callable:
 
 
 def new_axes(ax, rows: int = 1, columns: int = 1, size: tuple[float, float] = (9, 4.2), **how):
-    """New axes, or those given where they are as many; an array of them for several panels."""
-    if ax is None:
-        import matplotlib.pyplot as plt
+    """The axes given, or new ones; an array of them for several panels."""
+    import matplotlib.pyplot as plt
 
-        return plt.subplots(rows, columns, figsize=size, layout="constrained", **how)[1]
-    if np.size(ax) != rows * columns:
-        raise Error(f"this figure has {rows * columns} panels, but {np.size(ax)} axes were given")
-    return ax
+    if ax is not None:
+        return ax
+    return plt.subplots(rows, columns, figsize=size, layout="constrained", **how)[1]
 
 
 def method_colours(methods) -> list[str]:

@@ -64,7 +64,7 @@ def plot_learning_curves(table):
 
 
 @styled
-def plot_group_bars(table, spread=None, ax=None):
+def plot_group_bars(table, spread=None):
     """Accuracy of many, medium, few and all for each method, as grouped bars with their numbers.
 
     The title holds the last method against the best baseline there is: for H2T that is the control
@@ -74,7 +74,7 @@ def plot_group_bars(table, spread=None, ax=None):
     so, once. Returns: Axes.
     """
     values = table.astype(float)
-    ax, count = new_axes(ax, size=(10, 5)), len(values)
+    ax, count = new_axes(None, size=(10, 5)), len(values)
     errors = values * np.nan
     if spread is not None:
         errors = spread.astype(float).reindex_like(values)

@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 
 from h2t import metrics, plots
-from h2t.base.errors import Error
 from tests.figures import (  # noqa: F401 (agg is a fixture)
     CIFAR10,
     FIGURES,
@@ -109,23 +108,16 @@ def test_nothing_is_shown(monkeypatch):
 
 @pytest.mark.parametrize(
     "name",
-    ["class_accuracy", "group_bars", "ratio_curve"],
+    ["class_accuracy", "ratio_curve"],
 )
 def test_a_figure_is_drawn_into_the_given_axes(name):
     _, (ax, other) = pyplot().subplots(1, 2)
     groups, c = metrics.groups(tail(10)), 10
     make = {
         "class_accuracy": lambda: plots.plot_class_accuracy(class_table(c), groups, ax=ax),
-        "group_bars": lambda: plots.plot_group_bars(group_table(), ax=ax),
         "ratio_curve": lambda: plots.plot_ratio_curve(curve(), ax=ax),
     }[name]
     assert make() is ax and ax.has_data() and not other.has_data()
-
-
-def test_panels_must_fit_the_axes_given():
-    _, axes = pyplot().subplots(1, 2)
-    with pytest.raises(Error, match="this figure has 3 panels, but 2 axes were given"):
-        plots.style.new_axes(axes, 3)
 
 
 def test_group_colours_are_nobody_elses():

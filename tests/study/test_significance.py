@@ -193,3 +193,26 @@ def test_what_else_differs_between_two_groups_is_named(tmp_path):
         tests.loc[("DR + H2T", "DR"), "differ"] == "code revisions"
         and tests.loc[("DR", "stage 1"), "differ"] == ""
     )
+
+
+@pytest.mark.parametrize(
+    ("quality", "says"),
+    [
+        (2.6, "DR + H2T is better (+"),
+        (1.1, "no difference is shown"),
+        (0.3, "DR + H2T is worse (-"),
+    ],
+)
+def test_fusion_is_called_better_or_worse_where_it_is_and_neither_where_it_is_not(
+    tmp_path, quality, says
+):
+    """What notebook 06 and a sweep end with."""
+    for seed in range(5):
+        names = ("dr-both", "h2t")
+        make_run(tmp_path / str(seed), seed, names=names, quality={"stage2-h2t": quality})
+    rows = grouped(h2t.table(tmp_path, save=False))
+    against = "DR, BN sees both"
+    rows = rows[rows["stage"] == 2]
+    said = verdict(pairwise(rows, tmp_path, ("all",), against), "all", against)
+    assert said.startswith(f"all, against {against}: ") and says in said and "5 stage 1s" in said
+    assert ("better" in said) == (quality == 2.6) and ("worse" in said) == (quality == 0.3)

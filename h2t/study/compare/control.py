@@ -56,11 +56,10 @@ class Control(NamedTuple):
 def control(root: str | Path, ratio: float | None = None) -> Control:
     """The two by two of every setting (imbalance factor, weight decay, ...) and fusion ratio.
 
-    Effects are taken unit by unit (``h2t.study.compare.units``) and tested over units: ``fusion``
-    and ``statistics``, each the mean of its effect at both values of the other, and
-    ``interaction``, how much more the statistics do where features are fused. Where a cell is
-    missing, the effects that the others allow, named with what they hold at. P-values are corrected
-    by Holm within each two by two.
+    Effects are taken and tested unit by unit (``h2t.study.compare.units``): ``fusion`` and
+    ``statistics``, each the mean over both values of the other, and ``interaction``, how much more
+    the statistics do where features are fused; where a cell is missing, what the others allow.
+    P-values are corrected by Holm within each two by two.
 
     Arguments: ``root`` a folder of runs, or one run, of which only exact stage 2s count; ``ratio``
     one fusion ratio, else all there are. Raises: ``h2t.Error`` where there are no two cells.
@@ -90,9 +89,8 @@ def rows_of(root: str | Path):
 def cached_rows(run, ratios=(0.25,), seeds=range(5), *, views=4, overrides=None, progress=True):
     """All four cells of one stage 1 by the cached stage 2: minutes where exact ones take hours.
 
-    Arguments: ``run`` with a finished stage 1; ``ratios`` p; ``seeds`` of stage 2; ``views`` in
-    each of the two feature banks, which are built where they are not there; ``overrides``
-    parameters of the recipe that goes with the run. Returns: rows as those of ``rows_of``.
+    Arguments: ``run`` with a finished stage 1; ``views`` in each of its two feature banks;
+    ``overrides`` of its recipe. Returns: rows as those of ``rows_of``.
     """
     import pandas as pd
 

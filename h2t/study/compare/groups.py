@@ -45,12 +45,11 @@ def grouped(table, by=()):
     """Rows with three more columns: ``group``, what is compared; ``setting``, within which it is;
     ``unit``, what counts as one observation (``h2t.study.compare.units``).
 
-    Without ``by`` a group is a method with every parameter that varies within it, seeds apart, and
-    a setting is the data set with every parameter that varies in it, so that nothing unlike is
-    averaged but what ``mixed`` names.
-    Arguments: ``table`` of ``h2t.table``; ``by`` columns that make up a group instead (the setting
-    is then empty). Returns: a copy sorted by setting and group, with one row for what was trained
-    twice to the same weights. Raises: ``h2t.Error`` for a column that is not there.
+    A group is a method, a setting a data set, each with every parameter that varies within it,
+    seeds apart, so that nothing unlike is averaged but what ``mixed`` names.
+    Arguments: ``table`` of ``h2t.table``; ``by`` columns that make up a group instead, without a
+    setting. Returns: a copy sorted by setting and group, one row for equal weights. Raises:
+    ``h2t.Error`` for a column that is not there.
     """
     import pandas as pd
 
@@ -171,12 +170,10 @@ def spreads(rows, keys: list[str], measures):
 
 
 def ratio_table(rows):
-    """Rows of ``grouped`` on a ratio curve: swap with BN statistics of both streams, p = 0
-    included.
+    """Rows of ``grouped`` on ratio curves: swap with BN statistics of both streams, and p = 0.
 
-    A curve needs at least two ratios; a setting with fewer has none. Of several kinds of methods
-    (RIDE and DR, say) each has its own, and ``setting`` names it.
-    Returns: what ``plots.plot_ratio_curves`` takes: columns setting, ratio, unit and the measures.
+    A curve needs two ratios. Of several kinds of methods (RIDE and DR, say) each has its own, and
+    ``setting`` names it. Returns: what ``plots.plot_ratio_curves`` takes.
     """
     chosen = rows[(rows["stage"] == 2) & ~rows["cached"].astype(bool)]
     if "fusion_ratio" not in chosen or chosen.empty:

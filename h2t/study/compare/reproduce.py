@@ -29,18 +29,16 @@ KEYS = ["set", "imbalance_factor", "weight_decay", "method", "p", "bn", "otherwi
 def reproduce(root: str | Path):
     """Every protocol of the runs under a folder beside what was published for it.
 
-    Rows are data set, imbalance factor, weight decay of stage 1, method, fusion ratio and, as
-    ``otherwise``, every parameter in which a run differs from the published protocol, and class
-    counts that are not the formula's: where a number is missed, look for its cause there. ``n`` is
-    the number of stage 1s. ``deviations`` is the distance to the published number in standard
+    ``otherwise`` names every parameter in which a run differs from the published protocol, and
+    class counts that are not the formula's: where a number is missed, look for its cause there.
+    ``n`` counts stage 1s. ``deviations`` is the distance to the published number in standard
     deviations of the difference of one published run and the mean of ours, s * sqrt(1 + 1/n), with
     s between our stage 1s, and ``p_published`` what Student's t says of it: NaN for a single one.
-    The published numbers are of the best epoch on the test set, so ``best`` is what they are held
-    against; ``last`` is our result. Saved as reproduced.csv and reproduced.md.
+    Published numbers are of the best epoch on the test set, so ``best`` is held against them;
+    ``last`` is our result. Saved as reproduced.csv and reproduced.md.
 
-    Arguments: ``root`` a folder of runs with ResNet-32, or the experts of RIDE or ResLT, on 100
-    classes of at most 500 images, or 10 of 5,000; those of which a validation part was held out are
-    left out. Returns: a DataFrame. Raises: ``h2t.Error`` where none is of a published protocol.
+    Arguments: ``root`` a folder of runs; those with a validation part are left out. Returns: a
+    DataFrame. Raises: ``h2t.Error`` where none is of a published protocol.
     """
     import pandas as pd
 
@@ -54,8 +52,7 @@ def reproduce(root: str | Path):
     rows = [row for row in rows if row]
     if not rows:
         raise Error(
-            f"{root} holds no run of a published protocol: CIFAR-100-LT, resnet32, 200 epochs, "
-            "imbalance factor 50, 100 or 200, trained on all of its images; see "
+            f"{root} holds no run of a published protocol, trained on all of its images; see "
             "notebooks/recipes/cifar100_sweep.yaml and cifar100_methods_sweep.yaml"
         )
     groups = pd.DataFrame(rows).groupby(KEYS, dropna=False, sort=False)

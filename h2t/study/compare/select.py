@@ -22,16 +22,13 @@ MOST = 20  # rows shown
 def select(root: str | Path):
     """Rank the settings of the runs under a folder by their mean on the validation part.
 
-    That part is small, and its tail classes have an image or two each: several seeds, each with a
-    part of its own, and paired tests against the best say how much the ranking is worth. The best
-    value itself flatters, as the highest of many.
-    Writes selection.csv, selection.md and selected.yaml, the recipe of the best on all images.
+    Its tail classes have an image or two each: several seeds, each with a part of its own, and
+    paired tests against the best say how much the ranking is worth. The best flatters, as the
+    highest of many. Writes selection.csv, selection.md and selected.yaml, the best's recipe.
 
-    Arguments: ``root`` a folder of runs with ``val_fraction`` above 0; all stage 2s of one data set
-    are ranked.
-    Returns: a DataFrame, best first: group, n (stage 1s), repeats, mean, std and within of the
-    validation's mean over classes in %, behind (mean paired difference to the best, in points) and
-    its p_holm.
+    Arguments: ``root`` a folder of runs of one data set with ``val_fraction`` above 0.
+    Returns: a DataFrame, best first: group, n (stage 1s), repeats, mean, std and within in %,
+    behind (mean paired difference to the best, in points) and its p_holm.
     Raises: ``h2t.Error`` where there is no validation part, one that an imported stage 1 may have
     been trained on, or several data sets.
     """
@@ -59,13 +56,12 @@ def _candidates(root: Path, rows):
     rows = rows[(rows["stage"] == 2) & ~rows["cached"].astype(bool)]
     if MEASURE not in rows or rows[MEASURE].isna().any() or rows.empty:
         raise Error(
-            f"{root} holds stage 2s without a validation part; train with `-p val_fraction 0.2`, "
-            "so that the test set is left out of the choice"
+            f"{root} holds stage 2s without a validation part; train with `-p val_fraction 0.2`"
         )
     if rows["val_seen"].astype("boolean").fillna(False).any():
         raise Error(
             f"stage 1 of runs in {root} was imported: it may have been trained on the validation "
-            "part, so that nothing can be chosen by it; train stage 1 with val_fraction"
+            "part; train it with val_fraction"
         )
     return rows
 

@@ -34,15 +34,13 @@ def holm(p) -> np.ndarray:
 def pairwise(rows, root: str | Path, measures=("all",), against: str = ""):
     """Every group against every other of its setting, or against one: differences and their tests.
 
-    Runs are paired on their unit, a stage 1 on a split, over whose stage 2s is averaged first. Two
-    units or more are tested (``units.across``), and p corrected by Holm for all tests of the table.
-    With one unit nothing is tested; of two single networks ``p_images`` says whether these differ
-    on the test images (for ``all``), which says nothing of methods and is not corrected.
+    Runs are paired on their unit, over whose stage 2s is averaged first. Two units or more are
+    tested (``units.across``), p corrected by Holm for the whole table. With one unit nothing is; of
+    two single networks ``p_images`` says whether these differ on the test images (for ``all``).
 
-    Arguments: ``rows`` of ``groups.grouped``; ``root`` that they were read from; ``measures``
-    columns; ``against`` a group, or empty for all pairs.
-    Returns: a DataFrame with the columns COLUMNS: ``units`` in common, ``repeats`` networks of the
-    group with more of them there, ``difference`` group minus against in points, ``within`` its
+    Arguments: ``rows`` of ``groups.grouped``, read from ``root``; ``against`` a group, or empty for
+    all pairs. Returns: a DataFrame with the columns COLUMNS: ``units`` in common, ``repeats``
+    networks of the larger group, ``difference`` group minus against in points, ``within`` its
     deviation over the seeds of a stage 1, ``differ`` what else is unlike in the two.
     Raises: ``h2t.Error`` where ``against`` is not among the groups.
     """

@@ -27,14 +27,12 @@ _ENVIRONMENT = ("revision", "h2t", "python", "cpu", "cores", "threads", "time")
 def table(root: str | Path, *, save: bool = True, copies: bool = False):
     """One row per finished step of every run under a folder, at any depth.
 
-    Columns: run (path under ``root``), step, stage (1 or 2), method (named by what was done,
-    ``h2t.recipes.names``); the run's parameters and the step's; what stage 1 had for a parameter
-    that both stages have, as ``stage1_<name>``; accuracies and ECE of the last epoch in %, the same
-    on a validation part, where a run has one, as ``val_<name>``, and val_seen, whether an imported
-    stage 1 may have been trained on it; best_all and best_epoch (chosen on the test set); seconds,
-    stage1_seconds and their sum total_seconds; device, precision_used, parameters (number of them)
-    and width (features); revision and environment; split (its hash), pixels_sha256, weights_sha256,
-    stage1_weights; cached; adopted_from of a copy.
+    Columns: run (path under ``root``), step, stage, method (``h2t.recipes.names``); parameters, and
+    those of stage 1 that both stages have as ``stage1_<name>``; accuracies and ECE of the last
+    epoch in %, on a validation part ``val_<name>``, and val_seen, whether an imported stage 1 may
+    have been trained on it; best_all and best_epoch (chosen on the test set); seconds,
+    stage1_seconds, total_seconds; device, precision_used, parameters (how many), width (features);
+    revision and environment; hashes of split, pixels and weights; cached; adopted_from of a copy.
 
     Arguments: ``root`` a folder of runs, or one run; ``save`` writes table.parquet and table.csv
     there; ``copies`` keeps the rows of copied steps too, marked in a column ``copy``.
@@ -84,26 +82,21 @@ def _write(rows, folder: Path) -> None:
 
 
 def find(root: Path) -> Iterator[tuple[str, list[str]]]:
-    """Run directories, which hold a split or a step, at any depth, and the names in them.
+    """Run directories, which hold a split or a step, at any depth, and the folders in them.
 
     Links to folders are followed, each is entered once, and nothing is looked for inside a run.
     """
-    todo, seen = [str(root)], set()
-    while todo:
-        path = todo.pop()
-        with os.scandir(path) as entries:
-            inside = [(e.name, e.path) for e in entries if e.is_dir() or e.name == "split.json"]
-        children = [name for name, _ in inside]
+    seen = set()
+    for path, folders, files in os.walk(root, followlinks=True):
         # the params.yaml tells a step from a folder of event files, which has its name
-        begun = any(os.path.exists(f"{path}/{step}/params.yaml") for step in _steps(children))
-        if "split.json" in children or begun:
-            yield path, children
-            continue
-        for name, child in inside:
-            status = os.stat(child)
-            if not name.startswith(".") and (status.st_dev, status.st_ino) not in seen:
-                seen.add((status.st_dev, status.st_ino))
-                todo.append(child)
+        begun = any(os.path.exists(f"{path}/{step}/params.yaml") for step in _steps(folders))
+        if "split.json" in files or begun:
+            yield path, list(folders)
+            folders.clear()
+        known = {name: os.stat(f"{path}/{name}") for name in folders if not name.startswith(".")}
+        known = {name: (status.st_dev, status.st_ino) for name, status in known.items()}
+        folders[:] = [name for name, place in known.items() if place not in seen]
+        seen |= set(known.values())
 
 
 def _steps(children: list[str]) -> list[str]:

@@ -81,9 +81,7 @@ def across(differences) -> dict[str, float]:
     """Paired tests of differences, one a unit: Student's t and Wilcoxon's signed ranks, two-sided.
 
     Sources: Student 1908; Wilcoxon 1945, which cannot reach 0.05 below six units. Equal differences
-    (accuracies are counts) have no spread for t: Wilcoxon's p then stands for both.
-    Arguments: ``differences`` (n,) in points. Returns: low, high (of the mean), p, p_wilcoxon; NaN
-    for one unit.
+    (accuracies are counts) have no spread for t: Wilcoxon's p then stands for both. NaN for one.
     """
     from scipy import stats
 
