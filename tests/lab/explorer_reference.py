@@ -3,43 +3,11 @@ is held against."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 import torch
 
 from h2t.fusion import blend, soft_share
-from h2t.lab.explorer.boundary import blocks_of, pair, seen
-
-
-@dataclass(frozen=True)
-class Plane:
-    """The plane of two boundaries: ``basis`` (2, D) orthonormal; ``before`` and ``after``, each
-    ``(a (2,), b)``, the lines a . x + b = 0, positive on the tail's side."""
-
-    basis: np.ndarray
-    before: tuple[np.ndarray, float]
-    after: tuple[np.ndarray, float]
-    blocks: int
-
-    def project(self, z: np.ndarray) -> np.ndarray:
-        """Coordinates (n, 2) of features (n, D)."""
-        return seen(z, self.blocks) @ self.basis.T
-
-
-def plane(before, after, head, tail, scale=None, num_experts=1) -> Plane:
-    """The plane in which the boundaries of two classifiers are straight lines; where both have one
-    direction the second axis is any other."""
-    (d1, b1), (d2, b2) = (pair(c, head, tail, scale, num_experts) for c in (before, after))
-    e1 = d1 / np.linalg.norm(d1)
-    rest = d2 - (d2 @ e1) * e1
-    if np.linalg.norm(rest) < 1e-9 * np.linalg.norm(d2):
-        rest = np.eye(len(d1))[np.abs(e1).argmin()]
-        rest = rest - (rest @ e1) * e1
-    e2 = rest / np.linalg.norm(rest)
-    e2 -= (e2 @ e1) * e1  # once more, against rounding
-    basis = np.stack([e1, e2 / np.linalg.norm(e2)])
-    return Plane(basis, (basis @ d1, b1), (basis @ d2, b2), blocks_of(scale, num_experts))
+from h2t.lab.explorer.boundary import plane
 
 
 def fused(engine, state) -> np.ndarray:

@@ -4,9 +4,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from h2t import Error
-from h2t.lab.explorer.boundary import pair, pair_table
+from h2t.lab.explorer.boundary import pair, pair_table, plane
 from h2t.lab.explorer.embedding import STEP, fit_map, pca
-from tests.lab.explorer_reference import plane
 
 
 def make(seed, d=9, c=5, n=60):

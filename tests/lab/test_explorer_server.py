@@ -96,5 +96,5 @@ def test_the_command_serves_until_ctrl_c(trained):
         assert cli.exit_code == 2 and "cannot listen on 127.0.0.1:" in cli.output
     finally:
         process.send_signal(signal.SIGINT)
-        rest = process.communicate(timeout=60)[0]
+        rest = process.communicate(timeout=180)[0]
     assert process.returncode == 0 and "has ended" in rest and "Traceback" not in rest

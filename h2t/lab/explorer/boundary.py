@@ -1,16 +1,33 @@
-"""How far the decision boundaries between classes moved.
+"""Decision boundaries between two classes, where they really are, and how far all of them moved.
 
 Between classes ``head`` and ``tail`` a linear (or cosine) classifier decides by the sign of d . z +
-b with d = w_tail - w_head. ``static/plane.js`` draws two of these boundaries in the plane that
-their d span: there both are straight lines, and every feature lies on its true side.
+b with d = w_tail - w_head. In the plane spanned by the d of two classifiers (``static/plane.js``
+draws it too) both boundaries are straight lines, and every feature lies on its true side.
 """
 
 from __future__ import annotations
+
+from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
 
 from h2t.base.errors import Error
+
+
+@dataclass(frozen=True)
+class Plane:
+    """The plane of two boundaries: ``basis`` (2, D) orthonormal; ``before`` and ``after``, each
+    ``(a (2,), b)``, the lines a . x + b = 0, positive on the tail's side."""
+
+    basis: np.ndarray
+    before: tuple[np.ndarray, float]
+    after: tuple[np.ndarray, float]
+    blocks: int
+
+    def project(self, z: np.ndarray) -> np.ndarray:
+        """Coordinates (n, 2) of features (n, D)."""
+        return seen(z, self.blocks) @ self.basis.T
 
 
 def seen(z: np.ndarray, blocks: int) -> np.ndarray:
@@ -47,6 +64,23 @@ def pair(
         weight, bias = seen(weight, blocks_of(scale, num_experts)), np.zeros(len(weight))
         weight = weight / np.linalg.norm(weight, axis=1, keepdims=True)
     return weight[tail] - weight[head], float(bias[tail] - bias[head])
+
+
+def plane(
+    before, after, head: int, tail: int, scale: float | None = None, num_experts: int = 1
+) -> Plane:
+    """The plane in which the boundaries of two classifiers are straight lines; where both have one
+    direction the second axis is any other. Arguments and errors as ``pair``."""
+    (d1, b1), (d2, b2) = (pair(c, head, tail, scale, num_experts) for c in (before, after))
+    e1 = d1 / np.linalg.norm(d1)
+    rest = d2 - (d2 @ e1) * e1
+    if np.linalg.norm(rest) < 1e-9 * np.linalg.norm(d2):
+        rest = np.eye(len(d1))[np.abs(e1).argmin()]
+        rest = rest - (rest @ e1) * e1
+    e2 = rest / np.linalg.norm(rest)
+    e2 -= (e2 @ e1) * e1  # once more, against rounding
+    basis = np.stack([e1, e2 / np.linalg.norm(e2)])
+    return Plane(basis, (basis @ d1, b1), (basis @ d2, b2), blocks_of(scale, num_experts))
 
 
 def pair_table(
