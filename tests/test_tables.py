@@ -32,7 +32,7 @@ def test_a_row_says_when_and_on_what_it_was_measured(name):
     rows = tables.rows(name)
     assert len(rows) and (rows["revision"] != "").all() and (rows["device_name"] != "").all()
     assert (rows["torch"] != "").all()
-    hashed = rows["split"] + rows["weights_sha256"] if "split" in rows else rows["revision"] * 0
+    hashed = sum((rows[k] for k in ("split", "weights_sha256") if k in rows), rows["revision"] * 0)
     typed = rows["source"] if "source" in rows else rows["revision"] * 0
     for has, said in zip(hashed, typed, strict=True):
         assert has or re.fullmatch(r"measured earlier, at revision \w+, .*", said)

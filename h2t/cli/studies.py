@@ -50,12 +50,13 @@ def heads(runs, seeds, views, objective, only, out, device):
     """Which head is best on the features of runs: all of them, tuned alike."""
     from h2t.base import tables
     from h2t.study.compare import heads as comparing
+    from h2t.study.compare import ledger
 
     how = {"names": comparing.named(only), "seeds": range(seeds), "objective": objective}
     found = comparing.compare_heads(comparing.banks_of(runs, views, device=device), **how)
-    shown = comparing.summary(found)
-    click.echo(tables.plain(list(shown), shown.astype(str).values.tolist()))
-    click.echo("\n".join(comparing.verdict(found, comparing.differences(found))))
+    tests = comparing.differences(found)
+    click.echo(tables.plain(*ledger.texts(comparing.summary(found, tests), strong=""), left=2))
+    click.echo("\n".join(comparing.verdict(found, tests)))
     click.echo(f"saved in {comparing.save(found, out)}")
 
 

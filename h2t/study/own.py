@@ -21,11 +21,13 @@ from h2t.heads.features import Classifier
 from h2t.heads.tune import OBJECTIVES, folds
 from h2t.recipes.parameters import Stage1, Stage2
 from h2t.runs import Run
+from h2t.study.compare import ledger
 from h2t.study.compare.heads import (
     Comparison,
     compare_heads,
     differences,
     features_of,
+    save,
     summary,
     verdict,
 )
@@ -58,21 +60,19 @@ class Own:
     splits: bool = False
 
     def __str__(self) -> str:
-        shown = summary(self.found).drop(columns="bank")
-        shown["validation, %"] = (
-            self.found.table.groupby("head", sort=False)["validation"]
-            .first()
-            .map(tables.number)
-            .to_list()
-        )
-        marked = [f"{name} *" if name == HEADS[self.chosen] else name for name in shown["head"]]
-        lines = [tables.plain(list(shown), shown.assign(head=marked).astype(str).values.tolist())]
+        tests = differences(self.found)
+        shown = summary(self.found, tests).drop(columns="bank")
+        first = self.found.table.groupby("head", sort=False)["validation"].first()
+        shown["held out"] = [tables.number(v) for v in first]
+        chosen = shown["head"] == HEADS[self.chosen]
+        shown["head"] = shown["head"].where(~chosen, shown["head"] + " *")
+        lines = [tables.plain(*ledger.texts(shown, strong=""))]
         number = self.found.table["seed"].nunique()
         over = f"{number} {'splits, each image tested once' if self.splits else 'seeds'}"
         lines += [
             f"± over {over}",
             f"* chosen: best on held-out training images; {self.procedure()}",
-            *_sentences(self, differences(self.found)),
+            *_sentences(self, tests),
         ]
         return "\n".join(lines)
 
@@ -259,8 +259,8 @@ def _sentences(own: Own, tests: pd.DataFrame) -> list[str]:
 
 def _write(data: RunData, own: Own) -> None:
     """Tables as CSV and the suspects as a picture, in the run's folder ``own``."""
-    own.folder.mkdir(exist_ok=True)
-    files = {"heads": own.found.table, "classes": own.classes, "suspects": own.suspects}
+    save(own.found, own.folder)
+    files = {"classes": own.classes, "suspects": own.suspects}
     for name, table in files.items():
         write_atomic(own.folder / f"{name}.csv", table.to_csv(index=False).encode())
     if len(own.suspects):

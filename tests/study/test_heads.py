@@ -39,10 +39,11 @@ def test_a_row_a_bank_head_and_seed_with_what_it_was_made_from(found, tmp_path):
     assert set(table["bank_key"]) == {"key0", "key1"} and table["setting"].str.startswith("{").all()
     read = pd.read_csv(heads.save(found, tmp_path) / "heads.csv")
     np.testing.assert_allclose(read["all"], table["all"], atol=1e-4)
-    shown = heads.summary(found)
+    shown = heads.summary(found, heads.differences(found))
     one = table[(table["bank"] == "one") & (table["head"] == "ce")]["all"]
-    first = shown[(shown["bank"] == "one") & (shown["head"] == "CE probe")]["all"].item()
-    assert first == f"{one.mean():.2f} ± {one.std(ddof=1):.2f}"
+    first = shown[(shown["bank"] == "one") & (shown["head"] == "CE probe")].iloc[0]
+    assert first["all"] == f"{one.mean():.2f}" and first["all ±"] == f"{one.std(ddof=1):.2f}"
+    assert first["seed"] == "0 1 2" and first["split"] == "key0"
 
 
 def test_differences_are_of_means_over_classes_and_seeds(found):

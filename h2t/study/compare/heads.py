@@ -25,13 +25,14 @@ from h2t.base.progress import bar
 from h2t.heads import HEADS, head
 from h2t.heads.features import Classifier, Features
 from h2t.heads.tune import priors_of, refit, score, tune
+from h2t.study.compare import ledger
 from h2t.study.compare.significance import holm
 
 if TYPE_CHECKING:
     from h2t.train.cached.bank import Bank
 
 BASELINE = "crt"  # class-balanced re-training: what H2T adds its fusion to
-SHOWN = ("all", "many", "medium", "few", "balanced", "ece")
+SHOWN = {k: k for k in ("score", "all", "many", "medium", "few")} | {"ece": "ECE"}
 DRAWS = 2000
 
 
@@ -148,9 +149,8 @@ def _measure(
         reached = score(predicted, bank.test_labels, torch.from_numpy(found.priors[called]))
         about = {"bank": called, "head": name, "seed": seed, "score": reached}
         found.rows.append({**about, **measured, **_settings(tuned, bank)})
-    seconds = round(time.perf_counter() - start, 2)
     for row in found.rows[before:]:
-        row["seconds"] = seconds
+        row["seconds"] = round((time.perf_counter() - start) / len(right), 2)
     return np.mean(right, 0)
 
 
@@ -228,25 +228,33 @@ def _bootstrap(
     return float(low), float(high), float(min(1, 2 * (tail + 1) / (DRAWS + 1))), float(mean)
 
 
-def summary(found: Comparison) -> pd.DataFrame:
-    """Mean and standard deviation over seeds of every measure: columns bank, head, then a text a
-    measure.
+def summary(found: Comparison, tests: pd.DataFrame) -> pd.DataFrame:
+    """A ledger (``h2t.study.compare.ledger``), a row a bank and head: mean and standard deviation
+    over seeds of every measure, the difference ``over DR`` with its interval, and what the row
+    rests on.
     """
-    lines = []
-    for (bank, name), part in found.table.groupby(["bank", "head"], sort=False):
-        cells = {m: _spread(part[m]) for m in SHOWN}
-        lines.append(
-            {"bank": bank, "head": HEADS[name], **cells, "seconds": part["seconds"].iloc[0]}
-        )
+    lines, tests = [], tests.set_index(["bank", "head"])
+    for key, part in found.table.groupby(["bank", "head"], sort=False):
+        line = {"bank": key[0], "head": HEADS[key[1]]}
+        for measure, name in SHOWN.items():
+            values = part[measure].dropna().astype(float)
+            line |= {name: tables.number(values.mean()), f"{name} ±": tables.number(values.std())}
+        if key in tests.index:
+            test = tests.loc[key]
+            line["over DR"] = tables.number(test["difference"], sign=True)
+            line |= {f"over DR {k}": tables.number(test[k], sign=True) for k in ("low", "high")}
+            line["over DR sure"] = "yes" if test["p_holm"] < 0.05 else ""
+        line["seconds"] = f"{part['seconds'].sum():.0f}"
+        lines.append({**line, **_rests_on(part)})
     return pd.DataFrame(lines)
 
 
-def _spread(values: pd.Series) -> str:
-    values = values.dropna().astype(float)
-    if not len(values):
-        return ""
-    spread = f" ± {values.std(ddof=1):.2f}" if len(values) > 1 else ""
-    return tables.number(values.mean()) + spread
+def _rests_on(part: pd.DataFrame) -> dict[str, str]:
+    """What rows of one head rest on, in a ledger's columns."""
+    first = part.iloc[0]
+    made = {"device_name": first["cpu"], "split": first["bank_key"]}
+    seeds = " ".join(map(str, part["seed"]))
+    return {**{k: first[k] for k in ("revision", "h2t", "torch")}, **made, "seed": seeds}
 
 
 def verdict(found: Comparison, tests: pd.DataFrame) -> list[str]:
@@ -287,10 +295,11 @@ def _on_fusion(found: Comparison, bank: str, part: pd.DataFrame) -> str:
 
 
 def save(found: Comparison, folder: str | Path) -> Path:
-    """Write heads.csv, a row a head and seed, and heads_tests.csv. Returns: the folder."""
+    """Write heads.csv, a row a head and seed, and heads_summary.csv, the ledger. Returns: the
+    folder.
+    """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     write_atomic(folder / "heads.csv", found.table.round(4).to_csv(index=False).encode())
-    tests = differences(found).round(4)
-    write_atomic(folder / "heads_tests.csv", tests.to_csv(index=False).encode())
+    ledger.save(summary(found, differences(found)), folder / "heads_summary.csv")
     return folder

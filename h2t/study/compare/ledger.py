@@ -34,16 +34,20 @@ def markdown(table, columns=()) -> str:
 
     Arguments: ``table`` a DataFrame of texts; ``columns`` to show, else all with anything in them.
     """
+    return tables.markdown(*texts(table, columns))
+
+
+def texts(table, columns=(), strong: str = "**") -> tuple[list[str], list[list[str]]]:
+    """Header and rows of a ledger as a reader sees them; what is sure stands between ``strong``."""
     table = table.fillna("")
     own = [c for c in table if c not in BASIS and not c.endswith(_PARTS)]
     shown = list(columns) or [c for c in own if (table[c] != "").any()]
-    rows = [[_cell(row, c) for c in shown] for row in table.to_dict("records")]
-    return tables.markdown(shown, rows)
+    return shown, [[_cell(row, c, strong) for c in shown] for row in table.to_dict("records")]
 
 
-def _cell(row: dict[str, str], name: str) -> str:
+def _cell(row: dict[str, str], name: str, strong: str) -> str:
     text, (error, low, high, sure) = row[name], (row.get(name + part, "") for part in _PARTS)
-    text = f"**{text}**" if sure else text
+    text = f"{strong}{text}{strong}" if sure else text
     if low:
         return f"{text} ({low} to {high})"
     return f"{text} ± {error}" if error else text or "–"
