@@ -23,8 +23,8 @@ option = functools.partial(click.option, show_default=True)
 @option("--device", default="auto", help="auto, cpu or cuda.")
 def bench(what, check, out, run_, steps, device):
     """Time training steps beside a plain loop of the kind the field publishes, the loader of image
-    files beside torchvision's, encoders beside timm and onnxruntime, the moves of the explorer, what a sweep costs beyond its training,
-    or the table of 10,000 runs.
+    files beside torchvision's, encoders beside timm and onnxruntime, the moves of the explorer,
+    what a sweep costs beyond its training, or the table of 10,000 runs.
     """
     timed = getattr(importlib.import_module(f"tests.bench.{what}"), f"bench_{what}")
     own = {"steps": {"steps": steps}, "explorer": {"run": run_}}

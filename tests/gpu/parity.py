@@ -199,7 +199,7 @@ def _twice(args, size) -> list[dict]:
     rows, own = [], {"batch_size": 32, "crop_padding": 1} if args.tiny else {"batch_size": 128}
     for asked in (False, True):
         for stage, kind in ((1, Stage1), (2, Stage2)):
-            with flags(deterministic=asked):
+            with flags(deterministic=asked, everywhere=asked):
                 trials = [Trial(args, stage, kind(**own), "graph", size=size) for _ in range(2)]
                 for trial in trials:
                     trial.epoch(1), trial.epoch(2)

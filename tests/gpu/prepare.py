@@ -18,9 +18,9 @@ from h2t.train.prepare import pack
 from tests.gpu.facts import revision
 from tests.gpu.plan import HERE, SECOND, SECTIONS
 
-# What h2t needs to train that a machine made for PyTorch may lack. The rest of what it needs (click,
-# filelock, jinja2, matplotlib, numpy, pandas, pillow, pyyaml, safetensors, scikit-learn, scipy,
-# seaborn, tqdm, and for the tests hypothesis, pytest, pytest-xdist) such a machine has.
+# What h2t needs to train that a machine made for PyTorch may lack. The rest of what it needs (as
+# click, filelock, jinja2, matplotlib, numpy, pandas, pyyaml, safetensors, scikit-learn, scipy,
+# seaborn, tqdm, and for its tests hypothesis and pytest-xdist) such a machine has.
 PACKAGES = (
     "pydantic",
     "pydantic-core",

@@ -50,7 +50,8 @@ def section_steps(args, say) -> dict:
         row = {"stage": stage, "how": how, "precision": precision, "layout": layout}
         row["with"] = ", ".join(tweak)
         try:
-            with flags(tf32=precision == "tf32", deterministic="deterministic" in tweak):
+            asked = "deterministic" in tweak
+            with flags(deterministic=asked, everywhere=asked, tf32=precision == "tf32"):
                 timed, epoch = _timed(args, stage, how, precision, layout, tweak)
                 row |= timed
                 plain = not tweak and how == "graph" and precision == "bf16"

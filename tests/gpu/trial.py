@@ -153,11 +153,12 @@ def one_cast(model):
 
 
 @contextlib.contextmanager
-def flags(deterministic=False, tf32=False):
-    """What ``pick_device`` sets, in this trial alone: ``deterministic`` as H2T_DETERMINISTIC=1."""
+def flags(deterministic=False, everywhere=False, tf32=False):
+    """What ``pick_device`` sets, in this trial alone: ``deterministic`` convolutions, and
+    ``everywhere`` as H2T_DETERMINISTIC=1."""
     before = torch.backends.cuda.matmul.allow_tf32
     torch.backends.cuda.matmul.allow_tf32 = tf32
-    torch.use_deterministic_algorithms(deterministic, warn_only=True)
+    torch.use_deterministic_algorithms(everywhere, warn_only=True)
     how = {"enabled": True, "benchmark": False, "deterministic": deterministic, "allow_tf32": tf32}
     try:
         with torch.backends.cudnn.flags(**how):

@@ -1,4 +1,4 @@
-"""The bank of an encoder: views of an image, what is taken from other banks, features from a file."""
+"""The bank of an encoder: views, what is taken from other banks, features from a file."""
 
 import numpy as np
 import pytest
