@@ -1,5 +1,4 @@
-"""H2T, the fusion of head features into the tail, and what to hold it against: pure functions of
-tensors and a generator."""
+"""H2T, the fusion of head features into the tail, and what to hold it against."""
 
 from __future__ import annotations
 
@@ -10,8 +9,7 @@ from h2t.base.choices import FUSIONS
 from h2t.base.errors import Error
 
 # The permutation-invariant fusion (PIF) of the follow-up, Li et al. 2025, arXiv 2506.00625, is not
-# among these: it fuses representations while the backbone learns, and what could be found out about
-# it, its abstract, gives no formula to build it from.
+# among these: it fuses while the backbone learns, and its abstract gives no formula.
 
 
 def channel_mask(
@@ -24,8 +22,7 @@ def channel_mask(
 
     Arguments: ``num_channels`` D; ``fusion_ratio`` p in [0, 1]; ``generator`` on the CPU;
     ``num_experts`` K, whose blocks of D / K channels each have a permutation of their own.
-    Returns: (D,) bool, True for the first int(p * D / K) channels of each random permutation.
-    Raises: ``h2t.Error`` for a ratio outside [0, 1].
+    Returns: (D,) bool, True for the first int(p * D / K) channels of each permutation.
     """
     if not 0.0 <= fusion_ratio <= 1.0:
         raise Error(
@@ -47,8 +44,6 @@ def fuse(fused: torch.Tensor, fusing: torch.Tensor, mask: torch.Tensor) -> torch
     result.
 
     Arguments: ``fused`` F_B and ``fusing`` F_I, both (B, D) or (B, D, h, w); ``mask`` (D,) bool.
-    Returns: a tensor of the shape of ``fused``.
-    Raises: ``h2t.Error`` where the shapes do not fit.
     """
     if fused.shape != fusing.shape or mask.shape != fused.shape[1:2]:
         raise Error(
@@ -59,14 +54,9 @@ def fuse(fused: torch.Tensor, fusing: torch.Tensor, mask: torch.Tensor) -> torch
 
 
 def lend(fusing: torch.Tensor, fusion: str, generator) -> torch.Tensor:
-    """What is put into the swapped channels: the fusing branch's features, or something in their
-    place.
-
-    Arguments: ``fusing`` (B, D); ``fusion`` one of ``FUSIONS``: noise gives Gaussian noise with
-    each channel's mean and standard deviation over the batch, zeros gives zeros; ``generator`` of
-    the noise, as of ``rng.normal``. Returns: (B, D).
-    Raises: ``h2t.Error`` for an unknown fusion.
-    """
+    """What is put into the swapped channels (B, D): the fusing branch's features ``fusing``; with
+    ``fusion`` noise Gaussian noise of each channel's mean and standard deviation over the batch,
+    drawn as by ``rng.normal``; with zeros zeros."""
     if fusion not in FUSIONS:
         raise Error(f"fusion is {fusion!r}; choose one of {', '.join(FUSIONS)}")
     if fusion == "zeros":
@@ -83,11 +73,9 @@ def soft_share(fused: torch.Tensor, centres: torch.Tensor) -> torch.Tensor:
 
     Source: a variant in the code of Li et al. 2024 that its paper does not use. Its d is taken here
     as the Euclidean distance to the mean feature of the image's class, as stage 1's backbone sees
-    the training images: a row of the classifier would do, but it moves during training and its
-    length says nothing about where the class's features lie.
+    the training images: a row of the classifier moves during training.
 
-    Arguments: ``fused`` (..., D); ``centres`` (..., D), of each image's own class. Returns: (...,
-    1) in (0.2, 1].
+    Arguments: ``fused`` (..., D); ``centres`` (..., D), of each image's class. Returns: (..., 1).
     """
     return 0.2 + 0.8 / (1 + (fused - centres).norm(dim=-1, keepdim=True))
 
@@ -99,25 +87,16 @@ def class_means(z: torch.Tensor, labels: torch.Tensor, num_classes: int) -> torc
     return total / torch.bincount(labels, minlength=num_classes).clamp_min(1)[:, None]
 
 
-def blend(
-    fused: torch.Tensor,
-    lent: torch.Tensor,
-    mask: torch.Tensor,
-    fusion_ratio,
-    fusion: str,
-    share: torch.Tensor | None = None,
-) -> torch.Tensor:
+def blend(fused, lent, mask, fusion_ratio, fusion: str, share=None) -> torch.Tensor:
     """Fuse the fused branch with what is lent to it, by any of ``FUSIONS``.
 
-    Arguments: ``fused`` and ``lent`` (..., B, D); ``mask`` bool, broadcast to them, for a swap of
-    channels; ``fusion_ratio`` p for mixup, (1 - p) fused + p lent, a number or a tensor broadcast
-    to them; ``share`` (..., B, 1) of ``soft_share`` for soft, w fused + (1 - w) lent in the
-    channels of the mask (the source: in all, p = 1). Returns: (..., B, D).
+    Arguments: ``fused`` and ``lent`` (..., B, D), and broadcast to them: ``mask`` bool, of channels
+    to swap; ``fusion_ratio`` p for mixup, (1 - p) fused + p lent; ``share`` (..., B, 1) of
+    ``soft_share`` for soft, w fused + (1 - w) lent in the channels of the mask (the source: in all,
+    p = 1). Returns: (..., B, D).
     """
     if fusion == "soft":
         return torch.where(mask, torch.lerp(lent, fused, share.to(fused.dtype)), fused)
-    return (
-        fused + fusion_ratio * (lent - fused)
-        if fusion == "mixup"
-        else torch.where(mask, lent, fused)
-    )
+    if fusion == "mixup":
+        return fused + fusion_ratio * (lent - fused)
+    return torch.where(mask, lent, fused)

@@ -1,5 +1,4 @@
-"""A run from end to end, without notebooks: for machines that lack Jupyter, and for several
-processes."""
+"""A run from end to end, without notebooks."""
 
 from __future__ import annotations
 
@@ -16,17 +15,14 @@ from h2t.recipes.parameters import Data, Stage1, Stage2, variants
 from h2t.runs import Run
 
 if TYPE_CHECKING:  # what loads torch does so where it is used: a recipe's mistakes are told at once
-    from h2t.train.loop import OnEpoch
     from h2t.train.rundata import RunData
 
 
 def run_plain(parameters: dict[str, Any], *, again: bool = False, device: str = "auto") -> Run:
-    """The steps of notebooks 01 to 03 as plain function calls; what is done already is not done
-    again.
+    """The steps of notebooks 01 to 03 as plain function calls; what is done is not done again.
 
     Arguments: ``parameters`` complete, as a recipe gives them; ``again`` discards what the run
-    holds; ``device`` auto, cpu or cuda. Raises: ``h2t.Error`` for what does not go together or is
-    not there, before any work.
+    holds. Raises: ``h2t.Error`` for what does not go together or is not there, before any work.
     """
     from h2t.train.processes.ranks import ranks
 
@@ -66,58 +62,48 @@ def _loaded(run: Run, wanted: Data) -> RunData:
     return found[0] if found else dataset(run)
 
 
-def train_stage1(
-    run: RunData | Run | str,
-    config: Stage1,
-    *,
-    device: str = "auto",
-    again: bool = False,
-    progress: bool = True,
-    on_epoch: OnEpoch | None = None,
-) -> dict[str, Any]:
+def train_stage1(run: RunData | Run | str, config: Stage1, **how: Any) -> dict[str, Any]:
     """Stage 1 of a run: trained, or where the recipe names a ``checkpoint``, imported and evaluated
-    in its place.
-
-    Arguments, result and what it raises: as of ``h2t.train.stage1.train`` and
-    ``h2t.exchange.reference``.
-    """
+    in its place. Arguments, result and what it raises: as of ``h2t.train.stage1.train``."""
     from h2t.train import stage1
     from h2t.train.cached import encoded
     from h2t.train.processes.ranks import ranks
-    from h2t.train.rundata import dataset, encoder_of, run_of
+    from h2t.train.rundata import encoder_of, run_of
 
     if encoder_of(run):
-        data = dataset(run, progress=progress)
-        return encoded.train_stage1(data, config, device=device, again=again, progress=progress)
-    together, step = ranks(), run_of(run).step("stage1")
+        return encoded.train_stage1(_encoded(run, how), config, **how)
+    together, step, again = ranks(), run_of(run).step("stage1"), how.get("again", False)
     # what was begun by training is not thrown away for a checkpoint: the step itself refuses that
     begun_here = together.first(lambda: step.done or (step.path / "checkpoint.pt").exists())
+    device = how.get("device", "auto")
     if config.checkpoint and (again or not begun_here):
         together.first(_imported, run, config, again, device)
-        again = False
+        how["again"] = False
     elif not again:
         together.first(_checked, run, config, device)
-    return stage1.train(
-        run, config, device=device, again=again, progress=progress, on_epoch=on_epoch
-    )
+    return stage1.train(run, config, **how)
 
 
 def train_stage2(
     run: RunData | Run | str, config: Stage2, variant: str = "h2t", **how: Any
 ) -> dict[str, Any]:
-    """Stage 2 of a run: exact, or of a run with an encoder on its bank of features.
-
-    Arguments, result and what it raises: as of ``h2t.train.stage2.train_stage2``.
-    """
+    """Stage 2 of a run: exact, or of a run with an encoder on its bank of features. Arguments,
+    result and what it raises: as of ``h2t.train.stage2.train_stage2``."""
     from h2t.train import stage2
     from h2t.train.cached import encoded
-    from h2t.train.rundata import dataset, encoder_of
+    from h2t.train.rundata import encoder_of
 
-    if not encoder_of(run):
-        return stage2.train_stage2(run, config, variant, **how)
+    if encoder_of(run):
+        return encoded.train_stage2(_encoded(run, how), config, variant, **how)
+    return stage2.train_stage2(run, config, variant, **how)
+
+
+def _encoded(run: RunData | Run | str, how: dict[str, Any]) -> RunData:
+    """The data of a run with an encoder, which is trained without epochs to tell of."""
+    from h2t.train.rundata import dataset
+
     how.pop("on_epoch", None)
-    data = dataset(run, progress=how.get("progress", True))
-    return encoded.train_stage2(data, config, variant, **how)
+    return dataset(run, progress=how.get("progress", True))
 
 
 def train_variants(
@@ -175,10 +161,8 @@ def _checked(run: RunData | Run | str, config: Stage1, device: str) -> None:
 
 
 def check_files(parameters: dict[str, Any]) -> None:
-    """Files and folders that complete parameters name must be there before hours of work begin.
-
-    Raises: ``h2t.Error`` with the first that is missing.
-    """
+    """Raise ``h2t.Error`` for the first file or folder that complete parameters name and that is
+    not there."""
     names = ("source", "root", "checkpoint", "pretrained")
     source, root, checkpoint, pretrained = (parameters.get(name) or "" for name in names)
     if source in ROOTED:
@@ -201,8 +185,7 @@ def check_files(parameters: dict[str, Any]) -> None:
 
 
 def begun(run: str) -> bool:
-    """Whether stage 1 is trained or goes on from a checkpoint, so that the files it began with are
-    not needed."""
+    """Whether stage 1 is trained or goes on from a checkpoint: its files are not needed again."""
     step = resolve(run) / "stage1"
     return (step / "result.json").exists() or (step / "checkpoint.pt").exists()
 

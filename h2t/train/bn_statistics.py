@@ -1,5 +1,4 @@
-"""Statistics of batch normalisation, estimated anew for a frozen backbone as plain means over
-batches."""
+"""Statistics of batch normalisation, estimated anew for a frozen backbone as means over batches."""
 
 from __future__ import annotations
 
@@ -21,8 +20,7 @@ Moments = list[tuple[torch.Tensor, torch.Tensor]]  # mean and variance (channels
 
 
 def trained(backbone: nn.Module) -> list[nn.Module]:
-    """Its batch normalisations that training changes, in order; those of a frozen part keep their
-    statistics."""
+    """Its batch normalisations that training changes: not those of a frozen part."""
     before = backbone.training
     backbone.train()
     found = [m for m in norms(backbone) if m.training]
@@ -39,14 +37,11 @@ def estimate(
     branch: str,
     on_batch: Callable[[], object] = lambda: None,
 ) -> Moments:
-    """The mean over ``BN_BATCHES`` augmented batches of what each batch is normalised by.
+    """The mean over ``BN_BATCHES`` augmented batches of what each batch is normalised by, where
+    running statistics follow the last twenty or so.
 
-    The running statistics that training leaves behind follow the last twenty batches or so; these
-    follow all alike.
-
-    Arguments: ``backbone`` is left in eval mode with these statistics; ``train`` loader; ``labels``
-    (N,) on the CPU; ``config`` names samplers, augmentation and seed; ``branch`` fused or fusing;
-    ``on_batch`` is called after each.
+    Arguments: ``backbone``, left in eval mode with these statistics; ``train`` loader; ``labels``
+    (N,) on the CPU; ``branch`` fused or fusing; ``on_batch`` is called after each.
     """
     sampler = {"fused": config.fused_branch, "fusing": config.fusing_branch}[branch]
     own = trained(backbone)
@@ -71,8 +66,7 @@ def estimate(
 
 @torch.no_grad()
 def install(backbone: nn.Module, *streams: Moments) -> None:
-    """Give a backbone the mean of the statistics of one or several streams: running ones follow
-    them in turn."""
+    """Give a backbone the mean of the statistics of several streams."""
     for m, *moments in zip(trained(backbone), *streams, strict=True):
         m.running_mean.copy_(torch.stack([mean for mean, _ in moments]).mean(0))
         m.running_var.copy_(torch.stack([variance for _, variance in moments]).mean(0))
@@ -84,8 +78,7 @@ def streams_of(statistics: str) -> tuple[str, ...]:
 
 
 def estimated(config: Stage2) -> tuple[str, ...]:
-    """The branches whose statistics a bank needs: of both, where either is normalised by its own
-    batches."""
+    """The branches whose statistics a bank needs: of both, where either has its own."""
     return () if config.bn_statistics == "none" else streams_of("both")
 
 
@@ -93,9 +86,7 @@ def networks_of(
     backbone: nn.Module, train, labels: torch.Tensor, config: Stage2, on_batch: Callable
 ) -> dict[str, nn.Module]:
     """The backbone under the statistics of each kind of features: view (fused branch), lent
-    (fusing branch), and test and val, whose statistics ``backbone`` itself is left with.
-
-    Arguments: as of ``estimate``.
+    (fusing branch), and test and val, with which ``backbone`` is left. Arguments: ``estimate``'s.
     """
     networks, seen = {"view": fold(backbone)}, {}
     for branch in estimated(config):

@@ -6,7 +6,6 @@ import contextlib
 import ctypes
 import functools
 import os
-import sys
 
 import torch
 from torch import nn
@@ -18,10 +17,9 @@ from h2t.base.machine import DEVICE
 def pick_device(device: str = "auto") -> torch.device:
     """The device to train on: "auto" is ``$H2T_DEVICE``, else CUDA where there is one.
 
-    On a GPU the same seed gives the same result up to rounding, since some of its kernels add up in
-    an order of their own; with H2T_DETERMINISTIC=1 torch takes those that do not, which are slower.
-
-    Raises: ``h2t.Error`` for one that is not there.
+    On a GPU the same seed gives the same result up to rounding, since some kernels add up in an
+    order of their own; with H2T_DETERMINISTIC=1 torch takes others, which are slower. Raises:
+    ``h2t.Error`` for one that is not there.
     """
     keep_heap()
     device = os.environ.get(DEVICE, "auto") if device == "auto" else device
@@ -53,19 +51,16 @@ def _exact() -> None:
 
 @functools.cache
 def keep_heap() -> None:
-    """Tell glibc to keep freed activations instead of returning them to the kernel, which would
-    hand back zeroed pages at every step; on two CPU cores that is a tenth of a ResNet-32 step. Does
-    nothing on other platforms."""
-    if sys.platform == "linux":
-        with contextlib.suppress(OSError, AttributeError):
-            mallopt = ctypes.CDLL("libc.so.6").mallopt
-            for parameter in (-1, -3):  # M_TRIM_THRESHOLD, M_MMAP_THRESHOLD
-                mallopt(parameter, 2**31 - 1 if parameter == -1 else 2**30)
+    """Tell glibc to keep freed activations: the kernel would hand back zeroed pages at every step,
+    on two CPU cores a tenth of a ResNet-32 step."""
+    with contextlib.suppress(OSError, AttributeError):  # on other platforms
+        mallopt = ctypes.CDLL("libc.so.6").mallopt
+        mallopt(-1, 2**31 - 1)  # M_TRIM_THRESHOLD
+        mallopt(-3, 2**30)  # M_MMAP_THRESHOLD
 
 
 def native_bf16(device: torch.device) -> bool:
-    """Whether the device computes bf16 natively; on other processors bf16 is emulated and slower
-    than fp32."""
+    """Whether the device computes bf16 natively; emulated it is slower than fp32."""
     if device.type == "cuda":
         return torch.cuda.is_bf16_supported(including_emulation=False)
     if not hasattr(torch.cpu, "get_capabilities"):  # torch before 2.12 does not tell
@@ -80,9 +75,8 @@ PIXELS_PER_THREAD = 4096
 
 @contextlib.contextmanager
 def threads(limit: int = 1):
-    """Hold torch to ``limit`` threads. Threads that share small work mostly wait for one another,
-    and on a machine that does something else besides they wait long: twice and more the time of one
-    thread."""
+    """Hold torch to ``limit`` threads: those that share small work mostly wait for one another, on
+    a busy machine twice as long as one thread works."""
     before = torch.get_num_threads()
     torch.set_num_threads(max(1, min(limit, before)))
     try:
@@ -96,35 +90,29 @@ def threads_for(loader, batch_size: int):
     return threads(batch_size * loader.height * loader.width // PIXELS_PER_THREAD)
 
 
-def uses_bf16(device: torch.device, precision: str) -> bool:
-    return precision == "bf16" or (precision == "auto" and native_bf16(device))
-
-
 def precision_of(device: torch.device, precision: str) -> str:
-    """What ``precision`` comes to on the device: fp32 or bf16."""
-    return "bf16" if uses_bf16(device, precision) else "fp32"
+    """What ``precision`` (auto, fp32, bf16) comes to on the device: fp32 or bf16."""
+    if precision == "auto":
+        return "bf16" if native_bf16(device) else "fp32"
+    return precision
 
 
 def autocast(device: torch.device, precision: str):
-    """bf16 autocast with fp32 weights and BN statistics, or nothing. ``precision``: auto, fp32 or
-    bf16."""
-    if uses_bf16(device, precision):
+    """bf16 autocast with fp32 weights and BN statistics, or nothing."""
+    if precision_of(device, precision) == "bf16":
         return torch.autocast(device.type, torch.bfloat16)
     return contextlib.nullcontext()
 
 
 def to_device(model: nn.Module, device: torch.device) -> nn.Module:
-    """Move a model to the device in channels_last order, in which convolutions run fastest."""
+    """Move a model to the device, in the memory order in which convolutions run fastest."""
     return model.to(device).to(memory_format=torch.channels_last)
 
 
-def sgd(
-    parameters, lr: float, momentum: float, weight_decay: float, nesterov: bool = False
-) -> torch.optim.SGD:
+def sgd(parameters, lr: float, momentum: float, weight_decay: float, nesterov: bool = False):
     """Fused SGD: one kernel for all parameters."""
-    return torch.optim.SGD(
-        parameters, lr, momentum, weight_decay=weight_decay, nesterov=nesterov, fused=True
-    )
+    how = {"weight_decay": weight_decay, "nesterov": nesterov, "fused": True}
+    return torch.optim.SGD(parameters, lr, momentum, **how)
 
 
 def set_lr(optimizer: torch.optim.Optimizer, *rates: float) -> None:

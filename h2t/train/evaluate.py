@@ -27,23 +27,18 @@ VAL_SEEN = (
 def load_model(
     run: RunData | Run | str, step: str = "stage1", device: str = "auto", ranks: Ranks = ALONE
 ) -> models.Classifier:
-    """The trained model of a step, in eval mode; of several ``ranks`` the first reads it.
-
-    Raises: ``h2t.Error`` where the step has none.
-    """
+    """The trained model of a step, in eval mode; of several ``ranks`` the first reads it. Raises:
+    ``h2t.Error`` where the step has none."""
     run = run_of(run)
-    result, weights, frozen = ranks.first(
-        lambda: (
-            run.step(step).result,
-            run.step(step).weights(),
-            run.step("stage1").params.get("trainable", "all"),
-        )
-    )
-    own = run.step(step)
+    own, first = run.step(step), run.step("stage1")
+    result, weights = ranks.first(lambda: (own.result, own.weights()))
+    frozen = ranks.first(lambda: first.params.get("trainable", "all"))
     with reading(own.path / "weights.safetensors", own.over):
-        kind = len(weights["head.weight"]), _channels(result["model"], weights)
-        if kind != (result["num_classes"], result["in_channels"]):  # before anything is made
-            raise ValueError(f"{kind[0]} classes and {kind[1]} channels, other than result.json")
+        classes, channels = len(weights["head.weight"]), 3  # of an encoder
+        if not encoders.known(result["model"]):
+            channels = weights["backbone.conv1.weight"].shape[1]
+        if (classes, channels) != (result["num_classes"], result["in_channels"]):
+            raise ValueError(f"{classes} classes and {channels} channels, other than result.json")
         how = {"head": result["head"], "in_channels": result["in_channels"]}
         model = models.build(result["model"], result["num_classes"], **how)
         model.load_state_dict(weights)
@@ -51,20 +46,12 @@ def load_model(
     return to_device(model, pick_device(device)).eval()
 
 
-def _channels(model: str, weights: dict[str, torch.Tensor]) -> int:
-    """How many channels a backbone's weights take; an encoder has three."""
-    return 3 if encoders.known(model) else weights["backbone.conv1.weight"].shape[1]
-
-
 @torch.inference_mode()
 def predict(
     model: nn.Module, loader, precision: str = "auto", batch_size: int = 500
 ) -> torch.Tensor:
-    """Logits of a whole split in order, in eval mode, each process's share gathered; of large
-    images fewer at a time.
-
-    Returns: (N, C) float32 on the CPU.
-    """
+    """Logits (N, C) of a whole split in order, float32 on the CPU, in eval mode, each process's
+    share gathered; of large images fewer at a time."""
     # folding pays on the CPU; on a GPU the copy takes longer than what it saves
     network = fold(model) if loader.device.type == "cpu" else model
     training = model.training
@@ -78,8 +65,8 @@ def predict(
 
 
 def measures(logits: torch.Tensor, labels: np.ndarray, counts: np.ndarray, scheme: str) -> dict:
-    """What result.json says of logits (N, C): ``last``, the measures, and ``per_class``, accuracies
-    in %, None for a class without images."""
+    """What result.json says of logits (N, C): ``last``, the measures, and ``per_class`` accuracies
+    in %, None without images."""
     answers = logits.numpy()
     each = metrics.per_class(answers, labels)
     return {
@@ -93,10 +80,9 @@ def evaluate(
 ) -> dict[str, dict[str, Any]]:
     """Evaluate every finished step of a run on the test set, from its weights.
 
-    Arguments: ``precision`` fp32 or bf16; auto is the one in which a step was measured before, so
-    that the same comes out on another machine, or for a step just imported the device's.
-    Returns: step name to result, with ``last`` as measured now. An imported step gains its outputs
-    and measures in the run directory; what a step trained here has recorded is left as it is.
+    Arguments: ``precision`` auto is the one in which a step was measured before, so that the same
+    comes out on another machine. Returns: step name to result, with ``last`` as measured now. An
+    imported step gains its outputs and measures; what was trained here is left as recorded.
     Raises: ``h2t.Error`` where no step is finished or the run has no data.
     """
     given, run = run, run_of(run)
@@ -127,19 +113,14 @@ def _evaluate(step: Step, data: RunData, test, val, device, precision: str) -> d
         return {**result, **now}
     if val is not None:
         now["val_is"] = VAL_SEEN
-    now |= {
-        "counts": counts.tolist(),
-        "groups": data.scheme,
-        "device": str(device),
-        "precision": precision_of(device, precision),
-    }
+    now |= {"counts": counts.tolist(), "groups": data.scheme, "device": str(device)}
+    now["precision"] = precision_of(device, precision)
     outputs = {"logits": logits, "labels": torch.from_numpy(np.asarray(labels))}
     return step.finish(model.state_dict(), outputs, {**result, **now})
 
 
 def check_fit(kind: dict[str, Any], data: RunData, what: str) -> None:
-    """Refuse a network for other classes or channels than a run's data have. Raises ``h2t.Error``
-    that begins with ``what``."""
+    """Raise ``h2t.Error``, beginning with ``what``, for a network of other classes or channels."""
     if kind["num_classes"] != len(data.classes):
         raise Error(
             f"{what} has {kind['num_classes']} classes, but the run's data have {len(data.classes)}"
@@ -152,12 +133,8 @@ def check_fit(kind: dict[str, Any], data: RunData, what: str) -> None:
 
 
 def results_table(results: dict[str, dict[str, Any]], part: str = "last"):
-    """Steps and their measures as a table: one row a step, accuracies and ECE in %.
-
-    Arguments: ``results`` step name to the content of its result.json; ``part`` last, on the test
-    set, or val, on the validation part. Returns: a pandas DataFrame, without the steps that have no
-    such measures.
-    """
+    """Measures in % as a DataFrame, a row for each step that has them: of the test set (``part``
+    last) or of the validation part (val). ``results`` as of ``Run.results``."""
     import pandas as pd
 
     rows = {name: {m: r[part].get(m) for m in MEASURES} for name, r in results.items() if part in r}
@@ -165,14 +142,13 @@ def results_table(results: dict[str, dict[str, Any]], part: str = "last"):
 
 
 def head_norms(step: Step) -> np.ndarray:
-    """The length of each class's row of the classifier, (C,). Raises ``h2t.Error`` where the step
-    has no weights."""
+    """The length of each class's row of the classifier (C,)."""
     return step.weights()["head.weight"].norm(dim=1).numpy()
 
 
 def classifier_of(step: Step) -> tuple[np.ndarray, np.ndarray]:
-    """A step's classifier as (weight (C, D), bias (C,)), zeros where it has no bias; one that
-    experts share is spread out over the features of all of them."""
+    """A step's classifier: weight (C, D) and bias (C,), zeros where it has none; one that experts
+    share is spread out over the features of all of them."""
     weights, model = step.weights(), step.result["model"]
     with reading(step.path / "weights.safetensors", step.over):
         weight = weights["head.weight"]
@@ -189,11 +165,8 @@ def classifier_of(step: Step) -> tuple[np.ndarray, np.ndarray]:
 def features_of(
     run: RunData | Run | str, step: str, part: str = "test", device: str = "auto"
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Pooled features of a step's backbone in eval mode, unaugmented.
-
-    Arguments: ``part`` train, test or val. Returns: features (N, D) float32 and labels (N,).
-    Raises: ``h2t.Error`` where the step or the data are missing.
-    """
+    """Pooled features (N, D) and labels (N,) of a part (train, test, val), unaugmented, in eval
+    mode."""
     model = load_model(run, step, device)
     images = dataset(run, progress=False).loader(part, pick_device(device))
     with threads_for(images, 128):
@@ -203,12 +176,8 @@ def features_of(
 
 @torch.inference_mode()
 def one_batch(run: RunData | Run | str) -> tuple[torch.Tensor, torch.Tensor, tuple[str, str]]:
-    """Features of one image of the rarest and one of the most frequent class, to show what fusion
-    does to them.
-
-    Returns: the fused and the fusing feature (D,), stage 1's backbone in eval mode, and the names
-    of the two classes.
-    """
+    """Stage 1's features (D,) of an image of the rarest class, to be fused, and of one of the most
+    frequent, with the names of both."""
     data, model = dataset(run), load_model(run, "stage1", "cpu")
     images, counts = data.loader("train", torch.device("cpu")), data.train.counts
     pair = int(counts.argmin()), int(counts.argmax())

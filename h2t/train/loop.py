@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -16,48 +17,48 @@ from h2t.base.progress import bar as progress_bar
 from h2t.metrics import MEASURES
 from h2t.recipes.parameters import Shared
 from h2t.runs import Step
-from h2t.train.device import precision_of, set_lr
+from h2t.train.device import pick_device, precision_of, set_lr
 from h2t.train.evaluate import VAL_SEEN, measures, predict
 from h2t.train.processes.ranks import ranks
 from h2t.train.rundata import RunData
 
 BEST_IS = "chosen by test accuracy among the evaluated epochs, as the reference does; not a result"
 
-OnEpoch = Callable[[list[dict[str, Any]]], None]
+
+@dataclass(frozen=True)
+class Asked:
+    """How a step is to be trained: on which ``device`` (auto, cpu, cuda), ``again`` in place of an
+    earlier one, with a bar of its ``progress``; ``on_epoch`` gets all rows of metrics.jsonl after
+    each epoch."""
+
+    device: str = "auto"
+    again: bool = False
+    progress: bool = True
+    on_epoch: Callable[[list[dict[str, Any]]], None] | None = None
+    place: torch.device = field(init=False)
+
+    def __post_init__(self):  # a device that is not there is refused before any work
+        object.__setattr__(self, "place", pick_device(self.device))
 
 
 class Report:
     """The bookkeeping of one step, apart from its loop: continues from the last checkpoint where
-    there is one.
+    there is one, into ``model`` and ``optimizer``. ``epochs`` are those in all."""
 
-    Arguments: ``step``; ``data`` of its run; ``model`` and ``optimizer``, restored here; ``config``
-    for precision and how often to evaluate; ``epochs`` in all; ``device``; ``on_epoch`` called with
-    the rows so far.
-    """
-
-    def __init__(
-        self,
-        step: Step,
-        data: RunData,
-        model: torch.nn.Module,
-        optimizer: torch.optim.Optimizer,
-        config: Shared,
-        epochs: int,
-        device: torch.device,
-        on_epoch: OnEpoch | None,
-    ):
+    def __init__(self, step: Step, data: RunData, model, optimizer, config: Shared, epochs, asked):
         self.step, self.data, self.model, self.optimizer = step, data, model, optimizer
-        self.config, self.epochs, self.device, self.on_epoch = config, epochs, device, on_epoch
+        self.config, self.epochs, self.asked, self.device = config, epochs, asked, asked.place
         self.ranks, self.counts = ranks(), data.counts
-        self.test, self.val = (data.loader(p, device, None, self.ranks) for p in ("test", "val"))
+        self.test, self.val = (
+            data.loader(part, self.device, None, self.ranks) for part in ("test", "val")
+        )
         # when the last checkpoint was written, and how long that took
         self.saved, self.cost = float("-inf"), 0.0
         self.history: list[dict[str, Any]] = []
         self.done = self._resume()
 
     def _resume(self) -> int:
-        """Restore the last checkpoint, if there is one. Returns the number of epochs that are
-        done."""
+        """Restore the last checkpoint, if there is one. Returns: how many epochs are done."""
         state = self.ranks.first(self.step.load_checkpoint)
         if state is None:
             return 0
@@ -79,8 +80,8 @@ class Report:
             row["eval_seconds"] = round(time.perf_counter() - start, 4)
         self.history.append(row)
         self.ranks.first(self._checkpoint, epoch)
-        if self.on_epoch:
-            self.on_epoch(self.history)
+        if self.asked.on_epoch:
+            self.asked.on_epoch(self.history)
         return row
 
     def _checkpoint(self, epoch: int) -> None:
@@ -112,11 +113,8 @@ class Report:
         return f"loss {row['loss']:.3f}" + (f", test top-1 {last['all']:.1f} %" if last else "")
 
     def finish(self, **extra) -> dict[str, Any]:
-        """Write weights, test outputs and the result of the last epoch, with the best evaluated one
-        beside it.
-
-        Arguments: ``extra`` what result.json says besides. Returns: the content of result.json.
-        """
+        """Write weights, test outputs and the result of the last epoch, the best one and ``extra``
+        beside it. Returns: the content of result.json."""
         logits, labels = self._predict(self.test), np.asarray(self.data.test.labels)
         found = measures(logits, labels, self.counts, self.data.scheme)
         result = {
@@ -139,8 +137,7 @@ class Report:
         return self.ranks.first(self.step.finish, self.model.state_dict(), outputs, result)
 
     def _beside(self) -> dict[str, Any]:
-        """What stands beside the result: the validation part's measures and the best evaluated
-        epoch, where there are any."""
+        """The validation part's measures and the best evaluated epoch, where there are any."""
         beside: dict[str, Any] = {}
         if (val := self._on_val()) is not None:
             beside["val"] = val
@@ -154,30 +151,15 @@ class Report:
         return beside
 
 
-def run_epochs(
-    report: Report,
-    train_epoch: Callable[[int], torch.Tensor],
-    rates: Callable[[int], list[float]],
-    *,
-    name: str,
-    blame: str,
-    progress: bool,
-) -> None:
+def run_epochs(report: Report, train_epoch, rates, *, name: str, blame: str) -> None:
     """Train the epochs that are not done yet.
 
     Arguments: ``train_epoch`` from an epoch's number, counted from 1, to the losses (steps,) of its
-    updates; ``rates`` the learning rate of each parameter group in it; ``name`` of the step for
-    people; ``blame`` the parameter to lower where a loss is not finite. Raises: ``h2t.Error`` in
-    that case.
+    updates; ``rates`` to the learning rate of each parameter group; ``name`` of the step for
+    people; ``blame`` the parameter to lower where a loss is not finite, which raises ``h2t.Error``.
     """
-    bar = progress_bar(
-        range(report.done + 1, report.epochs + 1),
-        name,
-        report.epochs,
-        initial=report.done,
-        unit="epoch",
-        progress=progress,
-    )
+    left, how = range(report.done + 1, report.epochs + 1), {"initial": report.done, "unit": "epoch"}
+    bar = progress_bar(left, name, report.epochs, progress=report.asked.progress, **how)
     for epoch in bar:
         start = time.perf_counter()
         now = rates(epoch)
@@ -203,8 +185,7 @@ def check_finite(losses: torch.Tensor, epoch: int, name: str, parameter: str) ->
 
 
 def check_weights(model: torch.nn.Module, epoch: int, name: str, parameter: str) -> None:
-    """Raise ``h2t.Error`` where a step left weights or statistics that are not finite, as one after
-    the last loss can."""
+    """Raise ``h2t.Error`` where weights or statistics are not finite, as after the last loss."""
     tensors = {k: v for k, v in model.state_dict().items() if v.is_floating_point()}
     if not torch.stack([v.isfinite().all() for v in tensors.values()]).all():  # one look an epoch
         bad = next(k for k, v in tensors.items() if not v.isfinite().all())

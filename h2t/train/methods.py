@@ -1,8 +1,7 @@
-"""The methods of stage 2: what is trained of the classifier, at which rate, by which loss, and the
-head it ends as.
+"""The methods of stage 2: what is trained of the classifier, at which rate, by which loss.
 
-A method works on whatever features stage 2 shows it, fused or not; each ends as a plain head of
-stage 1's kind, which is what everything downstream reads.
+Each works on whatever features it is shown, fused or not, and ends as a plain head of stage 1's
+kind, which is what everything downstream reads.
 """
 
 from __future__ import annotations
@@ -25,10 +24,9 @@ CACHED = ("crt", "lws", "tau", "mislas")  # methods that the cached stage 2 know
 def cannot_cache(config: Stage2) -> str:
     """Why the cached stage 2 cannot follow a recipe; empty where it can."""
     if config.stage2_method not in CACHED:
-        known = ", ".join(CACHED)
         return (
             f"the cached stage 2 does not know method {config.stage2_method}; "
-            f"use {known}, or the exact one (notebook 03)"
+            f"use {', '.join(CACHED)}, or the exact one (notebook 03)"
         )
     if config.stage2_mixup_alpha:
         return (
@@ -39,31 +37,22 @@ def cannot_cache(config: Stage2) -> str:
 
 
 def begin(model: nn.Module, config: Stage2) -> tuple[list[dict], list[float]]:
-    """Make a model's head ready for a method.
-
-    Returns: the parameter groups to train, and the peak learning rate of each.
-    """
+    """Make a model's head ready. Returns: the parameter groups to train, and the peak rate of
+    each."""
+    rows = {"params": list(model.head.parameters())}
     if config.stage2_method not in LEARNED_SCALE:
-        return [{"params": list(model.head.parameters())}], [config.stage2_lr]
-    linear = model.head
-    model.head = ScaledHead(linear)
+        return [rows], [config.stage2_lr]
+    linear, model.head = model.head, ScaledHead(model.head)
+    factors = {"params": [model.head.scale]}
     if config.stage2_method == "lws":
         linear.requires_grad_(False)
-        return [{"params": [model.head.scale]}], [config.scale_lr]
-    return [{"params": list(linear.parameters())}, {"params": [model.head.scale]}], [
-        config.stage2_lr,
-        config.scale_lr,
-    ]
+        return [factors], [config.scale_lr]
+    return [rows, factors], [config.stage2_lr, config.scale_lr]
 
 
-def loss_of(
-    config: Stage2, counts: torch.Tensor, drawn
-) -> Callable[[torch.Tensor, torch.Tensor], torch.Tensor]:
-    """The loss of a method as a function of logits (B, C) and labels (B,).
-
-    Arguments: ``counts`` (C,) training images per class; ``drawn`` what the loss draws, as of
-    ``rng.normal``.
-    """
+def loss_of(config: Stage2, counts: torch.Tensor, drawn) -> Callable[..., torch.Tensor]:
+    """The loss of a method as a function of logits (B, C) and labels (B,); ``counts`` (C,) training
+    images per class; ``drawn`` what it draws, as of ``rng.normal``."""
     if config.stage2_method == "gcl":
         # the head's own scale stays 30, which moves confidences but no decision
         own = {"generator": drawn, "scale": 20.0, "margin": 0.1, "gamma": 1.0}
@@ -76,8 +65,7 @@ def loss_of(
 
 @torch.no_grad()
 def end(model: nn.Module, config: Stage2) -> None:
-    """Leave a plain head behind: factors folded in, or the rows normalised where the method trains
-    nothing."""
+    """Leave a plain head behind: factors folded in, or with tau the rows normalised."""
     if config.stage2_method in LEARNED_SCALE:
         model.head = model.head.folded()
     elif config.stage2_method == "tau":

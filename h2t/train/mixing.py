@@ -12,16 +12,14 @@ from h2t.data import augment, samplers
 from h2t.recipes.parameters import Stage1
 from h2t.train.processes.ranks import Ranks
 
-CMO_FIRST, CMO_REST = (
-    5,
-    3,
-)  # CMO begins with this epoch, counted from 1, and leaves this many plain ones at the end
+# CMO begins with this epoch, counted from 1, and leaves this many plain ones at the end
+CMO_FIRST, CMO_REST = 5, 3
 
 Mixed = Iterator[tuple[torch.Tensor, torch.Tensor, torch.Tensor | None, torch.Tensor | None]]
 
 
 def plain(batches) -> Mixed:
-    """Images (B, C, H, W), labels (B,), and twice None: nothing is mixed."""
+    """Images (B, C, H, W), labels (B,), and twice None."""
     for x, y in batches:
         yield x, y, None, None
 
@@ -29,13 +27,12 @@ def plain(batches) -> Mixed:
 def mixup(batches, steps: int, alpha: float, seed: int, stage: str, epoch: int, train) -> Mixed:
     """Every image with a partner of its batch. Source: Zhang et al. 2018, one lambda a batch.
 
-    Arguments: ``batches`` of images and labels, ``steps`` of them; ``alpha`` of Beta(alpha, alpha);
-    ``seed``, ``stage`` and ``epoch`` name the random streams; ``train`` the loader of the batches.
-    Yields: images, labels, the partners' labels (B,) and lambda, a scalar tensor.
+    Arguments: ``steps`` batches of the loader ``train``; ``alpha`` of Beta(alpha, alpha); ``seed``,
+    ``stage`` and ``epoch`` name the random streams. Yields: images, labels, the partners' labels
+    (B,) and lambda, a scalar tensor.
     """
-    lams = torch.from_numpy(
-        augment.mixup_draws(steps, alpha, rng.numpy_generator(seed, f"{stage}/mixup", epoch))
-    ).to(train.device)
+    draws = rng.numpy_generator(seed, f"{stage}/mixup", epoch)
+    lams = torch.from_numpy(augment.mixup_draws(steps, alpha, draws)).to(train.device)
     ranks = Ranks(*train.shard)
     partners = rng.torch_generator(seed, f"{stage}/partners", epoch)
     for i, (x, y) in enumerate(batches):
@@ -54,31 +51,16 @@ def cmo(batches, steps: int, train, labels: torch.Tensor, config: Stage1, epoch:
     mixed by area. Deviation: one box a batch, as its released code has it; where that draws images
     by 1/n_c of their class, which makes classes equally likely, set ``cmo_branch`` to balanced.
 
-    Arguments: ``batches``, ``steps``, ``epoch`` as in ``mixup``; ``train`` loader and ``labels``
-    (N,) of the patches.
-    Yields: as ``mixup``; where a batch is not mixed, None in place of the other labels and the
-    share.
+    Arguments: as of ``mixup``; ``labels`` (N,) of the patches. Yields: as ``mixup``, or ``plain``.
     """
-    mixed, boxes, kept = augment.cutmix_draws(
-        steps,
-        train.height,
-        train.width,
-        config.cmo_probability,
-        rng.numpy_generator(config.seed, "stage1/cmo", epoch),
-    )
+    draws = rng.numpy_generator(config.seed, "stage1/cmo", epoch)
+    sizes = (train.height, train.width, config.cmo_probability)
+    mixed, boxes, kept = augment.cutmix_draws(steps, *sizes, draws)
     boxes, kept = torch.from_numpy(boxes).to(train.device), torch.from_numpy(kept).to(train.device)
-    order = samplers.epoch(
-        config.cmo_branch,
-        labels,
-        len(labels),
-        rng.torch_generator(config.seed, "stage1/patches", epoch),
-    )
-    patches = train.epoch(
-        order,
-        config.batch_size,
-        rng.torch_generator(config.seed, "stage1/patches-augment", epoch),
-        config.flip,
-    )
+    draws = rng.torch_generator(config.seed, "stage1/patches", epoch)
+    order = samplers.epoch(config.cmo_branch, labels, len(labels), draws)
+    draws = rng.torch_generator(config.seed, "stage1/patches-augment", epoch)
+    patches = train.epoch(order, config.batch_size, draws, config.flip)
     for i, ((x, y), (patch, other)) in enumerate(zip(batches, patches, strict=True)):
         if mixed[i]:
             yield augment.paste(x, patch, boxes[i]), y, other, kept[i]

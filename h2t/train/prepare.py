@@ -32,13 +32,11 @@ def prepare(
     run: Run | str, config: Data, *, indices: np.ndarray | None = None, progress: bool = True
 ) -> RunData:
     """Build a run's long-tailed set and record it: params.yaml, split.json, indices.npy,
-    inputs.json, environment.json.
+    inputs.json, environment.json. A run that already holds it is left as it is.
 
-    Arguments: ``run`` directory; ``config``; ``indices`` (M,) into the source's training part, to
-    use a subset drawn elsewhere instead of drawing one. A run that already holds the same set is
-    left as it is.
-    Returns: the run's data, in hand for the steps that follow.
-    Raises: ``h2t.Error`` for bad input, or where the run already holds another set.
+    Arguments: ``indices`` (M,) into the source's training part, in place of drawing a subset.
+    Returns: the run's data. Raises: ``h2t.Error`` for bad input, or where the run holds another
+    set.
     """
     config = _as_the_encoder_wants(config)
     full = load_source(config, progress)
@@ -95,17 +93,11 @@ def _draw(full: Dataset, config: Data, indices: np.ndarray | None = None) -> Man
             f"{config.source} at {config.root!r} has one class; a classifier needs at least two"
         )
     metrics.groups(full.train.counts, config.groups)
-    common = dict(
-        source=config.source,
-        profile=config.profile,
-        imbalance_factor=config.imbalance_factor,
-        split_seed=config.split_seed,
-    )
+    names = ("source", "profile", "imbalance_factor", "split_seed")
+    common = {"classes": full.train.classes, **{k: getattr(config, k) for k in names}}
     if indices is None:
-        return longtail.build(
-            full.train.labels, classes=full.train.classes, n_max=config.n_max, **common
-        )
-    return longtail.from_indices(full.train.labels, indices, classes=full.train.classes, **common)
+        return longtail.build(full.train.labels, n_max=config.n_max, **common)
+    return longtail.from_indices(full.train.labels, indices, **common)
 
 
 def pack(config: Data, file: str | Path, *, progress: bool = True) -> tuple[Manifest, int]:

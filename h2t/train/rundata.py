@@ -22,13 +22,11 @@ from h2t.runs import Run
 
 @dataclass(frozen=True)
 class RunData:
-    """The long-tailed data of a run: what ``prepare`` and ``dataset`` return and every step accepts
-    in place of the run.
+    """The long-tailed data of a run, which every step accepts in place of it.
 
-    ``train``, ``test`` and ``val`` are the parts, ``val`` None where nothing was held out and the
-    source has none; ``mean`` and ``std`` per channel, in [0, 1], are what images are normalised
-    with; ``scheme`` is that of the groups; ``notes`` say what was read, a sentence each;
-    ``test_is_drawn`` where the source has no test part of its own.
+    ``val`` is None where nothing was held out and the source has none; ``mean`` and ``std`` per
+    channel, in [0, 1], are what images are normalised with; ``scheme`` is that of the groups;
+    ``notes`` say what was read; ``test_is_drawn`` where the source has no test part of its own.
     """
 
     run: Run
@@ -48,8 +46,8 @@ class RunData:
 
     @property
     def counts(self) -> np.ndarray:
-        """Training images per class (C,) before a validation part was held out of them: many,
-        medium and few are groups of the whole training set."""
+        """Training images per class (C,), those held out for validation too: many, medium and few
+        are groups of the whole training set."""
         if self.val is None or not self.run.params.get("val_fraction"):
             return self.train.counts
         return self.train.counts + self.val.counts
@@ -63,25 +61,15 @@ class RunData:
     def channels(self) -> int:
         return self.train.images.shape[3]
 
-    def loaders(
-        self, device, config: Shared | None = None, shard: tuple[int, int] = (0, 1)
-    ) -> tuple[Loader, Loader]:
-        """The loaders of the training part and of the test part; arguments as of ``loader``."""
-        return self.loader("train", device, config, shard), self.loader("test", device, None, shard)
-
     def loader(
-        self,
-        part: str,
-        device,
-        config: Shared | None = None,
-        shard: tuple[int, int] = (0, 1),
+        self, part: str, device, config: Shared | None = None, shard: tuple[int, int] = (0, 1)
     ) -> Loader | None:
-        """The loader of a part, streamed where its images are files; None for a validation part
-        that is not there.
+        """The loader of a part (train, test, val), streamed where its images are files; None where
+        there is no such part.
 
-        Arguments: ``part`` train, test or val; ``config`` of the stage that augments it, None for
-        images as they are; ``shard`` (rank, world) of a process among several. Raises:
-        ``h2t.Error`` for a crop that it cannot do.
+        Arguments: ``config`` of the stage that augments it, None for images as they are; ``shard``
+        (rank, world) of a process among several. Raises: ``h2t.Error`` for a crop that it cannot
+        do.
         """
         split = getattr(self, part)
         if split is None:
@@ -106,8 +94,8 @@ class RunData:
 
 
 def run_of(run: RunData | Run | str) -> Run:
-    """The run, there already, that somebody named or whose data they have. Raises ``h2t.Error``
-    where there is none."""
+    """The run that was named, or whose data are given. Raises ``h2t.Error`` where it is not
+    there."""
     return run.run if isinstance(run, RunData) else Run(run, create=False)
 
 
@@ -122,12 +110,8 @@ def encoder_of(run: RunData | Run | str) -> str:
 
 
 def dataset(run: RunData | Run | str, *, progress: bool = True) -> RunData:
-    """The long-tailed data of a prepared run, read and checked here unless they are in hand
-    already.
-
-    Raises: ``h2t.Error`` where the run holds none, or where the source no longer gives what the run
-    was made from.
-    """
+    """The long-tailed data of a prepared run, read and checked unless they are in hand already.
+    Raises: ``h2t.Error`` where it holds none, or its source is no longer what it was made from."""
     if isinstance(run, RunData):
         return run
     run = Run(run, create=False)
@@ -140,8 +124,7 @@ def dataset(run: RunData | Run | str, *, progress: bool = True) -> RunData:
 
 
 def opened(run: Run, full: Dataset) -> RunData:
-    """A prepared run's part of the whole set. Raises ``h2t.Error`` where that is no longer what it
-    was."""
+    """A prepared run's part of the whole set, held against what the run was made from."""
     manifest, params = Manifest.load(run.path), run.params
     if len(manifest.indices) and manifest.indices.max() >= len(full.train):
         raise Error(
@@ -163,7 +146,7 @@ def load_source(config: Data, progress: bool) -> Dataset:
 
 
 def cut(run: Run, full: Dataset, manifest: Manifest, mean, std, scheme: str) -> RunData:
-    """A whole set cut to the long tail of a run, and to what is held out of it to choose by."""
+    """A whole set cut to the long tail of a run, and to what is held out of it."""
     held = manifest.val_indices
     val = full.train.take(held) if len(held) else full.val
     train = full.train.take(manifest.indices)
@@ -172,8 +155,7 @@ def cut(run: Run, full: Dataset, manifest: Manifest, mean, std, scheme: str) -> 
 
 
 def inputs_of(data: RunData) -> dict[str, Any]:
-    """What inputs.json says: class names and shape, and fingerprints by which a change of any part
-    is noticed."""
+    """What inputs.json says: class names, shape, and fingerprints by which changes are noticed."""
     parts = {"test": data.test, "validation": data.val}
     return {
         "classes": list(data.classes),
@@ -188,12 +170,8 @@ def inputs_of(data: RunData) -> dict[str, Any]:
 
 
 def _refuse_changes(data: RunData, manifest: Manifest, pixels: str) -> None:
-    """Raise ``h2t.Error`` naming what of a run's source is no longer what the run was made from.
-
-    Arguments: ``manifest`` and ``pixels``, the training images' fingerprint, of the run. A run made
-    by an earlier version has no record of test part and class names: these are taken as they are.
-    """
-    now = inputs_of(data)
+    """Raise ``h2t.Error`` naming what of a run's source is no longer what the run was made from."""
+    now = inputs_of(data)  # which an earlier version did not record
     before = data.run.inputs if (data.run.path / "inputs.json").exists() else now
     changed = {
         "names of the classes": now["classes"] != before["classes"],
@@ -213,10 +191,7 @@ def _refuse_changes(data: RunData, manifest: Manifest, pixels: str) -> None:
 
 def fingerprint(split: Split) -> str:
     """SHA-256 of a part's images: of their bytes where they are in memory, else of their shape,
-    paths and file sizes.
-
-    Those stay as they are where a set is copied, and hardly where an image is changed.
-    """
+    paths and file sizes, which stay where a set is copied, and hardly where an image is changed."""
     digest = hashlib.sha256(str(split.images.shape).encode())
     if split.paths is None:
         digest.update(np.ascontiguousarray(getattr(split.images, "features", split.images)))
@@ -227,16 +202,14 @@ def fingerprint(split: Split) -> str:
 
 
 def class_names(run: RunData | Run | str) -> tuple[str, ...]:
-    """The names of a run's classes, without its images. Raises ``h2t.Error`` where it has no
-    data."""
+    """The names of a run's classes, without its images."""
     run = run_of(run)
     recorded = (run.path / "inputs.json").exists()  # not by an earlier version
     return tuple(run.inputs["classes"]) if recorded else dataset(run, progress=False).classes
 
 
 def image_shape(run: RunData | Run | str) -> tuple[int, ...]:
-    """Height, width and channels of a run's images, without them. Raises ``h2t.Error`` where it has
-    no data."""
+    """Height, width and channels of a run's images, without them."""
     run = run_of(run)
     if (run.path / "inputs.json").exists():
         return tuple(run.inputs["shape"])

@@ -8,12 +8,10 @@ from h2t.recipes.parameters import Stage1, Stage2
 
 
 def stage1_lr(epoch: int, config: Stage1) -> float:
-    """Linear warm-up lr * e / warm-up epochs, then steps: times each factor after its share of all
-    epochs. Or, after the warm-up, a cosine from the full rate towards 0 over what is left.
+    """Linear warm-up lr * e / warm-up epochs, ``epoch`` from 1; then steps, each factor after its
+    share of all epochs, or a cosine towards 0.
 
-    Sources: the reference's schedule (after Cao et al. 2019); Loshchilov and Hutter 2017, without
-    restarts.
-    Arguments: ``epoch`` counted from 1.
+    Sources: the reference (after Cao et al. 2019); Loshchilov and Hutter 2017, without restarts.
     """
     if epoch <= config.warmup_epochs:
         return config.stage1_lr * epoch / config.warmup_epochs
@@ -28,13 +26,8 @@ def stage1_lr(epoch: int, config: Stage1) -> float:
 
 
 def stage2_lr(epoch: int, config: Stage2, peak: float | None = None) -> float:
-    """Cosine from the full rate towards 0, by epoch: lr * (1 + cos(pi * (e - 1) / epochs)) / 2,
-    ``epoch`` from 1.
-
-    Arguments: ``peak`` the full rate, by default ``stage2_lr``.
+    """Cosine from ``peak``, by default ``stage2_lr``, towards 0: peak * (1 + cos(pi * (e - 1) /
+    epochs)) / 2, ``epoch`` from 1.
     """
-    return (
-        (config.stage2_lr if peak is None else peak)
-        * 0.5
-        * (1 + math.cos(math.pi * (epoch - 1) / config.stage2_epochs))
-    )
+    peak = config.stage2_lr if peak is None else peak
+    return peak * 0.5 * (1 + math.cos(math.pi * (epoch - 1) / config.stage2_epochs))

@@ -17,52 +17,40 @@ from h2t.losses.class_balanced import class_weights
 from h2t.recipes.parameters import Stage1
 from h2t.runs import Run, Step
 from h2t.train import mixing
-from h2t.train.device import autocast, pick_device, sgd, threads_for, to_device
-from h2t.train.loop import OnEpoch, Report, run_epochs
+from h2t.train.device import autocast, sgd, threads_for, to_device
+from h2t.train.loop import Asked, Report, run_epochs
 from h2t.train.processes.ranks import ALONE, Ranks, ranks
 from h2t.train.rundata import RunData, dataset, run_of
 from h2t.train.schedule import stage1_lr
 from h2t.train.update import Update
 
 
-def train(
-    run: RunData | Run | str,
-    config: Stage1,
-    *,
-    device: str = "auto",
-    again: bool = False,
-    progress: bool = True,
-    on_epoch: OnEpoch | None = None,
-) -> dict[str, Any]:
+def train(run: RunData | Run | str, config: Stage1, **how: Any) -> dict[str, Any]:
     """Train backbone and classifier on a run's long-tailed set, or return the result where that is
     done.
 
     Source: Li et al. 2024, stage 1 ("CE + mixup"). A run that was interrupted goes on from its last
     checkpoint and ends with the same weights, bit for bit on the CPU, as one that was not.
 
-    Arguments: ``run`` prepared by ``prepare``, or its data; ``config``; ``device`` auto, cpu or
-    cuda; ``again`` discards an earlier stage 1; ``on_epoch`` is called with all rows of
-    metrics.jsonl after each epoch.
+    Arguments: ``run`` prepared by ``prepare``, or its data; ``how`` as of ``h2t.train.loop.Asked``.
     Returns: the content of result.json: ``last`` and ``best`` epoch (best by test accuracy, for
     comparison only), ``per_class`` accuracy in %, ``seconds`` and more.
     Raises: ``h2t.Error`` for a run without data, in use, begun with other parameters, or where the
     loss diverges.
     """
-    given, run, place, together = run, run_of(run), pick_device(device), ranks()
-    step = run.step("stage1")
-    with together.alone(run.lock()):
-        done = together.first(step.begin, config.to_dict(), again, Stage1().to_dict())
+    step, asked, together = run_of(run).step("stage1"), Asked(**how), ranks()
+    with together.alone(step.run.lock()):
+        done = together.first(step.begin, config.to_dict(), asked.again, Stage1().to_dict())
         if done is not None:
             return done
         if config.checkpoint:
             raise Error("a checkpoint is imported, not trained; use h2t.train_stage1")
-        data = dataset(given, progress=progress)
-        return _train(step, data, config, place, progress, on_epoch)
+        return _train(step, dataset(run, progress=asked.progress), config, asked)
 
 
-def _train(step: Step, data: RunData, config: Stage1, device, progress, on_epoch) -> dict[str, Any]:
+def _train(step: Step, data: RunData, config: Stage1, asked: Asked) -> dict[str, Any]:
     """Train a network into a step that is begun. Returns: its result."""
-    together = ranks()
+    together, device = ranks(), asked.place
     train_set = data.loader("train", device, config, together)
     labels = torch.from_numpy(data.train.labels)  # (N,), on the CPU, where orders are drawn
     counts = torch.from_numpy(data.train.counts).to(device)
@@ -70,7 +58,7 @@ def _train(step: Step, data: RunData, config: Stage1, device, progress, on_epoch
     model = together.prepare(model, device)
     trained = [p for p in model.parameters() if p.requires_grad]
     optimizer = sgd(trained, 0.1, config.momentum, config.stage1_weight_decay, config.nesterov)
-    report = Report(step, data, model, optimizer, config, config.stage1_epochs, device, on_epoch)
+    report = Report(step, data, model, optimizer, config, config.stage1_epochs, asked)
     loss_of, captured = objective(model, counts, config, device, together), together.world == 1
     update = Update(loss_of, model, optimizer, device, capturable=captured, ranks=together)
 
@@ -81,20 +69,16 @@ def _train(step: Step, data: RunData, config: Stage1, device, progress, on_epoch
         return [stage1_lr(number, config)]
 
     with threads_for(train_set, config.batch_size):
-        run_epochs(report, epoch, rates, name="stage 1", blame="stage1_lr", progress=progress)
+        run_epochs(report, epoch, rates, name="stage 1", blame="stage1_lr")
         return report.finish(model=config.model, head=config.head, update=update.kind)
 
 
 def _network(config: Stage1, data: RunData, step: Step, together: Ranks) -> models.Classifier:
     """The network at its beginning: initialised by the run's seed or, where it goes on from no
     checkpoint, pretrained."""
-    model = models.build(
-        config.model,
-        len(data.classes),
-        head=config.head,
-        in_channels=data.channels,
-        generator=rng.torch_generator(config.seed, "stage1/init"),
-    )
+    how = {"head": config.head, "in_channels": data.channels}
+    draws = rng.torch_generator(config.seed, "stage1/init")
+    model = models.build(config.model, len(data.classes), generator=draws, **how)
     if config.pretrained and not together.first((step.path / "checkpoint.pt").exists):
         file = resolve(config.pretrained)  # or a name of torchvision's
         weights = str(file) if file.is_file() else config.pretrained
@@ -106,12 +90,9 @@ def _network(config: Stage1, data: RunData, step: Step, together: Ranks) -> mode
 def objective(
     model, counts: torch.Tensor, config: Stage1, device: torch.device, together: Ranks = ALONE
 ) -> Callable[..., torch.Tensor]:
-    """The loss of stage 1 as a function of one batch.
-
-    That is: images (B, C, H, W) or a process's share of them, labels (B,), the labels (B,) that are
-    mixed in and the share of the first ones, or twice None, the classes' weights (C,), or None, and
-    what the loss draws, (B, classes) each time. The logits of all processes are gathered.
-    """
+    """The loss of stage 1 as a function of images (B, C, H, W), or a process's share of them,
+    labels (B,), the labels (B,) that are mixed in and the share of the first ones, or twice None,
+    the classes' weights (C,), or None, and what the loss draws, (B, classes) each time."""
 
     def of_each_expert(images):
         return model.head.each(model.backbone(images))
@@ -132,7 +113,7 @@ def objective(
 
 
 def _epoch(update: Update, train_set, labels, counts, config: Stage1, epoch: int) -> torch.Tensor:
-    """One epoch of updates. Returns the losses (steps,) on the CPU, fetched once, at the end."""
+    """One epoch of updates. Returns: the losses (steps,), fetched once, at the end."""
 
     def generator(stream: str) -> torch.Generator:
         return rng.torch_generator(config.seed, f"stage1/{stream}", epoch)

@@ -18,9 +18,9 @@ from h2t.recipes.combinations import check_method
 from h2t.recipes.parameters import Stage2
 from h2t.runs import Run, Step, check_variant
 from h2t.train import methods, mixing
-from h2t.train.device import autocast, pick_device, sgd, threads_for
+from h2t.train.device import autocast, sgd, threads_for
 from h2t.train.evaluate import load_model
-from h2t.train.loop import OnEpoch, Report, run_epochs
+from h2t.train.loop import Asked, Report, run_epochs
 from h2t.train.processes.ranks import ALONE, Ranks, ranks
 from h2t.train.rundata import RunData, dataset, run_of
 from h2t.train.schedule import stage2_lr
@@ -31,11 +31,7 @@ def train_stage2(
     run: RunData | Run | str,
     config: Stage2,
     variant: str = "h2t",
-    *,
-    device: str = "auto",
-    again: bool = False,
-    progress: bool = True,
-    on_epoch: OnEpoch | None = None,
+    **how: Any,
 ) -> dict[str, Any]:
     """Re-train the classifier of a run's stage 1 with H2T (or, with ``fusion_ratio`` 0, DR), or
     return the result.
@@ -45,32 +41,28 @@ def train_stage2(
     train mode unless ``bn_statistics`` is "none", so each branch is normalised by its own batch and
     the running statistics follow the streams named there.
     Deviation: fusion is applied to the pooled features, which gives the same numbers (``fuse``). Of
-    several experts each has a permutation of its own, and the loss is that of the model's answer,
-    the mean (RIDE) or sum (ResLT) of theirs. Other methods than cross entropy on the whole
-    classifier: ``h2t.train.methods``.
+    several experts each has a permutation of its own, and the loss is that of the model's answer.
 
-    Arguments: ``run`` with a finished stage 1, or its data; ``config``; ``variant`` names the step,
-    ``stage2-<variant>``; the rest as of stage 1. Returns: the content of result.json.
+    Arguments: ``run`` with a finished stage 1, or its data; ``variant`` names the step,
+    ``stage2-<variant>``; ``how`` as of stage 1. Returns: the content of result.json.
     Raises: ``h2t.Error`` as stage 1 does, and where that is not finished or its head does not go
     with the method.
     """
     check_variant(variant)
-    given, run, place, together = run, run_of(run), pick_device(device), ranks()
-    step = run.step(f"stage2-{variant}")
-    with together.alone(run.lock()):
-        before = together.first(lambda: run.step("stage1").result)
+    step, asked, together = run_of(run).step(f"stage2-{variant}"), Asked(**how), ranks()
+    with together.alone(step.run.lock()):
+        before = together.first(lambda: step.run.step("stage1").result)
         check_method(config.stage2_method, before["head"])
         params = {**config.to_dict(), "stage1_weights": before["weights_sha256"]}
-        done = together.first(step.begin, params, again, Stage2().to_dict())
+        done = together.first(step.begin, params, asked.again, Stage2().to_dict())
         if done is not None:
             return done
-        data = dataset(given, progress=progress)
-        return _train(step, data, config, place, progress, on_epoch)
+        return _train(step, dataset(run, progress=asked.progress), config, asked)
 
 
-def _train(step: Step, data: RunData, config: Stage2, device, progress, on_epoch) -> dict[str, Any]:
+def _train(step: Step, data: RunData, config: Stage2, asked: Asked) -> dict[str, Any]:
     """Train the classifier into a step that is begun. Returns: its result."""
-    together, variant = ranks(), step.name.removeprefix("stage2-")
+    together, variant, device = ranks(), step.name.removeprefix("stage2-"), asked.place
     train_set = data.loader("train", device, config, together)
     labels = torch.from_numpy(data.train.labels)  # (N,), on the CPU, where orders are drawn
     counts = torch.from_numpy(data.train.counts).to(device)
@@ -83,7 +75,7 @@ def _train(step: Step, data: RunData, config: Stage2, device, progress, on_epoch
     groups, peaks = methods.begin(model, config)
     optimizer = sgd(groups, 0.1, config.momentum, config.stage2_weight_decay)
     epochs = 0 if config.stage2_method == "tau" else config.stage2_epochs
-    report = Report(step, data, model, optimizer, config, epochs, device, on_epoch)
+    report = Report(step, data, model, optimizer, config, epochs, asked)
     loss_of = objective(model, counts, centres, config, device, together)
     # every process has the whole batch's features here, and with them the whole gradient
     update = Update(loss_of, model, optimizer, device, capturable=together.world == 1)
@@ -96,7 +88,7 @@ def _train(step: Step, data: RunData, config: Stage2, device, progress, on_epoch
 
     blame = "scale_lr" if config.stage2_method == "lws" else "stage2_lr"
     with threads_for(train_set, config.batch_size):
-        run_epochs(report, epoch, rates, name=f"stage 2 {variant}", blame=blame, progress=progress)
+        run_epochs(report, epoch, rates, name=f"stage 2 {variant}", blame=blame)
         methods.end(model, config)
         before = together.first(lambda: step.run.step("stage1").result)
         kind = {k: before[k] for k in ("model", "head")}
@@ -111,13 +103,10 @@ def objective(
     device: torch.device,
     together: Ranks = ALONE,
 ) -> Callable[..., torch.Tensor]:
-    """The loss of stage 2 as a function of one batch of each branch.
-
-    That is: the fused one's images (B, C, H, W) and labels (B,), the labels (B,) that are mixed in
-    and the share of the first ones, or twice None; the fusing one's images and the channel mask
-    (D,), or twice None; and what fusion (B, D) and loss (B, classes) draw. The features of all
-    processes are gathered.
-    """
+    """The loss of stage 2 as a function of the fused branch's images (B, C, H, W) and labels (B,),
+    the labels (B,) that are mixed in and the share of the first ones, or twice None; the fusing
+    branch's images and the channel mask (D,), or twice None; and what fusion (B, D) and loss (B,
+    classes) draw. The features of all processes are gathered."""
     shift, both = config.bn_statistics != "none", config.bn_statistics == "both"
 
     def fused(x_b, y_b, x_i, mask, drawn):
@@ -144,7 +133,7 @@ def objective(
 
 
 def _epoch(update: Update, train_set, labels, config: Stage2, epoch: int) -> torch.Tensor:
-    """One epoch of updates. Returns the losses (steps,) on the CPU, fetched once, at the end."""
+    """One epoch of updates. Returns: the losses (steps,), fetched once, at the end."""
 
     def generator(stream: str) -> torch.Generator:
         return rng.torch_generator(config.seed, f"stage2/{stream}", epoch)
@@ -165,11 +154,9 @@ def _epoch(update: Update, train_set, labels, config: Stage2, epoch: int) -> tor
     # the fusing branch also runs where nothing is fused but the statistics are to see it
     if config.fusion_ratio > 0 or config.bn_statistics == "both":
         permutations = generator("mask")
-        masks = [
-            channel_mask(width[0], config.fusion_ratio, permutations, width[1])
-            for _ in range(steps)
-        ]
-        masks = torch.stack(masks).to(train_set.device)  # (steps, D), moved once
+        drawn = (width[0], config.fusion_ratio, permutations, width[1])
+        masks = torch.stack([channel_mask(*drawn) for _ in range(steps)])  # (steps, D)
+        masks = masks.to(train_set.device)  # once
         images = batches("fusing", config.fusing_branch)
         fusing = ((x, mask) for (x, _), mask in zip(images, masks, strict=True))
     draws, losses, head = generator("draws"), [], update.model.head
@@ -184,8 +171,7 @@ def _epoch(update: Update, train_set, labels, config: Stage2, epoch: int) -> tor
 
 @torch.inference_mode()
 def _centres(model, train_set, config: Stage2, num_classes: int) -> torch.Tensor | None:
-    """Mean features by class (C, D) of stage 1's backbone in eval mode, unaugmented, for the soft
-    fusion alone."""
+    """Mean features by class (C, D) of stage 1's backbone in eval mode, for soft fusion alone."""
     if config.fusion != "soft":
         return None
     model.eval()
@@ -199,11 +185,8 @@ def _centres(model, train_set, config: Stage2, num_classes: int) -> torch.Tensor
 def features(
     backbone: nn.Module, images: torch.Tensor, *, batch_statistics: bool, update: bool
 ) -> torch.Tensor:
-    """Pooled features (B, D) of a frozen backbone under a given regime of batch normalisation.
-
-    Arguments: ``images`` (B, C, H, W); ``batch_statistics`` normalise by this batch rather than by
-    the running statistics; ``update`` let the running statistics follow this batch.
-    """
+    """Pooled features (B, D) of a frozen backbone, normalised by this batch (``batch_statistics``)
+    or by the running statistics, which follow it where ``update``."""
     backbone.train(batch_statistics)
     if update or not batch_statistics:
         return backbone(images)

@@ -1,10 +1,9 @@
-"""One update of the weights: computed operation by operation, or captured once as a CUDA graph and
-replayed.
+"""One update of the weights, operation by operation or captured once as a CUDA graph and replayed.
 
 At batch 128 a step of ResNet-32 is some two thousand small kernels, and launching them one by one
-takes longer than they run. A graph launches them all at once. It reads its inputs from fixed
-buffers, so each new batch is copied into them; the learning rate is a tensor on the device; nothing
-in an update may draw random numbers or wait for the host.
+takes longer than they run. A graph reads its inputs from fixed buffers, so each new batch is copied
+into them; the learning rate is a tensor on the device; nothing may draw random numbers or wait for
+the host.
 """
 
 from __future__ import annotations
@@ -28,16 +27,13 @@ class Update:
     loss (a scalar, detached).
 
     Inputs are tensors or None. For each combination of shapes and Nones a graph of its own is
-    captured, so that a short last batch has one too; all share one pool of memory. Capturing
-    changes no result: the warm-up's changes are taken back.
+    captured, so that a short last batch has one too. Capturing changes no result.
 
     Arguments: ``loss_of`` from inputs to a scalar; ``model`` whose parameters and buffers it
-    changes; ``optimizer`` with its state restored, if there is one to resume; ``device``;
-    ``capturable`` False where ``loss_of`` draws random numbers or needs the host; ``capture`` takes
-    a function of no arguments and returns its result, which is valid after each call of the second
-    thing it returns (by default ``cuda_graph`` on CUDA and nothing elsewhere; the variable
-    H2T_EAGER=1 turns it off); ``ranks`` whose gradients are added up, where each process has those
-    of its share of the batch.
+    changes; ``optimizer`` with its state restored; ``capturable`` False where ``loss_of`` needs the
+    host; ``capture`` takes a function of no arguments and returns its result, valid after each call
+    of the second thing it returns (by default ``cuda_graph`` on CUDA, unless H2T_EAGER=1);
+    ``ranks`` whose gradients are added up.
     """
 
     def __init__(
@@ -111,8 +107,8 @@ class Update:
 
 @contextlib.contextmanager
 def _fastest():
-    """Let cuDNN try its kernels and keep the fastest, unless deterministic ones are asked for: once
-    for all replays, where a loop that is not captured would have to do so for every new shape."""
+    """Let cuDNN try its kernels and keep the fastest, once for all replays, unless deterministic
+    ones are asked for."""
     cudnn = torch.backends.cudnn
     before = cudnn.benchmark
     cudnn.benchmark = not cudnn.deterministic
@@ -124,8 +120,8 @@ def _fastest():
 
 @contextlib.contextmanager
 def _unchanged(model: nn.Module, optimizer: torch.optim.Optimizer):
-    """Put weights, statistics and momenta back afterwards; a momentum that did not exist before
-    becomes zero, which is the same."""
+    """Put weights, statistics and momenta back afterwards; one that was not there becomes zero,
+    which is the same."""
     tensors = [*model.parameters(), *model.buffers()]
     momenta = {
         p: state["momentum_buffer"].clone()
@@ -146,8 +142,7 @@ def _unchanged(model: nn.Module, optimizer: torch.optim.Optimizer):
 
 @contextlib.contextmanager
 def _side_stream(model: nn.Module):
-    """Work on another stream than the default one, as a capture's warm-up must; on the CPU there
-    are none."""
+    """Work on another stream than the default one, as a capture's warm-up must."""
     device = next(model.parameters()).device
     if device.type != "cuda":
         yield
@@ -160,11 +155,9 @@ def _side_stream(model: nn.Module):
 
 
 def cuda_graph(device: torch.device) -> Callable:
-    """A function that captures work on a device as CUDA graphs in one pool of memory.
-
-    It takes the work and returns its result and what replays it. ``torch.cuda.graph`` would capture
-    on the current device, whatever the model's, and where a capture fails leave its own stream
-    current and hide the first error behind a second.
+    """A function that captures work as CUDA graphs in one pool of memory, and returns its result
+    and what replays it. ``torch.cuda.graph`` would capture on the current device, whatever the
+    model's, and where that fails leave its stream current and hide the error behind a second.
     """
     stream, pool = torch.cuda.Stream(device), torch.cuda.graph_pool_handle()
 

@@ -188,7 +188,7 @@ def test_a_bank_holds_the_features_of_the_backbone_it_names(trained, tmp_path, b
     from h2t.train.rundata import dataset
 
     data = dataset(Run(run))
-    _, test = data.loaders("cpu")
+    test = data.loader("test", "cpu")
     with torch.no_grad():
         want = torch.cat([model.eval().features(x) for x, _ in test.batches()])
     assert torch.allclose(bank.test, want, atol=1e-3)
@@ -209,7 +209,7 @@ def test_each_branch_is_normalised_by_its_own_batches_and_the_test_set_by_the_na
     from h2t.train.rundata import dataset
 
     data = dataset(Run(trained))
-    train, _ = data.loaders(torch.device("cpu"), stage2_config())
+    train = data.loader("train", torch.device("cpu"), stage2_config())
     backbone = load_model(trained, "stage1", "cpu").backbone
     want = {}
     for branch, sampler in (("fused", "balanced"), ("fusing", "instance")):

@@ -49,7 +49,7 @@ def test_paste_replaces_the_box_and_nothing_else():
 @pytest.fixture(scope="module")
 def made(tmp_path_factory):
     run, data = digits_run(tmp_path_factory.mktemp("cmo") / "run")
-    train, _ = data.loaders(torch.device("cpu"), stage1_config())
+    train = data.loader("train", torch.device("cpu"), stage1_config())
     return train, torch.from_numpy(data.train.labels), data.train.counts
 
 

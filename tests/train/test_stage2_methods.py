@@ -122,7 +122,7 @@ def reference(run, config, counts):
     from h2t.train.rundata import dataset
 
     data = dataset(Run(run))
-    train, _ = data.loaders(torch.device("cpu"), config)
+    train = data.loader("train", torch.device("cpu"), config)
     model, labels = load_model(run, "stage1", "cpu"), torch.from_numpy(data.train.labels)
     w, b = (p.detach().clone().requires_grad_() for p in (model.head.weight, model.head.bias))
     s = torch.ones(10, requires_grad=True)

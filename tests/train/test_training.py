@@ -136,7 +136,7 @@ def reference_stage2(run, config):
     asked."""
     run = Run(run)
     data = dataset(run)
-    train, _ = data.loaders(torch.device("cpu"), config)
+    train = data.loader("train", torch.device("cpu"), config)
     model, labels = load_model(run, "stage1", "cpu"), torch.from_numpy(data.train.labels)
     head, backbone = model.head, model.backbone
     optimizer = torch.optim.SGD(
@@ -216,7 +216,7 @@ def test_stage2_trains_the_classifier_alone(trained, tmp_path):
 def test_statistics_see_the_streams_that_are_named(trained):
     model = load_model(trained, "stage1", "cpu")
     data = dataset(Run(trained))
-    train, _ = data.loaders(torch.device("cpu"))
+    train = data.loader("train", torch.device("cpu"))
     x = next(iter(train.batches(32)))[0]
     bn = model.backbone.bn1
     before, momentum = bn.running_mean.clone(), bn.momentum
@@ -240,8 +240,8 @@ def test_bf16_autocast_keeps_weights_and_statistics_in_fp32(tmp_path):
 
 def test_precision_auto_is_bf16_only_where_it_is_native():
     cpu = torch.device("cpu")
-    assert stepping.uses_bf16(cpu, "auto") == stepping.native_bf16(cpu)
-    assert stepping.uses_bf16(cpu, "bf16") and not stepping.uses_bf16(cpu, "fp32")
+    assert (stepping.precision_of(cpu, "auto") == "bf16") == stepping.native_bf16(cpu)
+    assert [stepping.precision_of(cpu, p) for p in ("bf16", "fp32")] == ["bf16", "fp32"]
 
 
 def test_small_work_is_held_to_one_thread_and_the_setting_comes_back(

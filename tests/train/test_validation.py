@@ -138,7 +138,6 @@ def test_the_cached_stage_2_is_measured_on_it_too(trained, tmp_path):
     )
     result = train_cached(run, stage2_config(), views=2)
     model = load_model(run, "stage2-cached", "cpu")
-    train, _ = dataset(run).loaders("cpu")
     assert result["val"]["all"] == pytest.approx(
         100
         * (bank.val @ model.head.weight.T + model.head.bias)

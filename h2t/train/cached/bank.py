@@ -1,15 +1,11 @@
-"""The feature bank, and the cached stage 2 on it: many fusion ratios and seeds trained at once, in
-seconds.
+"""The feature bank: all that a stage 2 needs of a frozen backbone, since fusion commutes with
+pooling.
 
-Fusion commutes with pooling, so with the backbone frozen a stage 2 needs pooled features only: V
-augmented views of every training image and the test set, computed once. The cached stage 2 is a
-recipe of its own: where the exact one normalises each batch by itself, it normalises with the mean
-statistics of the batches of that branch.
-
-Three sets of statistics are kept apart, as they are in the exact stage 2: the fused branch is
-normalised by balanced batches, the fusing branch by its own, and the test set by what the running
-statistics see (``bn_statistics``). With one set for all, the control without fusion loses 0.8
-points on CIFAR-100-LT and the head keeps more than it does.
+The cached stage 2 is a recipe of its own: where the exact one normalises each batch by itself, it
+normalises with the mean statistics of the batches of that branch. Three sets of them are kept apart
+as there: the fused branch is normalised by balanced batches, the fusing branch by its own, the test
+set by what the running statistics see (``bn_statistics``). With one set for all, the control
+without fusion loses 0.8 points on CIFAR-100-LT.
 """
 
 from __future__ import annotations
@@ -38,9 +34,8 @@ from h2t.train.device import autocast, pick_device, threads_for
 from h2t.train.evaluate import classifier_of, load_model
 from h2t.train.rundata import RunData, dataset, run_of
 
-# Views of the fusing branch. Each of its images lends a part of its channels to a random other
-# image, so more views of it change nothing: on CIFAR-100-LT, 1, 2 and 4 give the same accuracies to
-# 0.2 of their spread over seeds up to p = 0.5.
+# Views of the fusing branch, whose images lend channels to random others: on CIFAR-100-LT, 1, 2 and
+# 4 give the same accuracies to 0.2 of their spread over seeds up to p = 0.5.
 LENT_VIEWS = 1
 # What bank.json must hold.
 META = {"counts": [int], "classes": [str], "scheme": str, "bn_statistics": str, "scale": float}
@@ -51,15 +46,13 @@ class Bank:
     """Pooled features of a frozen backbone.
 
     ``train`` (V, N, D) float32, views of every training image, under the statistics of the fused
-    branch; ``lent`` (L, N, D) other views of them under those of the fusing branch; ``labels``
-    (N,); ``test`` (T, D) under the running statistics; ``test_labels`` (T,); ``val`` and
-    ``val_labels`` alike, of a part held out of the long tail, else None; ``counts`` (C,) training
-    images per class before that part was held out; ``weight`` (C, D) and ``bias`` (C,) the
-    classifier of stage 1; ``classes`` names; ``scheme`` of the groups; ``scale`` of a cosine head,
-    None for a linear one; ``key`` what it was made from; ``folder`` with the files, among them the
-    backbone with the running statistics; ``num_experts`` K, blocks of the D features; ``shared``
-    whether the blocks of a row of ``weight`` are one and the same; ``groups`` (N,) of images that
-    no split may part, or None.
+    branch; ``lent`` (L, N, D) others under those of the fusing branch; ``labels`` (N,); ``test``
+    (T, D) and ``val`` under the running statistics, ``val`` None where nothing was held out;
+    ``counts`` (C,) training images per class before it was; ``weight`` (C, D) and ``bias`` (C,) the
+    classifier of stage 1; ``scheme`` of the groups; ``scale`` of a cosine head, None for a linear
+    one; ``key`` what it was made from; ``folder`` with its files and the backbone under the running
+    statistics; ``num_experts`` K, blocks of the D features; ``shared`` whether the blocks of a row
+    of ``weight`` are one and the same; ``groups`` (N,) of images that no split may part, or None.
     """
 
     train: torch.Tensor
@@ -93,8 +86,7 @@ class Bank:
 
     @functools.cached_property
     def centres(self) -> torch.Tensor:
-        """Mean features by class (C, D), over all views, under the statistics of the fused
-        branch."""
+        """Mean features by class (C, D), over all views of the fused branch."""
         return class_means(self.train.mean(0), self.labels.to(self.train.device), len(self.counts))
 
 
@@ -104,31 +96,21 @@ def _val(run: Run) -> tuple[str, ...]:
 
 
 def _files(config: Stage2, views: int) -> dict[str, list[str]]:
-    """The names of a bank's views, for each branch; with fixed statistics both branches see the
-    images alike."""
+    """The names of the views of each branch, which with fixed statistics see the images alike."""
     own = [f"view{v}" for v in range(views)]
-    return {
-        "train": own,
-        "lent": own if config.bn_statistics == "none" else [f"lent{v}" for v in range(LENT_VIEWS)],
-    }
+    lent = own if config.bn_statistics == "none" else [f"lent{v}" for v in range(LENT_VIEWS)]
+    return {"train": own, "lent": lent}
 
 
 def build_bank(
-    run: RunData | Run | str,
-    config: Stage2,
-    views: int = 4,
-    *,
-    device: str = "auto",
-    progress: bool = True,
+    run: RunData | Run | str, config: Stage2, views: int = 4, *, device="auto", progress=True
 ) -> Bank:
     """Build the feature bank of a run's stage 1, or open the one that is there.
 
-    Each view is a file of its own, written when it is complete, so that an interrupted build goes
-    on and more views can be added later. The files lie in ``bank-<key>`` of the run, keyed by the
-    hashes of weights and split.
+    Each view is a file of its own in ``bank-<key>`` of the run, written when it is complete, so
+    that an interrupted build goes on and more views can be added later.
 
-    Arguments: ``run`` with a finished or imported stage 1, or its data; ``config`` names the BN
-    statistics (balanced, both, none) and the augmentation; ``views`` V augmented views per image.
+    Arguments: ``config`` names the BN statistics and the augmentation; ``views`` V of each image.
     Raises: ``h2t.Error`` where the run has no data or no finished stage 1.
     """
     given, run = run, run_of(run)
@@ -149,17 +131,12 @@ def build_bank(
 
 
 def encode(
-    run: RunData | Run | str,
-    config: Stage2,
-    views: int,
-    *,
-    device: str = "auto",
-    progress: bool = True,
+    run: RunData | Run | str, config: Stage2, views: int, *, device="auto", progress=True
 ) -> Path:
     """Write the features of a bank that are not there yet. Returns: their folder."""
     given, run = run, run_of(run)
     folder = run.path / f"bank-{bank_key(run, config)}"
-    # with fixed statistics both branches see the images alike, so that a name can stand here twice
+    # a name can stand here twice
     wanted = list(dict.fromkeys(["test", *_val(run), *sum(_files(config, views).values(), [])]))
     there = (folder / name for name in ("bank.json", *(f"{name}.npy" for name in wanted)))
     if not all(path.exists() for path in there):
@@ -170,7 +147,7 @@ def encode(
 
 
 def open_bank(run: RunData | Run | str, config: Stage2, views: int | None = None) -> Bank:
-    """Open a run's bank. Raises ``h2t.Error`` with the mend where there is none that fits."""
+    """Open a run's bank. Raises ``h2t.Error`` with the mend where none fits."""
     run = run_of(run)
     key = bank_key(run, config)
     folder, held = run.path / f"bank-{key}", ("test", *_val(run))
@@ -279,12 +256,7 @@ def _fill(
     # the backbone as the test set sees it
     state = {k: v.detach().cpu().contiguous() for k, v in model.backbone.state_dict().items()}
     write_atomic(folder / "backbone.safetensors", save(state))
-    meta = {
-        "counts": data.counts.tolist(),
-        "classes": list(data.classes),
-        "scheme": data.scheme,
-        "scale": getattr(model.head, "scale", None),
-        "bn_statistics": config.bn_statistics,
-        "seconds": round(time.perf_counter() - start, 2),
-    }
-    write_json(folder / "bank.json", meta)
+    about = {"counts": data.counts.tolist(), "classes": list(data.classes), "scheme": data.scheme}
+    how = {"scale": getattr(model.head, "scale", None), "bn_statistics": config.bn_statistics}
+    seconds = round(time.perf_counter() - start, 2)
+    write_json(folder / "bank.json", {**about, **how, "seconds": seconds})

@@ -27,11 +27,10 @@ def descend(
     progress: bool,
     on_epoch: Callable[[], object],
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Weights (R, S, C, D) and biases (R, S, C) of ``fit``; ``draws`` gives those of an epoch."""
+    """Weights (R, S, C, D) and biases (R, S, C) of ``fit``; ``draws`` of an epoch."""
     pairs, device = (len(ratios), num_seeds), bank.train.device
-    # The bias is one more weight, of a feature that is always 1: half as many small operations a
-    # step. Where experts share a classifier it is trained on the sum of their features, whose 1s
-    # add up to their number.
+    # The bias is one more weight, of a feature that is always 1: half as many operations a step. A
+    # classifier that experts share is trained on the sum of their features, whose 1s add up.
     own = bank.weight[:, : bank.num_features // bank.tied]
     weight = torch.cat([own, bank.bias[:, None] / bank.tied], 1).to(device)
     weight = weight.expand(*pairs, -1, -1).reshape(-1, *weight.shape).clone()  # (P, C, D + 1)
@@ -90,8 +89,8 @@ class _Linear:
 
 
 class _Cosine(_Linear):
-    """Cross entropy of cosine classifiers, whose gradient is the one at the unit row, projected off
-    it, over the row's length, for the block of each expert."""
+    """Cross entropy of cosine classifiers: the gradient at the unit row, projected off it, over the
+    row's length, for the block of each expert."""
 
     def __call__(self, z, y, lr: float, scale_lr: float) -> None:
         experts = (self.bank.num_experts, -1)
@@ -109,8 +108,7 @@ class _Cosine(_Linear):
 
 
 class _Scaled(_Linear):
-    """lws and mislas: a factor per class (P, C), and for mislas the weights, by the gradient of
-    softened labels."""
+    """lws and mislas: a factor per class (P, C), for mislas by softened labels and with weights."""
 
     def __init__(self, bank: Bank, config: Stage2, weight: torch.Tensor):
         super().__init__(bank, config, weight)

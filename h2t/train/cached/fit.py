@@ -45,12 +45,8 @@ class Fits:
         return classify(z, *classifier, self.bank.scale, self.bank.num_experts)
 
     def table(self, part: str = "test"):
-        """Accuracy of every pair: a DataFrame with columns ratio, seed, group (many, medium, few,
-        all), accuracy in %, NaN for a group without images.
-
-        Arguments: ``part`` test, or val where the bank has a validation part. Raises: ``h2t.Error``
-        where it has none.
-        """
+        """Accuracy in % of every pair on a part (test, val): a DataFrame with columns ratio, seed,
+        group (many, medium, few, all) and accuracy, NaN for a group without images."""
         if part == "val" and self.bank.val is None:
             raise Error("the run has no validation part; prepare one with `-p val_fraction 0.2`")
         import pandas as pd
@@ -68,13 +64,7 @@ class Fits:
         return pd.DataFrame(rows).astype({"accuracy": float})
 
 
-def classify(
-    z: torch.Tensor,
-    weight: torch.Tensor,
-    bias: torch.Tensor,
-    scale: float | None,
-    num_experts: int = 1,
-) -> torch.Tensor:
+def classify(z, weight, bias, scale: float | None, num_experts: int = 1) -> torch.Tensor:
     """Logits of features ``z`` (..., D) under a linear (``scale`` None) or a cosine classifier, of
     several experts the mean."""
     if scale is None:
@@ -83,11 +73,9 @@ def classify(
 
 
 def draw_all(bank: Bank, config: Stage2, seeds) -> list[tuple]:
-    """What a fit draws, for all epochs and seeds: features of both branches with a 1 behind them
-    (S, N, D + 1), labels (S, N), and each step's channel ranks (S, steps, D + 1), never swapped for
-    the 1.
-
-    It depends on neither the ratio nor the rate, so that who moves only these may keep it.
+    """What a fit draws, in each epoch: features of both branches with a 1 behind them (S, N, D +
+    1), labels (S, N), and each step's channel ranks (S, steps, D + 1), never swapped for the 1. Who
+    changes only ratio or rate may keep it.
     """
     epochs = range(1, config.stage2_epochs + 1)
     return [_epoch_draws(bank, config, seeds, epoch) for epoch in epochs]
@@ -106,13 +94,10 @@ def _epoch_draws(bank: Bank, config: Stage2, seeds, epoch: int) -> tuple:
 
 
 def _draws(bank: Bank, config: Stage2, seed: int, epoch: int, labels) -> tuple[torch.Tensor, ...]:
-    """One seed's epoch: image and view of both branches (N,), each step's channel ranks (steps,
-    D)."""
-    n, out = len(labels), []
-    for branch, sampler, views in (
-        ("fused", config.fused_branch, bank.train),
-        ("fusing", config.fusing_branch, bank.lent),
-    ):
+    """One seed's epoch: image and view of both branches (N,), each step's ranks (steps, D)."""
+    n, out, kinds = len(labels), [], (config.fused_branch, config.fusing_branch)
+    branches = zip(("fused", "fusing"), kinds, (bank.train, bank.lent), strict=True)
+    for branch, sampler, views in branches:
         g = rng.torch_generator(seed, f"cached/{branch}", epoch)
         out += [samplers.epoch(sampler, labels, n, g), torch.randint(len(views), (n,), generator=g)]
     g, steps = rng.torch_generator(seed, "cached/mask", epoch), -(-n // config.batch_size)
@@ -133,18 +118,14 @@ def fit(
     progress: bool = False,
     on_epoch: Callable[[], object] = lambda: None,
 ) -> Fits:
-    """Train the classifier for every pair of ratio and seed at once, on banked features.
+    """Train the classifier for every pair of ratio and seed at once, on banked features, by the
+    mathematics of stage 2. Ratios share each seed's draws, so that they compare in pairs.
 
-    The mathematics of stage 2 (the loss of the method, SGD with momentum and weight decay, cosine
-    by epoch, one permutation a batch). Ratios share each seed's draws, so that they compare in
-    pairs.
-
-    Arguments: ``ratios`` (R) in [0, 1]; ``seeds`` (S); ``config`` for branches, epochs, rate, decay
-    and batch size (its fusion_ratio and seed are not used); ``draws`` of ``draw_all`` with the same
-    bank, recipe and seeds; ``on_epoch`` is called before each epoch, by every thread that trains,
-    and ends the fit by raising.
-    Returns: ``Fits``. Raises: ``h2t.Error`` for a ratio outside [0, 1], or a method that is not
-    cached or does not go with the bank's head.
+    Arguments: ``ratios`` (R) in [0, 1]; ``seeds`` (S); ``config``, whose fusion_ratio and seed are
+    not used; ``draws`` of ``draw_all`` with the same bank, recipe and seeds; ``on_epoch`` is called
+    before each epoch, by every thread that trains, and ends the fit by raising.
+    Raises: ``h2t.Error`` for a ratio outside [0, 1], or a method that is not cached or does not go
+    with the bank's head.
     """
     start, config = time.perf_counter(), config or Stage2()
     ratios, seeds = tuple(map(float, ratios)), tuple(map(int, seeds))
@@ -166,8 +147,8 @@ def fit(
     elif place.type == "cuda":
         weight, bias = descended(list(ratios))
     else:
-        # The products are too small to share out one by one: every thread takes ratios of its own,
-        # and none ever waits for another, which on a busy machine is ten times as fast.
+        # The products are too small to share out: every thread takes ratios of its own, and none
+        # waits for another, which on a busy machine is ten times as fast.
         number = min(torch.get_num_threads(), len(ratios))
         parts = [part.tolist() for part in np.array_split(ratios, number)]
         alone = {"initializer": torch.set_num_threads, "initargs": (1,)}

@@ -19,12 +19,8 @@ from h2t.train.stage2 import train_stage2
 
 
 def recipe_of(run: RunData | Run | str, overrides: dict[str, Any] | None = None) -> Stage2:
-    """The stage-2 recipe that goes with a run: of its H2T step where it has one, else the published
-    one with the batch size, augmentation, precision and seed of its stage 1.
-
-    Arguments: ``overrides`` parameters to change. Raises: ``h2t.Error`` for a run that is not there
-    or a bad parameter.
-    """
+    """The stage-2 recipe that goes with a run, with ``overrides``: of its H2T step where it has
+    one, else the published one with what stage 1 shares."""
     check(overrides or {})
     run = run_of(run)
     h2t, stage1 = run.step("stage2-h2t"), run.step("stage1").params
@@ -43,13 +39,10 @@ def save_variant(
     beside: dict[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Write a cached fit as ``stage2-<variant>``: the backbone with re-estimated BN statistics and
-    the new classifier.
+    ``classifier`` (weight (C, D), bias (C,)), trained on ``bank`` with ``config``.
 
-    Arguments: ``classifier`` (weight (C, D), bias (C,)) trained on ``bank`` with ``config``;
-    ``again`` replaces a step of that name;
-    ``beside`` what result.json says besides. Returns: the content of result.json, marked
-    ``cached``.
-    Raises: ``h2t.Error`` for a bad or taken name.
+    Arguments: ``again`` replaces a step of that name; ``beside`` what result.json says besides.
+    Returns: the content of result.json. Raises: ``h2t.Error`` for a bad or taken name.
     """
     run = run_of(run)
     check_variant(variant)
@@ -89,8 +82,7 @@ def save_variant(
 
 
 def _on_val(bank: Bank, classifier, stage1: dict[str, Any]) -> dict[str, Any]:
-    """The measures on the bank's validation part, if it has one, as an exact stage 2 records
-    them."""
+    """The measures on the bank's validation part, if it has one."""
     if bank.val is None:
         return {}
     logits = classify(bank.val, *classifier, bank.scale, bank.num_experts).numpy()
@@ -98,34 +90,25 @@ def _on_val(bank: Bank, classifier, stage1: dict[str, Any]) -> dict[str, Any]:
     return {"val": val, **({"val_is": VAL_SEEN} if stage1.get("imported") else {})}
 
 
-def compare(
-    run: RunData | Run | str,
-    config: Stage2,
-    ratios,
-    seeds,
-    *,
-    views: int = 4,
-    device: str = "auto",
-    progress: bool = True,
-):
-    """Exact beside cached stage 2, for several ratios and seeds: a DataFrame, a row per kind, ratio
-    and seed.
+def compare(run: RunData | Run | str, config: Stage2, ratios, seeds, views: int = 4, **how):
+    """Exact beside cached stage 2: a DataFrame, a row per kind, ratio and seed.
 
     The exact runs are saved as variants ``exact-p<ratio>-s<seed>``, of other methods than crt
     ``exact-<method>-p…``; one that the run holds already, under whatever name, is not repeated.
-    Method tau trains nothing and is compared at ratio 0 alone.
+    Method tau trains nothing and is compared at ratio 0 alone. ``how`` is device and progress.
     """
     import pandas as pd
 
     def key(params: dict[str, Any]) -> str:
         return json.dumps(params, sort_keys=True)
 
-    given, run, weights = run, run_of(run), run_of(run).step("stage1").result["weights_sha256"]
+    given, run = run, run_of(run)
+    weights = run.step("stage1").result["weights_sha256"]
     ratios = (0.0,) if config.stage2_method == "tau" else ratios
     defaults = Stage2().to_dict()  # of what a step was begun without, by an earlier version
     stage2s = [step for step in run.steps() if step.name != "stage1"]
     have = {key({**defaults, **today(step.params)}): step.result["last"] for step in stage2s}
-    bank = build_bank(given, config, views, device=device, progress=progress)
+    bank = build_bank(given, config, views, **how)
     fits = fit(bank, ratios, seeds, config)
     kind = "" if config.stage2_method == "crt" else f"{config.stage2_method}-"
     shown, rows = ("many", "medium", "few", "all"), []
@@ -135,7 +118,7 @@ def compare(
             exact = have.get(key({**one.to_dict(), "stage1_weights": weights}))
             if exact is None:
                 name = f"exact-{kind}p{ratio:g}-s{seed}"
-                exact = train_stage2(given, one, name, device=device, progress=progress)["last"]
+                exact = train_stage2(given, one, name, **how)["last"]
             labels = bank.test_labels.numpy()
             cached = metrics.summary(fits.logits(r, s).numpy(), labels, bank.counts, bank.scheme)
             for name, last in (("exact", exact), ("cached", cached)):

@@ -28,13 +28,12 @@ KEPT = (
 def job(device: str = "auto", minutes: float = 30.0) -> Iterator[str]:
     """Join the processes that torchrun started for this job; end it in all when one of them fails.
 
-    Whatever ends the job is said once, on standard error. Only the first process writes to standard
+    What ends the job is said once, on standard error; only the first process writes to standard
     output and shows progress.
 
-    Arguments: ``device`` auto, cpu or cuda: a GPU for each process, with NCCL between them, or the
-    CPU, with Gloo; ``minutes`` that a process waits for the others before it takes them for lost.
-    Yields: the device of this process. Exits: 2 where ``h2t.Error`` is raised, 130 on Ctrl-C, 143
-    on SIGTERM, else 1.
+    Arguments: ``device`` auto or cuda, a GPU for each process and NCCL between them, or cpu and
+    Gloo; ``minutes`` that a process waits for the others. Yields: the device of this process.
+    Exits: 2 where ``h2t.Error`` is raised, 130 on Ctrl-C, 143 on SIGTERM, else 1.
     """
     end = _Ending()
     try:
@@ -56,29 +55,13 @@ def _joined(device: str, minutes: float, end: Callable[[str, int], None]) -> Ite
     gpus = device != "cpu" and torch.cuda.is_available()
     patience = timedelta(minutes=minutes)
     store, rank, world = next(dist.rendezvous("env://", timeout=patience))
-    store = dist.PrefixStore(
-        f"h2t/{os.environ.get('TORCHELASTIC_RESTART_COUNT', 0)}", store
-    )  # torchrun may keep it when it restarts
-    dist.init_process_group(
-        "cpu:gloo,cuda:nccl" if gpus else "gloo",
-        store=store,
-        rank=rank,
-        world_size=world,
-        timeout=patience,
-    )
-    end.store = dist.TCPStore(
-        os.environ["MASTER_ADDR"],
-        int(os.environ["MASTER_PORT"]),
-        is_master=False,
-        timeout=timedelta(seconds=10),
-    )
-    _on_sigterm(
-        lambda: end(
-            "\nError: this job was stopped, by one of its processes that ended or from outside; "
-            + KEPT,
-            143,
-        )
-    )
+    store = dist.PrefixStore(_restart(), store)  # torchrun may keep it when it restarts
+    how = {"store": store, "rank": rank, "world_size": world, "timeout": patience}
+    dist.init_process_group("cpu:gloo,cuda:nccl" if gpus else "gloo", **how)
+    master = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
+    end.store = dist.TCPStore(*master, is_master=False, timeout=timedelta(seconds=10))
+    stopped = "this job was stopped, by one of its processes that ended or from outside"
+    _on_sigterm(lambda: end(f"\nError: {stopped}; {KEPT}", 143))
     own = own_device(device, int(os.environ["LOCAL_RANK"]), int(os.environ["LOCAL_WORLD_SIZE"]))
     on_gpu = torch.tensor(int(own.startswith("cuda")))
     dist.all_reduce(on_gpu)
@@ -90,19 +73,15 @@ def _joined(device: str, minutes: float, end: Callable[[str, int], None]) -> Ite
     with contextlib.ExitStack() as stack:
         if dist.get_rank():
             os.environ["TQDM_DISABLE"] = "1"
-            stack.enter_context(
-                contextlib.redirect_stdout(stack.enter_context(open(os.devnull, "w")))
-            )
+            nowhere = stack.enter_context(open(os.devnull, "w"))
+            stack.enter_context(contextlib.redirect_stdout(nowhere))
         yield own
     dist.destroy_process_group()
 
 
 def own_device(device: str, local_rank: int, local_world: int) -> str:
     """The device of one of ``local_world`` processes on a machine: a GPU of its own, or the CPU.
-
-    Raises: ``h2t.Error`` where there are fewer GPUs than processes, or where one GPU is named for
-    all of them.
-    """
+    Raises: ``h2t.Error`` where there are fewer GPUs, or where one is named for all."""
     if device not in ("auto", "cuda"):
         if device.startswith("cuda"):
             raise Error(
@@ -122,6 +101,10 @@ def own_device(device: str, local_rank: int, local_world: int) -> str:
     return f"cuda:{local_rank}"
 
 
+def _restart() -> str:
+    return f"h2t/{os.environ.get('TORCHELASTIC_RESTART_COUNT', 0)}"
+
+
 class _Ending:
     """Ends this process. Of all processes of a job, the first to end says why."""
 
@@ -139,29 +122,23 @@ class _Ending:
         if self.store is None:  # not joined yet
             return os.environ.get("RANK", "0") == "0"
         try:
-            return (
-                self.store.add(f"h2t/ended/{os.environ.get('TORCHELASTIC_RESTART_COUNT', 0)}", 1)
-                == 1
-            )
-        except (
-            RuntimeError
-        ):  # the store went with the process or machine that held it: better twice than not at all
+            return self.store.add(f"{_restart()}/ended", 1) == 1
+        except RuntimeError:  # the store went with who held it: better twice than not at all
             return True
 
 
 def _on_sigterm(act: Callable[[], None]) -> None:
-    """Call a function when SIGTERM arrives, in a thread: the main one may wait for another process,
-    deaf to signals."""
+    """Call a function when SIGTERM arrives, in a thread: the main one may wait, deaf to signals."""
     receiver, sender = os.pipe()
     os.set_blocking(sender, False)
     signal.signal(signal.SIGTERM, lambda *_: None)
     signal.set_wakeup_fd(sender)
-    os.register_at_fork(
-        after_in_child=lambda: (
-            signal.set_wakeup_fd(-1),
-            signal.signal(signal.SIGTERM, signal.SIG_DFL),
-        )
-    )
+
+    def as_before() -> None:
+        signal.set_wakeup_fd(-1)
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+    os.register_at_fork(after_in_child=as_before)
 
     def wait() -> None:
         while os.read(receiver, 1)[0] != signal.SIGTERM:

@@ -1,22 +1,14 @@
 """Training in several processes: what a share of the batch, one writer and one end of a job mean.
 
-Every process draws the same epoch, since a random stream depends on seed, name and epoch alone, and
-takes the images ``rank::world`` of every batch through the network. What follows is done by all of
-them on the whole batch: in stage 1 the logits are gathered (B x C numbers), so that every loss is
-that of one process to the letter, whatever it divides by, draws or compares within a batch, and
-each process's gradient of that one loss, which reaches its own images alone, is added up over the
-processes. In stage 2, whose backbone is frozen, the features are gathered; fusion, classifier and
-optimiser are then the same computation everywhere, and no gradient travels.
+Every process draws the same epoch and takes the images ``rank::world`` of every batch through the
+network. In stage 1 the logits are gathered (B x C numbers), so that every loss is that of one
+process to the letter; each process's gradient of it, which reaches its own images alone, is added
+up. In stage 2, whose backbone is frozen, the features are gathered, and no gradient travels.
 
-Why gradients are summed by one plain all-reduce and not by DistributedDataParallel: that averages
-losses which are means over shares, which is not the mean over the batch where shares are uneven (a
-short last batch), where classes have weights (the mean is then over their sum) or where a loss
-looks at the whole batch; and it wants the model wrapped, with names and a forward of its own. What
-it would gain, communication during the backward pass, is a millisecond for 25 million parameters
-between GPUs of one machine. A checkpoint knows nothing of processes, so that any number of them
-goes on with it.
-
-In a single process all of this does nothing.
+DistributedDataParallel would average losses that are means over shares, which is not the mean over
+the batch where shares are uneven, classes have weights or a loss looks at the whole batch; what it
+would gain is a millisecond for 25 million parameters between GPUs of one machine. A checkpoint
+knows nothing of processes, so that any number of them goes on with it.
 """
 
 from __future__ import annotations
@@ -59,12 +51,8 @@ class Ranks(NamedTuple):
         return synchronise(model, device) if self.world > 1 else model
 
     def gather(self, own: torch.Tensor, total: int) -> torch.Tensor:
-        """The rows of a whole batch, in order, from each process's share of them.
-
-        Arguments: ``own`` (..., b, D), the rows ``rank::world``; ``total`` B rows in all, of which
-        a process may have none.
-        Returns: (..., B, D). Gradients flow into the own rows alone.
-        """
+        """The rows of a whole batch (..., B, D), in order, of which this process has ``own`` (...,
+        b, D), the rows ``rank::world`` of ``total`` B. Gradients flow into the own rows alone."""
         if self.world == 1:
             return own
         most = -(-total // self.world)
@@ -77,19 +65,16 @@ class Ranks(NamedTuple):
         return whole
 
     def take(self, own: torch.Tensor, index: torch.Tensor) -> torch.Tensor:
-        """Images ``index`` of the whole batch, this process's share of them, from whichever process
-        has them.
+        """Images ``index[rank::world]`` of the whole batch, from whichever process has them.
 
         Arguments: ``own`` (b, C, H, W), the images ``rank::world``; ``index`` (B,) int64 on the
-        CPU, a permutation of 0..B-1 that all processes agree on. Returns: (b, C, H, W), the images
-        ``index[rank::world]``.
+        CPU, a permutation of 0..B-1 that all processes agree on. Returns: (b, C, H, W).
         """
         if self.world == 1:
             return own[index.to(own.device, non_blocking=True)]
         wanted = [index[r :: self.world] for r in range(self.world)]
-        mine = [
-            w[w % self.world == self.rank] // self.world for w in wanted
-        ]  # my rows, by who wants them
+        # my rows, by who wants them
+        mine = [w[w % self.world == self.rank] // self.world for w in wanted]
         owners = wanted[self.rank] % self.world
         sent = own[torch.cat(mine).to(own.device)].flatten(1)
         received = sent.new_empty(len(owners), sent.shape[1])
@@ -100,24 +85,18 @@ class Ranks(NamedTuple):
         return images
 
     def sum_gradients(self, model: torch.nn.Module) -> None:
-        """Add up the gradients of all processes: of the one loss of the whole batch each has its
-        own images' part."""
+        """Add up the gradients of all processes."""
         if self.world > 1:
             _together([p.grad for p in model.parameters() if p.grad is not None])
 
     def agree(self, model: torch.nn.Module) -> None:
-        """Average the running statistics of batch normalisation, which differ where each process
-        saw its own share."""
+        """Average running statistics, which differ where each process saw its own share."""
         if self.world > 1:
             _together([b for b in model.buffers() if b.is_floating_point()], self.world)
 
     def first(self, function, *arguments):
-        """Call a function in the first process while the others wait; all return its result, or
-        raise its ``h2t.Error``.
-
-        The result is made of what a checkpoint may hold: tensors, numbers, texts, lists,
-        dictionaries and None.
-        """
+        """Call a function in the first process while the others wait; all return its result, which
+        is made of what a checkpoint may hold, or raise its ``h2t.Error``."""
         if self.world == 1:
             return function(*arguments)
         answer = {}
@@ -143,8 +122,7 @@ class Ranks(NamedTuple):
             yield
 
     def each_machine(self, function) -> None:
-        """Call a function in one process of every machine but the first process's, while the others
-        wait."""
+        """Call a function in one process of every other machine while the rest wait."""
         if self.rank and os.environ.get("LOCAL_RANK") == "0":
             function()
         self.first(lambda: None)
@@ -154,8 +132,7 @@ ALONE = Ranks()
 
 
 def _together(tensors: list[torch.Tensor], parts: int = 1) -> None:
-    """Replace tensors by their sums over all processes, over ``parts``; one message for all of
-    them."""
+    """Replace tensors by their sums over all processes, over ``parts``, in one message."""
     flat = torch.cat([t.flatten() for t in tensors])
     dist.all_reduce(flat)
     for t, total in zip(tensors, flat.split([t.numel() for t in tensors]), strict=True):
@@ -169,12 +146,10 @@ def _told(value, rank: int):
         torch.save(value, buffer)
     size = torch.tensor(buffer.tell())
     dist.broadcast(size, 0)
-    content = (
-        torch.frombuffer(bytearray(buffer.getvalue()), dtype=torch.uint8)
-        if rank == 0
-        else torch.empty(int(size), dtype=torch.uint8)
-    )
+    content = torch.empty(int(size), dtype=torch.uint8)
+    if rank == 0:
+        content = torch.frombuffer(bytearray(buffer.getvalue()), dtype=torch.uint8)
     dist.broadcast(content, 0)
-    return (
-        value if rank == 0 else torch.load(io.BytesIO(content.numpy().tobytes()), weights_only=True)
-    )
+    if rank == 0:
+        return value
+    return torch.load(io.BytesIO(content.numpy().tobytes()), weights_only=True)
