@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from h2t.base.errors import Error
-from h2t.base.files import resolve
+from h2t.base.files import MARK, remove, resolve
 from h2t.data.sources import ROOTED
 from h2t.recipes.parameters import Data, Stage1, Stage2, variants
 from h2t.runs import Run
@@ -31,10 +31,15 @@ def run_plain(parameters: dict[str, Any], *, again: bool = False, device: str = 
     together.check(first.batch_size)
     if again or not together.first(begun, place):
         together.first(check_files, parameters)
-    run = Run(place)
+    new, run = not resolve(place).exists(), Run(place)
     if again:
         together.first(forget, run)
-    data = _loaded(run, Data.of(parameters))
+    try:
+        data = _loaded(run, Data.of(parameters))
+    except Error:
+        if new and [p.name for p in run.path.glob("*")] == [MARK]:  # nothing came of it
+            remove(run.path, [MARK])
+        raise
     train_stage1(data, first, device=device)
     train_variants(data, second, parameters.get("control", False), device=device)
     return run

@@ -249,3 +249,15 @@ def test_a_run_says_that_its_stage_1_was_imported_or_refuses_another(tmp_path):
     done = CliRunner().invoke(main, recipe)
     assert done.exit_code == 0, done.output
     assert "stage 1 was imported from c.pth.tar, and not trained by this recipe" in done.output
+
+
+def test_a_run_of_which_nothing_came_leaves_no_directory(tmp_path):
+    (tmp_path / "x.npz").write_text("no archive")
+    run, given = tmp_path / "run", ["-p", "source", "npz", "-p", "root", str(tmp_path / "x.npz")]
+    command = ["run", "digits", "--plain", *given, "-p", "run", str(run)]
+    assert "is not a readable npz file" in CliRunner().invoke(main, command).output
+    assert not run.exists()
+    run.mkdir()
+    (run / "mine.txt").write_text("mine")
+    assert "nothing in it is touched" in CliRunner().invoke(main, command).output
+    assert [p.name for p in run.iterdir()] == ["mine.txt"]

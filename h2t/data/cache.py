@@ -194,7 +194,7 @@ def _decode_all(
         try:
             return read_image(root / paths[k], **{**reading.image, "channels": channels})
         except Error as e:
-            damaged[k] = str(e)
+            damaged[k] = str(e).removesuffix("; replace or remove it")
 
     number, channels = len(paths), reading.image["channels"]
     first = next((k for k in range(number) if read(k, channels) is not None), None)
