@@ -157,6 +157,18 @@ def test_any_depth_one_run_links_and_what_is_no_run(tmp_path):
     assert h2t.table(run)["run"].tolist() == ["."]
 
 
+def test_a_run_made_before_lacks_two_columns_and_has_its_stage_1_beside_it(tmp_path):
+    run = make_run(tmp_path / "r", seed=3)
+    for file in run.glob("*/result.json"):
+        result = json.loads(file.read_text())
+        for name in ("parameters", "width", "stage1_weights"):
+            result.pop(name, None)
+        file.write_text(json.dumps(result))
+    table = h2t.table(tmp_path).set_index("step")
+    assert table["parameters"].isna().all() and table["width"].isna().all()
+    assert set(table["stage1_weights"]) == {table.loc["stage1", "weights_sha256"]}
+
+
 @pytest.mark.parametrize(
     "change",
     [

@@ -151,8 +151,9 @@ def _row(step: str, result: dict[str, Any], first: dict[str, Any]) -> dict[str, 
     row["stage1_seconds"] = seconds if stage == 1 else before
     row["total_seconds"] = None if None in (seconds, before) else seconds + before
     row["torch"] = environment.get("packages", {}).get("torch")
-    if stage == 1:
-        row["stage1_weights"] = row["weights_sha256"]
+    # a stage 2 of before version 0.2 does not say; it was trained on the stage 1 beside it
+    own = row if stage == 1 else first
+    row["stage1_weights"] = row["stage1_weights"] or own.get("weights_sha256")
     return row | {"cached": cached, "_params": params}
 
 
