@@ -37,6 +37,7 @@ from h2t.train.cached.steps import save_variant
 from h2t.train.rundata import RunData, dataset, encoder_of, run_of
 
 STEP = "chosen"  # the stage 2 that holds the chosen head
+CHOICE = "as held-out images choose"
 FOLDS = 5
 SMALL = 3000  # training images; of more, one of five folds says which setting is best
 SUSPECTS = 24  # images shown that are most confidently taken for another class
@@ -61,26 +62,27 @@ class Own:
 
     def __str__(self) -> str:
         tests = differences(self.found)
-        shown = summary(self.found, tests).drop(columns="bank")
-        first = self.found.table.groupby("head", sort=False)["validation"].first()
-        shown["held out"] = [tables.number(v) for v in first]
+        shown = summary(with_choice(self.found), tests).drop(columns="bank")
         chosen = shown["head"] == HEADS[self.chosen]
         shown["head"] = shown["head"].where(~chosen, shown["head"] + " *")
-        lines = [tables.plain(*ledger.texts(shown, strong=""))]
         number = self.found.table["seed"].nunique()
         over = f"{number} {'splits, each image tested once' if self.splits else 'seeds'}"
-        lines += [
-            f"± over {over}",
-            f"* chosen: best on held-out training images; {self.procedure()}",
-            *_sentences(self, tests),
-        ]
-        return "\n".join(lines)
+        lines = [tables.plain(*ledger.texts(shown, strong="")), f"± over {over}"]
+        lines.append(
+            "* chosen: best on held-out training images of the split that is the run's own"
+        )
+        return "\n".join([*lines, *_sentences(self, tests)])
 
-    def procedure(self) -> str:
-        """What choosing so comes to: of every split the head that is best on its held-out images."""
-        table = self.found.table.reset_index(drop=True)
-        own = table.loc[table.groupby("seed")["validation"].idxmax(), "score"]
-        return f"choosing so gives {own.mean():.2f} ± {own.std():.2f} of what counts"
+
+def with_choice(found: Comparison) -> Comparison:
+    """The same with rows of ``CHOICE``, the head that does best on held-out images of each split:
+    what choosing so comes to.
+    """
+    rows = found.table
+    best = rows.loc[rows.groupby("seed")["validation"].idxmax()]
+    return dataclasses.replace(
+        found, rows=[*found.rows, *best.assign(head=CHOICE).to_dict("records")]
+    )
 
 
 def priors(objective: str, classes: tuple[str, ...]) -> str | np.ndarray:
@@ -259,7 +261,7 @@ def _sentences(own: Own, tests: pd.DataFrame) -> list[str]:
 
 def _write(data: RunData, own: Own) -> None:
     """Tables as CSV and the suspects as a picture, in the run's folder ``own``."""
-    save(own.found, own.folder)
+    save(own.found, own.folder, with_choice(own.found))
     files = {"classes": own.classes, "suspects": own.suspects}
     for name, table in files.items():
         write_atomic(own.folder / f"{name}.csv", table.to_csv(index=False).encode())

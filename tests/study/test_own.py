@@ -102,7 +102,9 @@ def test_a_set_without_a_test_part_is_measured_on_several_splits(tmp_path, monke
     assert found.splits and number > 1 and f"± over {number} splits" in str(found)
     assert len(found.found.labels["run"]) == len(data.train) + len(data.test)
     best = table.loc[table.reset_index().groupby("seed")["validation"].idxmax().to_numpy(), "score"]
-    assert f"{best.mean():.2f} ± {best.std():.2f}" in found.procedure()
+    assert f"{best.mean():.2f} ± {best.std():.2f}" in str(found).split(own.CHOICE)[1].split("\n")[0]
+    saved = pd.read_csv(found.folder / "heads_summary.csv").set_index("head")
+    assert saved.loc[own.CHOICE, "score"] == round(best.mean(), 2)
 
 
 def test_priors_are_read_from_a_file_that_names_every_class(tmp_path):

@@ -235,7 +235,7 @@ def summary(found: Comparison, tests: pd.DataFrame) -> pd.DataFrame:
     """
     lines, tests = [], tests.set_index(["bank", "head"])
     for key, part in found.table.groupby(["bank", "head"], sort=False):
-        line = {"bank": key[0], "head": HEADS[key[1]]}
+        line = {"bank": key[0], "head": HEADS.get(key[1], key[1])}
         for measure, name in SHOWN.items():
             values = part[measure].dropna().astype(float)
             line |= {name: tables.number(values.mean()), f"{name} ±": tables.number(values.std())}
@@ -294,12 +294,12 @@ def _on_fusion(found: Comparison, bank: str, part: pd.DataFrame) -> str:
     return f" {about}: it may be regularisation alone."
 
 
-def save(found: Comparison, folder: str | Path) -> Path:
-    """Write heads.csv, a row a head and seed, and heads_summary.csv, the ledger. Returns: the
-    folder.
+def save(found: Comparison, folder: str | Path, shown: Comparison | None = None) -> Path:
+    """Write heads.csv, a row a head and seed, and heads_summary.csv, the ledger of ``shown``, all
+    of it if None. Returns: the folder.
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     write_atomic(folder / "heads.csv", found.table.round(4).to_csv(index=False).encode())
-    ledger.save(summary(found, differences(found)), folder / "heads_summary.csv")
+    ledger.save(summary(shown or found, differences(found)), folder / "heads_summary.csv")
     return folder
