@@ -2,7 +2,7 @@
 
 Use: ``chromium, lab = browser.chromium, browser.lab`` gives a test module the fixtures ``lab`` (a
 server) and ``chromium``, both once a module, since each takes seconds to start; ``window`` opens a
-page in it. The helpers below take the page, as do those of ``gestures``. Where there is no
+page in it. The helpers below take the page. Where there is no
 Chromium or no playwright the tests skip with the reason.
 """
 

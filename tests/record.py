@@ -19,6 +19,7 @@ from tests.browser import CHROMIUM, FLAGS
 
 WIDTH, HEIGHT, SCALE = 900, 760, 1.5  # what README shows, at the density of most screens
 MOST = 2_000_000  # bytes
+SLIDER = ".h2tx input[type=range]"
 # where the slider is, by frame: there and back, resting where something is to be read
 WAY = [(0, 8), (30, 10), (30, 10), (100, 22), (100, 8), (30, 16), (30, 10)]
 POINTER = """() => {
@@ -55,10 +56,10 @@ def record(url: str) -> list[Image.Image]:
         page.goto(url)
         page.wait_for_selector("#explorer:not(.waiting) .bar")
         page.evaluate(POINTER)
-        box = page.locator(".h2tx input[type=range]").bounding_box()
+        box = page.locator(SLIDER).bounding_box()
         x = lambda p: box["x"] + 8 + p / 100 * (box["width"] - 16)  # noqa: E731
         y = box["y"] + box["height"] / 2
-        page.mouse.move(x(page.evaluate("document.querySelector('#explorer').h2t.state.p")), y)
+        page.mouse.move(x(float(page.locator(SLIDER).input_value())), y)
         page.mouse.down()
         for p in positions():
             page.mouse.move(x(p), y)

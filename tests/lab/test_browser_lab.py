@@ -80,24 +80,6 @@ def ready(page) -> None:
     page.wait_for_function("() => document.querySelector('.h2tx').h2t.store.curve", timeout=60_000)
 
 
-def setting(page, epochs: int) -> None:
-    """Ask for other settings, and wait until they are those of the page."""
-    field = page.get_by_label("stage-2 epochs")
-    if not field.is_visible():
-        page.locator(".h2tx summary").click()
-    field.fill(str(epochs))
-    field.press("Enter")
-    w.still(page)
-    assert page.locator(w.STATUS).inner_text() == ""
-    trained_for(page, epochs)
-
-
-def trained_for(page, epochs: int) -> None:
-    page.wait_for_function(
-        "n => document.querySelector('.h2tx').h2t.store.settings.stage2_epochs === n", arg=epochs
-    )
-
-
 def test_notebook_05(page, lab, trained):
     b.open_notebook(
         page, lab, "05_fusion_explorer.ipynb", {"run": repr(str(trained)), "views": "2"}
@@ -131,16 +113,10 @@ def test_notebook_05(page, lab, trained):
     run_again(page)  # in one kernel: one explorer, not two
     ready(page)
     assert page.locator(LAST).inner_text() == start
-    restart(page, lab)
-    slider.press("End")  # what is there still follows
-    w.still(page)
-    assert page.locator(w.RATIO).input_value() == "1.00"
-    assert "run the cell again" in page.locator(w.STATUS).inner_text()
-    run_again(page)
 
 
 def two_tabs(page, lab) -> None:
-    """A second tab has its own slider, and the settings of the one session."""
+    """A second tab shows the same session, and has a slider of its own."""
     b.menu(page, "File", "docmanager:save")
     page.wait_for_selector(".jp-NotebookPanel:not(.jp-mod-dirty)")
     second = page.context.new_page()
@@ -151,9 +127,4 @@ def two_tabs(page, lab) -> None:
     second.locator(w.SLIDER).press("Home")
     assert second.locator(w.RATIO).input_value() == "0.00"
     assert page.locator(w.RATIO).input_value() != "0.00"
-    setting(second, 1)
-    trained_for(page, 1)
-    page.get_by_role("button", name="Reset").click()
-    for one in (page, second):
-        ready(one)
     second.close()

@@ -14,6 +14,13 @@ export function el(tag, props = {}, ...children) {
   }
   // JupyterLab takes arrow keys for its own unless the element that has the focus itself says this
   if (/^(input|select|button)$/.test(tag)) node.dataset.lmSuppressShortcuts = "true";
+  if (tag === "input" && props.type === "text")
+    node.addEventListener("keydown", (e) => {
+      e.stopPropagation(); // a notebook has plans of its own for keys
+      if (e.key !== "Enter") return;
+      node.blur(); // which brings the change
+      node.focus();
+    });
   node.append(...children);
   return node;
 }
