@@ -36,18 +36,14 @@ def find(root: str, notes: list[str]) -> Found:
     names = _folders(top)
     for name in names:
         if (part := part_of(name)) in parts:
-            raise Error(
-                f"folder {top} has {parts[part].name}/ and {name}/, both of the {part} part; "
-                "keep one, or put the images of both into one"
-            )
+            both = f"{parts[part].name}/ and {name}/, both of the {part} part"
+            raise Error(f"folder {top} has {both}; keep one, or put the images of both into one")
         if part:
             parts[part] = top / name
     if parts and "train" not in parts:
         there = parts[min(parts, key=PARTS.index)].name
-        raise Error(
-            f"folder {top} has {there}/ but no train/; "
-            f"put the training images in {top}/train/<class>/"
-        )
+        put = f"put the training images in {top}/train/<class>/"
+        raise Error(f"folder {top} has {there}/ but no train/; {put}")
     if parts and (others := [f"{name}/" for name in names if not part_of(name)]):
         notes.append(f"left out beside {parts['train'].name}/: {', '.join(others):.200}")
     listed, classes = list_folder(parts.get("train", top))
@@ -76,9 +72,7 @@ def list_folder(
     """Images of ``folder/<class>/**``, classes and images in sorted order, and the classes' names.
 
     Hidden files are passed over, and so are masks: files that say so by their name, or a lossless
-    file beside a JPEG of the same name.
-
-    Arguments: ``classes`` the names that are expected, or None to take those that are there.
+    file beside a JPEG of the same name. Arguments: ``classes`` that are expected, or None.
     Raises: ``h2t.Error`` for a missing, empty or unreadable folder, a class without images, or
     class folders that differ from those expected.
     """
@@ -91,10 +85,8 @@ def list_folder(
     for label, name in enumerate(classes or found):
         images = sorted(_images(folder, name, left_out)) if name in found else []
         if not images and classes is None:
-            raise Error(
-                f"class folder {folder / name} holds no images "
-                f"(known endings: {', '.join(sorted(SUFFIXES))})"
-            )
+            known = f"known endings: {', '.join(sorted(SUFFIXES))}"
+            raise Error(f"class folder {folder / name} holds no images ({known})")
         paths += images
         labels += [label] * len(images)
     if not paths:

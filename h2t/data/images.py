@@ -65,10 +65,8 @@ def read_image(
                 image = image.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
             array = np.asarray(image)
     except Exception as e:  # decoders raise nearly anything on damaged files
-        raise Error(
-            f"image {path} cannot be decoded ({' '.join(str(e).split()):.200}); "
-            "replace or remove it"
-        ) from None
+        why = f"{' '.join(str(e).split()):.200}"
+        raise Error(f"image {path} cannot be decoded ({why}); replace or remove it") from None
     return array[:, :, None] if array.ndim == 2 else array
 
 

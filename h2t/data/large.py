@@ -24,8 +24,7 @@ class LargeSet:
     """A set as its lists have it.
 
     ``lists`` part to the name of its list file, without .txt; ``images`` of each part and
-    ``classes``, as published; ``places`` gives, for a listed path and the name of its class, where
-    else the image may lie in other layouts of the same set.
+    ``classes``, as published; ``places`` where else an image may lie, by its path and class.
     """
 
     title: str
@@ -49,10 +48,8 @@ def _imagenet(path: str, name: str) -> list[str]:
 
 
 def _places365(path: str, name: str) -> list[str]:
-    """Places365 comes in two layouts, and its long-tailed lists in both.
-
-    One has ``train/flea_market-indoor/00001354.jpg`` and
-    ``val/flea_market-indoor/Places365_val_00000435.jpg``, the other
+    """Places365 and its lists come in two layouts: ``train/flea_market-indoor/00001354.jpg`` and
+    ``val/flea_market-indoor/Places365_val_00000435.jpg``, or
     ``data_256/f/flea_market/indoor/00001354.jpg`` and ``val_256/Places365_val_00000435.jpg`` (large
     for 256 in the high resolution, and torchvision adds _standard).
     """
@@ -64,21 +61,15 @@ def _places365(path: str, name: str) -> list[str]:
     return [f"train/{name}/{file}", *(f"{top}/{nested}" for top in tops)]
 
 
+def _three(stem: str) -> dict[str, str]:
+    return {part: f"{stem}_{part}" for part in ("train", "val", "test")}
+
+
+IMAGENET = {"train": 115_846, "val": 20_000, "test": 50_000}
+PLACES = {"train": 62_500, "val": 7_300, "test": 36_500}
 SETS = {
-    "imagenet_lt": LargeSet(
-        "ImageNet-LT",
-        {"train": "ImageNet_LT_train", "val": "ImageNet_LT_val", "test": "ImageNet_LT_test"},
-        {"train": 115_846, "val": 20_000, "test": 50_000},
-        1000,
-        _imagenet,
-    ),
-    "places_lt": LargeSet(
-        "Places-LT",
-        {"train": "Places_LT_train", "val": "Places_LT_val", "test": "Places_LT_test"},
-        {"train": 62_500, "val": 7_300, "test": 36_500},
-        365,
-        _places365,
-    ),
+    "imagenet_lt": LargeSet("ImageNet-LT", _three("ImageNet_LT"), IMAGENET, 1000, _imagenet),
+    "places_lt": LargeSet("Places-LT", _three("Places_LT"), PLACES, 365, _places365),
     # the labels of its test part are not public: the field tests on the validation part
     "inaturalist2018": LargeSet(
         "iNaturalist 2018",
@@ -116,8 +107,7 @@ def find(name: str, root: str) -> Found:
 def _list_file(folder: Path, part: str, large: LargeSet) -> Path | None:
     """The list of a part by its name, or the only one whose name begins so."""
     stem = large.lists[part]
-    exact = folder / f"{stem}.txt"
-    if exact.is_file():
+    if (exact := folder / f"{stem}.txt").is_file():
         return exact
     found = [p for p in sorted(folder.glob("*.txt")) if p.name.lower().startswith(stem.lower())]
     if len(found) == 1:
@@ -147,12 +137,11 @@ def _found(
         path = listed.paths[k]
         return [path, *places(path, classes[listed.labels[k]])]
 
-    tried = places_of(0)
+    first, *others = tried = places_of(0)
     which = next((i for i, path in enumerate(tried) if os.path.exists(root / path)), None)
     if which is None:
-        also = f"nor {', '.join(tried[1:])} there, where other copies of the set have it; "
-        also = also if tried[1:] else ""
-        raise Error(f"image {root / tried[0]} ({part}) does not exist, {also}check the image root")
+        also = f"nor {', '.join(others)} there, where other copies have it; " if others else ""
+        raise Error(f"image {root / first} ({part}) does not exist, {also}check the image root")
     if which == 0:
         return listed
     return replace(listed, paths=objects(places_of(k)[which] for k in range(len(listed))))

@@ -54,13 +54,10 @@ class Loader:
         return len(self.labels)
 
     def draw(self, num: int, generator: torch.Generator, flip: bool) -> list[torch.Tensor]:
-        """What an epoch of ``num`` images draws, on the CPU: offsets of the crops, flips and, if
-        any, angles and changes of colour."""
+        """What an epoch draws, on the CPU: offsets, flips and, if any, angles and colours."""
         offsets = 2 * self.padding + 1
-        top = torch.randint(offsets, (num,), generator=generator)
-        left = torch.randint(offsets, (num,), generator=generator)
-        mirror = torch.rand(num, generator=generator) < (0.5 if flip else 0.0)
-        draws = [top, left, mirror]
+        draws = [torch.randint(offsets, (num,), generator=generator) for _ in range(2)]
+        draws.append(torch.rand(num, generator=generator) < (0.5 if flip else 0.0))
         if self.rotation:
             draws.append(self.rotation * (2 * torch.rand(num, generator=generator) - 1))
         if self.color_jitter:
@@ -77,15 +74,7 @@ class Loader:
         out[:, p : p + h, p : p + w] = images
         return out
 
-    def place(
-        self,
-        images: torch.Tensor,
-        index: torch.Tensor,
-        top: torch.Tensor,
-        left: torch.Tensor,
-        flip: torch.Tensor,
-        *more: torch.Tensor,
-    ) -> torch.Tensor:
+    def place(self, images: torch.Tensor, index, top, left, flip, *more) -> torch.Tensor:
         """Cut, mirror, turn, change colours and normalise.
 
         Arguments: ``images`` (N, H + 2p, W + 2p, C) uint8; the others (B,) on the device: ``index``
@@ -110,12 +99,10 @@ class Loader:
             pixels = torch.where(outside[..., None], self.fill, pixels)
         return self.finish(pixels, *jitter)
 
-    def _turned(
-        self, index, top, left, flip, angle, down: int, across: int
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Where the pixels of images come from that are turned about their centre, each taking the
-        nearest one, and which lie outside, (B, H, W) both: torchvision's RandomRotation after crop
-        and flip."""
+    def _turned(self, index, top, left, flip, angle, down: int, across: int):
+        """Where the pixels of turned images come from, and which lie outside, (B, H, W) both.
+
+        As torchvision's RandomRotation after crop and flip, which takes the nearest pixel."""
         turn = torch.deg2rad(angle)[:, None, None]
         x, y = self.columns + 0.5 - self.width / 2, (self.rows + 0.5 - self.height / 2)[:, None]
         columns = (turn.cos() * x - turn.sin() * y + self.width / 2).floor().long()  # (B, H, W)
@@ -163,16 +150,9 @@ class Resident(Loader):
             part = torch.from_numpy(np.array(pixels[k : k + ROWS])).to(self.device)
             self.images[k : k + ROWS, p : p + h, p : p + w] = part
 
-    def cut(
-        self,
-        index: torch.Tensor,
-        top: torch.Tensor,
-        left: torch.Tensor,
-        flip: torch.Tensor,
-        *more: torch.Tensor,
-    ) -> torch.Tensor:
+    def cut(self, index: torch.Tensor, *draws: torch.Tensor) -> torch.Tensor:
         """Images ``index``, cut, mirrored, turned and normalised: see ``place``."""
-        return self.place(self.images, index, top, left, flip, *more)
+        return self.place(self.images, index, *draws)
 
     def epoch(
         self, indices: torch.Tensor, batch_size: int, generator: torch.Generator, flip: bool = True

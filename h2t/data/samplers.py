@@ -23,17 +23,11 @@ def class_probabilities(kind: str, counts: torch.Tensor, beta: float = 0.9999) -
     Returns: (C,) float64 that sums to 1. Raises: ``h2t.Error`` for an unknown kind.
     """
     n = counts.double()
-    weights = {
-        "balanced": lambda: torch.ones_like(n),
-        "reversed": lambda: 1 / n,
-        "square_root": lambda: n.sqrt(),
-        "effective_number": lambda: (1 - beta) / (1 - beta**n) * n,
-        "instance": lambda: n,
-    }
+    weights = {"balanced": torch.ones_like(n), "reversed": 1 / n, "square_root": n.sqrt()}
+    weights |= {"effective_number": (1 - beta) / (1 - beta**n) * n, "instance": n}
     if kind not in weights:
         raise Error(f"sampler is {kind!r}; choose one of {', '.join(SAMPLERS)}")
-    w = weights[kind]()
-    return w / w.sum()
+    return weights[kind] / weights[kind].sum()
 
 
 def epoch(kind: str, labels: torch.Tensor, num: int, generator: torch.Generator) -> torch.Tensor:
@@ -51,9 +45,8 @@ def epoch(kind: str, labels: torch.Tensor, num: int, generator: torch.Generator)
         return torch.cat([torch.randperm(n, generator=generator) for _ in range(rounds)])[:num]
     counts = torch.bincount(labels)
     if (counts == 0).any():
-        raise Error(
-            f"class {int(counts.argmin())} has no training image, so that {kind!r} cannot draw it"
-        )
+        empty = int(counts.argmin())
+        raise Error(f"class {empty} has no training image, so that {kind!r} cannot draw it")
     by_class, start = labels.argsort(stable=True), counts.cumsum(0) - counts
     if kind == "class_aware":
         return _class_aware(counts, start, by_class, num, generator)

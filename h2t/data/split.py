@@ -14,10 +14,7 @@ from h2t.data.images import read_image
 
 
 class Rows:
-    """Some rows of a memory-mapped array, read when they are indexed.
-
-    Arguments: ``images`` (N, H, W, C) uint8; ``rows`` (M,) int64.
-    """
+    """Some ``rows`` (M,) of a memory-mapped array (N, H, W, C), read when they are indexed."""
 
     dtype, ndim = np.dtype(np.uint8), 4
 
@@ -29,7 +26,6 @@ class Rows:
         return len(self.rows)
 
     def __getitem__(self, k) -> np.ndarray:
-        """One image (H, W, C) for a number, several (n, H, W, C) for a slice or an array."""
         return np.asarray(self.images[self.rows[k]])
 
     def take(self, rows: np.ndarray) -> Rows:
@@ -37,10 +33,9 @@ class Rows:
 
 
 class Files:
-    """Image files, decoded when they are indexed, unaugmented.
+    """Image files, ``paths`` (N,) below a ``root``, decoded when they are indexed, unaugmented.
 
-    Arguments: ``root`` of the relative ``paths`` (N,); ``image_size`` pixels a side; ``channels``
-    1 or 3; ``how`` else as in ``read_image``.
+    Arguments: ``image_size`` pixels a side; ``channels`` 1 or 3; ``how`` else as in ``read_image``.
     """
 
     dtype, ndim = np.dtype(np.uint8), 4
