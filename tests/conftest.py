@@ -52,18 +52,31 @@ def two_threads():
 
 
 SLOW_FIRST = (
-    "test_sweep",
     "test_browser_lab",
-    "test_notebooks",
-    "test_explorer",
+    "test_rerun",
+    "test_sweep_failures",
+    "test_crash",
+    "test_install",
+    "test_main_job",
+    "test_sweep",
     "test_cluster",
     "test_distributed",
-    "test_toy",
+    "test_gpu_check",
+    "test_explorer",
+    "test_explorer_page",
+    "test_toy_page",
+    "test_estimator",
     "test_training",
-    "test_reference",
-    "test_plots",
     "test_stage2_methods",
+    "test_interrupted",
+    "test_large_training",
+    "test_large_files",
+    "test_losses",
+    "test_notebooks",
+    "test_reference",
     "test_browser_report",
+    "test_fuzz",
+    "test_plots",
 )
 
 

@@ -1,4 +1,5 @@
-"""A run that is killed anywhere goes on and leaves what an undisturbed one leaves."""
+"""What is killed anywhere goes on and leaves what an undisturbed one leaves: runs, sweeps and
+their jobs, notebooks."""
 
 import os
 import subprocess
@@ -15,4 +16,8 @@ def test_a_sample_of_the_crash_points():
         capture_output=True,
         text=True,
     )
-    assert done.returncode == 0 and "6 tried, 0 differ" in done.stdout, done.stdout + done.stderr
+    said = done.stdout + done.stderr
+    assert done.returncode == 0, said
+    for kind, tries in (("run", 6), ("sweep", 2), ("inline", 1)):
+        (line,) = [line for line in done.stdout.splitlines() if line.startswith(f"{kind}: ")]
+        assert line.endswith(f" crash points, {tries} tried, 0 differ"), said

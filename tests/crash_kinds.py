@@ -1,0 +1,111 @@
+"""What is killed at its crash points: a run, a sweep with its jobs, notebooks in one process, and
+notebooks in kernels of their own.
+
+Each kind is a function of a folder and of a set of images, which does all that is still to be done
+there.
+"""
+
+from __future__ import annotations
+
+import multiprocessing as mp
+import os
+from pathlib import Path
+
+import numpy as np
+import yaml
+
+from h2t import Run
+from h2t.exchange.export import export
+from h2t.lab.books import execute as notebooks
+from h2t.pipeline import begun, run_plain
+from h2t.study.sweep.drive import sweep as drive
+from h2t.study.sweep.job import Job, _wait_for, perform
+from h2t.study.sweep.plan import plan
+from h2t.study.sweep.pool import Pool
+
+STAGES = {
+    "imbalance_factor": 3.0,
+    "crop_padding": 1,
+    "model": "resnet20",
+    "batch_size": 12,
+    "stage1_epochs": 2,
+    "warmup_epochs": 0,
+    "stage2_epochs": 2,
+    "control": True,
+    "precision": "fp32",
+    "eval_every": 1,
+}
+
+
+def data(folder: Path) -> Path:
+    """A set of 12 training and 6 test images of three classes."""
+    draw = np.random.default_rng(0)
+    parts = {}
+    for part, counts in (("train", (6, 4, 2)), ("test", (2, 2, 2))):
+        labels = np.repeat(np.arange(3), counts)
+        images = draw.integers(0, 256, (len(labels), 8, 8), np.uint8)
+        parts |= {f"{part}_images": images, f"{part}_labels": labels[:, None]}
+    np.savez(folder / "set.npz", **parts)
+    return folder / "set.npz"
+
+
+def _parameters(folder: Path, images: Path, **changes) -> dict:
+    source = {"source": "npz", "root": str(images)}
+    return {"run": str(folder / "run"), **source, **STAGES, **changes}
+
+
+def run(folder: Path, images: Path) -> None:
+    """Both stages of a run, and what is made of it."""
+    run_plain(_parameters(folder, images), device="cpu")
+    export(str(folder / "run"), "stage2-h2t")
+
+
+class Forked(Pool):
+    """One job at a time, forked from the sweep itself: what counts the calls goes with it."""
+
+    def __init__(self):
+        super().__init__(jobs=1, notebooks=False)
+        self._context = mp.get_context("fork")
+
+
+def sweep(folder: Path, images: Path) -> None:
+    """Two runs that share a stage 1. A job that is killed is tried again by the sweep itself."""
+    short = dict(stage1_epochs=1, stage2_epochs=1, control=False)
+    recipe = images.with_name(f"{folder.name}.yaml")
+    recipe.write_text(yaml.safe_dump(_parameters(folder, images, fusion_ratio=[0.2, 0.5], **short)))
+    failed = drive(plan(recipe, books=None), Forked(), progress=False).failed
+    assert not failed, failed
+
+
+def _with_notebooks(folder: Path, images: Path, **changes) -> tuple[dict, list[Path]]:
+    recipe = images.with_name(f"{folder.name}.yaml")
+    recipe.write_text(yaml.safe_dump(_parameters(folder, images, compare_seeds=0, **changes)))
+    return notebooks.load_recipe(recipe, {})
+
+
+def inline(folder: Path, images: Path) -> None:
+    """Notebooks 01 to 03 with the engine of a sweep's jobs, in this process."""
+    parameters, books = _with_notebooks(folder, images, stage1_epochs=1, stage2_epochs=1)
+    complete = notebooks.complete(parameters, books)
+    perform(Job("run", "run", str(folder / "run"), complete, tuple(map(str, books[:3]))))
+
+
+def kernels(folder: Path, images: Path) -> None:
+    """Notebooks 01 and 02 by papermill, each in a kernel, which may outlive who started it."""
+    parameters, books = _with_notebooks(folder, images, stage1_epochs=1)
+    if begun(folder / "run"):
+        _wait_for(Run(folder / "run"))  # a kernel that has lost its parent lets go of it
+    notebooks.run_recipe(parameters, books[:2], progress=False)
+
+
+KINDS = {"run": run, "sweep": sweep, "inline": inline, "kernels": kernels}
+
+
+def count_in_kernels(folder: Path, last: int, calls: Path) -> None:
+    """Let IPython count the calls of the kernels that are started from now on, as ``counted``."""
+    startup = calls.with_suffix(".ipython") / "profile_default" / "startup"
+    startup.mkdir(parents=True)
+    known = "from pathlib import Path\nfrom tests.crash import counted\n"
+    code = f"{known}counted(Path({str(folder)!r}), {last}, Path({str(calls)!r}))\n"
+    (startup / "count.py").write_text(code + "del Path, counted\n")
+    os.environ["IPYTHONDIR"] = str(startup.parents[1])
