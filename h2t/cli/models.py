@@ -1,4 +1,4 @@
-"""Commands about one run's data and models."""
+"""Commands about one run's models and images."""
 
 from __future__ import annotations
 
@@ -7,52 +7,74 @@ from pathlib import Path
 
 import click
 
-from h2t.cli.options import (
-    AGAIN,
-    DEVICE,
-    PARAMETERS,
-    PATH,
-    RECIPE,
-    RUN,
-    STEP,
-    VIEWS,
-    main,
-    option,
-    show,
-)
+from h2t.cli import options
+from h2t.cli.options import AGAIN, DEVICE, PARAMETERS, PATH, RUN, STEP, main, option, show
 
 
 @main.command()
-@RECIPE
-@click.argument("file", type=PATH)
-@PARAMETERS
-def pack(recipe, file, parameters):
-    """Write a recipe's long tail and test images to one file, for a machine without the set."""
-    from h2t.base.files import resolve
-    from h2t.lab.books import execute as notebooks
-    from h2t.recipes.parameters import Data
-    from h2t.train.prepare import pack
+@RUN
+@DEVICE
+@option("--precision", default="auto", help="fp32, bf16, or auto: as each step was measured.")
+@option("--recorded", is_flag=True, help="From recorded answers; no images are needed.")
+@option("--out", type=PATH, help="A folder for tables of classes and wrong images.")
+def evaluate(run, device, precision, recorded, out):
+    """Evaluate a run's finished steps on its test set."""
+    from h2t.exchange import answers
+    from h2t.train.evaluate import evaluate
 
-    whole = notebooks.complete(*notebooks.load_recipe(recipe, parameters))
-    made, size = pack(Data.of(whole), resolve(file))
-    click.echo(
-        f"{sum(made.counts):,} training images and the test images in {resolve(file)}, "
-        f"{size / 1e6:.1f} MB; there: -p source npz -p root {file}\n"
-        "it stands for the whole set at this imbalance_factor and at larger ones, with the same "
-        "images"
-    )
+    how = dict(device=device, precision=precision)
+    show(answers.recorded(run) if recorded else evaluate(run, **how))
+    if out:
+        click.echo("\n".join(map(str, answers.write_answers(run, out))))
+
+
+@main.command()
+@RUN
+@click.argument("images", type=PATH)
+@STEP
+@option("--out", default="predictions.csv", type=PATH, help="Where the table is saved.")
+@DEVICE
+def predict(run, images, step, out, device):
+    """Label new images, a file or a folder."""
+    from h2t.base.files import write_atomic
+    from h2t.exchange.predict import predict
+
+    out, start = Path(out).resolve(), time.perf_counter()
+    table = predict(run, Path(images).resolve(), step, device=device)
+    write_atomic(out, table.to_csv(index=False).encode())
+    bad = int((table["error"] != "").sum())
+    click.echo(table.drop(columns="error").head(10).to_string(index=False))
+    rate = len(table) / (time.perf_counter() - start)
+    unread = f"; {bad} could not be read, see its column error" if bad else ""
+    click.echo(f"{len(table) - bad} images labelled by {table.attrs['step']} in {out}{unread}")
+    click.echo(f"{rate:.1f} images a second, with opening the network")
+
+
+@main.command()
+@RUN
+@STEP
+@option("--out", default="", type=PATH, help="The folder to write.", show_default="RUN/export")
+@option("--onnx", is_flag=True, help="Also write model.onnx.")
+def export(run, step, out, onnx):
+    """Write a model for other software.
+
+    As safetensors, state dict, checkpoint of the reference, and ONNX.
+    """
+    from h2t.exchange.export import describe, export
+
+    click.echo(describe(export(run, step, out, onnx=onnx)))
 
 
 @main.command("import")
 @click.argument("file", type=PATH)
-@option("--run", "run_", required=True, type=PATH, help="The run directory to import into.")
+@option("--run", "run_", required=True, type=PATH, help="The run to import into.")
 @option("--recipe", type=PATH, help="Prepare the run's data from this recipe first.")
 @option("--indices", type=PATH, help="A .npy file: the training subset of the checkpoint.")
 @PARAMETERS
 @AGAIN
 @DEVICE
 def import_(file, run_, recipe, indices, parameters, again, device):
-    """Import a checkpoint in the reference's layout as the stage 1 of a run."""
+    """Make a checkpoint of the reference the stage 1 of a run."""
     from h2t.exchange import reference as published
 
     published.read_checkpoint(file)
@@ -75,63 +97,33 @@ def import_(file, run_, recipe, indices, parameters, again, device):
 
 
 @main.command()
-@RUN
-@DEVICE
-@option("--precision", default="auto", help="fp32, bf16, or auto: as each step was measured.")
-@option("--recorded", is_flag=True, help="From recorded answers; no images are needed.")
-@option("--out", type=PATH, help="A folder for tables of classes and wrong images.")
-def evaluate(run, device, precision, recorded, out):
-    """Evaluate every finished step of a run on the test set."""
-    from h2t.exchange import answers
-    from h2t.train.evaluate import evaluate
+@options.RECIPE
+@click.argument("file", type=PATH)
+@PARAMETERS
+def pack(recipe, file, parameters):
+    """Write the images of a recipe to one file."""
+    from h2t.base.files import resolve
+    from h2t.lab.books import execute as notebooks
+    from h2t.recipes.parameters import Data
+    from h2t.train.prepare import pack
 
-    how = dict(device=device, precision=precision)
-    show(answers.recorded(run) if recorded else evaluate(run, **how))
-    if out:
-        click.echo("\n".join(map(str, answers.write_answers(run, out))))
-
-
-@main.command()
-@RUN
-@click.argument("images", type=PATH)
-@STEP
-@option("--out", default="predictions.csv", type=PATH, help="Where the table is saved.")
-@DEVICE
-def predict(run, images, step, out, device):
-    """Label new images, a file or a folder, and save a table of label and confidence."""
-    from h2t.base.files import write_atomic
-    from h2t.exchange.predict import predict
-
-    out, start = Path(out).resolve(), time.perf_counter()
-    table = predict(run, Path(images).resolve(), step, device=device)
-    write_atomic(out, table.to_csv(index=False).encode())
-    bad = int((table["error"] != "").sum())
-    click.echo(table.drop(columns="error").head(10).to_string(index=False))
-    rate = len(table) / (time.perf_counter() - start)
-    unread = f"; {bad} could not be read, see its column error" if bad else ""
-    click.echo(f"{len(table) - bad} images labelled by {table.attrs['step']} in {out}{unread}")
-    click.echo(f"{rate:.1f} images a second, with opening the network")
+    whole = notebooks.complete(*notebooks.load_recipe(recipe, parameters))
+    made, size = pack(Data.of(whole), resolve(file))
+    click.echo(
+        f"{sum(made.counts):,} training images and the test images in {resolve(file)}, "
+        f"{size / 1e6:.1f} MB; there: -p source npz -p root {file}\n"
+        "it stands for the whole set at this imbalance_factor and at larger ones, with the same "
+        "images"
+    )
 
 
 @main.command()
 @RUN
-@STEP
-@option("--out", default="", type=PATH, help="The folder to write.  [default: RUN/export]")
-@option("--onnx", is_flag=True, help="Also write model.onnx.")
-def export(run, step, out, onnx):
-    """Write a model as safetensors, state dict, checkpoint of the reference, and ONNX."""
-    from h2t.exchange.export import describe, export
-
-    click.echo(describe(export(run, step, out, onnx=onnx)))
-
-
-@main.command()
-@RUN
-@VIEWS
+@options.VIEWS
 @PARAMETERS
 @DEVICE
 def bank(run, views, parameters, device):
-    """Build the feature bank of a run, on which the explorer trains."""
+    """Build the feature bank that the explorer trains on."""
     from h2t.recipes.parameters import check
     from h2t.train.cached.bank import build_bank
     from h2t.train.cached.steps import recipe_of

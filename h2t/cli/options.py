@@ -20,31 +20,24 @@ def _values(ctx, param, pairs) -> dict:
     return {name: parse_value(text) for name, text in pairs}
 
 
-RECIPE = click.argument("recipe", type=PATH)
-RUN = click.argument("run", type=PATH)
-ROOT = click.argument("root", type=PATH)
-PARAMETERS = option(
-    "-p",
-    "--parameter",
-    "parameters",
-    nargs=2,
-    multiple=True,
-    metavar="NAME VALUE",
-    callback=_values,
-    help="Set a parameter of the recipe, as papermill does.",
-)
+RECIPE, RUN, ROOT = (click.argument(name, type=PATH) for name in ("recipe", "run", "root"))
+_GIVEN = dict(nargs=2, multiple=True, metavar="NAME VALUE", callback=_values)
+PARAMETERS = option("-p", "parameters", help="Set a parameter; may be repeated.", **_GIVEN)
 DEVICE = option("--device", default="auto", help="auto, cpu or cuda.")
-AGAIN = option("--again", is_flag=True, help="Discard what the run directory holds and start over.")
+AGAIN = option("--again", is_flag=True, help="Start over: what the run holds is discarded.")
 JOBS = option("--jobs", default=0, help="Runs at a time; 0: one to a GPU or core.")
 GPUS = option("--gpus", type=float, help="GPUs for each run: 1, a share such as 0.5, or 0.")
-BEST = "The step to use.  [default: the best on the validation part]"
-STEP = option("--step", default="", help=BEST)
-LEDGER = option("--out", default="", type=PATH, help="Also write the table as CSV, with hashes.")
-VIEWS = option("--views", default=4, help="Augmented views of every training image.")
+BEST = "the best on the validation part"
+STEP = option("--step", default="", help="The step to use.", show_default=BEST)
+LEDGER = option("--out", type=PATH, help="Also write the table as CSV, with hashes.")
+VIEWS = option("--views", default=4, help="Augmented views of each training image.")
 
 
 class _Group(click.Group):
     """Turn h2t.Error into one message and exit status 2, and Ctrl-C into one line."""
+
+    def list_commands(self, ctx):
+        return list(self.commands)  # in the order of their files, not of the alphabet
 
     def invoke(self, ctx):
         try:
@@ -61,7 +54,11 @@ class _Group(click.Group):
 @click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__)
 def main():
-    """Feature fusion from head to tail: a workbench for long-tailed recognition."""
+    """Feature fusion from head to tail: a workbench for long-tailed recognition.
+
+    Begin with `h2t run digits`. RECIPE is a name of `h2t recipes` or a file, RUN a run's folder,
+    ROOT a folder of runs.
+    """
 
 
 def show(results, main_only: bool = False) -> None:

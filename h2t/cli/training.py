@@ -1,4 +1,4 @@
-"""Commands that train: a run, a sweep, and what is held against published tables."""
+"""Commands that train, and what they are told: recipes, methods, parameters."""
 
 from __future__ import annotations
 
@@ -8,37 +8,24 @@ import sys
 import click
 
 from h2t.base.errors import Error
-from h2t.cli.options import (
-    AGAIN,
-    DEVICE,
-    GPUS,
-    JOBS,
-    LEDGER,
-    PARAMETERS,
-    RECIPE,
-    ROOT,
-    main,
-    option,
-    show,
-)
+from h2t.cli import options
+from h2t.cli.options import AGAIN, DEVICE, PARAMETERS, RECIPE, main, option, show
+
+MINUTES = click.FloatRange(min=0, min_open=True)
+WAIT = "Under torchrun: minutes that a process waits for the others."
 
 
 @main.command()
 @RECIPE
 @PARAMETERS
 @AGAIN
-@option("--plain", is_flag=True, help="Train without notebooks, for machines that lack Jupyter.")
+@option("--plain", is_flag=True, help="Train without notebooks.")
 @DEVICE
-@option(
-    "--timeout",
-    type=click.FloatRange(min=0, min_open=True),
-    default=30.0,
-    help="Under torchrun: minutes that a process waits for the others.",
-)
+@option("--timeout", type=MINUTES, default=30.0, help=WAIT)
 def run(recipe, parameters, again, plain, device, timeout):
-    """Run a recipe, a file or the name of one, through notebooks 01 to 04.
+    """Train a recipe through notebooks 01 to 04.
 
-    With --plain also in several processes: torchrun --nproc_per_node=4 -m h2t run RECIPE --plain
+    In several processes: torchrun --nproc_per_node=4 -m h2t run RECIPE --plain
     """
     if int(os.environ.get("WORLD_SIZE", 1)) == 1:
         return _run(recipe, parameters, again, plain, device)
@@ -85,16 +72,18 @@ def _run(recipe, overrides, again, plain, device) -> None:
 @main.command()
 @RECIPE
 @PARAMETERS
-@JOBS
-@option("--ray", "address", metavar="ADDRESS", help="A Ray cluster to run on: address, or auto.")
-@GPUS
-@option("--notebooks", "books", default="01,02,03", help="To execute in each run; or all.")
+@options.JOBS
+@option("--ray", "address", metavar="ADDRESS", help="Run on a Ray cluster: its address, or auto.")
+@options.GPUS
+@option("--notebooks", "books", default="01,02,03", help="Those to execute in each run, or all.")
 @option("--plain", is_flag=True, help="Train without notebooks.")
 @option("--dry-run", is_flag=True, help="Show the plan and stop.")
 def sweep(recipe, parameters, jobs, address, gpus, books, plain, dry_run):
-    """Run the grid of a recipe with lists or ranges; again to go on with it."""
+    """Train each run of a recipe that has lists or ranges.
+
+    Stopped by anything, the same command goes on.
+    """
     from h2t.study.sweep import plan as planning
-    from h2t.study.sweep.board import forecast
 
     chosen = None if plain else planning.choose_books(books)
     plan = planning.plan(recipe, parameters, books=chosen)
@@ -106,8 +95,7 @@ def sweep(recipe, parameters, jobs, address, gpus, books, plain, dry_run):
         from h2t.study.sweep.pool import Pool
 
         pool = Pool(jobs, gpus, notebooks=not plain)
-    click.echo(plan)
-    click.echo(f"time: {forecast(plan, pool)}")
+    click.echo(f"{plan}\n{pool}")
     if dry_run:
         return pool.close()
     from h2t.study.sweep.drive import sweep
@@ -133,15 +121,15 @@ def _failures(failed: dict[str, str]) -> None:
 
 
 @main.command()
-@ROOT
-@JOBS
-@GPUS
-@LEDGER
+@options.ROOT
+@options.JOBS
+@options.GPUS
+@options.LEDGER
 @PARAMETERS
 def reproduce(root, jobs, gpus, out, parameters):
-    """Hold the runs under a folder against the published tables.
+    """Hold runs against the published tables.
 
-    ROOT may be a recipe of runs: those that are missing are trained first.
+    ROOT may be a recipe: those of its runs that are missing are trained first.
     """
     from h2t.base.files import resolve
     from h2t.study.compare.ledger import save
@@ -170,13 +158,20 @@ def reproduce(root, jobs, gpus, out, parameters):
 
 
 @main.command()
+def recipes():
+    """List the recipes that come with h2t."""
+    from h2t.base.tables import plain
+    from h2t.recipes.shipped import recipes
+
+    click.echo(plain(("recipe", "what it is"), recipes().items(), left=2))
+    click.echo("Train one with `h2t run NAME`, a sweep with `h2t sweep NAME`.")
+
+
+@main.command()
 @click.argument("name", default="")
 @option("--imbalance-factor", default=100, help="At which imbalance factor.")
 def methods(name, imbalance_factor):
-    """List the methods by name, or the parameters that one stands for.
-
-    Each is a stage 1 and a stage 2 with published settings.
-    """
+    """List published methods, or the parameters of one."""
     from h2t.base.tables import plain
     from h2t.recipes import methods as recipes
 
@@ -189,16 +184,16 @@ def methods(name, imbalance_factor):
     header, *rows = recipes.table()
     click.echo(plain(header, rows, left=len(header)))
     click.echo(
-        "*: of one stage nobody published settings at this factor; they are those of the nearest "
-        "one.\nTake one with `h2t run RECIPE -p method NAME`; each is trained without fusion and "
-        "with H2T. `h2t methods NAME` lists its parameters."
+        "*: nobody published settings of one of its stages at this factor; they are those of the "
+        "nearest.\nTrain one with `h2t run RECIPE -p method NAME`, without fusion and with H2T. "
+        "`h2t methods NAME` lists its parameters."
     )
 
 
 @main.command()
 @click.argument("name", default="")
 def parameters(name):
-    """List the parameters of a run in blocks, or say all that is known of one."""
+    """List the parameters of a run, or all that is known of one."""
     from h2t.recipes.listing import explained, listed
 
     click.echo(explained(name) if name else listed())

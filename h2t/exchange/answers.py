@@ -20,10 +20,10 @@ def recorded(run: Run | str) -> dict[str, dict[str, Any]]:
     Raises: ``h2t.Error`` where no step is finished, or one has no test outputs.
     """
     run, found = Run(run, create=False), {}
-    for step in run.steps():
-        result = step.result
+    for name, result in run.results().items():
         how = np.asarray(result.get("counts", [])), result.get("groups", "field")
-        found[step.name] = {**result, "last": metrics.summary(*step.outputs(), *how)}
+        last = metrics.summary(*run.step(name).outputs(), *how)
+        found[name] = {**result, "last": last}
     if not found:
         raise Error(f"run {run.path} has no finished step; run it first")
     return found
@@ -41,20 +41,14 @@ def write_answers(run: Run | str, out: str | Path) -> list[Path]:
         paths = dataset(run, progress=False).test.paths
     except Error:  # the images have been moved
         paths = None
+    folder.mkdir(parents=True, exist_ok=True)
     for step in run.steps():
-        classes, wrong = class_table(step, names), wrong_answers(step, names, paths)
-        for what, table in (("classes", classes), ("wrong", wrong)):
+        counts = np.asarray(step.result.get("counts", [0] * len(names)))
+        classes = metrics.class_table(*_outputs(step, names), names, counts)
+        for what, table in (("classes", classes), ("wrong", wrong_answers(step, names, paths))):
             files.append(folder / f"{step.name}-{what}.csv")
-            folder.mkdir(parents=True, exist_ok=True)
             write_atomic(files[-1], table.to_csv(index=False).encode("utf-8", "replace"))
     return files
-
-
-def class_table(step: Step, names: tuple[str, ...]):
-    """``metrics.class_table`` of a step's recorded answers."""
-    logits, labels = _outputs(step, names)
-    counts = np.asarray(step.result.get("counts", [0] * len(names)))
-    return metrics.class_table(logits, labels, names, counts)
 
 
 def wrong_answers(step: Step, names: tuple[str, ...], paths=None):
@@ -62,16 +56,16 @@ def wrong_answers(step: Step, names: tuple[str, ...], paths=None):
     import pandas as pd
 
     logits, labels = _outputs(step, names)
-    answers, share = logits.argmax(1), metrics.softmax(logits)
+    answers, shares = logits.argmax(1), 100 * metrics.softmax(logits)
     rows = np.flatnonzero(answers != labels)
-    sure = 100 * share[rows, answers[rows]]
+    sure = shares[rows, answers[rows]]
     order = np.argsort(-sure, kind="stable")
-    rows, sure = rows[order], sure[order]
+    rows = rows[order]
     columns = {
         "image": rows if paths is None else [str(paths[k]) for k in rows],
         "label": [names[k] for k in labels[rows]],
         "answer": [names[k] for k in answers[rows]],
-        "confidence": sure.round(2),
+        "confidence": sure[order].round(2),
     }
     return pd.DataFrame(columns)
 
@@ -79,8 +73,6 @@ def wrong_answers(step: Step, names: tuple[str, ...], paths=None):
 def _outputs(step: Step, names: tuple[str, ...]) -> tuple[np.ndarray, np.ndarray]:
     logits, labels = step.outputs()
     if logits.shape[1] != len(names):
-        raise Error(
-            f"{step.name} of run {step.run.path} answers among {logits.shape[1]} classes, but the "
-            f"run names {len(names)}; {step.over}"
-        )
+        other = f"answers among {logits.shape[1]} classes, but the run names {len(names)}"
+        raise Error(f"{step.name} of run {step.run.path} {other}; {step.over}")
     return logits, labels

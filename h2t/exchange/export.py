@@ -8,11 +8,12 @@ from __future__ import annotations
 import contextlib
 import io
 import warnings
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load, save
+from safetensors.torch import load_file, save
 from torch import nn
 
 from h2t import models
@@ -24,7 +25,6 @@ from h2t.exchange.used import chosen, inputs
 from h2t.runs import Run
 from h2t.train.evaluate import load_model
 
-IMAGES = 16  # random ones, on which every file is held against the original
 CLOSE = 1e-3  # largest difference of logits that rounding may make
 REPORT = "it was not written. This is a mistake of the export: please report it"
 
@@ -48,39 +48,25 @@ def export(run: Run | str, step: str = "", out: str | Path = "", *, onnx: bool =
     model, result, about = load_model(run, used.name, "cpu"), used.result, inputs(run)
     if onnx:
         _import_onnx()
-    mean, std = (torch.tensor(about[k]).view(1, -1, 1, 1) for k in ("mean", "std"))
-    shape = IMAGES, about["in_channels"], about["height"], about["width"]
-    images = torch.rand(shape, generator=torch.Generator().manual_seed(0))  # (N, C, H, W)
-    with torch.inference_mode():
-        logits = model((images - mean) / std)
     folder = resolve(out) if str(out) else run.path / "export"
     folder.mkdir(parents=True, exist_ok=True)
-    tensors = {_plain(k): v.contiguous() for k, v in model.state_dict().items()}
-    blobs = {"model.safetensors": save(tensors), "model.pt": _saved(tensors)}
-    read_back = {
-        "model.safetensors": load(blobs["model.safetensors"]),
-        "model.pt": torch.load(io.BytesIO(blobs["model.pt"]), weights_only=True),
-    }
-    kind = {k: result[k] for k in ("head", "in_channels")}
-    for file, again in read_back.items():
-        copy = models.build(result["model"], result["num_classes"], **kind).eval()
-        copy.load_state_dict({k: again[_plain(k)] for k in copy.state_dict()})
-        with torch.inference_mode():
-            _same(copy((images - mean) / std), logits, file)
-        write_atomic(folder / file, blobs[file])
-    linear = {k for k in tensors if k.startswith("fc.")} == {"fc.weight", "fc.bias"}
+    state = {k: v.contiguous() for k, v in model.state_dict().items()}
+    plain = {_plain(k): v for k, v in state.items()}
+    _write(folder / "model.safetensors", save(plain), load_file, plain)
+    _write(folder / "model.pt", _saved(plain), _loaded, plain)
+    linear = {k for k in plain if k.startswith("fc.")} == {"fc.weight", "fc.bias"}
     if linear and result["model"] in models.BACKBONES:  # an encoder is not the reference's
-        _write_checkpoint(folder / "model.pth.tar", model, result)
+        content = _saved(_checkpoint(state, result))
+        _write(folder / "model.pth.tar", content, lambda f: read_checkpoint(f)["weights"], state)
     if onnx:
-        _write_onnx(folder / "model.onnx", _Whole(model, mean, std), images, logits)
+        _write_onnx(folder / "model.onnx", _Whole(model, about), about)
     record = {
-        **{k: result[k] for k in ("model", "head", "num_classes")},
+        **{k: result[k] for k in ("model", "head", "num_classes", "weights_sha256")},
         **about,
         "parameters": models.num_parameters(model),
         "scale": getattr(model.head, "scale", None),
         "run": run.path.name,
         "step": used.name,
-        "weights_sha256": result["weights_sha256"],
         "test_accuracy": result["last"],
     }
     write_json(folder / "model.json", record)
@@ -100,29 +86,42 @@ def _saved(content: dict[str, Any]) -> bytes:
     return buffer.getvalue()
 
 
-def _write_checkpoint(path: Path, model: nn.Module, result: dict) -> None:
-    """Write the reference's layout, with the names of its parallel models, and read it back."""
-    state, content = model.state_dict(), {"epoch": result.get("epochs", 0)}
-    for part, own in (("state_dict_model", "backbone."), ("state_dict_classifier", "head.")):
-        named = {k: v.contiguous() for k, v in state.items() if k.startswith(own)}
-        content[part] = {f"module.{_plain(k)}": v for k, v in named.items()}
-    content["best_acc1"] = torch.tensor(result["last"]["all"])
-    content["its_ece"] = result["last"]["ece"]
-    write_atomic(path, _saved(content))
-    again = read_checkpoint(path)["weights"]
-    if again.keys() != state.keys() or not all(torch.equal(again[k], state[k]) for k in state):
+def _loaded(file: Path) -> dict[str, torch.Tensor]:
+    return torch.load(file, weights_only=True)
+
+
+def _write(path: Path, content: bytes, read: Callable, wanted: dict[str, torch.Tensor]) -> None:
+    """Write tensors, and remove the file again where it holds others."""
+    write_atomic(path, content)
+    found = read(path)
+    if found.keys() != wanted.keys() or not all(torch.equal(found[k], wanted[k]) for k in wanted):
         path.unlink()
         raise Error(f"{path.name} reads back as other weights than the run's; {REPORT}")
+
+
+def _checkpoint(state: dict[str, torch.Tensor], result: dict[str, Any]) -> dict[str, Any]:
+    """The reference's layout, with the names of its parallel models."""
+
+    def part(own: str) -> dict[str, torch.Tensor]:
+        return {f"module.{_plain(k)}": v for k, v in state.items() if k.startswith(own)}
+
+    return {
+        "epoch": result.get("epochs", 0),
+        "state_dict_model": part("backbone."),
+        "state_dict_classifier": part("head."),
+        "best_acc1": torch.tensor(result["last"]["all"]),
+        "its_ece": result["last"]["ece"],
+    }
 
 
 class _Whole(nn.Module):
     """From images in [0, 1] to logits."""
 
-    def __init__(self, model: nn.Module, mean: torch.Tensor, std: torch.Tensor):
+    def __init__(self, model: nn.Module, about: dict[str, Any]):
         super().__init__()
         self.model = model.to(memory_format=torch.contiguous_format)
-        self.register_buffer("mean", mean)
-        self.register_buffer("std", std)
+        self.register_buffer("mean", torch.tensor(about["mean"]).view(1, -1, 1, 1))
+        self.register_buffer("std", torch.tensor(about["std"]).view(1, -1, 1, 1))
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         return self.model((images - self.mean) / self.std)
@@ -134,40 +133,32 @@ def _import_onnx():
         import onnxruntime
         import onnxscript  # noqa: F401
     except ImportError as e:
-        raise Error(
-            f"ONNX needs a package that is not installed ({e}); use "
-            "`uv run --extra onnx h2t export RUN --onnx`"
-        ) from None
+        use = "use `uv run --extra onnx h2t export RUN --onnx`"
+        raise Error(f"ONNX needs a package that is not installed ({e}); {use}") from None
     return onnx, onnxruntime
 
 
-def _write_onnx(path: Path, whole: _Whole, images: torch.Tensor, logits: torch.Tensor) -> None:
+def _write_onnx(path: Path, whole: _Whole, about: dict[str, Any]) -> None:
     """Write ONNX for any number of images and hold it against the original in another runtime."""
     onnx, runtime = _import_onnx()
+    shape = 16, about["in_channels"], about["height"], about["width"]
+    images = torch.rand(shape, generator=torch.Generator().manual_seed(0))  # (N, C, H, W)
+    names = dict(input_names=["images"], output_names=["logits"])
+    sizes = {"images": {0: torch.export.Dim("n")}}
     with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
         warnings.simplefilter("ignore")
-        program = torch.onnx.export(
-            whole.eval(),
-            (images[:2],),
-            dynamo=True,
-            input_names=["images"],
-            output_names=["logits"],
-            dynamic_shapes={"images": {0: torch.export.Dim("n")}},
-            verbose=False,
-        )
-    proto = program.model_proto
+        how = dict(dynamo=True, dynamic_shapes=sizes, verbose=False, **names)
+        proto = torch.onnx.export(whole.eval(), (images[:2],), **how).model_proto
     onnx.checker.check_model(proto)
     blob = proto.SerializeToString()
     session = runtime.InferenceSession(blob, providers=["CPUExecutionProvider"])
-    found = session.run(None, {"images": images.numpy()})[0]
-    _same(torch.from_numpy(found), logits, path.name)
-    write_atomic(path, blob)
-
-
-def _same(found: torch.Tensor, wanted: torch.Tensor, file: str) -> None:
+    found = torch.from_numpy(session.run(None, {"images": images.numpy()})[0])
+    with torch.inference_mode():
+        wanted = whole(images)
     apart = (found - wanted).abs().max().item()
     if not apart <= CLOSE * max(1.0, wanted.abs().max().item()):
-        raise Error(f"{file} gives other logits than the run, by up to {apart:.3g}; {REPORT}")
+        raise Error(f"{path.name} gives other logits than the run, by {apart:.3g}; {REPORT}")
+    write_atomic(path, blob)
 
 
 def describe(folder: Path) -> str:

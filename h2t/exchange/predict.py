@@ -12,7 +12,7 @@ import numpy as np
 from h2t import metrics
 from h2t.base.errors import Error
 from h2t.base.files import resolve
-from h2t.base.progress import bar as progress_bar
+from h2t.base.progress import bar
 from h2t.data.images import read_image
 from h2t.data.lists import SUFFIXES
 from h2t.data.resident import Resident
@@ -55,26 +55,25 @@ def predict(
     paths = sorted(p for p in found if p == top or p.suffix.lower() in SUFFIXES)
     if not paths:
         raise Error(f"{top} holds no images" if top.exists() else f"there are no images at {top}")
-    read, rows = reader(about), []
+    read, rows, start = reader(about), [], top.parent if top.is_file() else top
     with (
         ThreadPoolExecutor() as pool,
-        progress_bar(total=len(paths), desc="predicting", unit="image", progress=progress) as bar,
+        bar(total=len(paths), desc="images", progress=progress) as shown,
     ):
-        for start in range(0, len(paths), CHUNK):
-            part = paths[start : start + CHUNK]
+        for first in range(0, len(paths), CHUNK):
+            part = paths[first : first + CHUNK]
             pixels = list(pool.map(read, part))
             good = [image for image in pixels if not isinstance(image, str)]
             shares = iter(_shares(model, good, about, device))
             for path, image in zip(part, pixels, strict=True):
-                name = _shown(path.relative_to(top) if path != top else path.name)
-                rows.append({"path": name, "label": "", "confidence": np.nan, "error": ""})
+                row = {"path": _shown(path.relative_to(start)), "label": "", "confidence": np.nan}
                 if isinstance(image, str):
-                    rows[-1]["error"] = image
+                    rows.append({**row, "error": image})
                     continue
                 share = next(shares)
-                rows[-1]["label"] = about["classes"][share.argmax()]
-                rows[-1]["confidence"] = round(100 * share.max(), 2)
-            bar.update(len(part))
+                row["label"] = about["classes"][share.argmax()]
+                rows.append({**row, "confidence": round(100 * share.max(), 2), "error": ""})
+            shown.update(len(part))
     table = pd.DataFrame(rows)
     table.attrs["step"] = said(used)
     return table
@@ -82,19 +81,19 @@ def predict(
 
 def reader(about: dict[str, Any]) -> Callable[[Path], np.ndarray | str]:
     """What reads a file as ``inputs`` say: (H, W, C) uint8, or a text, why it cannot be read."""
-    shape = about["height"], about["width"], about["in_channels"]
-    size = shape[0] if shape[0] == shape[1] else 0  # read_image resizes to squares
+    height, width, channels = shape = about["height"], about["width"], about["in_channels"]
+    size = height if height == width else 0  # read_image resizes to squares
+    how = {"fit": about["image_fit"], "white_level": about["white_level"]}
 
     def read(path: Path) -> np.ndarray | str:
         try:
-            how = {"fit": about["image_fit"], "white_level": about["white_level"]}
-            image = read_image(path, size, shape[2], **how)
+            image = read_image(path, size, channels, **how)
         except Error as e:
             return str(e)
         if image.shape == shape:
             return image
-        has = f"{image.shape[1]}x{image.shape[0]} pixels, the run's are {shape[1]}x{shape[0]}"
-        return f"image {path} is {has}"
+        has = f"{image.shape[1]}x{image.shape[0]} pixels"
+        return f"image {path} is {has}, the run's are {width}x{height}"
 
     return read
 
@@ -109,6 +108,6 @@ def _shares(model, images: list[np.ndarray], about: dict[str, Any], device) -> n
     return metrics.softmax(answers(model, loader, "fp32").numpy())
 
 
-def _shown(path: Path | str) -> str:
+def _shown(path: Path) -> str:
     """A path as text that can be written, whatever its bytes are."""
     return str(path).encode("utf-8", "surrogateescape").decode("utf-8", "replace")

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
 import math
-import re
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +12,7 @@ import torch
 from h2t import models
 from h2t.base.errors import Error
 from h2t.base.files import resolve
-from h2t.base.readers import reading
+from h2t.base.readers import reading, sha256
 from h2t.models.imagenet_resnet import STAGES
 from h2t.models.weights import ONLY, differs, read_weights
 from h2t.runs import Run
@@ -33,18 +31,17 @@ def read_checkpoint(file: str | Path) -> dict[str, Any]:
     if not path.exists():
         raise Error(f"there is no checkpoint {path}")
     found, beside = read_weights(path)
-    weights = {re.sub(r"^(?!fc\.)", "backbone.", k): v for k, v in found.items()}
-    weights = {re.sub(r"^fc\.", "head.", k): v for k, v in weights.items()}
+    weights = {
+        f"head.{k[3:]}" if k.startswith("fc.") else f"backbone.{k}": v for k, v in found.items()
+    }
     with reading(path, ONLY):
-        epoch = _number("epoch", beside.get("epoch", 0))
-        best = _number("best_acc1", beside.get("best_acc1", 0))
-        _number("its_ece", beside.get("its_ece", 0))
+        numbers = {k: _number(k, beside.get(k, 0)) for k in ("epoch", "best_acc1", "its_ece")}
     return {
         "weights": weights,
         **_recognise(path, weights),
         "trainable": "last_block" if "state_dict_block" in beside else "all",
-        "epoch": int(epoch),
-        "best_acc1": best,
+        "epoch": int(numbers["epoch"]),
+        "best_acc1": numbers["best_acc1"],
     }
 
 
@@ -57,56 +54,46 @@ def _number(name: str, value: Any) -> float:
     return float(value)
 
 
-def _blocks(weights: dict[str, torch.Tensor], stage: int) -> int:
-    return len({k.split(".")[2] for k in weights if k.startswith(f"backbone.layer{stage}.")})
-
-
 def _recognise(path: Path, weights: dict[str, torch.Tensor]) -> dict[str, Any]:
     """Which of our models the tensors belong to, by rebuilding it and comparing every shape."""
     known = f"known are {', '.join(models.BACKBONES)} with a linear or cosine classifier"
     head, stem = weights.get("head.weight"), weights.get("backbone.conv1.weight")
     if head is None and stem is not None:
-        raise Error(
-            f"{path} holds no classifier; a backbone alone is where a training begins: set "
-            "pretrained to it"
-        )
+        raise Error(f"{path} holds no classifier; to begin from a backbone, set pretrained to it")
     if head is None or stem is None or head.dim() != 2 or stem.dim() != 4:
         raise Error(f"{path} holds another model ({known})")
-    name = _name(weights)
+    name, classes, channels = _name(weights), len(head), stem.shape[1]
     if name not in models.BACKBONES:
         raise Error(f"{path} holds another model: {name} ({known})")
-    kind = {
-        "model": name,
-        "head": "linear" if "head.bias" in weights else "cosine",
-        "num_classes": len(head),
-        "in_channels": stem.shape[1],
-    }
-    if kind["in_channels"] not in (1, 3) or kind["num_classes"] < 2:
-        what = f"{kind['in_channels']} channels and {kind['num_classes']} classes"
+    if channels not in (1, 3) or classes < 2:
+        what = f"{channels} channels and {classes} classes"
         raise Error(f"{path} holds a network of {what}; known are 1 or 3, and two or more")
-    want = models.build(
-        name, kind["num_classes"], head=kind["head"], in_channels=kind["in_channels"]
-    ).state_dict()
+    kind = {"head": "linear" if "head.bias" in weights else "cosine", "in_channels": channels}
+    want = models.build(name, classes, **kind).state_dict()
     for k in {**want, **weights}:
         if why := differs(k, weights.get(k), want.get(k), name):
             raise Error(f"{path} holds another model: {why} ({known})")
-    return kind
+    return {"model": name, "num_classes": classes, **kind}
 
 
 def _name(weights: dict[str, torch.Tensor]) -> str:
     """The name of the model that tensors of these names would be."""
+
+    def blocks(stage: int) -> int:
+        return len({k.split(".")[2] for k in weights if k.startswith(f"backbone.layer{stage}.")})
+
     if "backbone.layer4.0.conv1.weight" in weights:
-        stages = tuple(_blocks(weights, k) for k in (1, 2, 3, 4))
+        stages = tuple(map(blocks, (1, 2, 3, 4)))
         block = "Bottleneck" if "backbone.layer1.0.conv3.weight" in weights else "BasicBlock"
         inner = weights.get("backbone.layer1.0.conv2.weight")
         if inner is not None and inner.dim() == 4 and inner.shape[1] == 4:
             return "resnext50"
         depths = [f"resnet{depth}" for depth, own in STAGES.items() if own == (block, stages)]
         return depths[0] if depths else f"{block} x {stages}"
-    name = f"resnet{6 * _blocks(weights, 1) + 2}"
+    name = f"resnet{6 * blocks(1) + 2}"
     last = weights.get("backbone.layer3.0.0.conv1.weight")
     if last is not None:  # a stage for each expert
-        return f"ride{_blocks(weights, 3)}_{name}{'_narrow' if len(last) == 48 else ''}"
+        return f"ride{blocks(3)}_{name}{'_narrow' if len(last) == 48 else ''}"
     return f"reslt_{name}" if "backbone.bn2.weight" in weights else name
 
 
@@ -134,20 +121,12 @@ def import_checkpoint(
         check_fit(content, data, str(file))
     with run.lock():
         if not again and step.done and not step.result.get("imported"):
-            raise Error(
-                f"run {run.path} has a stage 1 of its own; choose another run or give `--again`"
-            )
+            own = f"run {run.path} has a stage 1 of its own"
+            raise Error(f"{own}; choose another run or give `--again`")
         step.clear()
-        kind = {k: content[k] for k in ("model", "head", "trainable")}
-        step.begin({**kind, **(made or {})})
-        result = {
-            "imported": {
-                "file": Path(file).name,
-                "sha256": hashlib.sha256(resolve(file).read_bytes()).hexdigest(),
-                "epoch": content["epoch"],
-                "best_acc1": content["best_acc1"],
-            },
-            **{k: content[k] for k in ("model", "head", "num_classes", "in_channels")},
-        }
-        result = step.finish(content["weights"], {}, result)
+        step.begin({k: content[k] for k in ("model", "head", "trainable")} | (made or {}))
+        source = {"file": Path(file).name, "sha256": sha256(resolve(file))}
+        source |= {k: content[k] for k in ("epoch", "best_acc1")}
+        kind = {k: content[k] for k in ("model", "head", "num_classes", "in_channels")}
+        result = step.finish(content["weights"], {}, {"imported": source, **kind})
     return result if data is None else evaluate(data, device=device, precision=precision)["stage1"]

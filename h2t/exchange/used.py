@@ -24,10 +24,8 @@ def chosen(run: Run, name: str = "") -> Step:
     if all(BY in r.get("val", {}) and "val_is" not in r for r in results.values()):
         return max(steps, key=lambda step: results[step]["val"][BY])
     if len(steps) > 1:
-        raise Error(
-            f"run {run.path} has {', '.join(map(said, steps))}, and no validation part to choose "
-            "by; name one with --step"
-        )
+        has = f"has {', '.join(map(said, steps))}, and no validation part to choose by"
+        raise Error(f"run {run.path} {has}; name one with --step")
     return steps[0]
 
 
@@ -57,13 +55,9 @@ def inputs(run: Run) -> dict[str, Any]:
     color = {1: "grey: Pillow's convert('L')", 3: "colour: Pillow's convert('RGB')"}
     return {
         "classes": list(class_names(run)),
-        "height": height,
-        "width": width,
-        "in_channels": channels,
-        "image_fit": fit,
-        "white_level": run.params.get("white_level", 0),
-        "mean": list(mean),
-        "std": list(std),
+        **{"height": height, "width": width, "in_channels": channels},
+        **{"image_fit": fit, "white_level": run.params.get("white_level", 0)},
+        **{"mean": list(mean), "std": list(std)},
         "preprocessing": [
             "decode; turn upright by the EXIF orientation; lay what is transparent on white",
             color.get(channels, f"{channels} channels"),

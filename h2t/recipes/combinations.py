@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from h2t.base.choices import CIFAR_RESNETS, IMAGENET_RESNETS, LEARNED_SCALE, MODELS
+from h2t.base.choices import CIFAR_RESNETS, IMAGENET_RESNETS, LEARNED_SCALE
 from h2t.base.errors import Error
 from h2t.losses import EXPERT_LOSSES
 
@@ -14,48 +14,38 @@ COSINE_LOSSES = ("ldam", "gcl", "ride")  # they set margins between cosines
 
 def check_schedule(stage1) -> None:
     """Lists of stage 1 that belong together, and mixing of images. Raises ``h2t.Error``."""
-    shares, factors = list(stage1.decay_at), stage1.lr_factors
-    if len(shares) != len(factors) or shares != sorted(shares):
+    shares, begins = list(stage1.decay_at), list(stage1.reslt_from)
+    if len(shares) != len(stage1.lr_factors) or shares != sorted(shares):
         raise Error("decay_at and lr_factors must be lists of one length, decay_at ascending")
-    begins = list(stage1.reslt_from)
     if len(begins) != 2 or begins != sorted(begins):
-        raise Error(
-            f"reslt_from is {begins}; it must be two shares of the classes, ascending, for the "
-            "second and the third branch"
-        )
+        raise Error(f"reslt_from is {begins}; it must be two shares of the classes, ascending")
     if stage1.cmo_probability and stage1.mixup_alpha:
-        raise Error(
-            "CMO and mixup both mix every image; set mixup_alpha to 0, or cmo_probability to 0"
-        )
+        raise Error("CMO and mixup both mix every image; set mixup_alpha or cmo_probability to 0")
 
 
 def check_network(stage1) -> None:
     """A loss has the head and the model that it needs. Raises ``h2t.Error``."""
-    loss, model, head, trainable = (
-        getattr(stage1, k) for k in ("loss", "model", "head", "trainable")
-    )
+    loss, model, head = stage1.loss, stage1.model, stage1.head
     if loss in COSINE_LOSSES and head != "cosine":
         raise Error(f"loss {loss} sets margins between cosines; use it with head cosine")
     if loss in EXPERT_LOSSES and not model.startswith(loss):
-        like = next(m for m in MODELS if m.startswith(loss) and m.endswith("resnet32"))
-        raise Error(
-            f"loss {loss} is of several experts, which model {model} has not; use it with a model "
-            f"such as {like}"
-        )
+        like = {"ride": "ride3_resnet32", "reslt": "reslt_resnet32"}[loss]
+        has = f"which model {model} has not; use it with a model such as {like}"
+        raise Error(f"loss {loss} is of several experts, {has}")
     if model.startswith("reslt") and head != "linear":
+        has = "one linear classifier for all branches; use it with head linear"
+        raise Error(f"model {model} has {has}, not {head}")
+    if stage1.trainable == "all":
+        return
+    if not stage1.pretrained:
         raise Error(
-            f"model {model} has one linear classifier for all branches; use it with head linear, "
-            f"not {head}"
+            f"trainable {stage1.trainable} leaves most of the backbone as it begins; name weights "
+            "to begin with as pretrained, or set trainable to all"
         )
-    if trainable != "all" and not stage1.pretrained:
+    if model not in (*CIFAR_RESNETS, *IMAGENET_RESNETS):
         raise Error(
-            f"trainable {trainable} leaves most of the backbone as it begins; name weights to "
-            "begin with as pretrained, or set trainable to all"
-        )
-    if trainable != "all" and model not in (*CIFAR_RESNETS, *IMAGENET_RESNETS):
-        raise Error(
-            f"trainable {trainable} is for backbones with one last block, which {model} has not; "
-            "set trainable to all"
+            f"trainable {stage1.trainable} is for backbones with one last block, which {model} has "
+            "not; set trainable to all"
         )
 
 
@@ -63,15 +53,11 @@ def check_stage2(stage2) -> None:
     """A method of stage 2 and what it trains. Raises ``h2t.Error``."""
     method = stage2.stage2_method
     if method == "tau" and stage2.fusion_ratio:
-        raise Error(
-            "method tau trains nothing, so there is nothing to fuse at ratio "
-            f"{stage2.fusion_ratio:g}; set fusion_ratio to 0"
-        )
+        nothing = "method tau trains nothing, so there is nothing to fuse"
+        raise Error(f"{nothing} at ratio {stage2.fusion_ratio:g}; set fusion_ratio to 0")
     if method in ("tau", "lws") and stage2.reinitialise_head:
-        raise Error(
-            f"method {method} keeps the classifier of stage 1; set reinitialise_head to false, or "
-            "stage2_method to crt"
-        )
+        keeps = f"method {method} keeps the classifier of stage 1"
+        raise Error(f"{keeps}; set reinitialise_head to false, or stage2_method to crt")
 
 
 def check_method(method: str, head: str) -> None:
@@ -110,12 +96,6 @@ def check_together(parameters: Mapping[str, Any]) -> None:
     if parameters.get("source") == "features" and not parameters.get("encoder"):
         raise Error("source features has no images; name its file as encoder features:FILE.npz")
     if parameters.get("objective") and not parameters.get("encoder"):
-        raise Error(
-            "objective chooses a head on an encoder's features, but there is no encoder; set "
-            "encoder to lite0, or objective to nothing"
-        )
+        raise Error("objective chooses a head on an encoder's features; set encoder to lite0")
     if parameters.get("control") and parameters.get("bn_statistics") == "none":
-        raise Error(
-            "control compares BN statistics of the balanced stream and of both, but bn_statistics "
-            "is none; set control to false, or bn_statistics to both"
-        )
+        raise Error("control compares BN statistics, but bn_statistics is none; set it to both")

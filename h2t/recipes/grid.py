@@ -10,22 +10,21 @@ from typing import Any
 
 from h2t.base.errors import Error, quoted
 
-MODES = ("product", "zip")
 POINTS = 100_000  # of a grid, and values of a range
+ROWS = "sweep must be a list of mappings, one for each run: `sweep: [{seed: 0}, {seed: 3}]`"
+BY = "by must say what others are at values of a parameter: `by: {batch_size: {64: {seed: 1}}}`"
 
 
 def merge(recipe: dict[str, Any], overrides: dict[str, Any]) -> dict[str, Any]:
     """A recipe with some parameters replaced; these depend on nothing any more (``settle``)."""
-    merged = {**recipe, **overrides}
+
+    def kept(case: dict[str, Any]) -> dict[str, Any]:
+        return {k: v for k, v in case.items() if k not in overrides}
+
     if "by" in recipe and "by" not in overrides:
-        merged["by"] = {
-            k: {
-                v: {n: x for n, x in case.items() if n not in overrides}
-                for v, case in cases.items()
-            }
-            for k, cases in _by(recipe).items()
-        }
-    return merged
+        by = {k: {v: kept(c) for v, c in cases.items()} for k, cases in _by(recipe).items()}
+        recipe = {**recipe, "by": by}
+    return {**recipe, **overrides}
 
 
 def settle(recipe: dict[str, Any], declared) -> dict[str, Any]:
@@ -57,12 +56,9 @@ def settle(recipe: dict[str, Any], declared) -> dict[str, Any]:
 
 def _by(recipe: dict[str, Any]) -> dict[str, dict[Any, dict[str, Any]]]:
     by = recipe.get("by") or {}
-    cases = list(by.values()) if isinstance(by, dict) else [None]
+    cases = by.values() if isinstance(by, dict) else [None]
     if not all(isinstance(c, dict) and all(isinstance(s, dict) for s in c.values()) for c in cases):
-        raise Error(
-            "by must say, for values of a parameter, what others are: "
-            "`by: {imbalance_factor: {50: {stage2_weight_decay: 2.0e-4}}}`"
-        )
+        raise Error(BY)
     return by
 
 
@@ -77,32 +73,26 @@ def expand(
 
     A parameter that is declared as one value is an axis of the grid where the recipe gives it a
     list, or a range ``{from: a, to: b, step: c}`` with both ends; one that is declared as a list is
-    an axis where it is given a list of lists. ``sweep: product`` (the default) combines all axes,
-    ``sweep: zip`` goes through them side by side, and a list of mappings, ``sweep: [{model:
-    resnet20, seed: 3}, ...]``, is an explicit table, combined with the axes if there are any. Each
-    point is settled (``settle``) by itself.
+    an axis where it is given a list of lists. All axes are combined. A list of mappings, ``sweep:
+    [{model: resnet20, seed: 3}, ...]``, is an explicit table, combined with the axes if there are
+    any. Each point is settled (``settle``) by itself.
 
     Arguments: ``recipe`` parameters; ``declared`` name to (default, type) of the notebooks.
     Returns: points in the order of the recipe, the last axis fastest, each named by its values.
-    Raises: ``h2t.Error`` for no axes, an empty axis or range, axes of different lengths under zip,
-    a table that is no list of mappings or fixes what is an axis too, two points of one name, and
-    more than ``POINTS``.
+    Raises: ``h2t.Error`` for no axes, an empty axis or range, a table that is no list of mappings
+    or fixes what is an axis too, two points of one name, and more than ``POINTS``.
     """
     by, fixed = _by(recipe), {k: v for k, v in recipe.items() if k not in ("sweep", "by")}
-    mode, table = recipe.get("sweep", "product"), [{}]
-    if isinstance(mode, list):
-        mode, table = "product", _table(mode)
-    elif mode not in MODES:
-        raise Error(
-            f"sweep is {quoted(mode)}; write product, zip, or a list of mappings, one for each run"
-        )
+    table = _table(recipe["sweep"]) if "sweep" in recipe else [{}]
     axes = {k: _axis(k, v) for k, v in fixed.items() if _is_axis(v, declared.get(k, (None, ""))[1])}
-    fixed = {k: v for k, v in fixed.items() if k not in axes}
     tabled = list(dict.fromkeys(k for row in table for k in row))
-    _check_axes(axes, tabled, _set_by(by), mode)
+    _check_axes(axes, tabled, _set_by(by))
+    if (number := len(table) * math.prod(map(len, axes.values()))) > POINTS:
+        raise Error(f"the grid has {number:,} runs; that is more than one can want")
     points: dict[str, dict[str, Any]] = {}
-    for row, values in itertools.product(table, _combined(axes, mode, len(table))):
-        given = settle({**fixed, **row, **values, "by": by}, declared)
+    for row, *values in itertools.product(table, *axes.values()):
+        own = {**row, **dict(zip(axes, values, strict=True))}
+        given = settle({**fixed, **own, "by": by}, declared)
         # a row may leave a column to its default
         name = _name({k: given[k] for k in (*tabled, *axes) if k in given})
         if name in points:
@@ -114,46 +104,25 @@ def expand(
     return points
 
 
-def _check_axes(axes, tabled: list[str], dependent: list[str], mode: str) -> None:
+def _check_axes(axes, tabled: list[str], dependent: list[str]) -> None:
     if both := [k for k in (*axes, *tabled) if k in dependent]:
         raise Error(
             f"{both[0]} is an axis of the grid and is set by another parameter under by; keep one "
             f"of them, such as with `-p {both[0]} VALUE`"
         )
     if both := [k for k in tabled if k in axes]:
-        raise Error(
-            f"{both[0]} is an axis of the grid and a column of the table under sweep; keep one"
-        )
+        raise Error(f"{both[0]} is an axis of the grid and a column of its table; keep one")
     if not axes and not tabled:
         raise Error(
             "the recipe has one point only: give a parameter a list of values, such as "
             "`seed: [0, 1, 2]`, or use `h2t run`"
         )
-    if mode == "zip" and len({len(v) for v in axes.values()}) > 1:
-        lengths = ", ".join(f"{k} has {len(v)}" for k, v in axes.items())
-        raise Error(
-            "sweep: zip goes through the lists side by side, so they must be of one length; "
-            f"{lengths}"
-        )
-
-
-def _combined(axes: dict[str, list[Any]], mode: str, rows: int) -> list[dict[str, Any]]:
-    """The values of the axes, a mapping each point."""
-    lengths = [len(v) for v in axes.values()]
-    number = rows * (lengths[0] if mode == "zip" and lengths else math.prod(lengths))
-    if number > POINTS:
-        raise Error(f"the grid has {number:,} runs; that is more than one can want")
-    combine = zip if mode == "zip" else itertools.product
-    combined = combine(*axes.values()) if axes else [()]
-    return [dict(zip(axes, values, strict=True)) for values in combined]
 
 
 def _is_axis(value: Any, kind: str) -> bool:
-    if isinstance(value, dict):
-        return True
-    if kind.startswith("list"):
-        return isinstance(value, list) and any(isinstance(v, list) for v in value)
-    return isinstance(value, list)
+    if isinstance(value, list) and kind.startswith("list"):
+        return any(isinstance(v, list) for v in value)
+    return isinstance(value, list | dict)
 
 
 def _axis(name: str, value: Any) -> list[Any]:
@@ -170,26 +139,21 @@ def _range(name: str, value: dict[str, Any]) -> list[Any]:
     known = {"from", "to"} <= set(numbers) <= {"from", "to", "step"}
     low, high, step = numbers.get("from", 0), numbers.get("to", 0), numbers.get("step", 1)
     if not known or len(numbers) != len(value) or high < low or step <= 0:
-        raise Error(
-            f"{name} is {quoted(value)}; a range is {{from: A, to: B}} or "
-            "{from: A, to: B, step: C} of numbers, A <= B, C > 0"
-        )
+        form = "a range is {from: A, to: B} or {from: A, to: B, step: C}, A <= B, C > 0"
+        raise Error(f"{name} is {quoted(value)}; {form}")
     steps = (high - low) / step + 1e-9
     if steps >= POINTS:  # also where it is infinite
         raise Error(f"{name} has {steps:,.0f} values; that is more runs than one can want")
-    values = (low + k * step for k in range(math.floor(steps) + 1))
+    values = [low + k * step for k in range(math.floor(steps) + 1)]
     whole = isinstance(low, int) and isinstance(step, int)
-    return list(values) if whole else [round(v, 10) for v in values]
+    return values if whole else [round(v, 10) for v in values]
 
 
-def _table(rows: list[Any]) -> list[dict[str, Any]]:
-    if not rows or not all(
-        isinstance(r, dict) and r and all(isinstance(k, str) for k in r) for r in rows
-    ):
-        raise Error(
-            "sweep is a list, so each of its entries must be a mapping such as "
-            "{model: resnet20, seed: 3}"
-        )
+def _table(rows: Any) -> list[dict[str, Any]]:
+    if not isinstance(rows, list) or not rows:
+        raise Error(ROWS)
+    if not all(isinstance(r, dict) and r and all(isinstance(k, str) for k in r) for r in rows):
+        raise Error(ROWS)
     return rows
 
 

@@ -11,18 +11,18 @@ from h2t.recipes.validation import Described, described, unknown
 
 BLOCKS = ("images", "long tail", "held out", "network", "loss", "stage 2", "fusion", "optimiser")
 BLOCKS += ("augmentation", "control", "this machine")
-WHERE = ("01", "02", "03", "03")  # the notebook whose parameters a step's are
+BOOKS = ("01", "02", "03", "03")  # whose parameters those of a step are
 
 
 def listed() -> str:
     """Every parameter, block by block: name, default, what it may be, and its text."""
-    known = described_parameters()
-    header, rows = ("", "default", "range", ""), []
+    known, rows = described_parameters(), []
     for block in BLOCKS:
         inside = [it for it in known.values() if it.group == block]
         rows += [("", "", "", ""), (block.upper(), "", "", ""), *map(_row, inside)]
     own = "run: the run directory; method: a method by name, see `h2t methods`."
-    return f"{plain(header, rows, left=4)}\n\n{own}\n`h2t parameters NAME` says more."
+    table = plain(("", "default", "range", ""), rows, left=4)
+    return f"{table}\n\n{own}\n`h2t parameters NAME` says more."
 
 
 def _row(it: Described) -> tuple[str, str, str, str]:
@@ -31,9 +31,7 @@ def _row(it: Described) -> tuple[str, str, str, str]:
 
 
 def _written(default) -> str:
-    if isinstance(default, bool):
-        return str(default).lower()
-    return str(default) if default != "" else '""'
+    return str(default).lower() if isinstance(default, bool) else str(default) or '""'
 
 
 def explained(name: str) -> str:
@@ -45,8 +43,8 @@ def explained(name: str) -> str:
     if name not in known:
         raise Error(unknown(name, known))
     it = known[name]
-    books = [where for where, step in zip(WHERE, STEPS, strict=True) if name in described(step)]
-    books = " and ".join(dict.fromkeys(books))
+    books = [book for book, step in zip(BOOKS, STEPS, strict=True) if name in described(step)]
     lines = [f"{name}: {it.text}", *textwrap.wrap(it.more, 96)]
     lines += [f"default: {_written(it.default)}", *textwrap.wrap(f"range: {it.limits}", 96)]
-    return "\n  ".join([*lines, f"block: {it.group}, of notebook {books}"])
+    lines += [f"block: {it.group}, of notebook {' and '.join(dict.fromkeys(books))}"]
+    return "\n  ".join(lines)

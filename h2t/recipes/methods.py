@@ -21,6 +21,7 @@ FACTORS = (200, 100, 50, 10)
 _FILE = parse_yaml((resources.files("h2t.recipes") / "methods.yaml").read_text(encoding="utf-8"))
 COMMON, SETTINGS = _FILE["common"], _FILE["settings"]
 SETS = tuple(SETTINGS)  # what a method sets; the rest (epochs of stage 1, rate, ...) all share
+ONE_BY_ONE = "give the parameters that `h2t methods NAME` lists one by one"
 
 
 @dataclass(frozen=True)
@@ -38,9 +39,8 @@ class Method:
 
     def settings(self, factor: int) -> dict[str, Any]:
         """A value for each of ``SETS`` at an imbalance factor."""
-        at = grid.settle(
-            {**SETTINGS, **self.given, "imbalance_factor": factor}, [*SETS, "imbalance_factor"]
-        )
+        whole = {**SETTINGS, **self.given, "imbalance_factor": factor}
+        at = grid.settle(whole, whole)
         return {name: at[name] for name in SETS}
 
     def at(self, factor: int) -> tuple[Stage1, Stage2]:
@@ -50,10 +50,10 @@ class Method:
 
 
 def _method(entry: Mapping[str, Any]) -> Method:
-    about = {k: entry[k] for k in ("title", "source", "factors", "borrowed") if k in entry}
-    given = {k: v for k, v in entry.items() if k not in about}
-    lists = {k: tuple(about[k]) for k in ("factors", "borrowed") if k in about}
-    return Method(**{**about, **lists}, given=given)
+    texts = {k: entry[k] for k in ("title", "source")}
+    lists = {k: tuple(entry[k]) for k in ("factors", "borrowed") if k in entry}
+    given = {k: v for k, v in entry.items() if k not in {**texts, **lists}}
+    return Method(**texts, **lists, given=given)
 
 
 METHODS = {name: _method(entry) for name, entry in _FILE["methods"].items()}
@@ -68,29 +68,18 @@ def settings(method: str, imbalance_factor: float, source: str = "") -> dict[str
     """
     if not isinstance(method, str) or method not in METHODS:
         near = difflib.get_close_matches(str(quoted(method)).strip("'"), METHODS, 1, 0.5)
-        meant = f"did you mean {near[0]!r}? Known" if near else "known"
-        known = ", ".join(METHODS)
-        raise Error(
-            f"method is {quoted(method)}; {meant} are {known}; `h2t methods` says what they are"
-        )
+        meant = f" did you mean {near[0]!r}?" if near else ""
+        raise Error(f"method is {quoted(method)};{meant} `h2t methods` lists those that are known")
     found = METHODS[method]
     if imbalance_factor not in found.factors:
-        *others, last = map(str, found.factors)
         raise Error(
             f"there are no settings of method {method} at imbalance_factor {imbalance_factor:g}, "
-            f"only at {', '.join(others)} and {last}; set imbalance_factor to one of these, or "
-            f"give the parameters that `h2t methods {method}` lists one by one"
+            f"only at {', '.join(map(str, found.factors))}; take one of these, or {ONE_BY_ONE}"
         )
-    if source == "cifar10" and f"{method}_cifar10" in METHODS:
-        raise Error(
-            f"method {method} has its settings for CIFAR-100; on source cifar10 use method "
-            f"{method}_cifar10"
-        )
-    if source == "cifar100" and method.endswith("_cifar10"):
-        raise Error(
-            f"method {method} has its settings for CIFAR-10; on source cifar100 use method "
-            f"{method.removesuffix('_cifar10')}"
-        )
+    base = method.removesuffix("_cifar10")
+    own = {"cifar10": f"{base}_cifar10", "cifar100": base}.get(source, method)
+    if method != own and own in METHODS:
+        raise Error(f"method {method} is not for source {source}; use method {own}")
     return found.settings(int(imbalance_factor))
 
 
@@ -110,7 +99,7 @@ def spelt_out(
     if profile == "natural":
         raise Error(
             f"method {quoted(given['method'])} has its settings by imbalance factor, which profile "
-            "natural leaves as it is; give the parameters that `h2t methods NAME` lists one by one"
+            f"natural leaves as it is; {ONE_BY_ONE}"
         )
     own = settings(given["method"], Data(imbalance_factor=factor).imbalance_factor, source)
     beside = {k: v for k, v in given.items() if k != "method" and not (k in yielding and k in own)}

@@ -16,18 +16,8 @@ STEPS = {
 STAGE2 = {"crt": "DR", "lws": "LWS", "tau": "tau-norm", "mislas": "MiSLAS", "gcl": "GCL"}
 # what a name may end with, in the order of a run's steps
 _ENDS = (", stage 1", "", " + DR", ", BN sees both", " + H2T")
-LOSSES = {
-    "ce": "CE",
-    "focal": "Focal",
-    "cb": "CB",
-    "bsce": "BSCE",
-    "la": "LA",
-    "las": "LAS",
-    "ldam": "LDAM",
-    "gcl": "GCL",
-    "ride": "RIDE",
-    "reslt": "ResLT",
-}
+LOSSES = {"focal": "Focal", "ride": "RIDE", "reslt": "ResLT"}
+LOSSES |= {name: name.upper() for name in ("ce", "cb", "bsce", "la", "las", "ldam", "gcl")}
 
 
 def first_stage(params: Mapping[str, Any]) -> str:
@@ -40,8 +30,7 @@ def first_stage(params: Mapping[str, Any]) -> str:
     pasted = bool(params.get("cmo_probability"))
     if loss == "ce" and not late and not pasted:
         return ""
-    parts = [LOSSES.get(loss, loss), "-DRW" if late else "", " + CMO" if pasted else ""]
-    return "".join(parts)
+    return LOSSES.get(loss, loss) + "-DRW" * late + " + CMO" * pasted
 
 
 def method_of(

@@ -44,11 +44,9 @@ class Number:
 def _read() -> Iterator[Number]:
     text = (resources.files("h2t.recipes") / "published.csv").read_text(encoding="utf-8")
     for row in csv.DictReader(text.splitlines()):
-        ratio = float(row["fusion_ratio"]) if row["fusion_ratio"] else None
-        whole = {k: int(row[k]) for k in ("classes", "imbalance_factor")}
-        texts = {k: row[k] for k in ("method", "group", "source")}
-        stage, accuracy = int(row["step"].removeprefix("stage ")), float(row["accuracy"])
-        yield Number(**whole, **texts, stage=stage, fusion_ratio=ratio, accuracy=accuracy)
+        ratio, accuracy = row["fusion_ratio"], float(row["accuracy"])
+        of = int(row["classes"]), row["method"], int(row["step"][-1]), int(row["imbalance_factor"])
+        yield Number(*of, float(ratio) if ratio else None, row["group"], accuracy, row["source"])
 
 
 NUMBERS = tuple(_read())
@@ -68,9 +66,8 @@ def published(step: Mapping[str, Any]) -> float | None:
     """
     if step.get("profile") != "exponential" or step.get("cached"):
         return None
-    of = (step.get("num_classes"), step.get("imbalance_factor"), step.get("stage"))
-    rows = [n for n in NUMBERS if n.group == "all"]
-    near = [n for n in rows if of == (n.classes, n.imbalance_factor, n.stage)]
+    of = (step.get("num_classes"), step.get("imbalance_factor"), step.get("stage"), "all")
+    near = [n for n in NUMBERS if of == (n.classes, n.imbalance_factor, n.stage, n.group)]
     follows = (n for n in near if not differences(step, n.method, of[1], _as_in(n, step)))
     return next((n.accuracy for n in follows), None)
 
@@ -103,20 +100,17 @@ def differences(
     name is ``imported``.
     """
     first, second = METHODS[method].at(factor)
-    found = []
-    if step.get("stage") == 2:
-        found += _differ(step, second, {**second.to_dict(), **(instead or {})}, free, 2)
+
+    def differ(row: Mapping[str, Any], stage: Parameters, number: int):
+        want = {**stage.to_dict(), **(instead or {})}
+        values = {k: _value(row.get(k), k) for k in stage.to_dict() if k not in free}
+        return [(k, v, number) for k, v in values.items() if v != want[k]]
+
+    found = differ(step, second, 2) if step.get("stage") == 2 else []
     if not isinstance(step.get("loss"), str):
         return [*found, ("imported", True, 1)]
     own = {**step, **{k: step.get(f"stage1_{k}") for k in SHARED}}
-    return found + _differ(own, first, {**first.to_dict(), **(instead or {})}, free, 1)
-
-
-def _differ(
-    step: Mapping[str, Any], stage: Parameters, want: Mapping[str, Any], free, number: int
-) -> list[tuple[str, Any, int]]:
-    values = {k: _value(step.get(k), k) for k in stage.to_dict() if k not in free}
-    return [(k, v, number) for k, v in values.items() if v != want[k]]
+    return found + differ(own, first, 1)
 
 
 def _value(value: Any, name: str) -> Any:
@@ -140,6 +134,5 @@ def published_curve(counts=None):
 
     if counts is not None and list(counts) != list(class_counts(500, 100, 100)):
         return None
-    rows = [n for n in NUMBERS if n.source == "slide 10"]
-    of = {"ratio": "fusion_ratio", "group": "group", "accuracy": "accuracy"}
-    return pd.DataFrame([{k: getattr(n, name) for k, name in of.items()} for n in rows])
+    rows = [(n.fusion_ratio, n.group, n.accuracy) for n in NUMBERS if n.source == "slide 10"]
+    return pd.DataFrame(rows, columns=["ratio", "group", "accuracy"])

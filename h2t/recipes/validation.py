@@ -16,12 +16,13 @@ from h2t.base.errors import Error, quoted
 SEED = {"ge": 0, "le": 2**32 - 1}
 _STRICT = ConfigDict(strict=True, allow_inf_nan=False, extra="forbid", str_max_length=4096)
 step = dataclass(frozen=True, config=_STRICT)
+# pydantic's kinds, in words and as a notebook's cell declares them
 _KINDS = {
-    "integer": "a whole number",
-    "number": "a number",
-    "string": "a text",
-    "boolean": "a boolean (true or false)",
-    "array": "a list of numbers",
+    "integer": ("a whole number", "int"),
+    "number": ("a number", "float"),
+    "string": ("a text", "str"),
+    "boolean": ("a boolean (true or false)", "bool"),
+    "array": ("a list of numbers", "list[float]"),
 }
 
 
@@ -60,8 +61,8 @@ class Parameters:
         return cls(**{k: v for k, v in parameters.items() if k in names})
 
     def to_dict(self) -> dict[str, Any]:
-        values = ((f.name, getattr(self, f.name)) for f in dataclasses.fields(self))
-        return {k: list(v) if isinstance(v, tuple) else v for k, v in values}
+        values = vars(self).items()
+        return {k: list(v) if isinstance(v, tuple) else v for k, v in values if k[0] != "_"}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -82,8 +83,7 @@ class Described:
     @property
     def annotation(self) -> str:
         """The type that a notebook's cell declares."""
-        plain = {"integer": "int", "number": "float", "string": "str", "boolean": "bool"}
-        return plain.get(self.kind, "list[float]")
+        return _KINDS[self.kind][1]
 
     @property
     def limits(self) -> str:
@@ -95,7 +95,7 @@ class Described:
             return f"{each}above {self.above:g}, at most {self.high:g}"
         if self.high is not None:
             return f"{each}in [{_plain(self.low)}, {_plain(self.high)}]"
-        return "true or false" if self.kind == "boolean" else _KINDS[self.kind]
+        return "true or false" if self.kind == "boolean" else _KINDS[self.kind][0]
 
 
 @functools.cache
@@ -115,44 +115,36 @@ def _described(name: str, schema: dict[str, Any]) -> Described:
 
 def _sentence(known: Mapping[str, Described], error: Mapping[str, Any]) -> str:
     """pydantic's error as a sentence with the parameter, the value and what it must be."""
-    name, *_ = map(str, error["loc"])
+    name, *inside = map(str, error["loc"])
     if name not in known:
         return unknown(name, known)
     value, it, kind = error["input"], known[name], error["type"]
-    said = f"{name} is {quoted(value)}"
+    said, must = f"{name} is {quoted(value)}", "it must"
     if kind == "literal_error":
         near = difflib.get_close_matches(str(value)[:100], map(str, it.choices), 1)
         meant = f" (did you mean {near[0]}?)" if near else ""
-        return f"{said}; choose one of {', '.join(map(str, it.choices))}{meant}"
+        return f"{said}; choose {it.limits}{meant}"
     if kind == "finite_number":
-        return f"{said}; it must be finite"
+        return f"{said}; {must} be finite"
     if kind in ("greater_than", "greater_than_equal", "less_than_equal"):
-        limits = it.limits.removeprefix("each ").replace("above", "greater than")
-        return f"{said}; it must be {limits}"
-    if kind in ("too_long", "too_short", "string_too_long", "string_too_short"):
-        return f"{said}; it must have {_sizes(error)}"
-    wanted = _KINDS["number" if len(error["loc"]) > 1 else it.kind]
-    return f"{said} ({type(value).__name__}); it must be {wanted}{_written(value, it)}"
-
-
-def _sizes(error: Mapping[str, Any]) -> str:
-    limits, what = error["ctx"], "characters" if "string" in error["type"] else "entries"
-    if "max_length" in limits:
-        return f"at most {limits['max_length']} {what}"
-    return f"at least {limits['min_length']} {what}"
+        return f"{said}; {must} be {it.limits.removeprefix('each ')}"
+    if kind in ("too_long", "string_too_long"):
+        what = "characters" if it.kind == "string" else "entries"
+        return f"{said}; {must} have at most {error['ctx']['max_length']} {what}"
+    wanted = _KINDS["number" if inside else it.kind][0]
+    return f"{said} ({type(value).__name__}); {must} be {wanted}{_written(value, it)}"
 
 
 def _written(value: Any, of: Described) -> str:
     """How a number is written that YAML takes for a text."""
-    if of.kind not in ("number", "array") or not isinstance(value, str):
-        return ""
-    try:
-        plain = repr(float(value))
-    except ValueError:
-        return ""
-    if "." not in plain:
-        plain = plain.replace("e", ".0e")
-    return f"; YAML reads 1e-3 as text, write {plain}"
+    if of.kind in ("number", "array") and isinstance(value, str):
+        try:
+            plain = repr(float(value))
+        except ValueError:
+            return ""
+        plain = plain if "." in plain else plain.replace("e", ".0e")
+        return f"; YAML reads 1e-3 as text, write {plain}"
+    return ""
 
 
 def _plain(number: float) -> str:

@@ -42,7 +42,7 @@ from tests.helpers import ROOT
         (Stage1, {"stage1_lr": "1e-3"}, "YAML reads 1e-3 as text, write 0.001"),
         (Stage1, {"stage1_epochs": 1.5}, "stage1_epochs is 1.5 .float.; it must be a whole number"),
         (Stage1, {"stage1_epochs": 0}, r"in \[1, 5000\]"),
-        (Stage1, {"stage1_lr": 0}, "greater than 0"),
+        (Stage1, {"stage1_lr": 0}, "it must be above 0, at most 100"),
         (Stage1, {"decay_at": [0.8]}, "one length"),
         (Stage1, {"decay_at": 0.8}, "decay_at is 0.8 .float.; it must be a list of numbers"),
         (Stage1, {"flip": "no"}, "flip is 'no' .str.; it must be a boolean"),
@@ -60,7 +60,7 @@ def test_bad_values_are_refused_with_the_name_and_the_mend(step, parameters, mes
     ("parameters", "message"),
     [
         ({"stage2_epochs": 1_000_000}, r"stage2_epochs is 1000000; it must be in \[1, 5000\]"),
-        ({"stage2_lr": 1e9}, "stage2_lr is 1000000000.0; it must be greater than 0, at most 100"),
+        ({"stage2_lr": 1e9}, "stage2_lr is 1000000000.0; it must be above 0, at most 100"),
         ({"views": 10**9}, r"views is 1000000000; it must be in \[1, 64\]"),
         ({"seed": -1}, r"seed is -1; it must be in \[0, 4294967295\]"),
         ({"n_max": 10**5000}, "n_max is a int too large to show; it must be in"),

@@ -142,7 +142,7 @@ def test_a_value_may_depend_on_another_unless_it_is_given():
     [
         (
             {"imbalance_factor": {50: 2e-4}},
-            "by must say, for values of a parameter, what others are",
+            "by must say what others are at values of a parameter",
         ),
         ([1], "by must say"),
         ({"imbalance_facto": {50: {"seed": 1}}}, "unknown parameter 'imbalance_facto' under by"),

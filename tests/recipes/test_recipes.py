@@ -97,10 +97,10 @@ def test_a_method_on_the_command_line_replaces_the_recipes_and_gives_way_to_what
     [
         ({"method": "mislass"}, "method is 'mislass'; did you mean 'mislas'"),
         ({"method": "mislas_h2t"}, "did you mean 'mislas'"),
-        ({"method": 7}, "method is 7; known are dr"),
+        ({"method": 7}, "method is 7; `h2t methods` lists those that are known"),
         (
             {"method": "reslt", "imbalance_factor": 30},
-            "no settings of method reslt at imbalance_factor 30, only at 200, 100, 50 and 10",
+            "no settings of method reslt at imbalance_factor 30, only at 200, 100, 50, 10",
         ),
         (
             {"method": "reslt", "imbalance_factor": "many"},
@@ -110,8 +110,11 @@ def test_a_method_on_the_command_line_replaces_the_recipes_and_gives_way_to_what
             {"method": "reslt", "imbalance_factor": 0.5},
             "imbalance_factor is 0.5; it must be in .1, 1000000.",
         ),
-        ({"method": "mislas", "source": "cifar10"}, "on source cifar10 use method mislas_cifar10"),
-        ({"method": "reslt_cifar10"}, "on source cifar100 use method reslt"),
+        (
+            {"method": "mislas", "source": "cifar10"},
+            "is not for source cifar10; use method mislas_cifar10",
+        ),
+        ({"method": "reslt_cifar10"}, "is not for source cifar100; use method reslt"),
         ({"method": "bsce", "profile": "natural"}, "which profile natural leaves as it is"),
         ({"method": "tau_norm", "fusion_ratio": 0.3}, "method tau trains nothing"),
         ({"method": "gcl", "head": "linear"}, "loss gcl sets margins between cosines"),

@@ -1,13 +1,17 @@
-"""A sweep of twelve tiny runs, for the tests of this room."""
+"""Sweeps of tiny runs for the tests of this room, in processes that have all imported already."""
 
+import contextlib
 import json
+import multiprocessing as mp
 import sys
+from multiprocessing import forkserver
 from pathlib import Path
 
 from click.testing import CliRunner
 
 from h2t import Run
 from h2t.cli import main
+from h2t.study.sweep.job import PRELOAD, PRELOAD_NOTEBOOKS
 
 RECIPE = {
     "source": "digits",
@@ -18,7 +22,7 @@ RECIPE = {
     "fusion_ratio": [0.0, 0.3, 0.6],
     "seed": {"from": 0, "to": 3},
 }
-COMMAND = [sys.executable, "-m", "h2t", "sweep"]
+CONTEXT = mp.get_context("forkserver")
 
 
 def recipe(folder: Path, **changes) -> Path:
@@ -30,8 +34,36 @@ def recipe(folder: Path, **changes) -> Path:
     return file
 
 
+def server() -> int:
+    """The process that all jobs of these tests are forked from. Returns: its id."""
+    CONTEXT.set_forkserver_preload(["pytest", "h2t.cli", *PRELOAD, *PRELOAD_NOTEBOOKS])
+    forkserver.ensure_running()
+    return forkserver._forkserver._forkserver_pid
+
+
 def cli(*arguments):
+    server()
     return CliRunner().invoke(main, [str(a) for a in arguments], catch_exceptions=False)
+
+
+def start(*arguments, out: Path) -> mp.Process:
+    """The command line in a process of its own, which takes its jobs from the same server.
+
+    Else it would start one anew, and import all for seconds. Arguments: ``out`` what it says.
+    """
+    server()
+    address = forkserver._forkserver._forkserver_address
+    arguments = [str(a) for a in arguments]
+    process = CONTEXT.Process(target=_command, args=(arguments, address, out))
+    process.start()
+    return process
+
+
+def _command(arguments: list[str], address: str, out: Path) -> None:
+    own = forkserver._forkserver
+    own._forkserver_address, own.ensure_running = address, lambda: None
+    with open(out, "a") as said, contextlib.redirect_stderr(said), contextlib.redirect_stdout(said):
+        sys.exit(main(arguments))
 
 
 def found(root: Path) -> dict:

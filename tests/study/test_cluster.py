@@ -74,8 +74,6 @@ def test_a_resource_that_no_machine_has_is_refused_at_once(machines):
         Error, match="a run asks for 1 GPU, but no machine of the Ray cluster has more than 0"
     ):
         Cluster(machines.address, gpus_per_run=1)
-    with pytest.raises(Error, match="a run asks for 64 CPU"):
-        Cluster(machines.address, cpus_per_run=64)
 
 
 @pytest.mark.parametrize(

@@ -5,8 +5,8 @@ import json
 import pytest
 
 from h2t import Error, Run
+from h2t.base.files import claim
 from h2t.study.sweep import plan as sweeping
-from h2t.study.sweep.board import forecast
 from h2t.study.sweep.pool import Pool
 from tests.study.sweeps import cli, recipe
 
@@ -15,7 +15,7 @@ STEPS = ["stage1", "stage2-dr", "stage2-dr-both", "stage2-h2t"]
 
 def test_a_grid_is_planned_and_its_stage_1s_are_trained_once(undisturbed):
     file, root, out = undisturbed
-    lines = out.stdout.splitlines()
+    lines = out.splitlines()
     assert lines[0] == f"12 runs over fusion_ratio, seed in {root}"
     assert lines[1] == "to do: 12 runs, sharing 4 stage 1 to be trained once"
     assert lines[-1] == f"12 of 12 runs are done in {root}; compare them: h2t report {root}"
@@ -52,7 +52,7 @@ def test_what_is_done_is_not_done_again_and_a_larger_grid_adds_what_is_new(undis
     before = {p: p.stat().st_mtime_ns for p in root.rglob("result.json")}
     again = cli("sweep", file, "--plain")
     assert again.exit_code == 0 and "12 done already" in again.output
-    assert "nothing is left to do" in again.output
+    assert "to do" not in again.output.splitlines()[1]
     plan = sweeping.plan(file, {"fusion_ratio": [0.0, 0.3, 0.6, 0.9]}, books=None)
     assert [plan.jobs[n].kind for n in plan.todo] == ["run"] * 4
     assert {p: p.stat().st_mtime_ns for p in root.rglob("result.json")} == before
@@ -112,8 +112,8 @@ def test_a_root_that_is_a_run_and_a_run_of_other_parameters_are_refused(undistur
 @pytest.mark.parametrize("text", ["", "null", "{", "[1]", '{"key": 3, "parameters": [], "a": 1}'])
 def test_a_damaged_mark_is_named(tmp_path, name, text):
     run = tmp_path / "root" / "fusion_ratio-0.3_seed-0"
-    run.mkdir(parents=True)
-    (tmp_path / "root" / "sweep.json").write_text("{}")
+    claim(tmp_path / "root", "sweep")
+    run.mkdir()
     (run / name).write_text(text)
     result = cli("sweep", recipe(tmp_path), "--plain", "--dry-run")
     assert result.exit_code == 2 and f"{run / name} is damaged (" in result.output
@@ -129,13 +129,10 @@ def test_a_folder_of_somebody_else_is_refused_and_left_as_it_is(tmp_path):
     assert [p.name for p in (tmp_path / "root").iterdir()] == ["photo.jpg"]
 
 
-def test_a_dry_run_starts_nothing_and_the_time_is_that_of_what_has_run(undisturbed, tmp_path):
+def test_a_dry_run_shows_the_plan_and_starts_nothing(tmp_path):
     result = cli("sweep", recipe(tmp_path), "--dry-run", "--plain")
     assert result.exit_code == 0 and not (tmp_path / "root").exists()
-    assert "time: known once the first runs are done (" in result.output
-    more = {"seed": [0, 1, 2, 3, 4]}
-    plan = sweeping.plan(recipe(tmp_path, run=str(undisturbed[1])), more, books=None)
-    assert "by the runs that are done" in forecast(plan, Pool(notebooks=False))
+    assert " at a time on this machine, " in result.output
 
 
 def test_a_thousand_runs_are_checked_one_by_one(tmp_path):

@@ -2,7 +2,9 @@
 
 import contextlib
 import json
+import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -16,39 +18,35 @@ import torch
 
 import h2t
 from h2t import Run
+from h2t.base.files import held
 from h2t.study.sweep import plan as sweeping
 from h2t.study.sweep.job import perform
 from tests.helpers import ROOT
-from tests.study.sweeps import COMMAND, cli, found, recipe
+from tests.study.sweeps import cli, found, recipe, server, start
 
-SILENT = dict(cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 TIMES = ["time", "seconds", "stage1_seconds", "total_seconds"]
-KILLED = [
-    "kernel",
-    "worker",
-    "kernel",
-    "sweep",
-    "worker",
-    "kernel",
-    "server",
-    "worker",
-    "sweep",
-    "sweep",
+FIRST = ("--notebooks", "01")
+SMALL = dict(seed=0, fusion_ratio=[0.2, 0.3])
+# of a job in a notebook, a job that trains without one, and the sweep itself: who is killed, how
+KILLS = [
+    ("notebook", signal.SIGKILL),
+    ("sweep", signal.SIGKILL),
+    ("training", signal.SIGTERM),
+    ("notebook", signal.SIGTERM),
+    ("sweep", signal.SIGTERM),
+    ("training", signal.SIGKILL),
 ]
 
 
-def _victims(sweep: subprocess.Popen) -> dict[str, psutil.Process]:
-    """Processes that can be killed now: the sweep, the server that its jobs are forked from, and of
-    the jobs one that executes a notebook (``kernel``, cells and papermill in one process) and one
-    that trains without (``worker``)."""
+def _jobs() -> dict[str, psutil.Process]:
+    """The jobs that run now, by what they are doing: with notebooks, or training without."""
     there = {}
-    with contextlib.suppress(psutil.Error, OSError):
-        for process in psutil.Process(sweep.pid).children(recursive=True):
-            own = [Path(f.path).parent for f in process.open_files() if f.path.endswith("log.txt")]
-            if own:
-                in_notebook = list(own[0].glob("notebooks/*.part.ipynb"))
-                there["kernel" if in_notebook else "worker"] = process
-                there |= {"sweep": psutil.Process(sweep.pid), "server": process.parent()}
+    for process in psutil.Process(server()).children():
+        with contextlib.suppress(psutil.Error, OSError):
+            runs = [Path(f.path).parent for f in process.open_files() if "log.txt" in f.path]
+            for run in runs:
+                in_notebook = list(run.glob("notebooks/*.part.ipynb"))
+                there["notebook" if in_notebook else "training"] = process
     return there
 
 
@@ -57,67 +55,69 @@ def _table(root: Path):
     return h2t.table(root, copies=True, save=False).drop(columns=TIMES)
 
 
-def test_a_sweep_killed_at_ten_moments_ends_with_the_table_of_one_that_was_not(
-    undisturbed, tmp_path
-):
-    """SIGKILL to the sweep, to the server of its jobs, to a job in a notebook, to one in training,
-    at random moments, also of what comes after a kill. Ended by two sweeps that start at once."""
-    chance, left, files = random.Random(0), list(KILLED), []
-    start = [*COMMAND, "--notebooks", "01,02"]
+def _files(root: Path) -> set[str]:
+    return {p.relative_to(root).as_posix() for p in root.rglob("*") if p.name[0] != "."}
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """A small sweep with notebook 01 that nobody disturbs. Returns: its root."""
+    file = recipe(tmp_path_factory.mktemp("whole"), **SMALL)
+    assert cli("sweep", file, *FIRST).exit_code == 0
+    return file.with_name("root")
+
+
+def test_a_sweep_killed_at_any_moment_leaves_what_an_undisturbed_one_leaves(whole, tmp_path):
+    """At random moments, also of what comes after a kill; ended by two sweeps that start at once."""
+    chance, left, files = random.Random(0), list(KILLS), []
     while left:  # on another root where one is done before all of them have been killed
-        files.append(recipe(tmp_path / str(len(files))))
-        while left:
-            sweep = subprocess.Popen([*start, str(files[-1])], **SILENT)
-            while sweep.poll() is None and left:
-                time.sleep(chance.uniform(0.0, 0.5))
-                there = _victims(sweep)
-                if kind := next((k for k in left if k in there), None):
+        files.append(recipe(tmp_path / str(len(files)), **SMALL))
+        said = files[-1].with_name("said.txt")
+        code = None
+        while left and code != 0:
+            sweep = start("sweep", files[-1], *FIRST, out=said)
+            while sweep.is_alive() and left:
+                time.sleep(chance.uniform(0.0, 0.3))
+                there = _jobs()
+                there |= {"sweep": sweep} if there else {}
+                if kill := next((k for k in left if k[0] in there), None):
                     with contextlib.suppress(psutil.NoSuchProcess):  # done just now: another one
-                        there[kind].kill()
-                        left.remove(kind)
-            sweep.wait()
-            if sweep.returncode == 0:
-                break
+                        psutil.Process(there[kill[0]].pid).send_signal(kill[1])
+                        left.remove(kill)
+            sweep.join()
+            code = sweep.exitcode
     for file in files:
-        _end(start, file)
+        _end(file)
         root = file.parent / "root"
-        pandas.testing.assert_frame_equal(_table(root), _table(undisturbed[1]))
-        left = [p for p in root.rglob("*") if p.name.endswith((".h2t-tmp", ".part.ipynb"))]
-        assert not left and not list(root.rglob("failed.json"))
-        assert len(list(root.rglob("notebooks/02_stage1.done"))) == 16
+        pandas.testing.assert_frame_equal(_table(root), _table(whole))
+        assert _files(root) == _files(whole)
 
 
-def _end(start: list[str], file: Path) -> None:
+def _end(file: Path) -> None:
     """Two sweeps at once, until one of them has done all of it."""
-    how = {**SILENT, "stderr": subprocess.PIPE, "text": True}
-    for _ in range(3):  # a job that was hit twice has failed; the next sweep tries it again
-        both = [subprocess.Popen([*start, str(file)], **how) for _ in range(2)]
-        said = [process.communicate()[1] for process in both]
-        codes = [process.returncode for process in both]
-        for code, text in zip(codes, said, strict=True):
-            assert code in (0, 1) or code == 2 and "a sweep is at work in" in text, said
-        if 0 in codes:
+    for attempt in range(3):  # a job that was hit twice has failed; the next sweep tries it again
+        both = [file.with_name(f"{attempt}-{k}.txt") for k in (0, 1)]
+        processes = [start("sweep", file, *FIRST, out=out) for out in both]
+        for process, out in zip(processes, both, strict=True):
+            process.join()
+            busy = process.exitcode == 2 and "is in use by another process" in out.read_text()
+            assert process.exitcode in (0, 1) or busy, out.read_text()
+        if 0 in [process.exitcode for process in processes]:
             return
-    raise AssertionError(said)
+    raise AssertionError(both[0].read_text() + both[1].read_text())
 
 
 @pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGKILL])
 def test_what_ends_a_sweep_ends_its_jobs(tmp_path, how):
     file = recipe(tmp_path, stage1_epochs=5000)
-    sweep = subprocess.Popen([*COMMAND, "--plain", str(file)], **SILENT)
-    left = []
-    try:
-        while "worker" not in (there := _victims(sweep)):
-            assert sweep.poll() is None
-            time.sleep(0.1)
-        left = [there["server"], *there["server"].children()]
-        sweep.send_signal(how)
-        assert sweep.wait() == -how
-        assert not psutil.wait_procs(left, timeout=20)[1]
-    finally:
-        for process in (sweep, *left):
-            with contextlib.suppress(psutil.NoSuchProcess):
-                process.kill()
+    sweep = start("sweep", file, "--plain", out=tmp_path / "said.txt")
+    while not (jobs := _jobs()):
+        assert sweep.is_alive()
+        time.sleep(0.05)
+    psutil.Process(sweep.pid).send_signal(how)
+    sweep.join()
+    assert sweep.exitcode == -how
+    assert not psutil.wait_procs(jobs.values(), timeout=20)[1]
 
 
 def test_a_failure_is_named_and_the_others_go_on(tmp_path):
@@ -148,14 +148,14 @@ def _outputs(book: Path) -> list[dict]:
     return [o for c in cells for o in c.get("outputs", [])]
 
 
-def test_a_later_notebook_is_made_up_for_and_the_earlier_one_left_as_it_is(tmp_path):
-    file = recipe(tmp_path, fusion_ratio=0.3, seed=[0], stage1_epochs=1, warmup_epochs=0)
+def test_a_later_notebook_is_made_up_for_and_the_earlier_one_left_as_it_is(whole, tmp_path):
+    shutil.copytree(whole, tmp_path / "root")
+    books = tmp_path / "root" / "fusion_ratio-0.2" / "notebooks"
+    stamp = (books / "01_dataset.ipynb").stat().st_mtime_ns
+    file = recipe(tmp_path, **SMALL)
     assert cli("sweep", file, "--jobs", 1, "--notebooks", "01,02").exit_code == 0
-    books = tmp_path / "root" / "seed-0" / "notebooks"
-    stamp = (books / "02_stage1.ipynb").stat().st_mtime_ns
-    assert cli("sweep", file, "--jobs", 1).exit_code == 0
-    assert (books / "03_stage2.ipynb").exists()
-    assert (books / "02_stage1.ipynb").stat().st_mtime_ns == stamp
+    assert (books / "02_stage1.ipynb").exists()
+    assert (books / "01_dataset.ipynb").stat().st_mtime_ns == stamp
 
 
 def test_a_gpu_out_of_memory_is_named_with_the_mend_and_the_job_goes_on_when_asked_again(
@@ -163,8 +163,7 @@ def test_a_gpu_out_of_memory_is_named_with_the_mend_and_the_job_goes_on_when_ask
 ):
     from h2t.train import loop
 
-    changes = dict(seed=0, fusion_ratio=[0.2, 0.3], stage1_epochs=3)
-    plan = sweeping.plan(recipe(tmp_path, **changes), books=None)
+    plan = sweeping.plan(recipe(tmp_path, **SMALL, stage1_epochs=3), books=None)
     job, real, trained = plan.jobs[plan.todo[0]], loop.Report.epoch, []
 
     def full(self, epoch, *rest):
@@ -190,20 +189,21 @@ def test_a_gpu_out_of_memory_is_named_with_the_mend_and_the_job_goes_on_when_ask
 
 def test_a_full_disk_loses_nothing(tmp_path):
     """The limit on a file's size stands in for the disk: weights do not fit under it."""
-    file = recipe(tmp_path, seed=0, fusion_ratio=[0.2, 0.3], stage1_epochs=1, warmup_epochs=0)
+    file = recipe(tmp_path, **SMALL, stage1_epochs=1, warmup_epochs=0)
     limit = (
         "import resource, sys; resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, -1)); "
         "from h2t.cli import main; main(sys.argv[1:])"
     )
     command = [sys.executable, "-c", limit, "sweep", str(file), "--plain"]
-    full = subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
+    whole = {**os.environ, "PYTHONDONTWRITEBYTECODE": "1"}  # Python's own cache would be cut too
+    full = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, env=whole)
     assert full.returncode == 1 and "0 of 2 runs are done" in full.stdout, full.stderr
     assert "free some disk space" in full.stderr
     assert cli("sweep", file, "--plain").exit_code == 0 and len(found(tmp_path / "root")) == 8
 
 
 def test_a_second_sweep_on_a_root_says_so(tmp_path):
-    file = recipe(tmp_path)
-    with Run(tmp_path / "root", kind="sweep").lock("sweep"):
+    file, root = recipe(tmp_path), Run(tmp_path / "root", kind="sweep").path
+    with held(root / ".lock-sweep", "it"):
         result = cli("sweep", file, "--plain")
-    assert result.exit_code == 2 and "a sweep is at work in" in result.output
+    assert result.exit_code == 2 and f"sweep {root} is in use by another" in result.output

@@ -9,10 +9,10 @@ import functools
 import hashlib
 import os
 import re
+import warnings
 from pathlib import Path
 from typing import Any
 
-from h2t.base.errors import Error
 from h2t.base.tables import number
 from h2t.recipes.names import order
 from h2t.study.compare.groups import METHOD, SEEDS, SETTING
@@ -27,8 +27,12 @@ _WIDGET = "application/vnd.jupyter.widget-view+json"
 @functools.cache
 def look() -> str:
     """A hash of all that makes pages look as they do."""
-    files = sorted(HERE.glob("*.*"))
-    return hashlib.sha256(b"\0".join(f.read_bytes() for f in files if f.is_file())).hexdigest()
+    files = [f for f in sorted(HERE.glob("*.*")) if f.is_file()]
+    return hashlib.sha256(b"\0".join(f.read_bytes() for f in files)).hexdigest()
+
+
+def _fill(template: str, **values) -> str:
+    return _templates().get_template(template).render(**values)
 
 
 @functools.cache
@@ -39,18 +43,12 @@ def _templates():
     return Environment(loader=FileSystemLoader(HERE), autoescape=True, **how)
 
 
-def _fill(template: str, **values) -> str:
-    return _templates().get_template(template).render(**values)
+@functools.cache
+def _exporter():
+    """nbconvert's exporter of a notebook's body."""
+    from nbconvert import HTMLExporter
+    from traitlets.config import Config
 
-
-def exporter():
-    """nbconvert's exporter of a notebook's body. Raises ``h2t.Error`` where it is not installed."""
-    try:
-        from nbconvert import HTMLExporter
-        from traitlets.config import Config
-    except ImportError:
-        missing = "nbconvert is not installed, so no page can be made; `pip install nbconvert`"
-        raise Error(missing) from None
     config = Config()
     config.HTMLExporter.preprocessors = []
     config.NbConvertBase.display_data_priority = _SHOWN
@@ -59,7 +57,7 @@ def exporter():
     return HTMLExporter(config=config, raw_template=cell, **how)
 
 
-def notebook(export, source: Path, name: str, title: str, pages: set[str]) -> str:
+def notebook(source: Path, name: str, title: str, pages: set[str]) -> str:
     """An executed notebook as a page.
 
     Arguments: ``name`` of the page under the report's folder; ``pages`` names of all, to which
@@ -76,7 +74,10 @@ def notebook(export, source: Path, name: str, title: str, pages: set[str]) -> st
             cell.pop("outputs", None)
             cell["source"] = _linked(cell["source"], name, pages)
     book.metadata.pop("widgets", None)
-    body, _ = export.from_notebook_node(book, resources={"metadata": {"path": str(source.parent)}})
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # about pictures without an alternative text
+        where = {"metadata": {"path": str(source.parent)}}
+        body, _ = _exporter().from_notebook_node(book, resources=where)
     index = "../" * name.count("/") + "index.html"
     highlight = HtmlFormatter(style="friendly", nobackground=True).get_style_defs(".highlight")
     return _fill("notebook.html.j2", title=title, index=index, body=body, highlight=highlight)
@@ -117,29 +118,20 @@ def index(rows, pages: list[str], problems: list[str], root: Path) -> str:
         folder, _, stem = page.rpartition("/")
         if folder.startswith("runs"):
             books.setdefault(folder[5:] or ".", []).append((stem.removesuffix(".html"), page))
-    runs = []
-    for name, part in listed.groupby("run", sort=True):
-        runs.append(
-            {
-                "name": root.name if name == "." else name,
-                "settings": [_value(part.iloc[-1][c]) for c in columns],
-                "methods": [_accuracy(part[part["method"] == m]) for m in methods],
-                "seconds": _value(part[~part["copy"]]["seconds"].sum().round()),
-                "pages": books.get(name, []),
-            }
-        )
+    runs = [
+        {
+            "name": root.name if name == "." else name,
+            "settings": [_value(part.iloc[-1][c]) for c in columns],
+            "methods": [_accuracy(part[part["method"] == m]) for m in methods],
+            "seconds": _value(part[~part["copy"]]["seconds"].sum().round()),
+            "pages": books.get(name, []),
+        }
+        for name, part in listed.groupby("run", sort=True)
+    ]
     unfinished = [(name, books[name]) for name in sorted(set(books) - set(listed["run"]))]
-    return _fill(
-        "index.html.j2",
-        title=f"{root.name}: runs",
-        name=root.name,
-        runs=runs,
-        columns=columns,
-        methods=methods,
-        steps=int((~rows["copy"]).sum()),
-        problems=problems,
-        unfinished=unfinished,
-    )
+    shown = dict(runs=runs, columns=columns, methods=methods, unfinished=unfinished)
+    steps = int((~rows["copy"]).sum())
+    return _fill("index.html.j2", name=root.name, steps=steps, problems=problems, **shown)
 
 
 def shared(rows, root: Path) -> set[str]:
@@ -154,11 +146,11 @@ def shared(rows, root: Path) -> set[str]:
 
 def _varying(rows) -> list[str]:
     """The parameters that tell the runs apart."""
-    by_run = rows.groupby("run")
+    each = rows.groupby("run")
     known = [c for c in (*SETTING, *METHOD, *SEEDS) if c in rows]
     varying = [c for c in known if rows.drop_duplicates(["run", c])[c].nunique() > 1]
-    one_a_run = {c for c in varying if by_run[c].nunique().max() == 1}
-    found = [c for c in varying if c in one_a_run or c in ("fusion_ratio", "seed")]
+    always = ("fusion_ratio", "seed")
+    found = [c for c in varying if c in always or each[c].nunique().max() == 1]
     same = {c for c in found if c.startswith("stage1_") and c[7:] in found}
     return [c for c in found if c not in same or (rows[c] != rows[c[7:]]).any()]
 

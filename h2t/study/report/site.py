@@ -7,10 +7,7 @@ OUT/  h2t.json, the mark that h2t made it
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
-import warnings
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -57,8 +54,7 @@ def report(
     claim(out, "report")
     executed = _compare(root, book, given, progress)
     sources = _sources(root, executed, pages.shared(rows, root))
-    with _counted(len(sources), progress, "pages") as advance:
-        damaged = _render(sources, out, root, advance)
+    damaged = _render(sources, out, root, progress)
     made = [name for name in sources if name not in damaged]
     problems = [*rows.attrs["skipped"], *damaged.values()]
     write_atomic(out / "index.html", pages.index(rows, made, problems, root).encode())
@@ -82,41 +78,33 @@ def _compare(root: Path, book: Path, given: dict[str, Any], progress: bool) -> P
     run, reads = Run(root, kind=""), hashlib.sha256((root / "table.csv").read_bytes()).hexdigest()
     with run.lock("notebooks"):
         if not notebooks.done(run, book, given, reads):
-            with _counted(len(notebooks.code_cells(book)) + 1, progress, BOOK) as advance:
-                notebooks.execute(run, book, given, notebooks.counting(lambda: advance(1)), reads)
+            cells = len(notebooks.code_cells(book)) + 1
+            with bar(total=cells, desc=BOOK, unit="cell", progress=progress) as shown:
+                notebooks.execute(run, book, given, notebooks.counting(shown.update), reads)
     return root / "notebooks" / book.name
 
 
-def _render(sources: dict[str, Path], out: Path, root: Path, advance: Callable) -> dict[str, str]:
+def _render(sources: dict[str, Path], out: Path, root: Path, progress: bool) -> dict[str, str]:
     """Write the pages whose notebooks are new or changed, and remove those whose are gone.
 
     Returns: what could not be rendered, page name to a sentence.
     """
-    record, damaged = out / "made.json", {}
-    before = read_json(record, "remove it and run again") if record.exists() else {}
-    made, export = {}, None
-    for name, source in sources.items():
+    record, made, damaged = out / "made.json", {}, {}
+    before = read_json(record) if record.exists() else {}
+    for name, source in bar(sources.items(), desc="pages", progress=progress):
         status = source.stat()
         key = f"{status.st_size} {status.st_mtime_ns} {pages.look()}"
-        advance(0, name[-40:])
         if before.get(name) != key or not (out / name).exists():
-            export = export or pages.exporter()
             try:
-                text = pages.notebook(export, source, name, _title(root, source), set(sources))
-            except (
-                Exception
-            ) as e:  # nbconvert and nbformat raise whatever a damaged file makes them
+                text = pages.notebook(source, name, _title(root, source), set(sources))
+            except Exception as e:  # of nbformat and nbconvert, whatever a damaged file makes them
                 why = f"{type(e).__name__}: {' '.join(str(e).split())[:100]}"
                 where = source.relative_to(root).as_posix() if root in source.parents else source
                 damaged[name] = f"{where}: cannot be rendered ({why})"
-                advance(1)
                 continue
             (out / name).parent.mkdir(parents=True, exist_ok=True)
             write_atomic(out / name, text.encode("utf-8", "replace"))
-            if len(made) % 50 == 0:
-                write_json(record, {**before, **made, name: key})
         made[name] = key
-        advance(1)
     write_json(record, made)
     for name in set(before) - set(made):
         place = (out / name).parent
@@ -128,25 +116,6 @@ def _render(sources: dict[str, Path], out: Path, root: Path, advance: Callable) 
 
 def _title(root: Path, source: Path) -> str:
     run = source.parent.parent
-    if run == root or root not in run.parents:  # of one run, or of none: the comparison
+    if root not in run.parents:  # of one run, or of none: the comparison
         return source.stem
     return f"{run.relative_to(root).as_posix()}: {source.stem}"
-
-
-@contextlib.contextmanager
-def _counted(total: int, progress: bool, what: str):
-    """A bar over cells or pages.
-
-    Yields: a function that goes on by a number of them and says what is being made.
-    """
-    shape = "{l_bar}{bar:20}| {n_fmt}/{total_fmt} {elapsed}{postfix}"
-    shown = bar(total=total, desc=what, progress=progress, bar_format=shape)
-    with shown as counted, warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of nbconvert, about pictures without an alternative text
-
-        def advance(n: int, say: str = "") -> None:
-            counted.update(n)
-            if say:
-                counted.set_postfix_str(say)
-
-        yield advance

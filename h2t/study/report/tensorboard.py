@@ -28,10 +28,8 @@ def export(root: str | Path) -> tuple[Path, int]:
     try:
         from torch.utils.tensorboard import SummaryWriter
     except ImportError:
-        raise Error(
-            "tensorboard is not installed; `pip install h2t[tensorboard]`, or "
-            "`uv run --extra tensorboard h2t report`"
-        ) from None
+        install = "use `uv run --extra tensorboard h2t report`"
+        raise Error(f"tensorboard is not installed; {install}") from None
     root = resolve(root)
     if not root.is_dir():
         raise Error(f"there is no folder of runs {root}")

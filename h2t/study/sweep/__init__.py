@@ -6,5 +6,5 @@ job.py: one job, in a process and a run directory of its own
 pool.py: the processes of this machine
 cluster.py: those of a Ray cluster
 store.py: runs that lie in an object store
-board.py: how far a sweep is, and how long it will take
+board.py: how far a sweep is
 """

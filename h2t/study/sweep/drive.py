@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import contextlib
 from collections import Counter
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
-from h2t.base.errors import Error
-from h2t.base.files import claim, clean, write_json
-from h2t.runs import Run
+from h2t.base.files import claim, clean, held, write_json
 from h2t.study.sweep.board import Board
-from h2t.study.sweep.plan import Plan, before_marks, todo
+from h2t.study.sweep.plan import Plan
 from h2t.study.sweep.pool import DIED, Pool
 from h2t.study.sweep.store import Store
 
@@ -19,11 +17,8 @@ ATTEMPTS = 2  # of a job whose process was killed; an error is not tried again
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a sweep came to.
-
-    ``done`` the names of the points that are; ``failed`` jobs that failed or could not begin, with
-    why.
-    """
+    """What a sweep came to: the points that are ``done``, and the jobs that ``failed`` or could
+    not begin, with why."""
 
     done: tuple[str, ...]
     failed: dict[str, str]
@@ -40,20 +35,12 @@ def sweep(plan: Plan, pool=None, *, progress: bool = True) -> Outcome:
     pool = pool or Pool()
     with contextlib.ExitStack() as stack:
         stack.callback(pool.close)
-        claim(plan.root, "sweep", lambda root: bool(plan.store) or before_marks(root))
-        try:
-            stack.enter_context(Run(plan.root, kind="").lock("sweep"))
-        except Error:
-            raise Error(
-                f"a sweep is at work in {plan.root} already; wait for it, or choose another folder "
-                "with `-p run FOLDER`"
-            ) from None
-        plan = replace(plan, todo=todo(plan.jobs))  # another sweep may have finished some since
+        claim(plan.root, "sweep")
+        stack.enter_context(held(plan.root / ".lock-sweep", f"sweep {plan.root}"))
         clean(plan.root)
         made = {"recipe": plan.recipe, "axes": list(plan.axes), "points": list(plan.points)}
         write_json(plan.root / "sweep.json", made)
-        board = stack.enter_context(Board(plan, pool, progress))
-        failed = _drive(plan, pool, board)
+        failed = _drive(plan, pool, stack.enter_context(Board(plan, pool, progress)))
         if plan.store:  # the other machines' runs, for the table and the report
             Store(plan.store).pull()
     return Outcome(tuple(p for p in plan.points if plan.jobs[p].done), failed)
@@ -61,16 +48,15 @@ def sweep(plan: Plan, pool=None, *, progress: bool = True) -> Outcome:
 
 def _drive(plan: Plan, pool, board: Board) -> dict[str, str]:
     """Start jobs until none is left. Returns: failures, name to reason."""
-    waiting, open_ = list(plan.todo), set(plan.todo)
-    running, failed, attempts = set(), {}, Counter()
+    waiting, running = list(plan.todo), set()
+    failed, attempts = {}, Counter()
     while waiting or running:
         for name in [n for n in waiting if plan.jobs[n].needs in failed]:
             need = plan.jobs[plan.jobs[name].needs]
             failed[name] = f"not begun: it needs {need.label}, which failed"
             waiting.remove(name)
-            open_.discard(name)
             board.ended(name, failed[name])
-        ready = [n for n in waiting if plan.jobs[n].needs not in open_]
+        ready = [n for n in waiting if plan.jobs[n].needs not in {*waiting, *running}]
         for name in ready[: pool.free]:
             waiting.remove(name)
             running.add(name)
@@ -83,7 +69,6 @@ def _drive(plan: Plan, pool, board: Board) -> dict[str, str]:
                 board.say(f"{job.name}: {message} Trying once more")
                 waiting.insert(0, job.name)
                 continue
-            open_.discard(job.name)
             if how != "done":
                 named = not notebook or notebook in message
                 failed[job.name] = message if named else f"{message}\n    see {notebook}"

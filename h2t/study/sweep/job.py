@@ -19,39 +19,21 @@ from typing import Any
 
 from h2t.base.errors import Error, named
 from h2t.base.files import TEMPORARY, link, write_json, write_yaml
-from h2t.base.readers import read_json, reading
+from h2t.base.readers import agrees, read_json, reading
 from h2t.recipes import parameters as config
 from h2t.recipes.names import STEPS
 from h2t.runs import Run, Step
 
 # What a job needs and takes seconds to import: a warm process has it before the job begins.
-PRELOAD = (
-    "torch",
-    "h2t.train.stage2",
-    "h2t.train.ready",
-    "h2t.exchange.reference",
-    "pandas",
-    "filelock",
-    "safetensors.torch",
-)
-PRELOAD_NOTEBOOKS = (
-    "matplotlib.pyplot",
-    "h2t.plots",
-    "h2t.lab.books.inline",
-    "h2t.lab.books.execute",
-    "h2t.lab.books.live",
-    "h2t.train.cached.steps",
-    "IPython.display",
-    "ipykernel.debugger",
-    "ipykernel.inprocess.ipkernel",
-    "matplotlib_inline.backend_inline",
-    "ipywidgets",
-    "tqdm.auto",
-    "h2t.lab.books.warm",
-)
+PRELOAD = ("h2t.train.ready", "h2t.train.stage2", "h2t.exchange.reference")
+PRELOAD += ("pandas", "filelock", "safetensors.torch")
+PRELOAD_NOTEBOOKS = ("h2t.lab.books.execute", "h2t.lab.books.inline", "h2t.lab.books.live")
+PRELOAD_NOTEBOOKS += ("h2t.lab.books.warm", "h2t.train.cached.steps", "ipywidgets")
+PRELOAD_NOTEBOOKS += ("ipykernel.debugger", "ipykernel.inprocess.ipkernel")
 
 # Files of a run that speak of its job, not of its data.
 OWN = ("job.json", "recipe.yaml", "done.json", "failed.json", "log.txt")
+AGAIN = "delete it and run the sweep again: what is trained is kept"
 
 
 @dataclass(frozen=True)
@@ -89,39 +71,36 @@ class Job:
         return key_of(self.parameters)
 
     @property
+    def books(self) -> list[str]:
+        return [Path(b).stem for b in self.notebooks]
+
+    @property
     def mark(self) -> dict[str, Any]:
         """What was noted when it was done: key, notebooks, seconds; empty where it is not."""
-        return _read(Path(self.run) / "done.json", {"notebooks": list, "seconds": float | int})
+        return self._noted("done.json", {"key": str, "notebooks": [str], "seconds": int | float})
 
     @property
     def done(self) -> bool:
         mark = self.mark
-        wanted = {Path(b).stem for b in self.notebooks}
-        return mark.get("key") == self.key and wanted <= set(mark["notebooks"])
+        return mark.get("key") == self.key and set(self.books) <= set(mark["notebooks"])
 
     @property
     def recorded(self) -> dict[str, Any]:
         """The parameters with which its run was begun; empty where it was not."""
-        return _read(Path(self.run) / "job.json", {"parameters": dict}).get("parameters", {})
+        return self._noted("job.json", {"parameters": dict}).get("parameters", {})
+
+    def _noted(self, name: str, kinds: dict[str, Any]) -> dict[str, Any]:
+        if not (file := Path(self.run) / name).exists():
+            return {}
+        with reading(file, AGAIN):
+            agrees(found := read_json(file, AGAIN), kinds, kinds)
+        return found
 
 
 def key_of(parameters: dict[str, Any]) -> str:
     """A hash of what a run is made from: all its parameters, except where it lies."""
     made = {k: v for k, v in parameters.items() if k != "run"}
     return hashlib.sha256(json.dumps(made, sort_keys=True, default=str).encode()).hexdigest()
-
-
-def _read(file: Path, holds: dict[str, Any]) -> dict[str, Any]:
-    """A file that a job wrote, empty where there is none; ``holds`` names and types of entries."""
-    if not file.exists():
-        return {}
-    way_out = "delete it and run the sweep again: what is trained is kept"
-    found = read_json(file, way_out)
-    with reading(file, way_out):
-        for name, kind in holds.items():
-            if not isinstance(found[name], kind):
-                raise ValueError(f"its {name} is {found[name]!r}")
-    return found
 
 
 def perform(job: Job) -> None:
@@ -151,15 +130,12 @@ def _recorded(job: Job) -> None:
         _wait_for(run)
         _perform(job, run)
     except BaseException as e:
-        message, notebook = _reason(e)
-        failed = {"message": message, "notebook": notebook, "traceback": traceback.format_exc()}
+        failed = dict(zip(("message", "notebook"), _reason(e), strict=True))
         with contextlib.suppress(Error, OSError):  # a full disk has no room for this either
-            write_json(run.path / "failed.json", failed)
+            write_json(run.path / "failed.json", failed | {"traceback": traceback.format_exc()})
         raise
-    books = [Path(b).stem for b in job.notebooks]
-    seconds = round(time.time() - start, 3)
-    done = {"key": job.key, "kind": job.kind, "notebooks": books, "seconds": seconds}
-    write_json(run.path / "done.json", done)
+    done = {"key": job.key, "kind": job.kind, "notebooks": job.books}
+    write_json(run.path / "done.json", done | {"seconds": round(time.time() - start, 3)})
 
 
 def _reason(e: BaseException) -> tuple[str, str]:
@@ -196,7 +172,7 @@ def _perform(job: Job, run: Run) -> None:
             for book in map(Path, job.notebooks):
                 if not notebooks.done(run, book, job.parameters):
                     notebooks.execute(run, book, job.parameters, InlineEngine)
-    elif job.kind == "stage1":
+    if job.kind == "stage1" and not run.step("stage1").done:  # by notebook 02
         data = prepare(run, config.Data.of(job.parameters), progress=False)
         train_stage1(data, config.Stage1.of(job.parameters), progress=False)
     if job.kind == "run":
@@ -216,9 +192,8 @@ def adopt(source: Step, target: Step) -> None:
     """
     here, there, result = target.run.path, source.run.path, source.result
     with target.run.lock():
-        led = [f for part in ("notebooks", "figures") for f in _files(there / part)]
-        led = [f for f in led if f.name.startswith(("01_", "02_"))]
-        for file in [*_files(there), *led]:
+        led = [*_files(there / "notebooks"), *_files(there / "figures")]
+        for file in [*_files(there), *(f for f in led if f.name.startswith(("01_", "02_")))]:
             if not (place := here / file.relative_to(there)).exists():
                 link(file, place)
         if target.done:
@@ -245,11 +220,10 @@ def child(job: Job, environment: dict[str, str], threads: int, pipe) -> None:
 
     Sends ("done", "", "") or ("failed", message, executed notebook) through ``pipe``.
     """
-    die_with_parent()
+    _end_with_parent()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the sweep's to handle
-    os.environ.update(environment)
-    for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
-        os.environ[name] = str(threads)
+    limits = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
+    os.environ.update({**environment, **dict.fromkeys(limits, str(threads))})
     os.environ["TQDM_DISABLE"] = "1"  # the sweep shows how far each job is
     # The executed notebooks hold the figures; drawing them for files too takes as long again.
     os.environ.setdefault("H2T_FIGURES", "")
@@ -266,11 +240,8 @@ def child(job: Job, environment: dict[str, str], threads: int, pipe) -> None:
         pipe.send(("failed", *_reason(e)))
 
 
-def die_with_parent() -> None:
-    """End this process when the one that started it ends, however that comes about.
-
-    The server that forked it does not do so: it stays for as long as a job of its own runs.
-    """
+def _end_with_parent() -> None:
+    """End this process when the sweep that started it ends, however that comes about."""
 
     def watch() -> None:
         parent.join()
@@ -278,7 +249,3 @@ def die_with_parent() -> None:
 
     if (parent := mp.parent_process()) is not None:
         threading.Thread(target=watch, daemon=True).start()
-    if sys.platform == "linux":  # and when the server ends
-        import ctypes
-
-        ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from h2t.base.errors import Error
-from h2t.base.files import owned, resolve
+from h2t.base.files import claim, owned, resolve
 from h2t.base.readers import read_yaml
 from h2t.lab.books import execute as notebooks
 from h2t.pipeline import check_files
@@ -28,37 +28,44 @@ from h2t.study.sweep.job import Job, key_of
 from h2t.study.sweep.store import Store
 
 DEFAULT_BOOKS = ("01_dataset", "02_stage1", "03_stage2")
+ANOTHER = "another folder with `-p run FOLDER`"
+Points = dict[str, dict[str, Any]]  # names of the grid's runs to their parameters
 
 
 @dataclass(frozen=True)
 class Plan:
     """What a sweep will do.
 
-    ``jobs`` all of them by name, each after the one it needs; ``todo`` the names of those still to
-    be done; ``points`` the names of the grid's runs; ``axes`` the parameters that differ;
-    ``recipe`` what was asked for; ``store`` the URL of the object store that holds the runs, if
-    one does: ``root`` is then this machine's copy.
+    ``jobs`` all of them by name, each after the one it needs; ``points`` the names of the grid's
+    runs; ``axes`` the parameters that differ; ``recipe`` what was asked for; ``store`` the URL of
+    the object store that holds the runs, if one does: ``root`` is then this machine's copy.
     """
 
     root: Path
     jobs: dict[str, Job]
-    todo: tuple[str, ...]
     points: tuple[str, ...]
     axes: tuple[str, ...]
     recipe: dict[str, Any]
     store: str = ""
+
+    @property
+    def todo(self) -> tuple[str, ...]:
+        """Unfinished points and the stage 1s that they need, in the order of ``jobs``."""
+        wanted = {name for name in self.points if not self.jobs[name].done}
+        needed = {self.jobs[name].needs for name in wanted}
+        wanted |= {name for name in needed if not self.jobs[name].done}
+        return tuple(name for name in self.jobs if name in wanted)
 
     def __str__(self) -> str:
         kinds = Counter(self.jobs[name].kind for name in self.todo)
         finished = len(self.points) - kinds["run"]
         said = f"{len(self.points)} runs over {', '.join(self.axes)} in {self.store or self.root}"
         lines = [said + (f"; {finished} done already" if finished else "")]
-        if self.todo:
+        if kinds:
             shared = f", sharing {kinds['stage1']} stage 1 to be trained once"
             lines.append(f"to do: {kinds['run']} runs" + (shared if kinds["stage1"] else ""))
-        books = [Path(b).stem for b in self.jobs[self.points[0]].notebooks]
-        by_calls = "none, the steps are trained by function calls"
-        lines.append(f"notebooks: {', '.join(books) or by_calls}")
+        books = ", ".join(self.jobs[self.points[0]].books)
+        lines.append(f"notebooks: {books or 'none, the steps are trained by function calls'}")
         return "\n".join(lines)
 
 
@@ -73,7 +80,6 @@ def plan(
     Arguments: ``recipe`` a file of parameters with lists or ranges (``h2t.recipes.grid.expand``);
     ``overrides`` parameters that replace the recipe's; ``books`` the notebooks to execute in each
     run, among those of ``h2t run``, None for none.
-    Returns: the plan; what is done is left out of its ``todo``.
     Raises: ``h2t.Error`` for an undeclared or ill-typed parameter in any point, data that are not
     there, runs of one name, a root that is itself a run, or a run under it that was made with other
     parameters.
@@ -90,7 +96,7 @@ def plan(
     jobs = _jobs(root, complete, axes, executed, store)
     _check_runs(jobs)
     asked = {k: v for k, v in given.items() if k != "run"}
-    return Plan(root, jobs, todo(jobs), tuple(complete), axes, asked, store)
+    return Plan(root, jobs, tuple(complete), axes, asked, store)
 
 
 def _read(path: Path, overrides: dict[str, Any]) -> dict[str, Any]:
@@ -102,27 +108,24 @@ def _read(path: Path, overrides: dict[str, Any]) -> dict[str, Any]:
     return given if asked else {**given, "compare_seeds": 0}  # the grid itself compares
 
 
-def _points(
-    given: dict[str, Any], overrides: dict[str, Any], main: list[Path]
-) -> dict[str, dict[str, Any]]:
-    """The points of the grid by name, each with what its method stands for, and the method."""
+def _points(given: dict[str, Any], overrides: dict[str, Any], main: list[Path]) -> Points:
+    """The points of the grid, each with what its method stands for, and the method."""
     declared = {name: spec for book in main for name, spec in notebooks.declared(book).items()}
     defaults = {name: value for name, (value, _) in declared.items()}
     points = grid.expand(given, declared)
     # a method that is asked for now replaces what the recipe has one value for
     single = {k for k in given if k not in overrides and not isinstance(given[k], list | dict)}
     low = single if "method" in overrides else ()
-    spelt = {}
     for name, parameters in points.items():
         with _in_point(name, points):
-            spelt[name] = recipes.spelt_out(parameters, defaults, low)
-        if "method" in parameters:  # for who reads the plan or a run's recipe.yaml
-            spelt[name]["method"] = parameters["method"]
-    return spelt
+            spelt = recipes.spelt_out(parameters, defaults, low)
+        # the method is for who reads the plan or a run's recipe.yaml
+        points[name] = spelt | {k: v for k, v in parameters.items() if k == "method"}
+    return points
 
 
 @contextlib.contextmanager
-def _in_point(name: str, points: dict) -> Iterator[None]:
+def _in_point(name: str, points: Points) -> Iterator[None]:
     """Say of a mistake in which point of the grid it is."""
     try:
         yield
@@ -134,26 +137,19 @@ def _place(run: str) -> tuple[Path, str]:
     """The folder of the runs on this machine, and the URL of the store that holds them, if any."""
     if "://" in run:
         store = Store(run)
+        claim(store.scratch, "sweep")
         store.pull(only=("done.json", "job.json"))  # what is done there
         return store.scratch, store.url
     root = resolve(run)
     if (root / "params.yaml").exists():
-        raise Error(f"{root} is itself a run; name another folder with `-p run FOLDER`")
+        raise Error(f"{root} is itself a run; name {ANOTHER}")
     inside = [f for f in root.iterdir() if f.name[0] != "."] if root.is_dir() else []
-    if inside and not owned(root, "sweep", before_marks):
-        raise Error(
-            f"{root} is not empty and is no sweep that h2t made; name a new folder with "
-            "`-p run FOLDER`"
-        )
+    if inside and not owned(root, "sweep"):
+        raise Error(f"{root} is not empty and is no sweep that h2t made; name {ANOTHER}")
     return root, ""
 
 
-def before_marks(root: Path) -> bool:
-    """Whether a folder is a sweep of a version that wrote no marks."""
-    return (root / "sweep.json").exists()
-
-
-def _complete(points: dict[str, dict[str, Any]], main: list[Path]) -> dict[str, dict[str, Any]]:
+def _complete(points: Points, main: list[Path]) -> Points:
     """Every point checked, with all parameters, each as its dataclass holds it: 1 is 1.0 there."""
     complete = {}
     for name, parameters in points.items():
@@ -170,7 +166,7 @@ def _complete(points: dict[str, dict[str, Any]], main: list[Path]) -> dict[str, 
     return complete
 
 
-def _axes(given: dict[str, Any], points: dict[str, dict[str, Any]]) -> tuple[str, ...]:
+def _axes(given: dict[str, Any], points: Points) -> tuple[str, ...]:
     """The parameters that differ between points, in the recipe's order."""
     names = [k for k in next(iter(points.values())) if k != "run"]
     differ = [k for k in names if len({str(p.get(k)) for p in points.values()}) > 1]
@@ -183,31 +179,25 @@ def _axes(given: dict[str, Any], points: dict[str, dict[str, Any]]) -> tuple[str
     return tuple(sorted(differ, key=order.index))
 
 
-def _jobs(
-    root: Path,
-    points: dict[str, dict[str, Any]],
-    axes: tuple[str, ...],
-    books: tuple[str, ...],
-    store: str,
-) -> dict[str, Job]:
+def _jobs(root: Path, points: Points, axes, books: tuple[str, ...], store: str) -> dict[str, Job]:
     """A job for each point, behind one for the stage 1 that it shares with others.
 
     Point by point, so that a sweep that is cut short leaves whole runs and not many first halves.
     """
     first = tuple(b for b in books if Path(b).stem < "03")
     jobs: dict[str, Job] = {}
+
+    def add(name: str, kind: str, parameters: dict[str, Any], *rest: Any) -> None:
+        place = str(root / name)
+        jobs[name] = Job(name, kind, place, {**parameters, "run": place}, *rest, store)
+
     for name, parameters in points.items():
         made = _stage1(parameters)
         base = f"shared/stage1-{key_of(made)[:12]}"
         if base not in jobs:
             values = [f"{k} {parameters[k]}" for k in axes if k in made or k == "method"]
-            of = f" of {', '.join(values)}" if values else ""
-            place = str(root / base)
-            parts = {**made, "run": place}
-            jobs[base] = Job(base, "stage1", place, parts, first, of=of, store=store)
-        place = str(root / name)
-        parts = {**parameters, "run": place}
-        jobs[name] = Job(name, "run", place, parts, books, needs=base, store=store)
+            add(base, "stage1", made, first, "", f" of {', '.join(values)}" if values else "")
+        add(name, "run", parameters, books, base, "")
     return jobs
 
 
@@ -228,16 +218,8 @@ def _check_runs(jobs: dict[str, Job]) -> None:
             if k != "run" and k in job.parameters and before != job.parameters[k]:
                 raise Error(
                     f"{job.run} was made with {k} = {before!r}, not {job.parameters[k]!r}; "
-                    "choose another folder with `-p run FOLDER`, or delete that one"
+                    f"choose {ANOTHER}, or delete that one"
                 )
-
-
-def todo(jobs: dict[str, Job]) -> tuple[str, ...]:
-    """Unfinished points and the stage 1s that they need, in the order of ``jobs``."""
-    wanted = {name for name, job in jobs.items() if job.kind == "run" and not job.done}
-    needed = {jobs[name].needs for name in wanted}
-    wanted |= {name for name in needed if not jobs[name].done}
-    return tuple(name for name in jobs if name in wanted)
 
 
 def choose_books(text: str) -> tuple[str, ...]:

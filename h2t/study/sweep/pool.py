@@ -16,6 +16,7 @@ from h2t.base.machine import cores, gpus, memory
 from h2t.study.sweep.job import PRELOAD, PRELOAD_NOTEBOOKS, Job, child
 
 DIED = "died"
+EACH = 2**31  # bytes of memory that a job may take
 
 
 class Pool:
@@ -31,30 +32,28 @@ class Pool:
         found = gpus()
         _check(jobs, gpus_per_run, found)
         wanted = 1 if gpus_per_run is None else gpus_per_run
-        share = wanted if found else 0
-        places = len(found) * max(1, int(1 / share)) if share else cores()
-        if not share and memory():
-            places = max(1, min(places, memory() // 2**31))
+        self._on_gpus = bool(found and wanted)
+        places = len(found) * int(1 / wanted) if self._on_gpus else cores()
+        if not self._on_gpus and memory():
+            places = max(1, min(places, memory() // EACH))
         self.slots = jobs or places
         self.threads = max(1, cores() // self.slots)
-        self.gpus = len(found) if share else 0
         self.environments = [{}] * self.slots
-        if share:
-            dealt = (found[k % len(found)] for k in range(self.slots))
+        if found or gpus_per_run == 0:
+            seen = found if self._on_gpus else [""]
+            dealt = (seen[k % len(seen)] for k in range(self.slots))
             self.environments = [{"CUDA_VISIBLE_DEVICES": gpu} for gpu in dealt]
-        elif found or gpus_per_run == 0:
-            self.environments = [{"CUDA_VISIBLE_DEVICES": ""}] * self.slots
-        self._context = mp.get_context("forkserver" if sys.platform != "win32" else "spawn")
+        # elsewhere than on Linux libraries do not survive a fork
+        self._context = mp.get_context("forkserver" if sys.platform == "linux" else "spawn")
         # of the debugger that ipykernel loads: a warning to every terminal
         os.environ.setdefault("PYDEVD_DISABLE_FILE_VALIDATION", "1")
-        if sys.platform != "win32":
-            needed = PRELOAD + PRELOAD_NOTEBOOKS if notebooks else PRELOAD
-            self._context.set_forkserver_preload(list(needed))
+        if sys.platform == "linux":
+            self._context.set_forkserver_preload([*PRELOAD, *PRELOAD_NOTEBOOKS * notebooks])
         self._running: dict = {}  # pipe -> (job, process, slot)
 
     def __str__(self) -> str:
-        each = "a GPU" if self.gpus else f"{self.threads} thread{'s' * (self.threads > 1)}"
-        return f"{self.slots} at a time on this machine, {each} each"
+        threads = f"{self.threads} thread{'s' * (self.threads > 1)}"
+        return f"{self.slots} at a time on this machine, {'a GPU' * self._on_gpus or threads} each"
 
     @property
     def free(self) -> int:
@@ -98,15 +97,9 @@ class Pool:
 
 def _check(jobs: int, gpus_per_run: float | None, found: list[str]) -> None:
     if jobs < 0:
-        raise Error(
-            f"jobs is {jobs}; it is a number of runs at a time, or 0 for as many as the machine "
-            "can take"
-        )
-    if gpus_per_run is not None and not 0 <= gpus_per_run <= 1:
-        raise Error(
-            f"a run trains on one GPU, not {gpus_per_run:g}; ask for --gpus 1, or for a share "
-            "such as 0.5"
-        )
+        raise Error(f"jobs is {jobs}; give a number, or 0 for as many as the machine can take")
+    if not 0 <= (gpus_per_run or 0) <= 1:
+        raise Error(f"a run trains on one GPU, not {gpus_per_run:g}; ask for 1, or a part as 0.5")
     if gpus_per_run and not found:
         raise Error(
             f"--gpus {gpus_per_run:g} was asked for, but no GPU can be seen here; leave it out to "

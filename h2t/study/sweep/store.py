@@ -7,6 +7,7 @@ from the store.
 from __future__ import annotations
 
 import contextlib
+import getpass
 import hashlib
 import os
 import tempfile
@@ -35,24 +36,19 @@ class Store:
         self.url = url.rstrip("/")
         # what this machine has put there: name to size and time
         self._pushed: dict[str, tuple[int, int]] = {}
-        try:
-            import fsspec
-        except ImportError:
-            raise Error(f"{url} needs the package fsspec; install it, or give a folder") from None
-        try:
-            self._fs, self._path = fsspec.core.url_to_fs(self.url)
-            self._fs.invalidate_cache()
+        with self._said("reach"):
+            try:
+                import fsspec
+
+                self._fs, self._path = fsspec.core.url_to_fs(self.url)
+            except ImportError as e:
+                install = "for s3:// use `uv run --extra s3 h2t sweep ...`"
+                raise Error(f"{url} needs a package that is missing ({e}); {install}") from None
             self._fs.exists(self._path)
-        except ImportError as e:
-            install = "for s3:// use `uv run --extra s3 h2t sweep ...`"
-            raise Error(f"{url} needs a package that is not installed ({e}); {install}") from None
-        except Exception as e:
-            raise Error(f"cannot reach {url}: {_why(e)}") from None
-        if scratch is None:
-            user = os.getuid() if hasattr(os, "getuid") else "user"
-            there = os.environ.get("H2T_SCRATCH") or Path(tempfile.gettempdir()) / f"h2t-{user}"
-            scratch = Path(there) / hashlib.sha256(self.url.encode()).hexdigest()[:12]
-        self.scratch = scratch
+        user = getattr(os, "getuid", getpass.getuser)()
+        own = Path(tempfile.gettempdir()) / f"h2t-{user}"
+        name = hashlib.sha256(self.url.encode()).hexdigest()[:12]
+        self.scratch = scratch or Path(os.environ.get("H2T_SCRATCH") or own) / name
 
     def sizes(self, name: str = "") -> dict[str, int]:
         """The files of a run in the store, of all if ``name`` is empty: name to bytes."""
@@ -67,10 +63,10 @@ class Store:
 
         Arguments: ``name`` of the run, all if empty; ``only`` files of these names.
         """
-        wanted = {f: n for f, n in self.sizes(name).items() if not only or Path(f).name in only}
-        for file in sorted(wanted, key=lambda f: Path(f).name in MARKS):
+        sizes = {f: n for f, n in self.sizes(name).items() if not only or Path(f).name in only}
+        for file in sorted(sizes, key=lambda f: Path(f).name in MARKS):
             place = self.scratch / file
-            same = place.exists() and place.stat().st_size == wanted[file]
+            same = place.exists() and place.stat().st_size == sizes[file]
             if same and place.name not in GROWING:
                 continue
             place.parent.mkdir(parents=True, exist_ok=True)
@@ -88,25 +84,26 @@ class Store:
         files = [f for f in (self.scratch / name).rglob("*") if f.is_file()]
         files = [f for f in files if f.name[0] != "." and not f.name.endswith(TEMPORARY)]
         for file in sorted(files, key=lambda f: (f.name in MARKS, f.name == "done.json")):
-            part = file.relative_to(self.scratch).as_posix()
-            there = f"{self._path}/{part}"
-            with contextlib.suppress(FileNotFoundError):
-                status = file.stat()
-                if self._pushed.get(part) == (stamp := (status.st_size, status.st_mtime_ns)):
-                    continue
-            with self._said("write", there):
-                try:
-                    self._fs.makedirs(there.rpartition("/")[0], exist_ok=True)
-                    self._fs.put_file(str(file), there)
-                except FileNotFoundError:
-                    if file.exists():  # else it was removed since it was listed
-                        raise
-                    continue
-            self._pushed[part] = stamp
+            self._put(file)
         here = {f.relative_to(self.scratch).as_posix() for f in files}
         with self._said("clear", name):
             for gone in self.sizes(name).keys() - here:
                 self._fs.rm_file(f"{self._path}/{gone}")
+
+    def _put(self, file: Path) -> None:
+        name = file.relative_to(self.scratch).as_posix()
+        there = f"{self._path}/{name}"
+        with self._said("write", there):
+            try:
+                status = file.stat()
+                if self._pushed.get(name) == (stamp := (status.st_size, status.st_mtime_ns)):
+                    return
+                self._fs.makedirs(there.rpartition("/")[0], exist_ok=True)
+                self._fs.put_file(str(file), there)
+                self._pushed[name] = stamp
+            except FileNotFoundError:
+                if file.exists():  # else it was removed since it was listed
+                    raise
 
     @contextlib.contextmanager
     def following(self, name: str) -> Iterator[None]:
@@ -129,12 +126,12 @@ class Store:
             self.push(name)
 
     @contextlib.contextmanager
-    def _said(self, what: str, file: str) -> Iterator[None]:
+    def _said(self, what: str, file: str = "") -> Iterator[None]:
         try:
             yield
+        except Error:
+            raise
         except Exception as e:
-            raise Error(f"cannot {what} {file} in {self.url}: {_why(e)}") from None
-
-
-def _why(e: Exception) -> str:
-    return f"{type(e).__name__}: {' '.join(str(e).split())}"
+            why = f"{type(e).__name__}: {' '.join(str(e).split())}"
+            at = f"{file} in {self.url}" if file else self.url
+            raise Error(f"cannot {what} {at}: {why}") from None
