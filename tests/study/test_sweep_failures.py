@@ -68,7 +68,7 @@ def whole(tmp_path_factory):
 
 
 def test_a_sweep_killed_at_any_moment_leaves_what_an_undisturbed_one_leaves(whole, tmp_path):
-    """At random moments, also of what comes after a kill; ended by two sweeps that start at once."""
+    """At random moments, also after an earlier kill; ended by two sweeps that start at once."""
     chance, left, files = random.Random(0), list(KILLS), []
     while left:  # on another root where one is done before all of them have been killed
         files.append(recipe(tmp_path / str(len(files)), **SMALL))
