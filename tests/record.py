@@ -17,7 +17,7 @@ from h2t.lab.explorer.session import Session
 from h2t.train.cached.steps import recipe_of
 from tests.browser import CHROMIUM, FLAGS
 
-WIDTH, HEIGHT, SCALE = 900, 760, 1.5  # what README shows, at the density of most screens
+WIDTH, HEIGHT, SCALE = 900, 546, 1.5  # as README shows it, at the density of most screens
 MOST = 2_000_000  # bytes
 SLIDER = ".h2tx input[type=range]"
 # where the slider is, by frame: there and back, resting where something is to be read
