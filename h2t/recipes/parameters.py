@@ -206,7 +206,7 @@ class Beside(Parameters):
     )
     compare_ratios: Shares = CONTROL([0.0, 0.3, 0.6], "exact beside cached stage 2, at these")
     compare_seeds: int = CONTROL(
-        3, "seeds of every stage 2; 0: one, and no comparison", ge=0, le=100
+        5, "seeds of every stage 2; 0: one, and no comparison", ge=0, le=100
     )
     views: int = CONTROL(4, "augmented views of each image in the feature bank", ge=1, le=64)
 

@@ -26,14 +26,13 @@ from h2t.heads import HEADS, head
 from h2t.heads.features import Classifier, Features
 from h2t.heads.tune import priors_of, refit, score, tune
 from h2t.study.compare import ledger
-from h2t.study.compare.significance import holm
+from h2t.study.compare.significance import bootstrap, holm
 
 if TYPE_CHECKING:
     from h2t.train.cached.bank import Bank
 
 BASELINE = "crt"  # class-balanced re-training: what H2T adds its fusion to
 SHOWN = {k: k for k in ("score", "all", "many", "medium", "few")} | {"ece": "ECE"}
-DRAWS = 2000
 
 
 @dataclass
@@ -104,9 +103,9 @@ def compare_heads(
     bank has a validation part of its own that is not used: one way to choose for all.
 
     Arguments: ``banks`` by what tables call them, where several splits of one set may stand in
-    place of a bank, each with a seed of its own and tuned by itself; ``names`` of heads; ``seeds`` of the final
-    trainings; ``objective`` as of ``h2t.heads.tune.priors_of``; ``rounds`` of five folds in tuning.
-    Raises: ``h2t.Error`` for an unknown head or one that cannot be tuned.
+    place of a bank, each with a seed of its own and tuned by itself; ``names`` of heads; ``seeds``
+    of the final trainings; ``objective`` as of ``h2t.heads.tune.priors_of``; ``rounds`` of five
+    folds in tuning. Raises: ``h2t.Error`` for an unknown head or one that cannot be tuned.
     """
     for name in names:
         head(name)
@@ -194,7 +193,7 @@ def differences(found: Comparison, against: str = BASELINE) -> pd.DataFrame:
             raise Error(f"baseline is {against!r}, which is not among the heads compared")
         base, part = found.right[bank, against], []
         for name in names:
-            low, high, p, mean = _bootstrap(
+            low, high, p, mean = bootstrap(
                 found.right[bank, name] - base, found.labels[bank], found.priors[bank]
             )
             part.append(
@@ -203,29 +202,6 @@ def differences(found: Comparison, against: str = BASELINE) -> pd.DataFrame:
         for row, corrected in zip(part, holm([row["p"] for row in part]), strict=True):
             rows.append({**row, "p_holm": corrected})
     return pd.DataFrame(rows)
-
-
-def _bootstrap(
-    difference: np.ndarray, labels: np.ndarray, priors: np.ndarray
-) -> tuple[float, float, float, float]:
-    """2.5 and 97.5 % quantiles, two-sided p and mean (points) of a difference (T,) weighted by
-    class.
-    """
-    generator = np.random.default_rng(0)
-    total, mean = np.zeros(DRAWS), 0.0
-    there = np.unique(labels)
-    share = priors[there] / priors[there].sum()
-    for c, weight in zip(there, share, strict=True):
-        own = difference[labels == c]
-        mean += 100 * weight * own.mean()
-        if np.ptp(own) == 0:
-            total += 100 * weight * own[0]
-        else:
-            drawn = generator.integers(0, len(own), (DRAWS, len(own)))
-            total += 100 * weight * own[drawn].mean(1)
-    low, high = np.quantile(total, (0.025, 0.975))
-    tail = min((total <= 1e-12).sum(), (total >= -1e-12).sum())
-    return float(low), float(high), float(min(1, 2 * (tail + 1) / (DRAWS + 1))), float(mean)
 
 
 def summary(found: Comparison, tests: pd.DataFrame) -> pd.DataFrame:
@@ -285,7 +261,7 @@ def _on_fusion(found: Comparison, bank: str, part: pd.DataFrame) -> str:
         return ""
     best = part.loc[controls, "difference"].idxmax()
     own = found.right[bank, "h2t"] - found.right[bank, best]
-    low, high, p, mean = _bootstrap(own, found.labels[bank], found.priors[bank])
+    low, high, p, mean = bootstrap(own, found.labels[bank], found.priors[bank])
     about = f"H2T less its best control, {HEADS[best]}: {mean:+.1f} ({low:+.1f} to {high:+.1f})"
     if p < 0.05 and mean > 0:
         return f" {about}: what the head lends matters."
