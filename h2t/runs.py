@@ -250,8 +250,9 @@ class Step:
 
     def outputs(self) -> tuple[np.ndarray, np.ndarray]:
         """The test set's ``logits`` (N, C) float32 and ``labels`` (N,) int64 as NumPy arrays."""
+        unfinished = f"is not finished; train it with `h2t run RECIPE -p run {self.run.path}`"
         none = f"has no test outputs; evaluate it with `h2t evaluate {self.run.path}`"
-        self._there("result.json", "is not finished; run it first")
+        self._there("result.json", unfinished)
         path = self._there("outputs.safetensors", none)
         both = readers.read_tensors(path, self.over, numpy=True)
         if not both:  # of a checkpoint that was imported and not evaluated

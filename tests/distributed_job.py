@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from h2t import Error, Run, models, train_stage1, train_stage2
-from h2t.cli import run as main
+from h2t.cli.training import run as main
 from h2t.data import augment
 from h2t.losses import EXPERT_LOSSES, LOSSES, bound
 from h2t.train import device as stepping

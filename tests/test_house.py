@@ -11,7 +11,7 @@ import pytest
 ROOT = Path(__file__).parent.parent
 WIDTH, LINES, FUNCTION = 100, 300, 60
 # The plan wants 540,000 bytes. What was added since weighs more; this may only be lowered.
-BYTES = 870_000
+BYTES = 850_000
 
 # Arrows run one way: a room uses those on floors below its own, never one beside or above it.
 FLOORS = (

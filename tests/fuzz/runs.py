@@ -14,7 +14,7 @@ from h2t.pipeline import run_plain
 from h2t.study.compare.table import table
 from h2t.train.evaluate import classifier_of, load_model, results_table
 from h2t.train.rundata import class_names, dataset
-from tests.crash import data
+from tests.crash_kinds import data
 from tests.fuzz.damage import kind
 
 STEPS = ("stage1", "stage2-h2t")

@@ -159,7 +159,7 @@ def test_the_newest_setting_wins_and_ends_what_was_at_work(engine, monkeypatch):
     assert not session.idle.is_set()
     session.handle({"do": "settings", **slow, "stage2_epochs": 1})
     settled(session)
-    for slot in session.feed.frames:
+    for slot in list(session.feed.frames):
         if slot.startswith("fits") or slot == "curve":
             assert newest(session, slot)[0]["settings"]["stage2_epochs"] == 1
     session.close()

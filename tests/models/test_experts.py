@@ -256,7 +256,7 @@ def test_a_checkpoint_of_experts_is_recognised(tmp_path):
         (
             {"loss": "ride", "head": "cosine"},
             "loss ride is of several experts, which model resnet20 has not; use it with a model "
-            "such as ride2_resnet32",
+            "such as ride3_resnet32",
         ),
         (
             {"loss": "reslt", "model": "ride3_resnet32"},

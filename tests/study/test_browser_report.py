@@ -41,8 +41,7 @@ def test_notebook_06_shows_every_figure_and_writes_the_tables(made):
         1,
         1,
         1,
-        1,
-    ]  # means, learning curves, ratio curve, cost
+    ]  # means, ratio curve, cost
     text = "".join("".join(o.get("text", "")) for c in cells for o in c.get("outputs", []))
     assert (
         "10 finished steps in 6 runs; 10 of them chosen." in text
@@ -127,8 +126,8 @@ def test_code_is_hidden_and_one_click_away(made, page):
 def test_the_figures_are_there_and_nothing_is_wider_than_the_window(made, page):
     page.goto((made / "report" / "06_compare_runs.html").as_uri())
     pictures = page.locator("img")
-    assert pictures.count() == 4
-    for k in range(4):
+    assert pictures.count() == 3
+    for k in range(3):
         pictures.nth(k).scroll_into_view_if_needed()
         pixels = np.asarray(
             Image.open(io.BytesIO(pictures.nth(k).screenshot())).convert("RGB")

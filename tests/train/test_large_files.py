@@ -240,7 +240,7 @@ def test_a_recipe_from_the_command_line(tmp_path, monkeypatch):
         ],
         catch_exceptions=False,
     )
-    assert out.exit_code == 0 and "stage 2, DR + H2T" in out.output, out.output
+    assert out.exit_code == 0 and "DR + H2T" in out.output, out.output
     params = yaml.safe_load((tmp_path / "run" / "stage1" / "params.yaml").read_text())
     assert (
         params["model"] == "resnet10"
