@@ -171,14 +171,18 @@ def claim(folder: Path, kind: str, before: Callable[[Path], bool] | None = None)
             with contextlib.suppress(Error):
                 write_json(folder / MARK, {"h2t": kind, "version": 1})
         return
-    # a writer that was killed before it could mark the folder, or an empty folder that is locked
-    if all(n.startswith(f"{MARK}.") and n.endswith(TEMPORARY) for n in inside):
+    if all(map(unmarked, inside)):  # or an empty folder that is locked
         write_json(folder / MARK, {"h2t": kind, "version": 1})
         return clean(folder)
     raise Error(
         f"{folder} is not empty and is no {kind} that h2t made, so nothing in it is touched; "
         f"name a new folder, or an empty one"
     )
+
+
+def unmarked(name: str) -> bool:
+    """Whether a file was left by a writer that was killed before it could mark its folder."""
+    return name.startswith(f"{MARK}.") and name.endswith(TEMPORARY)
 
 
 def clean(folder: Path) -> None:

@@ -278,4 +278,5 @@ def test_the_published_curve_is_slide_10s():
     assert [table[0.3, g] for g in ("all", "many", "medium", "few")] == [47.73, 62.00, 50.17, 27.07]
     assert [table[1.0, g] for g in ("all", "many", "medium", "few")] == [43.57, 44.31, 51.51, 33.07]
     assert len(published_curve(tail(100))) == 44  # 500 images falling to 5: CIFAR-100-LT at 100
+    assert published_curve(tail(100), "lite0@224") is None  # of another network
     assert published_curve(tail(10)) is None and published_curve(np.full(100, 500)) is None

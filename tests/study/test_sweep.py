@@ -178,3 +178,14 @@ def test_gpus_are_found_without_nvidia_smi(tmp_path, monkeypatch):
     assert machine.gpus() == ["0", "1"]
     monkeypatch.setattr(machine, "DRIVER", tmp_path / "none")
     assert machine.gpus() == []
+
+
+def test_a_sweep_that_was_killed_before_it_marked_its_folder_is_begun_again(tmp_path):
+    """Found by `python -m tests.crash sweep --every`: what it left was taken for somebody's."""
+    from h2t.study.sweep.plan import _place
+
+    (tmp_path / "h2t.json.123456.h2t-tmp").write_bytes(b"{")
+    assert _place(str(tmp_path))[0] == tmp_path
+    (tmp_path / "mine.h2t-tmp").write_bytes(b"{")
+    with pytest.raises(Error, match="is no sweep that h2t made"):
+        _place(str(tmp_path))

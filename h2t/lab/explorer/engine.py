@@ -74,6 +74,7 @@ class Explorer:
             raise Error(f"run {self.run.path} has one class; the explorer compares two")
         self.stage1, self.labels = (bank.weight, bank.bias), bank.test_labels.numpy()
         self.at_zero = NAMES_AT_ZERO[bank.bn_statistics]
+        self.model = self.run.step("stage1").result["model"]
         self.own = own_logits(self.run, self.labels)
         self.limit(LIVE)
         self.pairs = self._confused()

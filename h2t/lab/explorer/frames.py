@@ -52,7 +52,7 @@ def base(engine: Explorer, state, live: bool) -> bytes:
         "choices": {"fusion": list(FUSIONS), "fusing_branch": list(BRANCHES)},
         "limits": LIMITS,
         "own": engine.own is not None,
-        "published": _published(published_curve(bank.counts)),
+        "published": _published(published_curve(bank.counts, engine.model)),
         "steps": [_step(s) for s in engine.run.steps()],
     }
     return pack(

@@ -67,7 +67,7 @@ class Panel:
         """The ratio curve as PNG, for where there is no kernel to drag with."""
         engine, recipe = self.engine, self.origin.recipe
         table = engine.curve(recipe, range(recipe.seed, recipe.seed + 3))
-        published = published_curve(engine.bank.counts)
+        published = published_curve(engine.bank.counts, engine.model)
         axes = plot_ratio_curve(table, published, recipe.fusion_ratio, ax=Figure().subplots())
         buffer = io.BytesIO()
         axes.figure.savefig(buffer, format="png")

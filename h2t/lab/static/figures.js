@@ -377,8 +377,8 @@ export class Boundary extends Figure {
         size: 0.92 * size,
       });
     });
-    const at = [width / 2 + 8, 0.8 * size + 2 * step];
-    const how = { colour: colours.soft, size: 0.92 * size };
+    const at = [width - 2, 0.8 * size + 2 * step]; // to the right, whose end may be long
+    const how = { colour: colours.soft, size: 0.92 * size, align: "right" };
     text(
       pen,
       `called tail: ${reference.key === "stage1" ? "" : "stage 1 → "}${reference.name} → now`,

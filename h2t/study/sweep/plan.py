@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from h2t.base.errors import Error
-from h2t.base.files import claim, owned, resolve
+from h2t.base.files import claim, owned, resolve, unmarked
 from h2t.base.readers import read_yaml
 from h2t.lab.books import execute as notebooks
 from h2t.pipeline import check_files
@@ -143,8 +143,8 @@ def _place(run: str) -> tuple[Path, str]:
     root = resolve(run)
     if (root / "params.yaml").exists():
         raise Error(f"{root} is itself a run; name {ANOTHER}")
-    inside = [f for f in root.iterdir() if f.name[0] != "."] if root.is_dir() else []
-    if inside and not owned(root, "sweep"):
+    files = [f.name for f in root.iterdir()] if root.is_dir() else []
+    if any(f[0] != "." and not unmarked(f) for f in files) and not owned(root, "sweep"):
         raise Error(f"{root} is not empty and is no sweep that h2t made; name {ANOTHER}")
     return root, ""
 
