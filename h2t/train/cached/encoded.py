@@ -63,7 +63,7 @@ def _finish(data: RunData, step, probe: Classifier, folder, config: Stage1, star
     """Write the encoder's weights with the probe's, and what it measures."""
     model = models.build(data.encoder, len(data.classes))
     weights = {**model.state_dict(), "head.weight": probe.weight, "head.bias": probe.bias}
-    counts, scheme = data.train.counts, data.scheme
+    counts, scheme = data.counts, data.scheme
 
     def measured(part: str, labels: np.ndarray):
         logits = probe.logits(torch.from_numpy(np.load(folder / f"{part}.npy")))
