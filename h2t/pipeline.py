@@ -173,6 +173,8 @@ def check_files(parameters: dict[str, Any]) -> None:
     if source in ROOTED:
         for part in [root] if source in ("npz", "features", "folder") else root.split(":"):
             if not part or not resolve(part).exists():
+                if source == "features":
+                    raise Error(f"there is no file of features {part}; name one as features:FILE")
                 raise Error(
                     f"source is {source!r}, but there is nothing at root {part!r}; "
                     "set it with `-p root PATH`"

@@ -13,8 +13,22 @@ from h2t.base.readers import sha256
 from h2t.encoders import Encoder
 
 
+class Elsewhere(nn.Module):
+    """In place of the network that computed the features, which is not here: it sees no images."""
+
+    def __init__(self, name: str):
+        super().__init__()
+        self.name = name
+
+    def forward(self, x):
+        raise Error(
+            f"the features of {self.name} were computed elsewhere, so that no image can be looked "
+            "at here; a step's classifier is head.weight and head.bias of its weights.safetensors"
+        )
+
+
 def load(name: str) -> Encoder:
-    """The file as an encoder that gives back what it is given, of its features' width.
+    """The file as an encoder of its features' width, without a network.
 
     Raises: ``h2t.Error`` for a file that is not there or holds no train_features.
     """
@@ -31,4 +45,4 @@ def load(name: str) -> Encoder:
         raise Error(f"{name}: train_features has shape {shape}; it must be (N, D)")
     colours = (0.0,) * 3, (1.0,) * 3
     about = "", file.name, "", sha256(file), True
-    return Encoder(f"features:{name}", nn.Identity(), shape[1], 8, 1.0, *colours, *about)
+    return Encoder(f"features:{name}", Elsewhere(file.name), shape[1], 8, 1.0, *colours, *about)

@@ -224,6 +224,8 @@ def _suspects(data: RunData, bank: Bank, best: str, found: Comparison) -> pd.Dat
     surer = (other.max(1).values - own).nan_to_num(-1.0)
     order = [i for i in surer.argsort(descending=True)[:SUSPECTS].tolist() if surer[i] > 0]
     paths = data.train.paths
+    if paths is None:  # of features, what their file says of each
+        paths = getattr(data.train.images, "names", None)
     return pd.DataFrame(
         {
             "index": order,
@@ -274,6 +276,8 @@ def _write(data: RunData, own: Own) -> None:
 def next_commands(run) -> str:
     """What to do now, as text that can be copied."""
     place = run_of(run).path
+    if encoder_of(run).startswith("features:"):  # there is no network that could look at images
+        return f"h2t explore {place}"
     return (
         f"h2t predict {place} FOLDER_OF_NEW_IMAGES --step stage2-{STEP}\n"
         f"h2t export {place} --step stage2-{STEP} --onnx\n"

@@ -8,6 +8,7 @@ import pytest
 
 from h2t import Stage2
 from h2t.lab.books import verdicts
+from tests.study.test_overview import rows
 
 COUNTS = np.array([500, 400, 10, 5])  # two classes of many, two of few
 
@@ -78,16 +79,6 @@ def test_false_alarms_are_rare_where_two_networks_are_equally_good():
 def test_what_stage_1_learned(right, n, says):
     sentence = verdicts.learned(*outputs(*right, n=n), COUNTS, "field")
     assert says in sentence and f"{100 * sum(right[2:]) / 2 / n:.1f} % on the few" in sentence
-
-
-def rows(exact: float, cached: float, noise=(0.1, -0.1, 0.0), seeds: int = 3) -> pd.DataFrame:
-    """Effects of fusion by kind, with a little noise over seeds."""
-    return pd.DataFrame(
-        {"kind": kind, "ratio": ratio, "seed": s, "all": 80 + ratio / 0.3 * (effect + noise[s])}
-        for kind, effect in (("exact", exact), ("cached", cached))
-        for ratio in (0.0, 0.3)
-        for s in range(seeds)
-    )
 
 
 def test_a_spread_is_said_where_there_is_one():

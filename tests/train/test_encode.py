@@ -11,6 +11,7 @@ from h2t import Data, Stage1, Stage2
 from h2t.base.errors import Error
 from h2t.cli import main
 from h2t.data import embeddings
+from h2t.study import own
 from h2t.train.cached import encode
 from h2t.train.cached.bank import build_bank
 from h2t.train.cached.encoded import frozen
@@ -103,6 +104,16 @@ def test_a_file_of_features_goes_through_both_stages(tmp_path):
     z = np.load(file)["train_features"].astype(np.float32)
     order = run.path / "indices.npy"
     np.testing.assert_array_equal(bank.train[0], z[np.load(order)])
+    for command in (
+        ["evaluate", str(run.path)],
+        ["export", str(run.path), "--step", "stage1", "--onnx"],
+    ):
+        said = CliRunner().invoke(main, command)
+        assert said.exit_code and "were computed elsewhere" in said.output, said.output
+    missing = ["run", "digits", "--plain", "-p", "encoder", "features:nowhere.npz"]
+    said = CliRunner().invoke(main, [*missing, "-p", "run", str(tmp_path / "none")])
+    assert "there is no file of features nowhere.npz" in said.output
+    assert own.next_commands(run) == f"h2t explore {run.path}"
 
 
 @pytest.mark.parametrize(
