@@ -239,8 +239,14 @@ def open_notebook(page, lab: Lab, name: str, parameters: dict[str, str] | None =
 def run_all(page, seconds: float = 180) -> None:
     """Click Run, Run All Cells, and wait until every code cell has run or one of them has
     failed."""
+    forget_numbers(page)
     menu(page, "Run", "runmenu:run-all")
     wait_until_run(page, seconds)
+
+
+def forget_numbers(page) -> None:
+    """Take the numbers off the cells, so that those of an earlier run are not taken for new."""
+    page.eval_on_selector_all(".jp-InputPrompt", "all => all.forEach(p => (p.textContent = ''))")
 
 
 def menu(page, title: str, command: str) -> None:
