@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import secrets
 import shutil
 import socket
@@ -74,6 +75,11 @@ class Lab:
         with urllib.request.urlopen(request, timeout=20) as answer:
             text = answer.read()
         return json.loads(text) if text else None
+
+    def faults(self) -> list[str]:
+        """How the tracebacks in its log end, but for those of a window that closed meanwhile."""
+        ends = re.findall(r"^Traceback .*\n(?:[ ].*\n)*(.*)", self.log.read_text(), re.MULTILINE)
+        return [end for end in ends if "ClosedError" not in end]
 
     def end_sessions(self, but=()) -> None:
         """Shut the kernels down, which outlive the page that started them, except those of these

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import math
 import random
+import re
 from pathlib import Path
 
 import numpy as np
 
-from h2t.base.errors import Error
+from h2t.base.errors import Error, quoted
 
-FITS = ("stretch", "crop")
-MARGIN = 8 / 7  # fit crop brings the shorter side to 8/7 of the image size: 256 for 224
+SEEN = 7 / 8  # what crop leaves of the shorter side: 224 of 256
+FILTERS = ("nearest", "box", "bilinear", "hamming", "bicubic", "lanczos")
 KEEP = 2  # a JPEG is decoded smaller where that leaves this many times the pixels that are wanted
 
 
@@ -25,27 +26,27 @@ def read_image(
 ) -> np.ndarray:
     """Decode one image, upright by its EXIF orientation, transparent parts on white.
 
-    All resizing is Pillow's antialiased bilinear, as in torchvision's transforms of PIL images,
-    which most of the field uses: for a colour image, ``fit`` crop gives what Resize(256) and
-    CenterCrop(224) give, and a random ``crop`` what RandomResizedCrop gives, to the bit.
-    Deviations: images are turned upright and transparency becomes white, which plain PIL code does
-    not do; and of a JPEG so large that it would be shrunk to less than half, a quarter or an eighth
-    anyway, the decoder leaves that factor out, which changes pixels by a level or two.
+    Resizing is Pillow's, antialiased, as in torchvision's transforms of PIL images: ``fit`` crop
+    gives what Resize(256) and CenterCrop(224) give, and a random ``crop`` what RandomResizedCrop
+    gives, to the bit.
+    Deviations: images are turned upright and transparency becomes white; of a JPEG that would be
+    shrunk to less than half, a quarter or an eighth, the decoder leaves that factor out, which
+    changes pixels by a level or two.
 
     Arguments: ``image_size`` pixels a side, 0 as it is; ``channels`` 1 or 3, 0 for 3 unless the
-    image is grey; ``fit`` stretch resizes both sides, crop resizes the shorter one and cuts the
-    middle out; ``crop`` the seed of a random one, and whether it is mirrored; ``white_level`` the
-    value of white in files deeper than 8 bits, 0 for 65535.
+    image is grey; ``fit`` as of ``fitting``; ``crop`` the seed of a random one, and whether it is
+    mirrored; ``white_level`` the value of white in files deeper than 8 bits, 0 for 65535.
     Returns: (H, W, C) uint8, C 1 or 3. Raises: ``h2t.Error`` naming an image that is damaged.
     """
     from PIL import Image, ImageOps
 
+    share, filtered = fitting(fit)
     try:
         with Image.open(path) as image:
             width, height = image.size
             if image.getexif().get(0x0112, 1) > 4:  # lies on its side
                 width, height = height, width
-            box, scaled = _cut((width, height), image_size, fit, crop)
+            box, scaled = _cut((width, height), image_size, share, crop)
             factor = min((box[2] - box[0]) / scaled[0], (box[3] - box[1]) / scaled[1]) / KEEP
             shrink = next((k for k in (8, 4, 2) if factor >= k), 1)
             if shrink > 1:  # Pillow says by how much a JPEG is shrunk, and does nothing to others
@@ -57,7 +58,7 @@ def read_image(
             image = _converted(image, channels, white_level)
             image, box = _cropped(image, tuple(edge / shrink for edge in box))
             if image.size != scaled or shrink > 1:
-                image = image.resize(scaled, Image.Resampling.BILINEAR, box)
+                image = image.resize(scaled, Image.Resampling[filtered.upper()], box)
             if image_size and scaled != (image_size, image_size):
                 left, top = (round((side - image_size) / 2) for side in scaled)
                 image = image.crop((left, top, left + image_size, top + image_size))
@@ -70,14 +71,30 @@ def read_image(
     return array[:, :, None] if array.ndim == 2 else array
 
 
-def _cut(whole: tuple[int, int], image_size: int, fit: str, crop):
+def fitting(fit: str) -> tuple[float, str]:
+    """How an image comes to its size, by the words of ``image_fit``.
+
+    ``stretch`` resizes both sides, ``crop`` the shorter one, and cuts the middle out. Behind them
+    may stand what an encoder was trained with, as in ``crop 0.95 bicubic``: the share of the
+    shorter side that is seen, and one of Pillow's filters.
+    Returns: the share, 0 for both sides stretched, and the filter. Raises: ``h2t.Error``.
+    """
+    found = re.fullmatch(r"(?:stretch|crop(?: (1|0\.\d+))?)(?: (\w+))?", fit)
+    filtered = (found and found[2]) or "bilinear"
+    share = float((found and found[1]) or SEEN)
+    if not found or filtered not in FILTERS or share < 0.1:
+        raise Error(f"image_fit is {quoted(fit)}; choose stretch, crop, or e.g. crop 0.95 bicubic")
+    return share * fit.startswith("crop"), filtered
+
+
+def _cut(whole: tuple[int, int], image_size: int, share: float, crop):
     """Which part of an image is taken, left, top, right, bottom, and to what size it is brought."""
     if not image_size:
         return (0, 0, *whole), whole
     if crop:
         return random_box(*whole, random.Random(crop[0])), (image_size, image_size)
-    if fit == "crop":
-        return (0, 0, *whole), short_side(*whole, round(MARGIN * image_size))
+    if share:
+        return (0, 0, *whole), short_side(*whole, round(image_size / share))
     return (0, 0, *whole), (image_size, image_size)
 
 

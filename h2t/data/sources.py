@@ -27,7 +27,7 @@ from h2t.base.errors import Error
 from h2t.base.files import alone
 from h2t.data import arrays, embeddings, folders, large, lists
 from h2t.data.cache import Reading, decode
-from h2t.data.images import FITS, deepest
+from h2t.data.images import deepest, fitting
 from h2t.data.longtail import stratified
 from h2t.data.split import Dataset, Files, Split
 from h2t.data.twins import identical, near
@@ -140,7 +140,6 @@ def _check(name, root, image_size, channels, test_fraction, split_seed, image_fi
     for what, value, choices in (
         ("source", name, SOURCES),
         ("channels", channels, (0, 1, 3)),
-        ("image_fit", image_fit, FITS),
         ("loader", loader, LOADERS),
     ):
         if value not in choices:
@@ -154,11 +153,12 @@ def _check(name, root, image_size, channels, test_fraction, split_seed, image_fi
             raise Error(f"{what} is {value!r}, out of its range")
     if name != "digits" and not root:
         raise Error(f"source {name!r} needs root: {ROOTS[name]}")
-    if name not in FILES and (loader == "streamed" or image_fit != "stretch"):
+    cropped = fitting(image_fit)[0]
+    if name not in FILES and (loader == "streamed" or cropped):
         what = "loader streamed" if loader == "streamed" else "image_fit crop"
         has = f"{what} is for image files, which source {name!r} has not"
         raise Error(f"{has}; use it with {', '.join(FILES)}")
-    if image_fit == "crop" and not image_size:
+    if cropped and not image_size:
         raise Error("image_fit crop needs image_size, the side of the square; set it to 224, say")
     if loader == "streamed" and image_size < 8:
         raise Error("loader streamed needs image_size, at least 8 (224 on the large sets)")

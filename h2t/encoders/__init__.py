@@ -33,19 +33,18 @@ class Encoder:
     """A frozen network and how it wants its images.
 
     ``network`` takes images (B, 3, ``size``, ``size``), normalised by ``mean`` and ``std`` (of
-    pixels in [0, 1]), and returns features (B, ``width``); ``crop`` is the share of the shorter
-    side that is seen; ``source`` says where the weights are from, ``licence`` what is known of it,
-    ``sha256`` is the hash of the weights; ``fixed`` where no other size will do.
+    pixels in [0, 1]), and returns features (B, ``width``); ``fit`` says how an image comes to that
+    size (``data.images.fitting``); ``source`` where the weights are from, ``licence`` what is known
+    of it, ``sha256`` their hash; ``fixed`` where no other size will do.
     """
 
     name: str
     network: nn.Module
     width: int
     size: int
-    crop: float
+    fit: str
     mean: tuple[float, ...]
     std: tuple[float, ...]
-    interpolation: str
     source: str
     licence: str
     sha256: str
@@ -111,17 +110,7 @@ def hash_of(network: nn.Module) -> str:
 def _lite0() -> Encoder:
     from h2t.encoders import lite0
 
-    network = lite0.build()
-    return Encoder(
-        "lite0",
-        network,
-        lite0.FEATURES,
-        lite0.SIZE,
-        1.0,
-        lite0.MEAN,
-        lite0.STD,
-        "bilinear",
-        f"PyPI {lite0.PACKAGE.replace('_', '-')}",
-        "Apache-2.0",
-        hash_of(network),
-    )
+    network, package = lite0.build(), lite0.PACKAGE.replace("_", "-")
+    how = lite0.FEATURES, lite0.SIZE, "stretch", lite0.MEAN, lite0.STD
+    about = f"PyPI {package}", "Apache-2.0", hash_of(network)
+    return Encoder("lite0", network, *how, *about)

@@ -44,5 +44,6 @@ def load(name: str) -> Encoder:
     if len(shape) != 2:
         raise Error(f"{name}: train_features has shape {shape}; it must be (N, D)")
     colours = (0.0,) * 3, (1.0,) * 3
-    about = "", file.name, "", sha256(file), True
-    return Encoder(f"features:{name}", Elsewhere(file.name), shape[1], 8, 1.0, *colours, *about)
+    about = file.name, "", sha256(file), True
+    network = Elsewhere(file.name)
+    return Encoder(f"features:{name}", network, shape[1], 8, "stretch", *colours, *about)

@@ -4,6 +4,8 @@ a network.
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import nn
 
@@ -25,17 +27,9 @@ def torchvision(name: str) -> Encoder:
     network = _without_classifier(network, name)
     how = weights.transforms()
     size, resized = how.crop_size[0], how.resize_size[0]
-    source = f"torchvision {weights}"
-    return _encoder(
-        f"torchvision:{name}",
-        network,
-        size,
-        size / resized,
-        (tuple(how.mean), tuple(how.std)),
-        how.interpolation.value,
-        source,
-        "",
-    )
+    fit = f"crop {min(1, size / resized):.4g} {how.interpolation.value}"
+    colours = tuple(how.mean), tuple(how.std)
+    return _encoder(f"torchvision:{name}", network, size, fit, colours, f"torchvision {weights}")
 
 
 def timm(name: str) -> Encoder:
@@ -50,17 +44,12 @@ def timm(name: str) -> Encoder:
         f"timm:{name}", lambda: library.create_model(name, pretrained=True, num_classes=0)
     )
     how = library.data.resolve_model_data_config(network)
+    size = how["input_size"][-1]
+    share = size / math.floor(size / how["crop_pct"])  # whole pixels, rounded as timm rounds
+    kind = "stretch" if how["crop_mode"] == "squash" else f"crop {share:.4g}"
+    fit, colours = f"{kind} {how['interpolation']}", (tuple(how["mean"]), tuple(how["std"]))
     licence = str(getattr(network, "pretrained_cfg", {}).get("license") or "")
-    return _encoder(
-        f"timm:{name}",
-        network,
-        how["input_size"][-1],
-        how["crop_pct"],
-        (tuple(how["mean"]), tuple(how["std"])),
-        how["interpolation"],
-        f"timm {name}",
-        licence,
-    )
+    return _encoder(f"timm:{name}", network, size, fit, colours, f"timm {name}", licence)
 
 
 def _or_say_why(name: str, build) -> nn.Module:
@@ -87,21 +76,11 @@ def _without_classifier(network: nn.Module, name: str) -> nn.Module:
     raise Error(f"torchvision:{name} does not end in a linear layer, so its features are unknown")
 
 
-def _encoder(name, network, size, crop, colours, interpolation, source, licence) -> Encoder:
+def _encoder(name, network, size, fit, colours, source, licence="") -> Encoder:
     network = network.eval().requires_grad_(False)
     with torch.inference_mode():
         out = network(torch.zeros(1, 3, size, size))
     if out.dim() != 2:
         raise Error(f"encoder {name} gives {tuple(out.shape)}, not pooled features (1, D)")
-    return Encoder(
-        name,
-        network,
-        out.shape[1],
-        size,
-        crop,
-        *colours,
-        interpolation,
-        source,
-        licence,
-        hash_of(network),
-    )
+    about = source, licence, hash_of(network)
+    return Encoder(name, network, out.shape[1], size, fit, *colours, *about)

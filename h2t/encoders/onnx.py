@@ -4,13 +4,12 @@ onnxruntime.
 
 from __future__ import annotations
 
-import hashlib
-from pathlib import Path
-
 import torch
 from torch import nn
 
 from h2t.base.errors import Error
+from h2t.base.files import resolve
+from h2t.base.readers import sha256
 from h2t.encoders import Encoder
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # ImageNet's, where a file does not say
@@ -19,12 +18,13 @@ MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # ImageNet's, where a 
 class Session(nn.Module):
     """An onnxruntime session as a module: images (B, 3, H, W) to its output ``output`` (B, D)."""
 
-    def __init__(self, file: Path, output: str, fixed: bool):
+    def __init__(self, session, output: str, fixed: bool):
         super().__init__()
-        import onnxruntime
+        self.session, self.input = session, session.get_inputs()[0].name
+        self.output, self.fixed = output, fixed
 
-        self.session = onnxruntime.InferenceSession(str(file), providers=["CPUExecutionProvider"])
-        self.input, self.output, self.fixed = self.session.get_inputs()[0].name, output, fixed
+    def __deepcopy__(self, memo) -> Session:  # nothing of it changes, and a session has no copy
+        return self
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         parts = x.split(1) if self.fixed else (x,)  # exported for one image at a time
@@ -42,7 +42,7 @@ def load(name: str) -> Encoder:
     except ImportError:
         raise Error("encoder onnx needs onnxruntime: `pip install onnxruntime`") from None
     path, _, wanted = name.partition("#")
-    file = Path(path).expanduser()
+    file = resolve(path)
     if not file.is_file():
         raise Error(f"there is no ONNX file {path}; name it as onnx:FILE")
     try:
@@ -65,8 +65,7 @@ def load(name: str) -> Encoder:
             f"{path} takes inputs of {session.get_inputs()[0].shape}, not images (B, 3, H, W)"
         )
     size = height if isinstance(height, int) else 224
-    network = Session(file, output, fixed=batch == 1)
+    network = Session(session, output, fixed=batch == 1)
     width = network(torch.zeros(1, 3, size, size)).shape[1]
-    digest = hashlib.sha256(file.read_bytes()).hexdigest()
-    about = MEAN, STD, "bilinear", file.name, "", digest, isinstance(height, int)
-    return Encoder(f"onnx:{file.name}", network, width, size, 1.0, *about)
+    about = MEAN, STD, file.name, "", sha256(file), isinstance(height, int)
+    return Encoder(f"onnx:{file.name}", network, width, size, "stretch", *about)

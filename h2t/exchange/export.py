@@ -48,6 +48,10 @@ def export(run: Run | str, step: str = "", out: str | Path = "", *, onnx: bool =
     model, result, about = load_model(run, used.name, "cpu"), used.result, inputs(run)
     if onnx:
         _import_onnx()
+        if result["model"].startswith("onnx:"):
+            network = result["model"].removeprefix("onnx:").partition("@")[0]
+            use = "put a linear layer with fc.weight and fc.bias of model.safetensors behind it"
+            raise Error(f"{network} is a network in ONNX already; {use}")
     folder = resolve(out) if str(out) else run.path / "export"
     folder.mkdir(parents=True, exist_ok=True)
     state = {k: v.contiguous() for k, v in model.state_dict().items()}

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from h2t.base.errors import Error
+from h2t.data.images import fitting
 from h2t.runs import Run, Step
 from h2t.train.rundata import class_names, image_shape, statistics
 
@@ -43,15 +44,18 @@ def inputs(run: Run) -> dict[str, Any]:
     """
     (height, width, channels), (mean, std) = image_shape(run), statistics(run)
     fit = run.params.get("image_fit", "stretch")
+    share, filtered = fitting(fit)
     size = f"{width} x {height} pixels (width x height)"
     if height != width:
         resized = f"no resizing: images are {size}"
-    elif fit == "crop":
-        short = round(8 / 7 * height)
-        resized = f"resize the shorter side to {short}, the other rounded down, and cut the middle "
-        resized += f"{size} out; Pillow's Image.resize, BILINEAR, which antialiases"
     else:
-        resized = f"resize to {size}, both sides; Pillow's Image.resize, BILINEAR, antialiased"
+        resized = f"resize to {size}, both sides"
+        if share:
+            resized = (
+                f"resize the shorter side to {round(height / share)}, the other rounded down, "
+            )
+            resized += f"and cut the middle {size} out"
+        resized += f"; Pillow's Image.resize, {filtered.upper()}, which antialiases"
     color = {1: "grey: Pillow's convert('L')", 3: "colour: Pillow's convert('RGB')"}
     return {
         "classes": list(class_names(run)),

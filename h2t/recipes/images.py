@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Literal
 
-from h2t.data.images import FITS
 from h2t.data.longtail import PROFILES
 from h2t.data.sources import LOADERS, SOURCES
 from h2t.metrics import SCHEMES
@@ -27,10 +26,12 @@ class Data(Parameters):
     )
     root: str = IMAGES("", "folder or file of the images; digits need none")
     image_size: int = IMAGES(0, "pixels a side to resize to; 0 keeps the size", ge=0, le=4096)
-    image_fit: Literal[FITS] = IMAGES(
+    image_fit: str = IMAGES(
         "stretch",
         "to that size: stretch, or crop the middle\n"
-        "crop brings the shorter side to 8/7 of image_size and cuts the middle out (256 and 224).",
+        "crop brings the shorter side to 8/7 of image_size and cuts the middle out (256 and 224); "
+        "`crop 0.95 bicubic` says how much is seen, and Pillow's filter. An encoder's own way "
+        "takes the place of stretch, but not of `stretch bilinear`.",
     )
     encoder: str = IMAGES(
         "",

@@ -11,7 +11,6 @@ from torch import nn
 from h2t import encoders, metrics, models
 from h2t.base.errors import Error
 from h2t.base.readers import reading
-from h2t.metrics import MEASURES
 from h2t.models.batchnorm import fold
 from h2t.runs import Run, Step
 from h2t.train.device import autocast, pick_device, precision_of, threads_for, to_device
@@ -130,15 +129,6 @@ def check_fit(kind: dict[str, Any], data: RunData, what: str) -> None:
             f"{what} takes {kind['in_channels']} channels, but the run's images have "
             f"{data.channels}; set the parameter channels"
         )
-
-
-def results_table(results: dict[str, dict[str, Any]], part: str = "last"):
-    """Measures in % as a DataFrame, a row for each step that has them: of the test set (``part``
-    last) or of the validation part (val). ``results`` as of ``Run.results``."""
-    import pandas as pd
-
-    rows = {name: {m: r[part].get(m) for m in MEASURES} for name, r in results.items() if part in r}
-    return pd.DataFrame.from_dict(rows, orient="index", columns=list(MEASURES)).astype(float)
 
 
 def head_norms(step: Step) -> np.ndarray:

@@ -14,6 +14,7 @@ from h2t.base.files import write_json, write_yaml
 from h2t.base.machine import environment
 from h2t.data import arrays, longtail
 from h2t.data.manifest import Manifest
+from h2t.data.sources import FILES
 from h2t.data.split import Dataset, Files, Split
 from h2t.recipes.parameters import Data
 from h2t.runs import Run
@@ -57,12 +58,15 @@ def prepare(
 
 
 def _as_the_encoder_wants(config: Data) -> Data:
-    """With the size and the channels of the images that an encoder was trained on, if there is
-    one."""
+    """With the size, the fit and the channels of the images that an encoder was trained on, if
+    there is one."""
     if not config.encoder:
         return config
-    size = config.image_size or encoders.load(config.encoder).size
-    return dataclasses.replace(config, image_size=size, channels=3)
+    encoder, fit = encoders.load(config.encoder), config.image_fit
+    if fit == "stretch" and config.source in FILES:  # arrays are cut already
+        fit = encoder.fit
+    size = config.image_size or encoder.size
+    return dataclasses.replace(config, image_size=size, image_fit=fit, channels=3)
 
 
 def _as_before(run: Run, full: Dataset, config: Data, manifest: Manifest) -> RunData:

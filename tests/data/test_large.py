@@ -188,7 +188,7 @@ def test_what_is_missing_or_wrong_is_named(tmp_path, change, message):
         (
             "imagenet_lt",
             dict(image_fit="pad"),
-            "image_fit is 'pad'; choose one of stretch, crop",
+            "image_fit is 'pad'; choose stretch, crop, or",
         ),
         ("digits", dict(), "loader streamed is for image files, which source 'digits' has not"),
         ("places_lt", dict(), "Places-LT needs the list Places_LT_train.txt"),

@@ -10,7 +10,7 @@ import torch
 
 from h2t import Error, Run, models, train_stage1, train_stage2
 from h2t.exchange import reference as published
-from h2t.train.evaluate import evaluate, results_table
+from h2t.train.evaluate import evaluate
 from tests.helpers import digits_run, stage1_config, stage2_config
 
 
@@ -57,7 +57,7 @@ def test_a_checkpoint_is_imported_evaluated_and_gone_on_from(tmp_path):
     assert again["stage2-h2t"]["last"] == pytest.approx(
         Run(run).step("stage2-h2t").result["last"], nan_ok=True
     )
-    assert list(results_table(again).index) == ["stage1", "stage2-h2t"]
+    assert list(again) == ["stage1", "stage2-h2t"]
 
 
 def test_a_checkpoint_is_evaluated_in_the_precision_asked_for(tmp_path):

@@ -16,7 +16,6 @@ from h2t.cli import main
 from h2t.exchange.export import export
 from h2t.exchange.predict import predict
 from h2t.exchange.used import chosen
-from h2t.train.evaluate import results_table
 from tests.helpers import stage1_config, stage2_config
 
 NAMES = ["bark", "moss", "sand"]
@@ -93,7 +92,7 @@ def test_answers_are_measured_again_and_listed_without_the_images(made, tmp_path
     assert out.exit_code == 0, out.output
     results = Run(run).results()
     for name, result in results.items():
-        assert f"{results_table(results).loc[name, 'all']:.2f}" in out.output
+        assert f"{results[name]['last']['all']:.2f}" in out.output
         classes = pd.read_csv(tmp_path / f"{name}-classes.csv")
         wrong = pd.read_csv(tmp_path / f"{name}-wrong.csv")
         logits, labels = Run(run).step(name).outputs()

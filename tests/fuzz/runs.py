@@ -12,7 +12,7 @@ from h2t.exchange.answers import recorded, wrong_answers
 from h2t.exchange.used import inputs
 from h2t.pipeline import run_plain
 from h2t.study.compare.table import table
-from h2t.train.evaluate import classifier_of, load_model, results_table
+from h2t.train.evaluate import classifier_of, load_model
 from h2t.train.rundata import class_names, dataset
 from tests.crash_kinds import data
 from tests.fuzz.damage import kind
@@ -53,7 +53,7 @@ def use(folder: Path) -> str:
     with contextlib.suppress(Error):
         run = Run(folder / "run", create=False)
         steps = [run.step(name) for name in STEPS]
-        read(lambda: results_table(run.results()))
+        read(run.results)
         read(lambda: Manifest.load(run.path))
         read(lambda: class_names(run))
         read(lambda: inputs(run))
