@@ -60,6 +60,18 @@ def test_the_saved_file_says_what_python_computes(chromium, saved, engine):
         assert shares > 0
 
 
+def test_a_file_of_fewer_positions_opens_at_one_of_them(chromium, saved):
+    with opened(chromium, saved.as_uri(), offline=True) as page:
+        few = "(store.base.positions = [0, 20, 40, 60, 80, 100], app.begin({...store.base, p: 25}))"
+        inside(page, few)
+        still(page)
+        assert (
+            page.locator(RATIO).input_value()
+            == "0.20"
+            == f"{inside(page, 'app.now().p') / 100:.2f}"
+        )
+
+
 def test_the_boundary_in_the_browser_is_pythons(chromium, saved, engine):
     with opened(chromium, saved.as_uri(), offline=True) as page:
         state = engine.start.change(fusion_ratio=0.6)

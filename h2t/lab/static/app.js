@@ -42,9 +42,9 @@ export class App extends Front {
   }
 
   begin(base) {
-    const { p, head, tail } = base;
+    const { head, tail } = base;
     this.origin = {
-      p,
+      p: this.snap(base.p), // a saved page may have fewer positions
       head,
       tail,
       look: tail,
