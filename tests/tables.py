@@ -1,8 +1,8 @@
 """The tables of the READMEs, written from their ledgers in notebooks/results.
 
 python -m tests.tables writes them anew. Above each table stands which it is, and maybe which of its
-columns: <!-- table: control.csv; fusion, BN sees, all -->. Above what a command printed stands
-where that is kept: <!-- output: digits.txt -->
+columns: <!-- table: control.csv; fusion, BN sees, all --> (without rows that are empty there).
+Above what a command printed stands where that is kept: <!-- output: digits.txt -->
 """
 
 import re
@@ -25,9 +25,12 @@ def written(page: str) -> str:
     """A page with its tables as the ledgers have them."""
 
     def table(found: re.Match) -> str:
-        columns = (found["columns"] or "").split(", ") if found["columns"] else ()
+        columns, table = [], rows(found["file"])
+        if found["columns"]:
+            columns = found["columns"].split(", ")
+            table = table[(table[columns] != "").any(axis=1)]
         first = found[0].splitlines()[0]
-        return f"{first}\n{ledger.markdown(rows(found['file']), columns)}\n"
+        return f"{first}\n{ledger.markdown(table, columns)}\n"
 
     def output(found: re.Match) -> str:
         return f"{found[1]}{(ROOT / 'notebooks' / 'results' / found[2]).read_text()}```"

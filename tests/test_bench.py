@@ -100,5 +100,5 @@ def test_bench_loader_measures_and_judges(few_photographs, tmp_path, monkeypatch
     assert out.exit_code == code and ("missed" in out.output) == bool(code), out.output
     rows = pd.read_csv(tmp_path / "rows.csv")[:-1]  # the last is the verdict
     assert (
-        len(rows) == 6 and (rows["images_per_s"] > 0).all() and (rows["cpu_ms_per_image"] > 0).all()
+        len(rows) == 6 and (rows["images per s"] > 0).all() and (rows["cpu ms per image"] > 0).all()
     )
