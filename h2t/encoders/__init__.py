@@ -56,7 +56,7 @@ class Encoder:
 
 
 def known(name: str) -> bool:
-    """Whether a name is one of an encoder, as far as can be told without loading it."""
+    """Whether a name is one of an encoder, by its form."""
     name, _ = _sized(name)
     kind, _, rest = name.partition(":")
     return name == "lite0" or (kind in KINDS and bool(rest))
@@ -66,8 +66,7 @@ def load(name: str) -> Encoder:
     """An encoder by its name: ``lite0``, or a kind and a name such as ``timm:NAME``; behind an @
     there may stand how many pixels a side it is to see.
 
-    Raises: ``h2t.Error`` for one that is not there, whose package is missing or whose weights
-    cannot be had.
+    Raises: ``h2t.Error`` for one that is not there, or whose package or weights are not.
     """
     name, size = _sized(name)
     encoder = _load(name)
@@ -98,7 +97,7 @@ def _load(name: str) -> Encoder:
 
 
 def hash_of(network: nn.Module) -> str:
-    """SHA-256 of a network's tensors, in the order of their names."""
+    """SHA-256 of a network's tensors, by name."""
     digest = hashlib.sha256()
     for name, tensor in sorted(network.state_dict().items()):
         digest.update(name.encode())

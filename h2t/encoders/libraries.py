@@ -1,6 +1,4 @@
-"""Networks and weights of torchvision and timm, from their cache, or from their hub where there is
-a network.
-"""
+"""Networks and weights of torchvision and timm, from their cache or hub."""
 
 from __future__ import annotations
 
@@ -14,9 +12,7 @@ from h2t.encoders import Encoder, hash_of
 
 
 def torchvision(name: str) -> Encoder:
-    """A classification network of torchvision with its default ImageNet weights, up to its pooled
-    features.
-    """
+    """A classification network of torchvision with its default weights, up to pooled features."""
     from torchvision import models
 
     try:
@@ -44,7 +40,9 @@ def timm(name: str) -> Encoder:
         f"timm:{name}", lambda: library.create_model(name, pretrained=True, num_classes=0)
     )
     how = library.data.resolve_model_data_config(network)
-    size = how["input_size"][-1]
+    _, height, size = how["input_size"]
+    if height != size:
+        raise Error(f"timm:{name} sees {size} x {height} pixels; take an encoder of square images")
     share = size / math.floor(size / how["crop_pct"])  # whole pixels, rounded as timm rounds
     kind = "stretch" if how["crop_mode"] == "squash" else f"crop {share:.4g}"
     fit, colours = f"{kind} {how['interpolation']}", (tuple(how["mean"]), tuple(how["std"]))

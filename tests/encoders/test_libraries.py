@@ -66,6 +66,9 @@ def test_timms_crop_is_rounded_as_timm_does(crop, mode, fit, short, monkeypatch)
     found = encoders.load("timm:some")
     assert (found.fit, found.width) == (fit, 3)
     assert round(224 / (fitting(found.fit)[0] or 1)) == short
+    how["input_size"] = (3, 320, 224)
+    with pytest.raises(Error, match="timm:some sees 224 x 320 pixels; take an encoder of square"):
+        encoders.load("timm:some")
 
 
 def test_a_run_records_what_its_encoder_wants_and_says_it(photograph, tmp_path, monkeypatch):
