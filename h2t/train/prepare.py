@@ -1,5 +1,4 @@
-"""From a source of images to a run's long-tailed data, recorded so that every later step gets the
-same."""
+"""From a source of images to a run's long-tailed data, recorded for every later step."""
 
 from __future__ import annotations
 
@@ -13,6 +12,7 @@ from h2t.base.errors import Error
 from h2t.base.files import write_json, write_yaml
 from h2t.base.machine import environment
 from h2t.data import arrays, longtail
+from h2t.data.images import fitting
 from h2t.data.manifest import Manifest
 from h2t.data.sources import FILES
 from h2t.data.split import Dataset, Files, Split
@@ -26,7 +26,7 @@ STATISTICS = {
     # Kang et al. 2020 and who follows them
     "inaturalist": ((0.466, 0.471, 0.380), (0.195, 0.194, 0.192)),
 }
-SAMPLE = 4096  # images of a streamed set, evenly spread, that its statistics are taken from
+SAMPLE = 4096  # evenly spread images of a streamed set, for its statistics
 
 
 def prepare(
@@ -58,19 +58,19 @@ def prepare(
 
 
 def _as_the_encoder_wants(config: Data) -> Data:
-    """With the size, the fit and the channels of the images that an encoder was trained on, if
-    there is one."""
+    """With the size, fit and channels of an encoder's images, where there is one."""
     if not config.encoder:
         return config
     encoder, fit = encoders.load(config.encoder), config.image_fit
     if fit == "stretch" and config.source in FILES:  # arrays are cut already
         fit = encoder.fit
+    fit = "stretch" if fitting(fit) == (0, "bilinear") else fit
     size = config.image_size or encoder.size
     return dataclasses.replace(config, image_size=size, image_fit=fit, channels=3)
 
 
 def _as_before(run: Run, full: Dataset, config: Data, manifest: Manifest) -> RunData:
-    """The data that a run holds already, if they are what is asked for now."""
+    """The data that a run holds, if they are what is asked for."""
     recorded = run.params
     before = {**Data().to_dict(), **recorded}  # an earlier version may not have known them all
     asked = config.to_dict()
@@ -91,7 +91,7 @@ def _as_before(run: Run, full: Dataset, config: Data, manifest: Manifest) -> Run
 
 
 def _draw(full: Dataset, config: Data, indices: np.ndarray | None = None) -> Manifest:
-    """The long tail that a config describes, or the one of ``indices``."""
+    """The long tail of a config, or the one of ``indices``."""
     if len(full.train.classes) < 2:
         raise Error(
             f"{config.source} at {config.root!r} has one class; a classifier needs at least two"
@@ -105,7 +105,7 @@ def _draw(full: Dataset, config: Data, indices: np.ndarray | None = None) -> Man
 
 
 def pack(config: Data, file: str | Path, *, progress: bool = True) -> tuple[Manifest, int]:
-    """Write the long tail that a config describes to one small file (``h2t.data.arrays.pack``).
+    """Write a config's long tail to one small file (``h2t.data.arrays.pack``).
     Returns: its manifest and the bytes."""
     full = load_source(config, progress)
     manifest = _draw(full, config)

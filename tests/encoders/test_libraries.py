@@ -89,7 +89,8 @@ def test_a_run_records_what_its_encoder_wants_and_says_it(photograph, tmp_path, 
         tmp_path / "other", Data(**config, image_fit="stretch bilinear"), progress=False
     )
     assert not np.array_equal(data.train.images[0], other.train.images[0])
-    with pytest.raises(Error, match="image_fit = 'crop 0.9375 bicubic', not 'stretch bilinear'"):
+    assert other.run.params["image_fit"] == "stretch"
+    with pytest.raises(Error, match="image_fit = 'crop 0.9375 bicubic', not 'stretch'"):
         prepare(tmp_path / "run", Data(**config, image_fit="stretch bilinear"), progress=False)
 
 
