@@ -16,6 +16,7 @@ from __future__ import annotations
 import argparse
 import builtins
 import functools
+import importlib
 import io
 import json
 import os
@@ -147,6 +148,11 @@ def tried(kind: str, work: Callable, top: Path, images: Path, given: argparse.Na
     reference = top / "reference"
     if kind == "run":
         work(top / "first", images)  # here, so that no child need load anything
+    if kind == "inline":
+        from h2t.study.sweep.job import PRELOAD_NOTEBOOKS
+
+        for module in PRELOAD_NOTEBOOKS:
+            importlib.import_module(module)
     assert in_child(lambda: watched(work, reference, images, -1)) == 0, (
         f"the {kind} that nobody disturbs fails"
     )

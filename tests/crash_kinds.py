@@ -85,6 +85,7 @@ def _with_notebooks(folder: Path, images: Path, **changes) -> tuple[dict, list[P
 
 def inline(folder: Path, images: Path) -> None:
     """Notebooks 01 to 03 with the engine of a sweep's jobs, in this process."""
+    os.environ.setdefault("H2T_FIGURES", "")  # as such a job does; ``kernels`` writes figures
     parameters, books = _with_notebooks(folder, images, stage1_epochs=1, stage2_epochs=1)
     complete = notebooks.complete(parameters, books)
     perform(Job("run", "run", str(folder / "run"), complete, tuple(map(str, books[:3]))))

@@ -13,6 +13,7 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 TINY = ["stage1_epochs", "1", "warmup_epochs", "0", "stage2_epochs", "1", "compare_seeds", "0"]
+TINY += ["n_max", "40"]
 OPTIONS = [x for k in range(0, len(TINY), 2) for x in ("-p", *TINY[k : k + 2])]
 
 
@@ -35,7 +36,7 @@ def installed(tmp_path_factory):
     (own / "depends.pth").write_text(sysconfig.get_path("purelib"))
     zipfile.ZipFile(next(folder.glob("*.whl"))).extractall(own)
     (folder / "empty").mkdir()
-    environment = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"}
+    environment = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"} | {"H2T_FIGURES": ""}
 
     def h2t(*arguments):
         command = [str(python), "-m", "h2t", *arguments]

@@ -23,18 +23,23 @@ class Hang(BaseException):
 
 
 @click.command()
-@click.argument("kind")
-@click.option("--count", default=1000, help="how many cases, from --seed on")
+@click.argument("kinds", nargs=-1, required=True)
+@click.option("--count", default=1000, help="how many cases of each kind, from --seed on")
 @click.option("--seed", default=0)
-@click.option("--seconds", default=1e9, help="begin no case after so many")
-def main(kind: str, count: int, seed: int, seconds: float) -> None:
+@click.option("--seconds", default=1e9, help="begin no case of a kind after so many")
+def main(kinds: tuple[str, ...], count: int, seed: int, seconds: float) -> None:
     """Read so many damaged files; exit 1 if one of them ends in anything but one sentence."""
     os.environ |= {"TQDM_DISABLE": "1", "OMP_NUM_THREADS": "1"}
+    for told in (signal.SIGPROF, signal.SIGALRM):
+        signal.signal(told, _hang)
+    raise SystemExit(bool([kind for kind in kinds if _faults(kind, count, seed, seconds)]))
+
+
+def _faults(kind: str, count: int, seed: int, seconds: float) -> list[int]:
+    """Which cases of a kind ended in anything else."""
     run, faults, came = importlib.import_module(f"tests.fuzz.{kind}").run, [], Counter()
     slowest, begin = (0.0, seed), time.perf_counter()
     clocks = {signal.ITIMER_PROF: SECONDS, signal.ITIMER_REAL: WAIT}
-    for told in (signal.SIGPROF, signal.SIGALRM):
-        signal.signal(told, _hang)
     for k in range(seed, seed + count):
         with tempfile.TemporaryDirectory() as folder:
             start = time.perf_counter()
@@ -56,9 +61,9 @@ def main(kind: str, count: int, seed: int, seconds: float) -> None:
                 slowest = max(slowest, (time.perf_counter() - start, k))
     what = ", ".join(f"{number} {name}" for name, number in came.items())
     done = sum(came.values()) + len(faults)
-    click.echo(f"{done} cases: {what}, {len(faults)} faults {faults[:20]}")
+    click.echo(f"{kind}: {done} cases: {what}, {len(faults)} faults {faults[:20]}")
     click.echo(f"the slowest took {slowest[0]:.2f} s (seed {slowest[1]})")
-    raise SystemExit(bool(faults))
+    return faults
 
 
 def _hang(*_) -> None:

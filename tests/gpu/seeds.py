@@ -209,7 +209,7 @@ def section_seeds_if100(args, say) -> dict:
     found = sweep_of(
         args,
         "seeds_if100",
-        [(recipe(args)["imbalance_factor"], s) for s in range(1, 3 if args.tiny else 5)],
+        [(recipe(args)["imbalance_factor"], s) for s in range(1, 2 if args.tiny else 5)],
         args.jobs,
         min(args.left, SECTIONS["seeds_if100"][0]) - 20,
         say,

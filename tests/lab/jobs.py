@@ -12,7 +12,7 @@ RECIPES = sorted(
     (p for p in ALL if not p.stem.endswith(("_sweep", "_search"))), key=lambda p: p.stem == "digits"
 )  # the main job last
 BOOKS = [ROOT / "notebooks" / f"{name}.ipynb" for name in notebooks.MAIN]
-QUICK = {"stage1_epochs": 15, "stage2_epochs": 4, "compare_seeds": 0}
+QUICK = {"stage1_epochs": 10, "stage2_epochs": 4, "compare_seeds": 0}
 
 
 def cli(*arguments):

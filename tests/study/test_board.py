@@ -39,15 +39,15 @@ def test_in_a_notebook_it_is_lines_that_are_replaced(at_work, monkeypatch, capsy
         board.began(job.name)
         board.show([job.name])
         assert text(board._lines[0]).strip().endswith(DOING) and len(board._lines) == 2
-        assert "0/16" in text(board._total) and "0 of 12 runs done" in text(board._total)
+        assert "0/8" in text(board._total) and "0 of 6 runs done" in text(board._total)
         board.ended(job.name, None)
         for name in plan.todo[1:]:
             board.ended(name, "it broke")
         board.show([])
-        assert "16/16" in text(board._total) and "15 FAILED" in text(board._total)
-    assert capsys.readouterr().err.count("it broke") == 15
+        assert "8/8" in text(board._total) and "7 FAILED" in text(board._total)
+    assert capsys.readouterr().err.count("it broke") == 7
     log = (plan.root / "sweep.log").read_text()
-    assert log.count("it broke") == 15 and "stage 1 of seed 0: done in 0 s" in log
+    assert log.count("it broke") == 7 and "stage 1 of seed 0: done in 0 s" in log
 
 
 def test_in_a_file_it_is_what_happened_and_the_log_has_the_state_once_a_minute(
@@ -60,7 +60,7 @@ def test_in_a_file_it_is_what_happened_and_the_log_has_the_state_once_a_minute(
         board.show([job.name])
         raise KeyboardInterrupt
     said = capsys.readouterr().err
-    assert "12 runs, 0 done already, 16 jobs to do: 2 at a time" in said
+    assert "6 runs, 0 done already, 8 jobs to do: 2 at a time" in said
     assert "stopped: KeyboardInterrupt; run it again to go on" in said and "\r" not in said
     log = (plan.root / "sweep.log").read_text()
-    assert f"0 of 12 runs done; {DOING}" in log
+    assert f"0 of 6 runs done; {DOING}" in log

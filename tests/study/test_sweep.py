@@ -16,15 +16,15 @@ STEPS = ["stage1", "stage2-dr", "stage2-dr-both", "stage2-h2t"]
 def test_a_grid_is_planned_and_its_stage_1s_are_trained_once(undisturbed):
     file, root, out = undisturbed
     lines = out.splitlines()
-    assert lines[0] == f"12 runs over fusion_ratio, seed in {root}"
-    assert lines[1] == "to do: 12 runs, sharing 4 stage 1 to be trained once"
-    assert lines[-1] == f"12 of 12 runs are done in {root}; compare them: h2t report {root}"
+    assert lines[0] == f"6 runs over fusion_ratio, seed in {root}"
+    assert lines[1] == "to do: 6 runs, sharing 2 stage 1 to be trained once"
+    assert lines[-1] == f"6 of 6 runs are done in {root}; compare them: h2t report {root}"
     overview = [line.split("  ")[0] for line in lines if "±" in line]
     fused = ["DR + H2T, p = 0.3", "DR + H2T, p = 0.6"]
     assert overview == ["stage 1", "DR", "DR, BN sees both", *fused]
-    assert len(list((root / "shared").iterdir())) == 4
+    assert len(list((root / "shared").iterdir())) == 2
     runs = [Run(p) for p in root.iterdir() if (p / "done.json").exists() and p.name != "shared"]
-    assert len(runs) == 12 and all(list(r.results()) == STEPS for r in runs)
+    assert len(runs) == 6 and all(list(r.results()) == STEPS for r in runs)
     for r in runs:
         names = {name: result.get("adopted_from") for name, result in r.results().items()}
         assert names.pop("stage1").startswith("../shared/stage1-")
@@ -32,12 +32,12 @@ def test_a_grid_is_planned_and_its_stage_1s_are_trained_once(undisturbed):
         there = r.path / r.step("stage1").result["adopted_from"] / "weights.safetensors"
         assert there.samefile(r.path / "stage1" / "weights.safetensors")
     log = (root / "sweep.log").read_text()
-    assert log.count(": done in") == 16 and "fusion_ratio-0.3_seed-2: begun" in log
+    assert log.count(": done in") == 8 and "fusion_ratio-0.3_seed-1: begun" in log
     assert json.loads((root / "sweep.json").read_text())["axes"] == ["fusion_ratio", "seed"]
 
 
 def test_each_point_is_the_run_that_h2t_run_makes_of_it(undisturbed, tmp_path):
-    point = undisturbed[1] / "fusion_ratio-0.6_seed-3"
+    point = undisturbed[1] / "fusion_ratio-0.6_seed-1"
     result = cli("run", point / "recipe.yaml", "--plain", "-p", "run", tmp_path / "alone")
     assert result.exit_code == 0, result.output
     alone, swept = (
@@ -51,10 +51,10 @@ def test_what_is_done_is_not_done_again_and_a_larger_grid_adds_what_is_new(undis
     file, root, _ = undisturbed
     before = {p: p.stat().st_mtime_ns for p in root.rglob("result.json")}
     again = cli("sweep", file, "--plain")
-    assert again.exit_code == 0 and "12 done already" in again.output
+    assert again.exit_code == 0 and "6 done already" in again.output
     assert "to do" not in again.output.splitlines()[1]
     plan = sweeping.plan(file, {"fusion_ratio": [0.0, 0.3, 0.6, 0.9]}, books=None)
-    assert [plan.jobs[n].kind for n in plan.todo] == ["run"] * 4
+    assert [plan.jobs[n].kind for n in plan.todo] == ["run"] * 2
     assert {p: p.stat().st_mtime_ns for p in root.rglob("result.json")} == before
 
 
@@ -135,10 +135,10 @@ def test_a_dry_run_shows_the_plan_and_starts_nothing(tmp_path):
     assert " at a time on this machine, " in result.output
 
 
-def test_a_thousand_runs_are_checked_one_by_one(tmp_path):
-    many = dict(seed=list(range(50)), fusion_ratio=[k / 20 for k in range(20)])
+def test_hundreds_of_runs_are_checked_one_by_one(tmp_path):
+    many = dict(seed=list(range(20)), fusion_ratio=[k / 10 for k in range(10)])
     plan = sweeping.plan(recipe(tmp_path, **many))
-    assert len(plan.points) == 1000 and len(plan.jobs) == 1000 + 50
+    assert len(plan.points) == 200 and len(plan.jobs) == 200 + 20
     seen = {""}
     for name in plan.todo:  # each comes after what it needs
         assert plan.jobs[name].needs in seen
