@@ -13,7 +13,7 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 TINY = ["stage1_epochs", "1", "warmup_epochs", "0", "stage2_epochs", "1", "compare_seeds", "0"]
-TINY += ["n_max", "40"]
+TINY += ["n_max", "40", "imbalance_factor", "10"]
 OPTIONS = [x for k in range(0, len(TINY), 2) for x in ("-p", *TINY[k : k + 2])]
 
 

@@ -121,7 +121,7 @@ def test_what_ends_a_sweep_ends_its_jobs(tmp_path, how):
 
 
 def test_a_failure_is_named_and_the_others_go_on(tmp_path):
-    changes = dict(fusion_ratio=0.3, seed=0, stage1_epochs=2, warmup_epochs=0)
+    changes = dict(fusion_ratio=0.3, seed=0, batch_size=16, stage1_epochs=2, warmup_epochs=0)
     file = recipe(tmp_path, stage1_lr=[0.1, 100.0], **changes)
     result = cli("sweep", file, "--jobs", 1, "--notebooks", "01,02")
     assert result.exit_code == 1 and "1 of 2 runs are done" in result.output

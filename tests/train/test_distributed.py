@@ -24,8 +24,6 @@ QUICK = {
     "stage2_epochs": 1,
     "eval_every": 1,
     "imbalance_factor": 20.0,
-    "n_max": 60,
-    "test_fraction": 0.15,
     "batch_size": 64,
     "precision": "fp32",
 }
