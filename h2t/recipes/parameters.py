@@ -248,7 +248,7 @@ def described_parameters() -> dict[str, Described]:
 
 def declared() -> dict[str, Any]:
     """Every parameter of a run with its default, as its field holds it."""
-    return {f: getattr(each(), f) for each in STEPS for f in described(each)}
+    return {f: v for each in STEPS for f, v in vars(each()).items()}
 
 
 def check(parameters: Mapping[str, Any], also: Collection[str] = ()) -> None:
