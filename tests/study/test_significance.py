@@ -149,7 +149,7 @@ def simulated(stage1s: int, stage2s: int, tables: int = 1500):
     return pd.concat([pd.DataFrame(rows), values], axis=1), list(values)
 
 
-@pytest.mark.parametrize("shape", [(2, 5), (5, 5), (5, 1)], ids=str)
+@pytest.mark.parametrize("shape", [(2, 5), (3, 5), (5, 5), (5, 1)], ids=str)
 def test_without_an_effect_one_test_in_twenty_finds_one_however_many_stage_2s_there_are(shape):
     """Counted by stage 2s, 2 x 5 finds an effect in 48 of 100 tables."""
     rows, measures = simulated(*shape)
