@@ -116,3 +116,19 @@ def streamed_data(root: Path, source: str = "imagenet_lt", **changes) -> Data:
         image_size=16, image_fit="crop", loader="streamed", normalise="imagenet", profile="natural"
     )
     return Data(**{"source": source, "root": str(root), **common, **changes})
+
+
+# how such a run is trained
+CUT = dict(
+    precision="fp32", crop="resized", color_jitter=0.4, crop_padding=0, batch_size=8, eval_every=2
+)
+ONE = dict(
+    model="resnet20",
+    stage1_epochs=2,
+    warmup_epochs=0,
+    stage1_schedule="cosine",
+    mixup_alpha=0.2,
+    stage1_lr=0.05,
+    **CUT,
+)
+TWO = dict(stage2_epochs=2, **CUT)

@@ -18,14 +18,7 @@ from h2t.train.cached import bank as banking
 from h2t.train.cached import fit as fitting
 from h2t.train.evaluate import load_model
 from h2t.train.schedule import stage2_lr
-from tests.helpers import digits_run, stage1_config, stage2_config
-
-
-@pytest.fixture(scope="module")
-def trained(tmp_path_factory):
-    run, _ = digits_run(tmp_path_factory.mktemp("bank") / "run")
-    train_stage1(run, stage1_config(), progress=False)
-    return run
+from tests.helpers import stage1_config, stage2_config
 
 
 def toy(n=70, d=12, c=4, views=3, seed=0, scale=None):

@@ -4,22 +4,21 @@ import shutil
 
 import pytest
 
-from h2t import Error, Run, train_stage1, train_stage2
+from h2t import Error, Run, train_stage2
 from h2t.train.cached import bank as banking
 from h2t.train.cached.steps import compare, recipe_of
-from tests.helpers import digits_run, stage1_config, stage2_config, train_cached
+from tests.helpers import stage2_config, train_cached
 
 
 @pytest.fixture(scope="module")
-def trained(tmp_path_factory):
-    run, _ = digits_run(tmp_path_factory.mktemp("cached") / "run")
-    train_stage1(run, stage1_config(), progress=False)
+def banked(trained, tmp_path_factory):
+    run = shutil.copytree(trained, tmp_path_factory.mktemp("cached") / "run")
     banking.build_bank(run, stage2_config(), 2, progress=False)
     return run
 
 
-def test_the_cached_stage2_is_a_step_and_stands_beside_the_exact_one(trained, tmp_path):
-    run = shutil.copytree(trained, tmp_path / "run")
+def test_the_cached_stage2_is_a_step_and_stands_beside_the_exact_one(banked, tmp_path):
+    run = shutil.copytree(banked, tmp_path / "run")
     result = train_cached(run, stage2_config(fusion_ratio=0.3), "cached", views=2)
     assert result == Run(run).step("stage2-cached").result and result["cached"]["views"] == 2
     with pytest.raises(Error, match="already has stage2-cached"):
@@ -41,8 +40,8 @@ def test_the_cached_stage2_is_a_step_and_stands_beside_the_exact_one(trained, tm
         )
 
 
-def test_an_exact_run_that_is_there_is_not_trained_again(trained, tmp_path):
-    run = shutil.copytree(trained, tmp_path / "run")
+def test_an_exact_run_that_is_there_is_not_trained_again(banked, tmp_path):
+    run = shutil.copytree(banked, tmp_path / "run")
     train_stage2(run, stage2_config(fusion_ratio=0.3), "mine", progress=False)
     file = (
         Run(run).step("stage2-mine").path / "params.yaml"
@@ -59,11 +58,11 @@ def test_an_exact_run_that_is_there_is_not_trained_again(trained, tmp_path):
     )
 
 
-def test_the_recipe_of_a_run_is_its_own(trained, tmp_path):
-    assert recipe_of(trained) == stage2_config(
+def test_the_recipe_of_a_run_is_its_own(banked, tmp_path):
+    assert recipe_of(banked) == stage2_config(
         stage2_epochs=10, eval_every=2
     )  # as published, with stage 1's batches and crops
-    run = shutil.copytree(trained, tmp_path / "run")
+    run = shutil.copytree(banked, tmp_path / "run")
     train_stage2(run, stage2_config(fusion_ratio=0.4), "h2t", progress=False)
     assert (
         recipe_of(run) == stage2_config(fusion_ratio=0.4) and recipe_of(run, {"seed": 3}).seed == 3

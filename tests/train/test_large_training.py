@@ -18,34 +18,18 @@ from h2t.train.cached import fit as fitting
 from h2t.train.evaluate import evaluate, features_of, load_model, one_batch
 from h2t.train.rundata import dataset
 from tests.helpers import same_weights, stop_after
-from tests.large import COUNTS, imagenet_lt, inaturalist2018, one_worker, places_lt, streamed_data
+from tests.large import (
+    COUNTS,
+    ONE,
+    TWO,
+    imagenet_lt,
+    inaturalist2018,
+    one_worker,
+    places_lt,
+    streamed_data,
+)
 
 __all__ = ["one_worker"]
-CUT = dict(
-    precision="fp32", crop="resized", color_jitter=0.4, crop_padding=0, batch_size=8, eval_every=2
-)
-ONE = dict(
-    model="resnet20",
-    stage1_epochs=2,
-    warmup_epochs=0,
-    stage1_schedule="cosine",
-    mixup_alpha=0.2,
-    stage1_lr=0.05,
-    **CUT,
-)
-TWO = dict(stage2_epochs=2, **CUT)
-
-
-@pytest.fixture(scope="module")
-def made(tmp_path_factory):
-    """A streamed run with a stage 1, and its image tree."""
-    with pytest.MonkeyPatch.context() as m:
-        m.setenv("H2T_WORKERS", "1")
-        root = imagenet_lt(tmp_path_factory.mktemp("set"))
-        run = tmp_path_factory.mktemp("runs") / "run"
-        prepare(run, streamed_data(root), progress=False)
-        train_stage1(run, Stage1(**ONE), progress=False)
-    return run, root
 
 
 @pytest.fixture(autouse=True)

@@ -1,5 +1,3 @@
-import shutil
-
 import numpy as np
 import pytest
 import torch
@@ -22,18 +20,6 @@ from tests.helpers import (
 )
 from tests.lab import explorer_reference as reference
 from tests.train.test_bank import toy
-
-
-@pytest.fixture(scope="module")
-def trained(tmp_path_factory):
-    run, data = digits_run(tmp_path_factory.mktemp("methods") / "run")
-    train_stage1(run, stage1_config(), progress=False)
-    return run, torch.from_numpy(data.train.counts)
-
-
-@pytest.fixture
-def run(trained, tmp_path):
-    return shutil.copytree(trained[0], tmp_path / "run")
 
 
 def test_tau_norm_trains_nothing_and_divides_the_rows(run):

@@ -1,8 +1,6 @@
 """The methods of stage 2 beside re-training the classifier: learned scales, tau-norm, MiSLAS; exact
 and cached."""
 
-import shutil
-
 import numpy as np
 import pytest
 import torch
@@ -16,6 +14,7 @@ from h2t.train import device as stepping
 from h2t.train.cached import fit as fitting
 from h2t.train.cached.steps import compare
 from h2t.train.evaluate import classifier_of, load_model
+from h2t.train.rundata import dataset
 from h2t.train.schedule import stage2_lr
 from tests.helpers import (
     digits_run,
@@ -26,18 +25,6 @@ from tests.helpers import (
     train_cached,
 )
 from tests.train.test_bank import toy
-
-
-@pytest.fixture(scope="module")
-def trained(tmp_path_factory):
-    run, data = digits_run(tmp_path_factory.mktemp("methods") / "run")
-    train_stage1(run, stage1_config(), progress=False)
-    return run, torch.from_numpy(data.train.counts)
-
-
-@pytest.fixture
-def run(trained, tmp_path):
-    return shutil.copytree(trained[0], tmp_path / "run")
 
 
 def slow_loss(method, logits, labels, counts, head=0.4, tail=0.1):
@@ -119,7 +106,6 @@ def reference(run, config, counts):
     """The exact stage 2 with fixed statistics, plain: features of both branches, a loss, torch's
     own SGD."""
     from h2t.data import samplers
-    from h2t.train.rundata import dataset
 
     data = dataset(Run(run))
     train = data.loader("train", torch.device("cpu"), config)
@@ -186,7 +172,8 @@ def test_the_exact_method_equals_an_independent_loop_and_ends_as_a_plain_head(
     )
     result = train_stage2(run, config, "x", progress=False)
     with stepping.threads():
-        weight, bias = reference(trained[0], config, trained[1])
+        counts = torch.from_numpy(dataset(trained).train.counts)
+        weight, bias = reference(trained, config, counts)
     got = classifier_of(Run(run).step("stage2-x"))
     assert np.allclose(got[0], weight, atol=1e-5) and np.allclose(got[1], bias, atol=1e-5)
     model = load_model(run, "stage2-x", "cpu")  # rebuilt from result.json alone

@@ -24,13 +24,6 @@ from tests.helpers import (
 )
 
 
-@pytest.fixture(scope="module")
-def trained(tmp_path_factory):
-    run, _ = digits_run(tmp_path_factory.mktemp("trained") / "run")
-    train_stage1(run, stage1_config(), progress=False)
-    return run
-
-
 def copy_of(run, tmp_path):
     return shutil.copytree(run, tmp_path / "copy")
 
