@@ -153,12 +153,12 @@ def _check(name, root, image_size, channels, test_fraction, split_seed, image_fi
             raise Error(f"{what} is {value!r}, out of its range")
     if name != "digits" and not root:
         raise Error(f"source {name!r} needs root: {ROOTS[name]}")
-    cropped = fitting(image_fit)[0]
-    if name not in FILES and (loader == "streamed" or cropped):
-        what = "loader streamed" if loader == "streamed" else "image_fit crop"
+    fit = fitting(image_fit)
+    if name not in FILES and (loader == "streamed" or fit != (0, "bilinear")):
+        what = "loader streamed" if loader == "streamed" else f"image_fit {image_fit}"
         has = f"{what} is for image files, which source {name!r} has not"
         raise Error(f"{has}; use it with {', '.join(FILES)}")
-    if cropped and not image_size:
+    if fit[0] and not image_size:
         raise Error("image_fit crop needs image_size, the side of the square; set it to 224, say")
     if loader == "streamed" and image_size < 8:
         raise Error("loader streamed needs image_size, at least 8 (224 on the large sets)")

@@ -7,7 +7,6 @@ from typing import Any
 
 from h2t.base.choices import CIFAR_RESNETS, IMAGENET_RESNETS, LEARNED_SCALE
 from h2t.base.errors import Error
-from h2t.data.images import fitting
 from h2t.losses import EXPERT_LOSSES
 
 COSINE_LOSSES = ("ldam", "gcl", "ride")  # they set margins between cosines
@@ -89,7 +88,6 @@ def check_together(parameters: Mapping[str, Any]) -> None:
     """Parameters of different steps, before the first step is trained. Raises ``h2t.Error``."""
     if "head" in parameters:
         check_method(parameters.get("stage2_method", "crt"), parameters["head"])
-    fitting(parameters.get("image_fit", "stretch"))
     if parameters.get("crop") == "resized" and parameters.get("loader") == "resident":
         raise Error(
             "crop resized cuts from the image files, which loader resident decodes beforehand; set "

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
+from h2t.data.images import fitting
 from h2t.data.longtail import PROFILES
 from h2t.data.sources import LOADERS, SOURCES
 from h2t.metrics import SCHEMES
@@ -15,7 +16,7 @@ IMAGES, TAIL, HELD_OUT = map(block, ("images", "long tail", "held out"))
 
 @step
 class Data(Parameters):
-    """Which images, and how long a tail: the parameters of notebook 01."""
+    """Images and their long tail: the parameters of notebook 01."""
 
     source: Literal[SOURCES] = IMAGES(
         "digits",
@@ -87,3 +88,6 @@ class Data(Parameters):
         "images of one folder stay on one side of a split\n"
         "Of a folder below that of their class, such as photographs of one object.",
     )
+
+    def __post_init__(self):
+        fitting(self.image_fit)

@@ -13,6 +13,7 @@ from torchvision import models
 
 from h2t import Data, Error, encoders, prepare
 from h2t.data.images import fitting, read_image
+from h2t.data.sources import load
 from h2t.exchange.used import inputs
 
 
@@ -98,3 +99,12 @@ def test_a_run_records_what_its_encoder_wants_and_says_it(photograph, tmp_path, 
 def test_a_fit_that_is_none_is_named(fit):
     with pytest.raises(Error, match=f"image_fit is '{fit}'; choose stretch, crop, or"):
         fitting(fit)
+    with pytest.raises(Error, match=f"image_fit is '{fit}'"):
+        Data(image_fit=fit)
+
+
+@pytest.mark.parametrize("fit", ["crop", "stretch bicubic"])
+def test_arrays_are_resized_one_way_alone_and_another_is_refused(fit):
+    with pytest.raises(Error, match=f"image_fit {fit} is for image files, which source 'digits'"):
+        load("digits", image_size=16, image_fit=fit)
+    assert load("digits", image_fit="stretch bilinear").train.images.shape[1:] == (8, 8, 1)

@@ -18,7 +18,7 @@ from tests.train.test_encoded import AUGMENT, pictures
 
 
 class Small(nn.Module):
-    """In place of a library's network: six colours of an image, in two rows of three."""
+    """In place of a library's network: six channels of a convolution, pooled."""
 
     def __init__(self):
         super().__init__()
