@@ -198,6 +198,8 @@ def test_a_recipe_from_the_command_line(tmp_path, monkeypatch):
         "root": root,
         "run": tmp_path / "run",
         "image_size": 16,
+        # torch's bf16 gradient of a strided convolution of one pixel reads what it has not written
+        "precision": "fp32",
         "batch_size": 16,
         "stage1_epochs": 1,
         "stage2_epochs": 1,
