@@ -9,7 +9,8 @@ FILE.npz is CIFAR-100 in the MedMNIST layout. Each of the two folders holds all 
 besides the checkout and PyTorch: packages that such a machine may lack, for its Python
 (``--python 3.12``); the first one CIFAR-100-LT at imbalance factor 50, which stands for 100 and 200
 too; the second one the weights of encoder lite0. With the checkout each is under 64 MiB. No
-network, no Jupyter. The first call takes 9 minutes and some seconds, the second 3 and some. They
+network, no Jupyter. The first call takes 8 minutes and some seconds, the second what is left of the quarter of an hour
+(``--minutes``, 3.5 unless said); the runs go on in it. They
 leave their findings in $OUT, or in gpu_out: after each row gpu.csv (with device, versions, revision
 and command in every line; it belongs in notebooks/results), gpu.json and the page gpu.md.
 
@@ -37,7 +38,7 @@ def parsed(given: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--pack", default="", help="of --prepare; without, random images")
     parser.add_argument("--minutes", type=float, default=9.0)
     parser.add_argument("--device", default="cuda")
-    parser.add_argument("--jobs", type=int, default=4, help="runs at a time on the one GPU")
+    parser.add_argument("--jobs", type=int, default=6, help="runs at a time on the one GPU")
     parser.add_argument("--epochs", type=int, default=0, help="of stage 1, in place of 200")
     parser.add_argument("--only", default="", help="sections, with commas")
     parser.add_argument("--more", action="store_true", help="go on with an earlier call's results")

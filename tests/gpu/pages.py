@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import collections
 import contextlib
 import csv
 import io
@@ -24,31 +23,30 @@ MACHINE = ("gpu", "torch", "cuda", "python", "revision")
 
 
 def bring(args) -> None:
-    """Every run's results and metrics, and the stage-1 weights, in an archive of up to 14 MB for
-    each imbalance factor."""
-    runs, sizes = run_paths(args)[1], collections.Counter()
+    """Every run's small files in an archive, and the stage-1 weights in up to three of 14 MB."""
+    runs, out = run_paths(args)[1], Path(args.out)
     with contextlib.ExitStack() as stack:
-        archives: dict[str, tarfile.TarFile] = {}
+
+        def archive(name: str) -> tarfile.TarFile:
+            return stack.enter_context(tarfile.open(out / name, "w:gz", compresslevel=1))
+
+        small, weights, size, number = archive("runs.tar.gz"), None, 14e6, 0
         for folder in sorted(runs.glob("**/stage1")):
             run = folder.parent
             if "shared" in run.parts or not (folder / "result.json").exists():
                 continue
-            factor = json.loads((run / "split.json").read_text()).get("imbalance_factor", 0)
-            name = f"runs_if{factor:g}.tar.gz"
-            if name not in archives:
-                file = Path(args.out) / name
-                archives[name] = stack.enter_context(tarfile.open(file, "w:gz", compresslevel=1))
-            wanted = [f for f in run.rglob("*") if f.suffix in (".json", ".jsonl", ".yaml", ".npy")]
-            wanted = [f for f in wanted if f.is_file() and "bank-" not in str(f)]
-            weights = folder / "weights.safetensors"
-            size = sum(f.stat().st_size for f in wanted)
-            if sizes[name] + size + weights.stat().st_size < 14e6:
-                wanted, size = [*wanted, weights], size + weights.stat().st_size
-            sizes[name] += size
-            for f in wanted:
-                archives[name].add(f, arcname=str(f.relative_to(runs)))
+            for f in run.rglob("*"):
+                if f.suffix in (".json", ".jsonl", ".yaml", ".npy") and "bank-" not in str(f):
+                    small.add(f, arcname=str(f.relative_to(runs)))
+            file = folder / "weights.safetensors"
+            if size + file.stat().st_size > 14e6 and number < 3:
+                number, size = number + 1, 0
+                weights = archive(f"weights{number}.tar.gz")
+            size += file.stat().st_size
+            if size < 14e6:
+                weights.add(file, arcname=str(file.relative_to(runs)))
     log = (Path(args.work) / "log.txt").read_bytes()[-4_000_000:]
-    (Path(args.out) / "log.txt").write_bytes(log)
+    (out / "log.txt").write_bytes(log)
 
 
 def write(args, found: dict[str, dict], began: float) -> None:

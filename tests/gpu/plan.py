@@ -18,32 +18,33 @@ SECTIONS = {
     "parity": (110, 20),  # graph against eager, resume, GPU against CPU, host syncs of an epoch
     "steps": (90, 30),  # ms a step, kernels, busy share, what cheap changes would bring
     "end_to_end": (150, 60),  # IF 100, seed 0: both stages on real images, where the seconds go
-    "seeds_if100": (270, 90),  # seeds 1 to 4 at once on the one GPU, by the product's own sweep
     "bank": (60, 20),  # bank and curve of ratios on the GPU and the CPU; cached against exact
     "encoders": (60, 20),  # images/s of the frozen encoders
-    "sharing": (60, 30),  # several seeds in threads of one process
     "fallback": (60, 15),  # a loss that cannot be captured: does the run go on?
     "tests": (90, 25),  # the project's own GPU tests
-    "seeds_more": (900, 75),  # IF 50 and 200, seed by seed: all the time that is left but a reserve
     "large": (60, 25),  # ResNet-50 at 224 pixels, captured
     "streamed": (60, 25),  # pinned memory and decode workers against the resident loader
     "nccl": (40, 15),  # the collectives that several processes use, in a group of one
     "plain": (60, 20),  # the plain loop of the field, for the ratio
+    "sharing": (60, 30),  # several seeds in threads of one process
+    "runs": (900, 60),  # what the tables lack, in the order of its worth: all the time that is left
     "compile": (150, 100),  # torch.compile inside the captured graph
 }
 # a child process each, so that neither an exception nor a CUDA error nor a hang stops the next
 GROUPS = (
     ("facts", "parity", "steps"),
     ("end_to_end",),
-    ("seeds_if100",),
-    ("bank", "encoders", "sharing"),
-    ("fallback",),
     ("tests",),
-    ("seeds_more",),
-    ("large", "streamed", "plain"),
+    ("bank", "encoders"),
+    ("fallback",),
+    ("plain", "large", "streamed"),
     ("nccl",),
+    ("sharing",),
+    ("runs",),
     ("compile",),
 )
-# those of the second of the two calls that fit into a quarter of an hour
-SECOND = ("encoders", "tests", "plain", "large", "streamed", "nccl", "compile")
-RESERVE = 15  # seconds kept back from seeds_more for what comes after it
+# those of the first of the two calls that fit into a quarter of an hour; the second does the rest
+# and goes on with the runs
+FIRST = ("facts", "parity", "steps", "end_to_end", "runs")
+SECOND = ("tests", "bank", "encoders", "fallback", "plain", "large", "streamed", "nccl", "runs")
+RESERVE = 15  # seconds kept back from the runs for bringing them home

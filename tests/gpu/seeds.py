@@ -17,11 +17,10 @@ from pathlib import Path
 import numpy as np
 import yaml
 
-from h2t.base.errors import Error
 from h2t.lab.books.execute import complete, load_recipe
 from h2t.metrics import MEASURES
-from h2t.study.compare.reproduce import reproduce
-from tests.gpu.plan import HERE, RESERVE, SECTIONS, environment
+from tests.gpu import mps, plan
+from tests.gpu.plan import HERE, RESERVE
 from tests.gpu.prepare import unpacked
 
 
@@ -148,50 +147,49 @@ def run_rows(run: Path, step: str) -> list[dict]:
     return [json.loads(line) for line in file.read_text().splitlines()] if file.exists() else []
 
 
-def sweep_of(
-    args, name: str, points: list[tuple[float, int]], jobs: int, seconds: float, say
-) -> dict:
-    """Points (imbalance factor, seed) through `h2t sweep --plain --jobs N`, stopped when the time
-    is over: what is done stays."""
-    if not points:
-        return {"points": 0}
+def section_runs(args, say) -> dict:
+    """Points through `h2t sweep --plain --jobs N`, stopped when the time is over: what is done
+    stays, and the next call goes on."""
     work, runs = run_paths(args)
-    p = {k: v for k, v in recipe(args).items() if k not in ("imbalance_factor", "seed", "run")}
-    p["run"] = str(runs / name)
-    p["sweep"] = [{"imbalance_factor": float(f), "seed": s} for f, s in points]
-    (work / f"{name}.yaml").write_text(yaml.safe_dump(p))
-    start, log = time.perf_counter(), work / f"{name}.log"
-    with Sampled(args) as sampled:
-        code = _swept(args, work / f"{name}.yaml", log, jobs, seconds)
-    took = time.perf_counter() - start
-    done = sorted(f.parent.name for f in (runs / name).glob("*/done.json"))
-    files = (runs / name).glob("shared/stage1-*/stage1/result.json")
-    stages = [json.loads(f.read_text())["seconds"] for f in files]
+    asked, file, log = points(args), work / "sweep.yaml", work / "sweep.log"
+    base = recipe(args)
+    if not args.tiny:
+        own = {k: base[k] for k in ("source", "root", "stage1_epochs") if k in base}
+        base = yaml.safe_load((HERE / "notebooks/recipes/cifar100_methods_sweep.yaml").read_text())
+        base |= {"normalise": "cifar", "fusion_ratio": 0.25, **own}
+    fixed = {k: v for k, v in base.items() if not any(k in point for point in asked)}
+    recorded = {**fixed, "compare_seeds": 0, "run": str(runs / "sweep"), "sweep": asked}
+    file.write_text(yaml.safe_dump(recorded))
+    with mps.shared(args) as environment, Sampled(args) as sampled:
+        jobs = args.jobs if environment or args.tiny else min(args.jobs, 2)
+        start = time.perf_counter()
+        code = _swept(args, file, log, jobs, args.ends - time.time() - RESERVE, environment)
+        took = time.perf_counter() - start
+    done = sorted(f.parent.name for f in (runs / "sweep").glob("*/done.json"))
+    files = sorted((runs / "sweep").glob("shared/stage1-*/stage1/result.json"))
     found = {
-        "asked": len(points),
+        "asked": len(asked),
         "done": done,
         "jobs": jobs,
+        "by MPS": bool(environment),
         "code": code,
         "seconds": round(took, 1),
-        "stage1_done": len(stages),
-        "stage1_seconds": stages,
+        "stage1_seconds": [json.loads(f.read_text())["seconds"] for f in files],
         "gpu": sampled.summary(),
     }
-    if done:
-        found["seconds_a_run"] = round(took / len(done), 1)
     if code not in (0, "stopped") or not done:
         found["log"] = log.read_text()[-1500:]
     say(json.dumps(found))
-    return found
+    say.keep(found)
+    return found | {"table": table_of(args)}
 
 
-def _swept(args, file: Path, log: Path, jobs: int, seconds: float):
+def _swept(args, file: Path, log: Path, jobs: int, seconds: float, environment: dict):
     """The sweep's exit status, or that it was stopped."""
     command = [sys.executable, "-m", "h2t", "sweep", str(file), "--plain", "--jobs", str(jobs)]
     command += ["--gpus", "1"] if args.device == "cuda" else []
-    how = {"cwd": HERE, "stderr": subprocess.STDOUT}
-    how["env"] = environment()
-    with open(log, "w") as out:
+    how = {"cwd": HERE, "stderr": subprocess.STDOUT, "env": plan.environment() | environment}
+    with open(log, "a") as out:
         process = subprocess.Popen(command, stdout=out, **how)
         with contextlib.suppress(subprocess.TimeoutExpired):
             return process.wait(max(5, seconds))
@@ -204,35 +202,33 @@ def _swept(args, file: Path, log: Path, jobs: int, seconds: float):
     return "stopped"
 
 
-def section_seeds_if100(args, say) -> dict:
-    alone = args.known.get("end_to_end", {})
-    found = sweep_of(
-        args,
-        "seeds_if100",
-        [(recipe(args)["imbalance_factor"], s) for s in range(1, 2 if args.tiny else 5)],
-        args.jobs,
-        min(args.left, SECTIONS["seeds_if100"][0]) - 20,
-        say,
-    )
-    if found.get("seconds_a_run") and alone.get("stage1"):
-        one = sum(v["seconds"] for k, v in alone.items() if k.startswith("stage"))
-        found["throughput_against_one_alone"] = round(one / found["seconds_a_run"], 2)
-    say.keep(found)
-    return found | {"table": table_of(args)}
+def points(args) -> list[dict]:
+    """What the published tables lack, the most wanted first: stage 1 at both weight decays, more
+    seeds, other methods at their own settings, and the paper's p on the same stage 1s."""
+    if args.tiny:
+        return [{"method": "dr", "seed": 1}, {"method": "bsce", "seed": 0}]
 
+    def own(factor: int, decay: float, seed: int, ratio: float = 0.25) -> dict:
+        point = {"method": "dr", "imbalance_factor": float(factor), "stage1_weight_decay": decay}
+        return {**point, "fusion_ratio": ratio, "seed": seed, "control": True}
 
-def section_seeds_more(args, say) -> dict:
-    """IF 50 and 200 in turn, seed by seed, until the time is over."""
-    factors = (50.0,) if args.tiny else (50.0, 200.0)
-    points = [(f, s) for s in range(1 if args.tiny else 5) for f in factors]
-    found = sweep_of(args, "seeds_more", points, args.jobs, args.left - RESERVE, say)
-    say.keep(found)
-    return found | {"table": table_of(args)}
+    def other(method: str) -> dict:
+        return {"method": method, "imbalance_factor": 100.0, "seed": 0}
+
+    wanted = [(50, 2e-4, 0), (200, 5e-4, 0), (50, 5e-4, 0)]
+    wanted += [(100, decay, seed) for seed in (1, 2) for decay in (2e-4, 5e-4)]
+    more = [(100, 2e-4, 3), (100, 2e-4, 4), (100, 5e-4, 3), (100, 5e-4, 4)]
+    more += [(factor, 2e-4, seed) for seed in (1, 2) for factor in (50, 200)]
+    found = [own(*one) for one in wanted]
+    found += [other(name) for name in ("bsce", "ldam_drw", "gcl")]
+    found += [own(*one, ratio=0.3) for one in wanted]
+    found += [other(name) for name in ("mislas", "bsce_cmo", "ride", "reslt")]
+    return found + [own(*one) for one in more]
 
 
 def table_of(args) -> list[dict]:
-    """Mean and standard deviation over the seeds of all runs that are done, by imbalance factor and
-    step; the product's own table too."""
+    """Mean and standard deviation over the seeds of all runs that are done, by their settings and
+    step."""
     runs, by = run_paths(args)[1], collections.defaultdict(dict)
     for file in runs.glob("**/result.json"):
         folder = file.parent.parent
@@ -240,10 +236,13 @@ def table_of(args) -> list[dict]:
             continue
         p = yaml.safe_load((folder / "recipe.yaml").read_text())
         r = json.loads(file.read_text())
-        by[p["imbalance_factor"], file.parent.name][p["seed"]] = r
+        keys = ("imbalance_factor", "stage1_weight_decay", "fusion_ratio")
+        settings = (p.get("method", "dr"), *(p[k] for k in keys), file.parent.name)
+        by[settings][p["seed"]] = r
     rows = []
-    for (factor, step), seeds in sorted(by.items()):
-        row = {"IF": f"{factor:g}", "step": step, "n": len(seeds)}
+    for (method, factor, decay, ratio, step), seeds in sorted(by.items()):
+        row = {"method": method, "IF": f"{factor:g}", "decay": f"{decay:g}", "p": f"{ratio:g}"}
+        row |= {"step": step, "n": len(seeds)}
         for m in MEASURES:
             values = [r["last"][m] for r in seeds.values() if r["last"].get(m) is not None]
             row[m] = round(float(np.mean(values)), 2) if values else None
@@ -251,8 +250,4 @@ def table_of(args) -> list[dict]:
         best = [r["best"]["all"] for r in seeds.values() if r.get("best")]
         row["best"] = round(float(np.mean(best)), 2) if best else None
         rows.append(row)
-    with contextlib.suppress(Error):  # toys are of no published protocol
-        reproduce(runs)
-        table = (runs / "reproduced.csv").read_bytes()
-        (Path(args.out) / "reproduced.csv").write_bytes(table)
     return rows
