@@ -9,10 +9,12 @@ FILE.npz is CIFAR-100 in the MedMNIST layout. Each of the two folders holds all 
 besides the checkout and PyTorch: packages that such a machine may lack, for its Python
 (``--python 3.12``); the first one CIFAR-100-LT at imbalance factor 50, which stands for 100 and 200
 too; the second one the weights of encoder lite0. With the checkout each is under 64 MiB. No
-network, no Jupyter. The first call takes 8 minutes and some seconds, the second what is left of the quarter of an hour
-(``--minutes``, 3.5 unless said); the runs go on in it. They
-leave their findings in $OUT, or in gpu_out: after each row gpu.csv (with device, versions, revision
-and command in every line; it belongs in notebooks/results), gpu.json and the page gpu.md.
+network, no Jupyter. The first call takes 8 minutes and some seconds; the second, in which the runs
+go on, what is left of the quarter of an hour (``--minutes``, 3.5 unless said). They leave their
+findings in $OUT, or in gpu_out: after each row gpu.csv (with device, versions, revision and command
+in every line), gpu.json and the page gpu.md, at the end the runs' files and weights.
+
+At home, ledgers of them: python -m tests.gpu --home gpu.json --out notebooks/results
 
 A call by hand:
 
@@ -25,6 +27,7 @@ import os
 import sys
 from pathlib import Path
 
+from tests.gpu.home import home
 from tests.gpu.lease import child, parent
 from tests.gpu.plan import SECTIONS
 from tests.gpu.prepare import prepare
@@ -46,6 +49,7 @@ def parsed(given: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--prepare", default="", help="a folder to write for the two calls")
     parser.add_argument("--source", default="", help="CIFAR-100 as npz, for --prepare")
     parser.add_argument("--python", default="3.12", help="that of the machine, for --prepare")
+    parser.add_argument("--home", default="", help="a gpu.json, to write its ledgers to --out")
     parser.add_argument("--revision", default="", help="of h2t, where there is no Git")
     for name in ("--sections", "--known-file"):
         parser.add_argument(name, default="", help=argparse.SUPPRESS)
@@ -62,6 +66,8 @@ def parsed(given: list[str] | None = None) -> argparse.Namespace:
 
 def main() -> int:
     args = parsed()
+    if args.home:
+        return home(args.home, Path(args.out))
     if args.prepare:
         return prepare(Path(args.prepare), args.source, args.python)
     if args.tiny:

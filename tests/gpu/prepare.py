@@ -34,7 +34,7 @@ LIMIT = 64 * 2**20  # bytes, of a folder with the checkout
 SHELL = """#!/bin/sh
 # {what}; written by python -m tests.gpu --prepare
 cd "$(dirname "$0")/{up}" || exit
-own="{own}"
+own="$PWD/{own}"  # from wherever a process is started
 export PYTHONPATH="$own/site:$PWD" PYTHONUNBUFFERED=1
 ${{PYTHON:-python3}} -m tests.gpu --out "${{OUT:-gpu_out}}" --revision {revision} {how} "$@"
 """

@@ -3,6 +3,7 @@ new one from the README.
 """
 
 import math
+import os
 import re
 import shutil
 import subprocess
@@ -255,12 +256,14 @@ def test_the_readmes_new_loss_trains(tmp_path):
         "run",
         str(tmp_path / "run"),
     ]
+    # before what a machine with a GPU was given besides
+    paths = os.pathsep.join(filter(None, (str(tmp_path), os.environ.get("PYTHONPATH"))))
     done = subprocess.run(
         [sys.executable, "-m", "h2t", *command.split()[1:], *short],
         capture_output=True,
         text=True,
         cwd=tmp_path,
-        env={**__import__("os").environ, "PYTHONPATH": str(tmp_path)},
+        env={**os.environ, "PYTHONPATH": paths},
     )
     assert done.returncode == 0, done.stderr[-2000:]
     name = entry.split('"')[1]

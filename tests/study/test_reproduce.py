@@ -83,7 +83,7 @@ def test_the_table_is_written_as_markdown_and_one_seed_has_no_spread(tmp_path):
     )
     assert cells[-1] == "normalise auto"
     assert len({line.count("|") for line in table}) == 1
-    assert lines[-1].startswith("Rows of one stage 1 have no deviation. One stage 1 proves nothing")
+    assert lines[-1].startswith("± is between stage 1s, or stage 2s of one. One stage 1 ")
 
 
 def test_what_a_run_has_otherwise_than_the_protocol_is_named_in_a_row_of_its_own(tmp_path):

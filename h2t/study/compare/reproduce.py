@@ -165,7 +165,7 @@ def sheet(summary):
 
 
 def markdown(summary) -> str:
-    """The summary as a Markdown table, and what is further off than chance explains."""
+    """The summary as Markdown, and what is further off than chance explains."""
     said, off = ledger.markdown(sheet(summary)) + "\n", []
     for row in summary[summary["p_published"] < 0.05].to_dict("records"):
         where = f"{row['method']} at IF {row['imbalance_factor']}"
@@ -176,7 +176,7 @@ def markdown(summary) -> str:
         where = "notebooks/recipes/suspects_sweep.yaml tries what may be behind it"
         said += f"\nFurther off than chance explains: {'; '.join(off)}. {where}.\n"
     if (summary["n"] == 1).any():
-        said += f"\nRows of one stage 1 have no deviation. {units.ALONE}\n"
+        said += f"\n± is between stage 1s, or stage 2s of one. {units.ALONE}\n"
     return said
 
 
