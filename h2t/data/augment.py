@@ -73,8 +73,8 @@ def jitter_draws(
 
 @functools.cache
 def _luma(channels: int, device: torch.device) -> torch.Tensor:
-    """What a pixel's channels count for in its grey, (channels,), moved to the device but once: a
-    copy in every batch would make the host wait for it."""
+    """What a pixel's channels count for in its grey, (channels,), moved to the device once: a
+    copy a batch would make the host wait."""
     with torch.inference_mode(False):
         return torch.tensor([0.2989, 0.587, 0.114] if channels == 3 else [1.0], device=device)
 

@@ -49,9 +49,8 @@ def _imagenet(path: str, name: str) -> list[str]:
 
 def _places365(path: str, name: str) -> list[str]:
     """Places365 and its lists come in two layouts: ``train/flea_market-indoor/00001354.jpg`` and
-    ``val/flea_market-indoor/Places365_val_00000435.jpg``, or
-    ``data_256/f/flea_market/indoor/00001354.jpg`` and ``val_256/Places365_val_00000435.jpg`` (large
-    for 256 in the high resolution, and torchvision adds _standard).
+    ``val/flea_market-indoor/*.jpg``, or ``data_256/f/flea_market/indoor/00001354.jpg`` and
+    ``val_256/*.jpg`` (large for 256 in the high resolution, and torchvision adds _standard).
     """
     file = path.rsplit("/", 1)[-1]
     if file.startswith("Places365_val_"):

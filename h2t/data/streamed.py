@@ -226,8 +226,8 @@ def _no_advice() -> Iterator[None]:
 
 @contextlib.contextmanager
 def _nothing_of_main() -> Iterator[None]:
-    """Processes that are started here do not run the main script again to find in it what they
-    need: so a script needs no guard, and what pytest or a notebook is made of is safe."""
+    """Processes started here do not run the main script again: it needs no guard, and what
+    pytest or a notebook is made of is safe."""
     main, sys.modules["__main__"] = sys.modules["__main__"], types.ModuleType("__main__")
     try:
         yield

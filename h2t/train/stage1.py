@@ -74,8 +74,7 @@ def _train(step: Step, data: RunData, config: Stage1, asked: Asked) -> dict[str,
 
 
 def _network(config: Stage1, data: RunData, step: Step, together: Ranks) -> models.Classifier:
-    """The network at its beginning: initialised by the run's seed or, where it goes on from no
-    checkpoint, pretrained."""
+    """The network at its beginning: by the run's seed or pretrained."""
     how = {"head": config.head, "in_channels": data.channels}
     draws = rng.torch_generator(config.seed, "stage1/init")
     model = models.build(config.model, len(data.classes), generator=draws, **how)

@@ -1,10 +1,8 @@
-"""Every finished step under a folder of runs as a table: parameters, measures, cost, hashes.
-
-Runs of a sweep hold copies of the steps they share. A copy is no second observation: one row.
-"""
+"""Every finished step under a folder of runs as a table: parameters, measures, cost, hashes."""
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 from collections.abc import Iterator
@@ -16,7 +14,7 @@ from h2t.base.files import resolve, write_atomic
 from h2t.base.readers import read_json, reading
 from h2t.metrics import MEASURES
 from h2t.recipes import names
-from h2t.recipes.parameters import SHARED
+from h2t.recipes.parameters import SHARED, Data, Stage1, Stage2
 from h2t.runs import Run
 
 _RESULT = ["epochs", "model", "head", "num_classes", "parameters", "width", "device"]
@@ -35,7 +33,7 @@ def table(root: str | Path, *, save: bool = True, copies: bool = False):
     revision and environment; hashes of split, pixels and weights; cached; adopted_from of a copy.
 
     Arguments: ``root`` a folder of runs, or one run; ``save`` writes table.parquet and table.csv
-    there; ``copies`` keeps the rows of copied steps too, marked in a column ``copy``.
+    there; ``copies`` keeps copied steps, no second observations, marked in a column ``copy``.
     Returns: a DataFrame, sorted by run and step; ``attrs["skipped"]`` names what is unfinished or
     damaged. Raises: ``h2t.Error`` where the folder is not there or holds no finished step.
     """
@@ -84,7 +82,7 @@ def _write(rows, folder: Path) -> None:
 def find(root: Path) -> Iterator[tuple[str, list[str]]]:
     """Run directories, which hold a split or a step, at any depth, and the folders in them.
 
-    Links to folders are followed, each is entered once, and nothing is looked for inside a run.
+    Links to folders are followed once, and nothing is looked for inside a run.
     """
     seen = set()
     for path, folders, files in os.walk(root, followlinks=True):
@@ -111,7 +109,7 @@ def _run(root: Path, folder: str, steps: list[str], skipped: list[str]) -> list[
     first, rows, split = {}, [], run.path / "split.json"
     try:
         made = read_json(split) if split.exists() else {}
-        common = {k: _cell(v) for k, v in run.params.items() if k not in ("mean", "std")}
+        common = _whole(Data, {k: v for k, v in run.params.items() if k not in ("mean", "std")})
         factor = made.get("imbalance_factor", common.get("imbalance_factor"))
         common |= {"split": made.get("hash"), "imbalance_factor": factor}
     except Error as e:
@@ -133,7 +131,7 @@ def _run(root: Path, folder: str, steps: list[str], skipped: list[str]) -> list[
 def _row(step: str, result: dict[str, Any], first: dict[str, Any]) -> dict[str, Any]:
     """One step's row. Arguments: ``first`` the row of its stage 1, empty if it is not there."""
     stage = 1 if step == "stage1" else 2
-    params = {k: _cell(v) for k, v in result.get("params", {}).items()}
+    params = _whole(Stage1 if stage == 1 else Stage2, result.get("params"))
     base = params if stage == 1 else first.get("_params", {})
     environment, best = result.get("environment", {}), result.get("best") or {}
     cached, seconds = bool(result.get("cached")), result.get("seconds")
@@ -155,6 +153,17 @@ def _row(step: str, result: dict[str, Any], first: dict[str, Any]) -> dict[str, 
     own = row if stage == 1 else first
     row["stage1_weights"] = row["stage1_weights"] or own.get("weights_sha256")
     return row | {"cached": cached, "_params": params}
+
+
+@functools.cache
+def _defaults(kind) -> dict[str, Any]:
+    return kind().to_dict()
+
+
+def _whole(kind, recorded: dict[str, Any] | None) -> dict[str, Any]:
+    """Parameters as cells; what an earlier version did not record it did as the default says."""
+    known = {**_defaults(kind), **recorded} if recorded else {}
+    return {k: _cell(v) for k, v in known.items()}
 
 
 def _cell(value):

@@ -145,8 +145,7 @@ def _reason(e: BaseException) -> tuple[str, str]:
 
 
 def _wait_for(run: Run, seconds: float = 30) -> None:
-    """Give the process that did this job before, on its way out or on a machine that is lost, time
-    to let go of the run."""
+    """Give a process that did this job before time to let go of the run."""
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
         try:

@@ -180,10 +180,7 @@ def _axes(given: dict[str, Any], points: Points) -> tuple[str, ...]:
 
 
 def _jobs(root: Path, points: Points, axes, books: tuple[str, ...], store: str) -> dict[str, Job]:
-    """A job for each point, behind one for the stage 1 that it shares with others.
-
-    Point by point, so that a sweep that is cut short leaves whole runs and not many first halves.
-    """
+    """Point by point, so that a sweep that is cut short leaves whole runs, not first halves."""
     first = tuple(b for b in books if Path(b).stem < "03")
     jobs: dict[str, Job] = {}
 
