@@ -38,6 +38,7 @@ PARTS = {
     "statistics, no fusion": (-1, 1, 0, 0),
     "statistics, fusion": (0, 0, -1, 1),
 }
+_CELL = ["setting", "ratio", "fusion", "statistics"]
 _APART = {"fusion", "fusion_ratio", "bn_statistics"}  # what the cells differ in, and nothing else
 _TRAIN = "train runs with `-p control true`, which have all four cells"
 
@@ -128,7 +129,8 @@ def summarise(rows, ratio: float | None = None) -> Control:
         rows[rows["fusion_ratio"].isin([0.0, p])].assign(ratio=p, fusion=rows["fusion_ratio"] > 0)
         for p in ratios or [0.0]
     ]
-    rows, found = pd.concat(parts, ignore_index=True).drop(columns="fusion_ratio"), []
+    rows = pd.concat(parts).drop(columns="fusion_ratio")
+    rows, found = rows.sort_values(_CELL, kind="stable", ignore_index=True), []
     for (setting, p), part in rows.groupby(["setting", "ratio"], sort=False):
         tests = [row for measure in MEASURES for row in _effects(part, measure)]
         corrected = holm([row["p"] for row in tests])
@@ -138,7 +140,7 @@ def summarise(rows, ratio: float | None = None) -> Control:
         ]
     if not found:
         raise Error(f"there are no two cells to compare; {_TRAIN}")
-    cells = spreads(rows, ["setting", "ratio", "fusion", "statistics"], SHOWN)
+    cells = spreads(rows, _CELL, SHOWN)
     return Control(rows, cells, pd.DataFrame(found))
 
 
@@ -188,7 +190,7 @@ def sheets(found: Control):
     import pandas as pd
 
     names, cells, effects = {False: "no (DR)", True: "yes (H2T)"}, [], []
-    for keys, of in found.cells.groupby(["setting", "ratio", "fusion", "statistics"], sort=False):
+    for keys, of in found.cells.groupby(_CELL, sort=False):
         setting, ratio, fusion, statistics = keys
         row = {"setting": setting, "p": f"{ratio:g}", "fusion": names[fusion]}
         row |= {"BN sees": statistics, "stage 1s": str(of["n"].max())}
@@ -209,8 +211,7 @@ def sheets(found: Control):
 
 
 def _part(rows, *keys):
-    names = ("setting", "ratio", "fusion", "statistics")
-    for name, key in zip(names, keys, strict=False):
+    for name, key in zip(_CELL, keys, strict=False):
         rows = rows[rows[name] == key]
     return rows
 
