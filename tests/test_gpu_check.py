@@ -5,11 +5,14 @@ import json
 import os
 import subprocess
 import sys
+import tarfile
 
 import numpy as np
 import pytest
 
-from tests.gpu import lease, pages, prepare
+from h2t import Run
+from h2t.study.sweep.plan import plan
+from tests.gpu import home, lease, pages, prepare
 from tests.gpu.__main__ import parsed
 from tests.gpu.plan import GROUPS, SECOND, SECTIONS
 from tests.helpers import ROOT
@@ -70,8 +73,8 @@ def test_all_of_it_runs_here_on_a_bare_machine(checked):
     graph, eager = (found["large"][kind] for kind in ("graph", "eager"))
     assert graph["kind"] == "graph" and graph["last_loss"] == pytest.approx(eager["last_loss"])
     assert found["end_to_end"]["stage1"]["parts"]["predict, times"] > 1
-    assert found["seeds_if100"]["code"] == found["seeds_more"]["code"] == 0
-    assert [r["n"] for r in found["seeds_more"]["table"] if r["IF"] == "10"] == [2] * 5
+    assert found["runs"]["code"] == 0 and len(found["runs"]["done"]) == found["runs"]["asked"]
+    assert {(r["method"], r["n"]) for r in found["runs"]["table"]} == {("dr", 2), ("bsce", 1)}
     assert found["tests"]["code"] == 0 and " passed" in found["tests"]["said"]
     assert found["streamed"]["type"] == "Streamed" and found["streamed"]["equal"]
     assert {r["weights"] for r in found["encoders"]["rows"]} == {"random"}
@@ -90,7 +93,7 @@ def test_what_it_found_goes_home_in_eight_files_with_a_csv_for_the_record(checke
         rows = list(csv.DictReader(f))
     assert all(r["torch"] and r["revision"] and r["gpu"] == "cpu" for r in rows)
     assert {r["command"] for r in rows} == {
-        "python -m tests.gpu --tiny --device cpu --minutes 15.0 --jobs 4"
+        "python -m tests.gpu --tiny --device cpu --minutes 15.0 --jobs 6"
     }
     (ms,) = (
         r
@@ -100,6 +103,17 @@ def test_what_it_found_goes_home_in_eight_files_with_a_csv_for_the_record(checke
     assert float(ms["value"]) > 0 and "graph, bf16" in ms["row"]
     assert {"sharing", "compile"} <= {r["section"] for r in rows if r["value"] == "only on a GPU"}
     assert "## large" in (checked / "out" / "gpu.md").read_text()
+
+
+def test_a_sweep_that_was_begun_there_goes_on_at_home(checked, tmp_path):
+    for file in (checked / "out").glob("*.tar.gz"):
+        with tarfile.open(file) as archive:
+            archive.extractall(tmp_path, filter="data")
+    there = plan(checked / "work" / "sweep.yaml", {"run": str(tmp_path / "sweep")}, books=None)
+    stage1s = {there.jobs[name].needs for name in there.points}
+    assert not there.todo and len(stage1s) == 2
+    for name in (*there.points, *stage1s):
+        assert Run(tmp_path / "sweep" / name).step("stage1").weights()
 
 
 def test_a_section_that_kills_its_process_or_cuda_does_not_stop_the_next(tmp_path, monkeypatch):
@@ -124,6 +138,28 @@ def test_a_section_that_kills_its_process_or_cuda_does_not_stop_the_next(tmp_pat
     text = (tmp_path / "out" / "gpu.csv").read_text()
     assert "parity,,,error,its process ended with -11,H1," in text
     assert "steps,,,error,CUDA error,H1," in text and "steps,rows,,a,1.5,H1," in text
+
+
+def test_at_home_its_numbers_become_ledgers(checked, tmp_path):
+    out = json.loads((checked / "out" / "gpu.json").read_text())
+    out["sections"]["plain"]["result"] = {"stage 1, ms": 50.0, "stage 2, ms": 40.0}
+    for row in out["sections"]["steps"]["result"]["rows"]:
+        row |= {"kernels": 600, "busy_percent": 80, "ms": 2.5}
+    facts = {"gpu": "H1", "cuda": "13"}
+    out["sections"]["facts"]["result"] |= facts
+    out["sections"]["bank"]["result"] |= {"curve_cuda_s": 0.5}
+    out["sections"]["end_to_end"]["result"]["memory_gb"] = {"max_reserved": 1.5}
+    (tmp_path / "gpu.json").write_text(json.dumps(out))
+    (tmp_path / "gpu.csv").write_bytes((checked / "out" / "gpu.csv").read_bytes())
+    assert home.home(str(tmp_path / "gpu.json"), tmp_path) == 0
+    with open(tmp_path / "gpu_speed.csv", newline="") as f:
+        speed = list(csv.DictReader(f))
+    assert [r["times the plain loop"] for r in speed if r["stage"] == "2"][:2] == ["1.0", "16.0"]
+    with open(tmp_path / "gpu_times.csv", newline="") as f:
+        times = {r["what"]: r for r in csv.DictReader(f)}
+    assert times["GPU memory of both"]["how much"] == "1.5 GB"
+    assert all(r["device_name"] == "H1" and r["revision"] for r in times.values())
+    assert "runs,table" not in (tmp_path / "rows" / "gpu.csv").read_text()
 
 
 def test_what_came_before_a_section_died_is_told(tmp_path):

@@ -16,7 +16,8 @@ def home(file: str, folder: Path) -> int:
     found = json.loads(Path(file).read_text())["sections"]
     found = {name: one.get("result") or {} for name, one in found.items()}
     facts = found["facts"]
-    basis = {k: facts[k] for k in ("gpu", "torch", "cuda", "python", "revision")}
+    basis = {"revision": facts["revision"], "torch": facts["torch"], "device_name": facts["gpu"]}
+    basis |= {"python": facts["python"], "source": "python -m tests.gpu"}
     for name, rows in (("gpu_speed", speeds(found)), ("gpu_times", times(found))):
         with open(folder / f"{name}.csv", "w", newline="") as f:
             table = csv.DictWriter(f, [*rows[0], *basis], lineterminator="\n")

@@ -32,7 +32,7 @@ def section_tests(args, say) -> dict:
     bit, so that torch has to take what adds up in one order."""
     command = [sys.executable, "-m", "pytest", "-q", "-o", "addopts=", "-p", "no:cacheprovider"]
     command += ["-n", "0" if args.tiny else "4", "--dist", "loadfile"]
-    command += ["tests/losses/test_gcl.py"] if args.tiny else TESTS
+    command += ["tests/train/test_fusion.py"] if args.tiny else TESTS
     how = {"cwd": HERE, "capture_output": True, "text": True}
     how["env"] = {**environment(), "H2T_TEST_GPU": "1", "H2T_DETERMINISTIC": "1"}
     done = subprocess.run(command, timeout=SECTIONS["tests"][0] - 10, **how)

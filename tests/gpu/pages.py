@@ -23,28 +23,28 @@ MACHINE = ("gpu", "torch", "cuda", "python", "revision")
 
 
 def bring(args) -> None:
-    """Every run's small files in an archive, and the stage-1 weights in up to three of 14 MB."""
-    runs, out = run_paths(args)[1], Path(args.out)
+    """Every run's small files in an archive, and the stage-1 weights in up to three of 14 MB, so
+    that a sweep goes on at home. What runs share is in it once."""
+    runs, out, same = run_paths(args)[1], Path(args.out), {}
+    for file in sorted(runs.glob("**/stage1/weights.safetensors")):
+        same.setdefault(file.stat().st_ino, []).append(file)
     with contextlib.ExitStack() as stack:
 
         def archive(name: str) -> tarfile.TarFile:
             return stack.enter_context(tarfile.open(out / name, "w:gz", compresslevel=1))
 
         small, weights, size, number = archive("runs.tar.gz"), None, 14e6, 0
-        for folder in sorted(runs.glob("**/stage1")):
-            run = folder.parent
-            if "shared" in run.parts or not (folder / "result.json").exists():
-                continue
-            for f in run.rglob("*"):
-                if f.suffix in (".json", ".jsonl", ".yaml", ".npy") and "bank-" not in str(f):
-                    small.add(f, arcname=str(f.relative_to(runs)))
-            file = folder / "weights.safetensors"
-            if size + file.stat().st_size > 14e6 and number < 3:
+        for f in sorted(runs.rglob("*")):
+            if f.suffix in (".json", ".jsonl", ".yaml", ".npy") and "bank-" not in str(f):
+                small.add(f, arcname=str(f.relative_to(runs)))
+        for files in same.values():
+            bytes_each = files[0].stat().st_size
+            if size + bytes_each > 14e6 and number < 3:
                 number, size = number + 1, 0
                 weights = archive(f"weights{number}.tar.gz")
-            size += file.stat().st_size
-            if size < 14e6:
-                weights.add(file, arcname=str(file.relative_to(runs)))
+            size += bytes_each
+            for f in files if size < 14e6 else ():
+                weights.add(f, arcname=str(f.relative_to(runs)))
     log = (Path(args.work) / "log.txt").read_bytes()[-4_000_000:]
     (out / "log.txt").write_bytes(log)
 
