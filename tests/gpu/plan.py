@@ -32,9 +32,10 @@ SECTIONS = {
 }
 # a child process each, so that neither an exception nor a CUDA error nor a hang stops the next
 GROUPS = (
-    ("facts", "parity", "steps"),
+    ("facts", "parity"),
     ("end_to_end",),
     ("tests",),
+    ("steps",),
     ("bank", "encoders"),
     ("fallback",),
     ("plain", "large", "streamed"),
@@ -45,6 +46,7 @@ GROUPS = (
 )
 # those of the first of the two calls that fit into a quarter of an hour; the second does the rest
 # and goes on with the runs
-FIRST = ("facts", "parity", "steps", "end_to_end", "runs")
-SECOND = ("tests", "bank", "encoders", "fallback", "plain", "large", "streamed", "nccl", "runs")
+FIRST = ("facts", "parity", "end_to_end", "tests", "runs")
+SECOND = ("steps", "bank", "encoders", "fallback", "plain", "large", "streamed", "nccl", "sharing")
+SECOND += ("runs",)
 RESERVE = 15  # seconds kept back from the runs for bringing them home
