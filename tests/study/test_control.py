@@ -239,6 +239,7 @@ def test_from_the_command_line(tmp_path):
 
 def test_the_cached_cells_of_one_run(tmp_path):
     from h2t import train_stage1
+    from h2t.base.machine import environment
     from h2t.train.cached import bank as banking
     from h2t.train.cached import fit as fitting
     from tests.helpers import digits_run, stage1_config, stage2_config
@@ -248,6 +249,9 @@ def test_the_cached_cells_of_one_run(tmp_path):
     small = {"stage2_epochs": 2, "batch_size": 64, "crop_padding": 1, "flip": False}
     table = control.cached_rows(run, (0.5,), range(2), views=1, overrides=small, progress=False)
     assert len(table) == 8 and table["unit"].nunique() == 1 and set(table["seed"]) == {0, 1}
+    # on this machine by today's code, wherever stage 1 came from
+    assert set(table["device_name"]) == {environment()["cpu"]}
+    assert set(table["precision_used"]) <= {"fp32", "bf16"} and table["stage1_weights"].all()
     fits = fitting.fit(
         banking.open_bank(run, stage2_config(bn_statistics="balanced")),
         (0.0, 0.5),

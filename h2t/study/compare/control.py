@@ -98,14 +98,17 @@ def cached_rows(run, ratios=(0.25,), seeds=range(5), *, views=4, overrides=None,
     from h2t.train.cached.bank import build_bank
     from h2t.train.cached.fit import fit
     from h2t.train.cached.steps import recipe_of
+    from h2t.train.device import pick_device, precision_of
 
     run, found = Run(run, create=False), []
-    first = table(run.path, save=False).iloc[[0]].drop(columns=["seed", "weights_sha256"])
-    own = {c: first[c].iloc[0] for c in ledger.BASIS if c in first}
+    first = table(run.path, save=False).iloc[0]
+    own = {c: first[c] for c in ("stage1_seed", "split", "stage1_weights", "source") if c in first}
+    own |= ledger.made_by(str(device := pick_device()))
     for statistics in ("balanced", "both"):
         config = dataclasses.replace(recipe_of(run, overrides), bn_statistics=statistics)
         bank = build_bank(run, config, views, progress=progress)
         fits, labels = fit(bank, (0.0, *ratios), seeds, config), bank.test_labels.numpy()
+        own["precision_used"] = precision_of(device, config.precision)
         for r, p in enumerate(fits.ratios):
             for s, seed in enumerate(fits.seeds):
                 logits = fits.logits(r, s).numpy()
@@ -117,7 +120,7 @@ def cached_rows(run, ratios=(0.25,), seeds=range(5), *, views=4, overrides=None,
 
 
 def summarise(rows, ratio: float | None = None) -> Control:
-    """Cells and effects of rows, as ``control`` describes them. Raises as it does."""
+    """Cells and effects of rows, as ``control`` says."""
     import pandas as pd
 
     there = sorted(rows["fusion_ratio"].unique())

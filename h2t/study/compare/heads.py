@@ -4,7 +4,6 @@ paired tests.
 
 from __future__ import annotations
 
-import functools
 import json
 import time
 from collections.abc import Sequence
@@ -20,7 +19,6 @@ from h2t import metrics
 from h2t.base import tables
 from h2t.base.errors import Error
 from h2t.base.files import write_atomic
-from h2t.base.machine import environment
 from h2t.base.progress import bar
 from h2t.heads import HEADS, head
 from h2t.heads.features import Classifier, Features
@@ -165,16 +163,8 @@ def _settings(tuned, bank: Bank) -> dict:
         "features": bank.num_features,
         "images": len(bank.labels),
         "bank_key": bank.key,
-        **_made_by(),
+        **ledger.made_by(),
     }
-
-
-@functools.cache
-def _made_by() -> dict:
-    """The code, versions and machine that rows come from."""
-    made = environment()
-    torch_version = made["packages"]["torch"]
-    return {**{k: made[k] for k in ("h2t", "revision", "cpu")}, "torch": torch_version}
 
 
 def differences(found: Comparison, against: str = BASELINE) -> pd.DataFrame:
@@ -183,8 +173,7 @@ def differences(found: Comparison, against: str = BASELINE) -> pd.DataFrame:
 
     Source: the paired percentile bootstrap (Efron and Tibshirani 1993) of the test images, drawn
     within their classes; a head counts by the mean over its seeds, so that seeds are not taken for
-    images. P-values are corrected by Holm over all heads of a bank. What it says holds for these
-    features: another encoder or split is another matter.
+    images. P-values are corrected by Holm over all heads of a bank.
     """
     rows = []
     for bank in found.labels:
@@ -226,17 +215,14 @@ def summary(found: Comparison, tests: pd.DataFrame) -> pd.DataFrame:
 
 
 def _rests_on(part: pd.DataFrame) -> dict[str, str]:
-    """What rows of one head rest on, in a ledger's columns."""
+    """What rows of one head rest on."""
     first = part.iloc[0]
-    made = {"device_name": first["cpu"], "split": first["bank_key"]}
-    seeds = " ".join(map(str, part["seed"]))
-    return {**{k: first[k] for k in ("revision", "h2t", "torch")}, **made, "seed": seeds}
+    own = {"split": first["bank_key"], "seed": " ".join(map(str, part["seed"]))}
+    return {**{k: first[k] for k in ledger.made_by()}, **own}
 
 
 def verdict(found: Comparison, tests: pd.DataFrame) -> list[str]:
-    """A sentence a bank: which heads are better than class-balanced re-training, and whether what
-    H2T lends matters.
-    """
+    """A sentence a bank: which heads beat DR, and whether what H2T lends matters."""
     told = []
     for bank, part in tests.groupby("bank", sort=False):
         part = part.set_index("head")

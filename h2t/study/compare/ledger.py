@@ -6,10 +6,12 @@ interval); ``X sure`` says yes where a corrected test supports it.
 
 from __future__ import annotations
 
+import functools
 from pathlib import Path
 
 from h2t.base import tables
 from h2t.base.files import resolve, write_atomic
+from h2t.base.machine import environment
 from h2t.study.compare.groups import brief
 
 BASIS = ("revision", "h2t", "torch", "device_name", "precision_used", "stage1_seed", "seed")
@@ -21,6 +23,15 @@ def basis(rows) -> dict[str, str]:
     """What rows of ``h2t.table`` rest on: code, versions, devices, seeds, split and weights."""
     there = [c for c in BASIS if c in rows]
     return {c: " ".join(sorted({brief(v) for v in rows[c].dropna()})) for c in there}
+
+
+@functools.cache
+def made_by(device: str = "cpu") -> dict[str, str]:
+    """Code, versions and device of rows that no run records."""
+    made = environment(device)
+    name = made["cpu"] if made["device"] == "cpu" else made["device"]
+    own = {"torch": made["packages"]["torch"], "device_name": name}
+    return {k: made[k] for k in ("revision", "h2t")} | own
 
 
 def cells(name: str, row, *, sign: bool = False) -> dict[str, str]:
