@@ -250,8 +250,7 @@ def test_the_cached_cells_of_one_run(tmp_path):
     table = control.cached_rows(run, (0.5,), range(2), views=1, overrides=small, progress=False)
     assert len(table) == 8 and table["unit"].nunique() == 1 and set(table["seed"]) == {0, 1}
     # on this machine by today's code, wherever stage 1 came from
-    assert set(table["device_name"]) == {environment()["cpu"]}
-    assert set(table["precision_used"]) <= {"fp32", "bf16"} and table["stage1_weights"].all()
+    assert set(table["device_name"]) == {environment()["cpu"]} and table["stage1_weights"].all()
     fits = fitting.fit(
         banking.open_bank(run, stage2_config(bn_statistics="balanced")),
         (0.0, 0.5),
