@@ -122,22 +122,23 @@ def test_a_section_that_kills_its_process_or_cuda_does_not_stop_the_next(tmp_pat
     def run(args, todo, file, began):
         asked.append(todo)
         (tmp_path / "work" / "children.txt").write_text("Segmentation fault")
-        if todo[0] == "facts":
+        if todo[0] == "plain":
             lease.add(file, section="facts", result={"gpu": "H1"})
+            lease.add(file, section="plain", result={"said": "so"})
             return -11
         lease.add(file, section=todo[0], error="CUDA error", partial={"rows": [{"a": 1.5}]})
         return 3
 
     monkeypatch.setattr(lease, "_run", run)
-    given = ["--only", "facts,parity,steps", "--device", "cpu", "--minutes", "9"]
+    given = ["--only", "plain,large,streamed", "--device", "cpu", "--minutes", "9"]
     args = parsed([*given, "--out", str(tmp_path / "out"), "--work", str(tmp_path / "work")])
     (tmp_path / "work").mkdir()
     (tmp_path / "work" / "log.txt").touch()
     assert lease.parent(args) == 0
-    assert asked == [["facts", "parity", "steps"], ["steps"]]
+    assert asked == [["plain", "large", "streamed"], ["streamed"]]
     text = (tmp_path / "out" / "gpu.csv").read_text()
-    assert "parity,,,error,its process ended with -11,H1," in text
-    assert "steps,,,error,CUDA error,H1," in text and "steps,rows,,a,1.5,H1," in text
+    assert "large,,,error,its process ended with -11,H1," in text
+    assert "streamed,,,error,CUDA error,H1," in text and "streamed,rows,,a,1.5,H1," in text
 
 
 def test_at_home_its_numbers_become_ledgers(checked, tmp_path):

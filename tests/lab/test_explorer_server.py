@@ -83,6 +83,8 @@ def test_the_command_serves_until_ctrl_c(trained):
         stderr=subprocess.STDOUT,
         text=True,
         cwd=ROOT,
+        # what is started in the background of a script ignores Ctrl-C
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     try:
         url = next(line.strip() for line in process.stdout if "http://" in line)
