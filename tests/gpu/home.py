@@ -17,7 +17,8 @@ def home(file: str, folder: Path) -> int:
     found = {name: one.get("result") or {} for name, one in found.items()}
     facts = found["facts"]
     basis = {"revision": facts["revision"], "torch": facts["torch"], "device_name": facts["gpu"]}
-    basis |= {"python": facts["python"], "source": "python -m tests.gpu"}
+    said = f"measured earlier, at revision {facts['revision']}, by python -m tests.gpu"
+    basis |= {"python": facts["python"], "source": said}
     for name, rows in (("gpu_speed", speeds(found)), ("gpu_times", times(found))):
         with open(folder / f"{name}.csv", "w", newline="") as f:
             table = csv.DictWriter(f, [*rows[0], *basis], lineterminator="\n")
@@ -52,13 +53,14 @@ def speeds(found: dict[str, dict]) -> list[dict]:
 
 def times(found: dict[str, dict]) -> list[dict]:
     """How long the parts of a run take, and how much goes through a network a second."""
-    run, bank, large = found["end_to_end"], found["bank"], found["large"]
-    memory = run["memory_gb"]["max_reserved"]
-    shared = statistics.median(found["runs"]["stage1_seconds"])
+    run, bank, large, sweep = (found[k] for k in ("end_to_end", "bank", "large", "runs"))
+    memory, parts = run["memory_gb"]["max_reserved"], run["stage1"]["parts"]
+    each = sweep["stage1_seconds"]
+    how = f"{sweep['jobs']} at a time{' by MPS' * sweep['by MPS']}, median of {len(each)}"
     rows = [
         ("stage 1, 200 epochs, IF 100", f"{run['stage1']['seconds']:.1f} s"),
-        ("the same, IF 50 to 200, six at a time by MPS, median", f"{shared:.0f} s"),
-        ("of the first, evaluating 41 times", f"{run['stage1']['parts']['predict']:.1f} s"),
+        (f"of it, evaluating {parts['predict, times']} times", f"{parts['predict']:.1f} s"),
+        (f"a stage 1 of the sweep, {how}", f"{statistics.median(each):.0f} s"),
         ("stage 2, 10 epochs, DR", f"{run['stage2-dr']['seconds']:.1f} s"),
         ("stage 2, 10 epochs, DR + H2T", f"{run['stage2-h2t']['seconds']:.1f} s"),
         ("GPU memory of both", f"{memory:.1f} GB"),
