@@ -141,7 +141,7 @@ def test_a_section_that_kills_its_process_or_cuda_does_not_stop_the_next(tmp_pat
     assert "streamed,,,error,CUDA error,H1," in text and "streamed,rows,,a,1.5,H1," in text
 
 
-def test_at_home_its_numbers_become_ledgers(checked, tmp_path):
+def test_at_home_its_numbers_become_ledgers(checked, tmp_path, capsys):
     out = json.loads((checked / "out" / "gpu.json").read_text())
     out["sections"]["plain"]["result"] = {"stage 1, ms": 50.0, "stage 2, ms": 40.0}
     for row in out["sections"]["steps"]["result"]["rows"]:
@@ -161,6 +161,11 @@ def test_at_home_its_numbers_become_ledgers(checked, tmp_path):
     assert times["GPU memory of both"]["how much"] == "1.5 GB"
     assert all(r["device_name"] == "H1" and r["revision"] for r in times.values())
     assert "runs,table" not in (tmp_path / "rows" / "gpu.csv").read_text()
+    del out["sections"]["bank"]["result"]
+    (tmp_path / "gpu.json").write_text(json.dumps(out))
+    for file, said in (("gpu.json", "has no bank: take the second"), ("no.json", "there is no ")):
+        assert home.home(str(tmp_path / file), tmp_path / "new") == 2
+        assert said in capsys.readouterr().err and not (tmp_path / "new").exists()
 
 
 def test_what_came_before_a_section_died_is_told(tmp_path):

@@ -6,19 +6,29 @@ from __future__ import annotations
 import csv
 import json
 import statistics
+import sys
 from pathlib import Path
 
+NEEDED = ("facts", "steps", "plain", "end_to_end", "bank", "encoders", "large", "runs")
 SPEED = ("stage", "loop", "precision", "ms a step", "times the plain loop", "kernels", "GPU busy")
 
 
 def home(file: str, folder: Path) -> int:
     """Write them from a gpu.json and the gpu.csv beside it. Returns: the exit status."""
+    if not Path(file).is_file():
+        print(f"there is no {file}; name the gpu.json that the check wrote", file=sys.stderr)
+        return 2
     found = json.loads(Path(file).read_text())["sections"]
-    found = {name: one.get("result") or {} for name, one in found.items()}
+    found = {name: one["result"] for name, one in found.items() if "result" in one}
+    if missing := [name for name in NEEDED if name not in found]:
+        said = f"{file} has no {', '.join(missing)}: take the second call's, or run them again"
+        print(said, file=sys.stderr)
+        return 2
     facts = found["facts"]
     basis = {"revision": facts["revision"], "torch": facts["torch"], "device_name": facts["gpu"]}
     said = f"measured earlier, at revision {facts['revision']}, by python -m tests.gpu"
     basis |= {"python": facts["python"], "source": said}
+    (folder / "rows").mkdir(parents=True, exist_ok=True)
     for name, rows in (("gpu_speed", speeds(found)), ("gpu_times", times(found))):
         with open(folder / f"{name}.csv", "w", newline="") as f:
             table = csv.DictWriter(f, [*rows[0], *basis], lineterminator="\n")
@@ -27,7 +37,6 @@ def home(file: str, folder: Path) -> int:
     lines = Path(file).with_name("gpu.csv").read_text().splitlines(keepends=True)
     # kernels one by one are for who makes them faster; the runs have a ledger of their own
     kept = [line for line in lines if not line.startswith(("steps,top_kernels", "runs,table"))]
-    (folder / "rows").mkdir(exist_ok=True)
     (folder / "rows" / "gpu.csv").write_text("".join(kept))
     return 0
 
