@@ -3,10 +3,14 @@
 Between classes ``head`` and ``tail`` a linear (or cosine) classifier decides by the sign of d . z +
 b with d = w_tail - w_head. In the plane spanned by the d of two classifiers (``static/plane.js``
 draws it too) both boundaries are straight lines, and every feature lies on its true side.
+
+A classifier is (weight (C, D), bias (C,)). ``scale`` is None for a linear head; of a cosine head,
+rows count at unit length and there is no bias.
 """
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,45 +18,40 @@ import pandas as pd
 
 from h2t.base.errors import Error
 
+Line = tuple[np.ndarray, float]  # a and b of a . x + b = 0, positive on the tail's side
+
 
 @dataclass(frozen=True)
 class Plane:
-    """The plane of two boundaries: ``basis`` (2, D) orthonormal; ``before`` and ``after``, each
-    ``(a (2,), b)``, the lines a . x + b = 0, positive on the tail's side."""
+    """The plane of two boundaries: ``basis`` (2, D) orthonormal, and the lines in it."""
 
     basis: np.ndarray
-    before: tuple[np.ndarray, float]
-    after: tuple[np.ndarray, float]
-    blocks: int
+    before: Line
+    after: Line
+    scale: float | None
+    num_experts: int
 
     def project(self, z: np.ndarray) -> np.ndarray:
         """Coordinates (n, 2) of features (n, D)."""
-        return seen(z, self.blocks) @ self.basis.T
+        return seen(z, self.scale, self.num_experts) @ self.basis.T
 
 
-def seen(z: np.ndarray, blocks: int) -> np.ndarray:
-    """What a classifier's decisions are linear in: features (n, D) as they are, or, for several
-    cosine experts, with each of their ``blocks`` at unit length."""
+def seen(z: np.ndarray, scale: float | None, num_experts: int) -> np.ndarray:
+    """What decisions are linear in: features (n, D) as they are, of several cosine experts each
+    block at unit length. One cosine's decision does not depend on a feature's length."""
     z = np.asarray(z, np.float64)
-    if not blocks:
+    if scale is None or num_experts == 1:
         return z
-    parts = z.reshape(len(z), blocks, -1)
+    parts = z.reshape(len(z), num_experts, -1)
     return (parts / np.linalg.norm(parts, axis=2, keepdims=True).clip(1e-12)).reshape(z.shape)
-
-
-def blocks_of(scale: float | None, num_experts: int) -> int:
-    """One cosine's decision does not depend on a feature's length, that of several does."""
-    return num_experts if scale is not None and num_experts > 1 else 0
 
 
 def pair(
     classifier, head: int, tail: int, scale: float | None = None, num_experts: int = 1
-) -> tuple[np.ndarray, float]:
+) -> Line:
     """What decides between two classes: d (D,) and b, positive for the tail.
 
-    Arguments: ``classifier`` (weight (C, D), bias (C,)); ``scale`` None for a linear head; of a
-    cosine head, rows count at unit length and there is no bias. Raises: ``h2t.Error`` for classes
-    out of range or equal.
+    Raises: ``h2t.Error`` for classes out of range or equal.
     """
     weight, bias = (np.asarray(part, np.float64) for part in classifier)
     for name, c in (("head", head), ("tail", tail)):
@@ -61,7 +60,7 @@ def pair(
     if head == tail:
         raise Error(f"head and tail class are both {head}; choose two different classes")
     if scale is not None:
-        weight, bias = seen(weight, blocks_of(scale, num_experts)), np.zeros(len(weight))
+        weight, bias = seen(weight, scale, num_experts), np.zeros(len(weight))
         weight = weight / np.linalg.norm(weight, axis=1, keepdims=True)
     return weight[tail] - weight[head], float(bias[tail] - bias[head])
 
@@ -70,7 +69,7 @@ def plane(
     before, after, head: int, tail: int, scale: float | None = None, num_experts: int = 1
 ) -> Plane:
     """The plane in which the boundaries of two classifiers are straight lines; where both have one
-    direction the second axis is any other. Arguments and errors as ``pair``."""
+    direction the second axis is any other. Raises: as ``pair``."""
     (d1, b1), (d2, b2) = (pair(c, head, tail, scale, num_experts) for c in (before, after))
     e1 = d1 / np.linalg.norm(d1)
     rest = d2 - (d2 @ e1) * e1
@@ -80,7 +79,7 @@ def plane(
     e2 = rest / np.linalg.norm(rest)
     e2 -= (e2 @ e1) * e1  # once more, against rounding
     basis = np.stack([e1, e2 / np.linalg.norm(e2)])
-    return Plane(basis, (basis @ d1, b1), (basis @ d2, b2), blocks_of(scale, num_experts))
+    return Plane(basis, (basis @ d1, b1), (basis @ d2, b2), scale, num_experts)
 
 
 def pair_table(
@@ -93,32 +92,30 @@ def pair_table(
     scale: float | None = None,
     num_experts: int = 1,
 ) -> pd.DataFrame:
-    """How far each head-tail boundary moved, and what that won, for all pairs.
+    """How far each boundary between a head and a tail class moved.
 
     ``moved`` is the shift of the boundary towards the head along the line between the two classes'
     mean features, as a share of it. ``tail_before`` and the like are the shares, in %, of a class's
     features on its own side.
 
-    Arguments: ``before``, ``after`` classifiers; ``z`` (n, D) features and ``labels`` (n,), usually
-    the test set's; ``heads``, ``tails`` class indices; ``scale`` and ``num_experts`` as in
-    ``pair``. Returns: a row per pair, largest shift first.
+    Arguments: ``z`` (n, D) features and ``labels`` (n,), usually the test set's; ``heads``,
+    ``tails`` class indices. Returns: a row per pair, largest shift first. Raises: ``h2t.Error`` for
+    a class without features.
     """
-    z, labels, rows = seen(z, blocks_of(scale, num_experts)), np.asarray(labels), []
-    of_class = {c: z[labels == c] for c in {*map(int, heads), *map(int, tails)}}
+    z, labels, rows = seen(z, scale, num_experts), np.asarray(labels), []
+    of_class = {int(c): z[labels == c] for c in {*heads, *tails}}
     for c, features in of_class.items():
         if not len(features):
             raise Error(f"class {c} has no features to judge its boundaries by")
-    for h in map(int, heads):
-        for t in map(int, tails):
-            crossing, row = [], {"head": h, "tail": t, "moved": 0.0}
-            for name, classifier in (("before", before), ("after", after)):
-                d, b = pair(classifier, h, t, scale, num_experts)
-                at_h, at_t = (of_class[c].mean(0) @ d + b for c in (h, t))
-                # where on the way from the head's mean (0) to the tail's (1) the score crosses zero
-                crossing.append(at_h / (at_h - at_t) if at_h != at_t else np.nan)
-                row[f"tail_{name}"] = 100 * (of_class[t] @ d + b > 0).mean()
-                row[f"head_{name}"] = 100 * (of_class[h] @ d + b <= 0).mean()
-            row["moved"] = crossing[0] - crossing[1]
-            row |= {f"{k}_gain": row[f"{k}_after"] - row[f"{k}_before"] for k in ("tail", "head")}
-            rows.append(row)
+    for h, t in itertools.product(map(int, heads), map(int, tails)):
+        crossing, row = {}, {"head": h, "tail": t, "moved": 0.0}
+        for name, classifier in (("before", before), ("after", after)):
+            d, b = pair(classifier, h, t, scale, num_experts)
+            at_h, at_t = (of_class[c].mean(0) @ d + b for c in (h, t))
+            # where on the way from the head's mean (0) to the tail's (1) the score crosses zero
+            crossing[name] = at_h / (at_h - at_t) if at_h != at_t else np.nan
+            row[f"tail_{name}"] = 100 * (of_class[t] @ d + b > 0).mean()
+            row[f"head_{name}"] = 100 * (of_class[h] @ d + b <= 0).mean()
+        row["moved"] = crossing["before"] - crossing["after"]
+        rows.append(row)
     return pd.DataFrame(rows).sort_values("moved", ascending=False, ignore_index=True)

@@ -22,43 +22,31 @@ def pca(z: np.ndarray) -> np.ndarray:
     return xy / max(xy[:, 0].std(), 1e-12)
 
 
-def fit_map(
-    z: np.ndarray,
-    seed: int = 0,
-    perplexity: float = 30.0,
-    on_step: Callable[[np.ndarray], bool] | None = None,
-):
-    """A t-SNE map of features (openTSNE, Policar et al. 2019).
+def fit_map(z: np.ndarray, on_step: Callable[[np.ndarray], None] = lambda xy: None) -> np.ndarray:
+    """A t-SNE map (n, 2) of features (n, D), by openTSNE (Policar et al. 2019).
 
-    Arguments: ``z`` (n, D) features, n >= 10; ``perplexity`` is lowered to fit small n; ``on_step``
-    is given the map (n, 2) every ``STEP`` iterations, and ends the work by returning True. Returns:
-    (n, 2). Raises: ``h2t.Error`` for too few points, or where openTSNE is not installed.
+    Arguments: ``on_step`` is given the map every ``STEP`` iterations, and ends the work by raising.
+    Raises: ``h2t.Error`` for fewer than ``MIN_POINTS`` points.
     """
-    try:
-        from openTSNE import TSNE
-    except ImportError:
-        raise Error(
-            "the t-SNE map needs the package openTSNE; install it with `pip install openTSNE`"
-        ) from None
+    from openTSNE import TSNE
+
     z = np.asarray(z, np.float64)
     if len(z) < MIN_POINTS:
-        raise Error(
-            f"a t-SNE map needs at least {MIN_POINTS} points, got {len(z)}; "
-            "choose classes with more images"
-        )
-    looking = {}
-    if on_step:
-        look = lambda iteration, error, xy: on_step(np.array(xy)) or None  # noqa: E731
-        looking = {"callbacks": look, "callbacks_every_iters": STEP}
-    # Barnes-Hut is the faster up to some thousand points, the interpolation beyond
-    method = "bh" if len(z) < 4000 else "fft"
+        need = f"a t-SNE map needs at least {MIN_POINTS} points, got {len(z)}"
+        raise Error(f"{need}; choose classes with more images")
+
+    def look(iteration: int, error: float, xy: np.ndarray) -> None:
+        on_step(np.array(xy))
+
     found = TSNE(
-        perplexity=min(perplexity, (len(z) - 1) / 3),
+        perplexity=min(30.0, (len(z) - 1) / 3),
         initialization="pca",
-        random_state=seed,
+        random_state=0,
         n_jobs=1,
-        negative_gradient_method=method,
+        # Barnes-Hut is the faster up to some thousand points, the interpolation beyond
+        negative_gradient_method="bh" if len(z) < 4000 else "fft",
         n_iter=350,
-        **looking,
+        callbacks=look,
+        callbacks_every_iters=STEP,
     ).fit(z)
     return np.array(found)
