@@ -23,9 +23,6 @@ from typing import Any
 
 import numpy as np
 
-MAGIC = b"H2TF"
-TYPES = {"u1": np.uint8, "u2": np.uint16, "i2": np.int16, "u4": np.uint32, "f4": np.float32}
-
 
 class Quantised:
     """Real numbers that travel as whole ones: ``u1`` over their range, or ``i2`` symmetric about
@@ -38,49 +35,43 @@ class Quantised:
             self.offset, self.scale = 0.0, max(abs(low), abs(high), 1e-12) / 32767
         else:
             self.offset, self.scale = float(low), max(high - low, 1e-12) / 255
-        self.numbers = np.rint((values - self.offset) / self.scale).astype(TYPES[kind])
+        self.numbers = np.rint((values - self.offset) / self.scale).astype(f"<{kind}")
 
 
 def names(values, num_classes: int) -> np.ndarray:
     """Class indices in as few bytes as they need."""
-    return np.asarray(values).astype(np.uint8 if num_classes <= 256 else np.uint16)
+    return np.asarray(values).astype("u1" if num_classes <= 256 else "<u2")
 
 
 def pack(kind: str, meta: dict[str, Any], **arrays) -> bytes:
-    """One frame. Arguments: ``meta`` what JSON can say; ``arrays`` of NumPy, or ``Quantised``."""
+    """One frame.
+
+    Arguments: ``meta`` what JSON can say; ``arrays`` of NumPy or torch, or ``Quantised``. Real
+    numbers travel as f4, whole ones of more than two bytes as u4.
+    """
     head, parts, at = {}, [], 0
     for name, array in arrays.items():
         record: dict[str, Any] = {}
         if isinstance(array, Quantised):
             record = {"scale": float(array.scale), "offset": float(array.offset)}
             array = array.numbers
-        array = np.ascontiguousarray(array)
-        code = next(code for code, dtype in TYPES.items() if array.dtype == dtype)
-        head[name] = {"type": code, "shape": list(array.shape), "at": at, **record}
-        parts.append(array.astype(array.dtype.newbyteorder("<")).tobytes())
-        parts.append(bytes(-len(parts[-1]) % 8))
-        at += len(parts[-2]) + len(parts[-1])
+        array = np.asarray(array)
+        if array.dtype.kind == "f":
+            array = array.astype("<f4")
+        elif array.itemsize > 2:
+            array = array.astype("<u4")
+        head[name] = {"type": array.dtype.str[1:], "shape": array.shape, "at": at, **record}
+        parts.append(array.tobytes() + bytes(-array.nbytes % 8))
+        at += len(parts[-1])
     text = json.dumps({"kind": kind, **meta, "arrays": head}, allow_nan=False).encode()
     text += b" " * (-len(text) % 8)
-    return b"".join([MAGIC, np.uint32(len(text)).astype("<u4").tobytes(), text, *parts])
+    return b"".join([b"H2TF", _length(text), text, *parts])
 
 
 def join(frames: Iterable[bytes]) -> bytes:
     """Several frames, each after its length."""
-    return b"".join(np.uint32(len(f)).astype("<u4").tobytes() + f for f in frames)
+    return b"".join(_length(frame) + frame for frame in frames)
 
 
-def unpack(frame: bytes) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
-    """What a frame says, and its arrays, real numbers as such. Raises ``ValueError`` where it is
-    no frame."""
-    if frame[:4] != MAGIC:
-        raise ValueError("not a frame of the explorer")
-    start = 8 + int.from_bytes(frame[4:8], "little")
-    meta, arrays = json.loads(frame[8:start]), {}
-    for name, record in meta.pop("arrays").items():
-        count = int(np.prod(record["shape"]))
-        numbers = np.frombuffer(frame, TYPES[record["type"]], count, start + record["at"])
-        if "scale" in record:
-            numbers = record["scale"] * numbers.astype(np.float64) + record["offset"]
-        arrays[name] = numbers.reshape(record["shape"])
-    return meta, arrays
+def _length(text: bytes) -> bytes:
+    return len(text).to_bytes(4, "little")

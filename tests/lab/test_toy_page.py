@@ -11,11 +11,11 @@ from click.testing import CliRunner
 from h2t import Error
 from h2t.base import rng
 from h2t.cli import main
-from h2t.lab.payload import unpack
 from h2t.lab.toy import classes as toy
 from h2t.lab.toy import front as toy_front
 from tests.helpers import ROOT
 from tests.lab import explorer_window as w
+from tests.lab.explorer_reference import unpack
 
 chromium = w.chromium  # a fixture
 DECAY = 1e-3

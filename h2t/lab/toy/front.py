@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -33,16 +32,16 @@ def frame(
     return pack(
         "toy",
         {"p": round(100 * fusion_ratio), "weight_decay": weight_decay},
-        points=points.numpy().astype(np.float32),
-        labels=labels.numpy().astype(np.uint8),
-        test=test_set[0].numpy().astype(np.float32),
+        points=points,
+        labels=labels.to(torch.uint8),
+        test=test_set[0],
         own=own,
         partner=partner,
         first=first,
     )
 
 
-def draws(labels: Tensor, seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def draws(labels: Tensor, seed: int) -> tuple[Tensor, Tensor, Tensor]:
     """The point (n,) and the partner (n,) of every draw, and which coordinate each batch (64,)
     grafts first: what ``fused_draws`` does to points that are numbered."""
     numbered = torch.arange(len(labels)).double()[:, None].repeat(1, 2)
@@ -51,11 +50,7 @@ def draws(labels: Tensor, seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray
         for p in (0.0, 0.5, 1.0)
     )
     first = (half[:, 0] != partner[:, 0]).view(64, -1).any(1)
-    return (
-        own[:, 0].numpy().astype(np.uint32),
-        partner[:, 0].numpy().astype(np.uint32),
-        first.numpy().astype(np.uint8),
-    )
+    return own[:, 0].long(), partner[:, 0].long(), first.to(torch.uint8)
 
 
 def start() -> bytes:
