@@ -12,8 +12,8 @@ import click
 import numpy as np
 from PIL import Image
 
+from h2t.lab.explorer import page as explorer_page
 from h2t.lab.explorer.engine import Explorer
-from h2t.lab.explorer.session import Session
 from h2t.train.cached.steps import recipe_of
 from tests.browser import CHROMIUM, FLAGS
 
@@ -88,7 +88,7 @@ def main(run, out, page):
     with tempfile.TemporaryDirectory() as folder:
         if page is None:
             page = Path(folder) / "explorer.html"
-            Session.save_page(Explorer(run, recipe_of(run), views=2), page)
+            explorer_page.save(Explorer(run, recipe_of(run), views=2), page)
         size = save(record(page.resolve().as_uri()), out)
     click.echo(f"{out}: {size / 1e6:.2f} MB")
     sys.exit(size > MOST)

@@ -38,7 +38,7 @@ def lab(arguments):
 def explore(run, views, ip, port, no_browser, save, parameters):
     """Open the fusion explorer of a run in a browser."""
     from h2t.lab import front, server
-    from h2t.lab.explorer import saving
+    from h2t.lab.explorer import page
     from h2t.lab.explorer.engine import Explorer
     from h2t.lab.explorer.session import Session
     from h2t.recipes.parameters import check
@@ -49,10 +49,9 @@ def explore(run, views, ip, port, no_browser, save, parameters):
         front.writable(save)
     engine = Explorer(run, recipe_of(run, parameters), views=views)
     if save:
-        file = Session.save_page(engine, save)
+        file = page.save(engine, save)
         return click.echo(f"saved: {file}, {file.stat().st_size / 1e6:.1f} MB")
-    page = front.page(saving.title(engine), "explorer_page")
-    server.serve(page, Session(engine), ip=ip, port=port, browser=not no_browser)
+    server.serve(page.page(engine), Session(engine), ip=ip, port=port, browser=not no_browser)
 
 
 @main.command()

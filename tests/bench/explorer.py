@@ -47,6 +47,7 @@ def bench_explorer(found: Rows, run: str | Path) -> None:
 def _measure(run) -> dict[str, float]:
     from playwright.sync_api import sync_playwright
 
+    from h2t.lab.explorer import page
     from h2t.lab.explorer.engine import Explorer
     from h2t.lab.explorer.session import Session
     from h2t.train.cached.steps import recipe_of
@@ -61,7 +62,7 @@ def _measure(run) -> dict[str, float]:
     curve = time.perf_counter() - start - trained
     session.close()
     with tempfile.TemporaryDirectory(prefix="h2t-bench-") as folder:
-        file = Session.save_page(engine, Path(folder) / "explorer.html")
+        file = page.save(engine, Path(folder) / "explorer.html")
         size = file.stat().st_size / 1e6
         with sync_playwright() as playwright:
             chromium = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
@@ -124,7 +125,7 @@ def crowded(points: int = 50_000, size: int = 100, dim: int = 16) -> list[bytes]
     )
     of_map = pack(
         "map",
-        {"classes": None, "train": False, "method": "t-SNE", "done": True, "few": 0},
+        {"method": "t-SNE", "done": True, "few": 0},
         xy=random.normal(size=(points, 2)).astype(np.float32),
         index=common["index"],
         train=np.zeros((0, 2), np.uint32),

@@ -3,8 +3,8 @@
 import pytest
 
 from h2t import train_stage1
+from h2t.lab.explorer import page
 from h2t.lab.explorer.engine import Explorer
-from h2t.lab.explorer.session import Session
 from h2t.train.cached import bank as banking
 from tests.helpers import digits_run, stage1_config, stage2_config
 
@@ -25,4 +25,4 @@ def engine(trained):
 
 @pytest.fixture(scope="session")
 def saved(engine, tmp_path_factory):
-    return Session.save_page(engine, tmp_path_factory.mktemp("saved") / "explorer.html")
+    return page.save(engine, tmp_path_factory.mktemp("saved") / "explorer.html")

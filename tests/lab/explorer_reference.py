@@ -3,11 +3,20 @@ is held against."""
 
 from __future__ import annotations
 
+import dataclasses
+import json
+
 import numpy as np
 import torch
 
 from h2t.fusion import blend, soft_share
 from h2t.lab.explorer.boundary import plane
+
+
+def changed(engine, **recipe):
+    """The state that an explorer starts from, with another recipe."""
+    state = engine.start
+    return dataclasses.replace(state, recipe=dataclasses.replace(state.recipe, **recipe))
 
 
 def fused(engine, state) -> np.ndarray:
@@ -40,3 +49,16 @@ def boundary(engine, state):
     before, after = fitted[engine.at_zero], fitted["current"]
     drawn = plane(before, after, state.head, state.tail, bank.scale, bank.num_experts)
     return drawn, {name: drawn.project(z) for name, z in points(engine, state).items()}
+
+
+def unpack(frame: bytes) -> tuple[dict, dict[str, np.ndarray]]:
+    """What a frame says, and its arrays, real numbers as such."""
+    start = 8 + int.from_bytes(frame[4:8], "little")
+    meta, arrays = json.loads(frame[8:start]), {}
+    for name, record in meta.pop("arrays").items():
+        count = int(np.prod(record["shape"]))
+        numbers = np.frombuffer(frame, f"<{record['type']}", count, start + record["at"])
+        if "scale" in record:
+            numbers = record["scale"] * numbers.astype(np.float64) + record["offset"]
+        arrays[name] = numbers.reshape(record["shape"])
+    return meta, arrays

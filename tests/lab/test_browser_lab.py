@@ -107,11 +107,8 @@ def test_notebook_05(page, lab, trained):
     assert float(page.locator(w.RATIO).input_value()) > 0.9
     assert page.locator(LAST).inner_text() != start
     fits(page)
-    page.get_by_role("button", name="Save figures").click()
-    page.wait_for_function(
-        f"() => document.querySelector('{w.STATUS}').textContent.includes('files saved')"
-    )
-    assert (trained / "explorer" / "explored" / "curve.svg").exists()
+    with page.expect_download(lambda d: d.suggested_filename == "explored-curve.svg"):
+        page.get_by_role("button", name="Save figures").click()
     page.get_by_role("button", name="Reset").click()
     w.still(page)
     assert page.locator(LAST).inner_text() == start

@@ -1,6 +1,7 @@
 """The explorer's engine, frames and session without a browser, and notebook 05 by papermill."""
 
 import copy
+import dataclasses
 import gc
 import json
 import shutil
@@ -11,17 +12,17 @@ import numpy as np
 import papermill
 import pytest
 import torch
-import yaml
 
 from h2t import Error, Run
 from h2t.lab.explorer import frames, widget
-from h2t.lab.explorer.engine import Explorer, State
+from h2t.lab.explorer.engine import Explorer
 from h2t.lab.explorer.feed import Feed
 from h2t.lab.explorer.session import Session
-from h2t.lab.payload import Quantised, join, pack, unpack
+from h2t.lab.payload import Quantised, join, pack
 from h2t.train.cached import fit as fitting
 from tests.helpers import ROOT, digits_run, stage2_config
 from tests.lab import explorer_reference as reference
+from tests.lab.explorer_reference import unpack
 
 BOOK = ROOT / "notebooks" / "05_fusion_explorer.ipynb"
 QUICK = dict(stage2_epochs=2, batch_size=64, crop_padding=1, flip=False, precision="fp32")
@@ -72,8 +73,7 @@ def test_a_frame_gives_back_what_was_put_in():
     assert np.abs(arrays["fine"] - reals).max() <= np.abs(reals).max() / 32767
     assert np.abs(arrays["rough"] - reals).max() <= np.ptp(reals) / 255
     assert join([frame, frame])[4 : 4 + len(frame)] == frame
-    with pytest.raises(ValueError, match="not a frame"):
-        unpack(b"PNG\n" + frame[4:])
+    assert frame.startswith(b"H2TF")
 
 
 # --- the engine
@@ -96,7 +96,7 @@ def test_the_fits_behind_the_slider_are_the_cached_stage2(session, engine):
 
 
 def test_drawn_sides_are_the_classifiers_decisions_for_every_point(engine):
-    state = engine.start.change(fusion_ratio=0.6)
+    state = reference.changed(engine, fusion_ratio=0.6)
     drawn, points = reference.boundary(engine, state)
     fitted, features = engine.classifiers(state), reference.points(engine, state)
     for (weight, bias), (a, b) in (
@@ -110,15 +110,15 @@ def test_drawn_sides_are_the_classifiers_decisions_for_every_point(engine):
 
 
 def test_fused_points_take_the_named_share_of_channels(engine):
-    none = reference.fused(engine, engine.start.change(fusion_ratio=0.0))
-    some = reference.fused(engine, engine.start.change(fusion_ratio=0.25))
+    none = reference.fused(engine, reference.changed(engine, fusion_ratio=0.0))
+    some = reference.fused(engine, reference.changed(engine, fusion_ratio=0.25))
     assert none.shape == some.shape == (60, 64)
     assert ((none != some).sum(1) <= 16).all() and (none != some).any(1).all()
 
 
 def test_the_pair_to_start_with_is_really_confused(engine):
     head, tail = engine.pairs[0]
-    taken = lambda h, t: ((engine.labels == t) & (engine.own.argmax(1) == h)).sum()  # noqa: E731
+    taken = lambda h, t: ((engine.labels == t) & (engine.first.argmax(1) == h)).sum()  # noqa: E731
     assert engine.bank.counts[head] > engine.bank.counts[tail]
     assert taken(head, tail) == max(taken(h, t) for h, t in engine.pairs) > 0
     assert engine.opening(3, -1).head == 3 and engine.opening(-1, 3).tail == 3
@@ -193,17 +193,10 @@ def test_requests_that_are_none_are_answered_and_do_no_harm(session):
         {"do": "class", "class": 99},
         {"do": "class"},
         {"do": "class", "class": "x"},
-        {"do": "save", "what": "recipe", "name": "../evil", "p": 0, "head": 0, "tail": 1},
-        {"do": "save", "what": "recipe", "name": "n" * 300, "p": 0, "head": 0, "tail": 1},
-        {
-            "do": "save",
-            "what": "figures",
-            "name": "a",
-            "p": 0,
-            "head": 0,
-            "tail": 1,
-            "files": {"../b.png": ""},
-        },
+        {"do": "save", "name": "../evil", "p": 0},
+        {"do": "save", "name": "n" * 300, "p": 0},
+        {"do": "save", "name": "a", "p": 7},
+        {"do": "save", "name": "a"},
         {"do": "settings"},
     ):
         session.handle(message)
@@ -249,25 +242,21 @@ def test_a_feed_gives_each_reader_what_it_has_not_seen():
     assert len(feed.frames) < 70 and "a" in feed.frames
 
 
-def test_a_state_is_saved_as_classifier_and_recipe_that_notebook_05_repeats(trained, tmp_path):
+def test_a_classifier_is_saved_that_notebook_05_repeats(trained, tmp_path):
     run = shutil.copytree(trained, tmp_path / "run")
     engine = Explorer(run, stage2_config(fusion_ratio=0.3), views=2, progress=False)
     session = Session(engine)
-    ask = {"do": "save", "name": "mine", "p": 0.55, "head": 0, "tail": 9}
-    session.handle({**ask, "what": "recipe"})
-    session.handle({**ask, "what": "classifier"})
+    session.handle({"do": "save", "name": "mine", "p": 0.55})
     assert "saved as stage2-mine" in answer(session)["text"]
     session.close()
-    expected = engine.logits(engine.fit(session.at(0.55, 0, 9).recipe))
+    recipe = dataclasses.replace(session.recipe, fusion_ratio=0.55)
+    right = engine.logits(engine.fit(recipe)).argmax(1) == engine.labels
     result = Run(run).step("stage2-mine").result
-    assert result["last"]["all"] == pytest.approx(engine.accuracy(expected)[1]["all"])
-    recipe = yaml.safe_load((run / "explorer" / "mine" / "recipe.yaml").read_text())
-    assert recipe["settings"]["fusion_ratio"] == 0.55 and recipe["save_as"] == "mine"
+    assert result["last"]["all"] == pytest.approx(100 * right.mean())
     again = shutil.copytree(trained, tmp_path / "again")
-    out = tmp_path / "05.ipynb"
-    papermill.execute_notebook(
-        BOOK, out, {**recipe, "run": str(again)}, progress_bar=False, kernel_name="python3"
-    )
+    out, given = tmp_path / "05.ipynb", {"settings": recipe.to_dict(), "save_as": "mine"}
+    given |= {"run": str(again), "views": 2, "head_class": 0, "tail_class": 9}
+    papermill.execute_notebook(BOOK, out, given, progress_bar=False, kernel_name="python3")
     ours, theirs = (Run(r).step("stage2-mine").weights() for r in (run, again))
     assert all(torch.equal(ours[k], theirs[k]) for k in ours)
     cells = json.loads(out.read_text())["cells"]
@@ -290,10 +279,3 @@ def test_what_a_run_lacks_is_said_with_the_mend(trained, tmp_path):
         widget.explore(trained, {"stage2_epochs": 1000}, views=2, progress=False)
     with pytest.raises(Error, match="no ratio to drag"):
         widget.explore(trained, {"stage2_method": "tau", "fusion_ratio": 0.0}, progress=False)
-
-
-def test_a_state_knows_its_recipe_and_its_classes(engine):
-    state = engine.start.change(fusion_ratio=0.4, tail=5)
-    assert isinstance(state, State) and (state.recipe.fusion_ratio, state.tail) == (0.4, 5)
-    with pytest.raises(Error, match="fusion_ratio is 7"):
-        state.change(fusion_ratio=7.0)

@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
+from h2t import metrics
 from h2t.cli import main
+from h2t.lab.explorer import page as explorer_page
 from h2t.lab.explorer.engine import Explorer
-from h2t.lab.explorer.session import Session
 from h2t.train.cached import fit as fitting
 from tests.bench import explorer as bench
 from tests.lab import explorer_reference as reference
@@ -53,7 +54,9 @@ def test_the_saved_file_says_what_python_computes(chromium, saved, engine):
         assert len(own) == 101
         golden = fitting.fit(engine.bank, [0.0, 0.17, 0.3, 0.92], [0], engine.recipe)
         for r, p in enumerate((0, 17, 30, 92)):
-            means = engine.accuracy(golden.logits(r).numpy())[1]
+            how = engine.labels, engine.bank.counts, engine.bank.scheme
+            means = metrics.summary(golden.logits(r).numpy(), *how)
+            means = {g: means[g] for g in own[p]}
             assert own[p] == pytest.approx(means, abs=0.1)
             assert again[p] == pytest.approx(means["all"], abs=0.15)  # one image is 0.14
         shares = page.evaluate("() => document.querySelectorAll('.h2tx .tile canvas').length")
@@ -74,7 +77,7 @@ def test_a_file_of_fewer_positions_opens_at_one_of_them(chromium, saved):
 
 def test_the_boundary_in_the_browser_is_pythons(chromium, saved, engine):
     with opened(chromium, saved.as_uri(), offline=True) as page:
-        state = engine.start.change(fusion_ratio=0.6)
+        state = reference.changed(engine, fusion_ratio=0.6)
         inside(page, "app.set({p: 60})")
         still(page)
         found = inside(
@@ -248,7 +251,7 @@ def test_lecture_mode_is_slider_numbers_and_one_figure(chromium, saved):
 def test_hostile_names_are_text(chromium, engine, tmp_path):
     other = Explorer(engine.run, engine.recipe, views=2, progress=False)
     other.bank = dataclasses.replace(other.bank, classes=HOSTILE)
-    file = Session.save_page(other, tmp_path / "hostile.html")
+    file = explorer_page.save(other, tmp_path / "hostile.html")
     with opened(chromium, file.as_uri(), offline=True) as page:
         for c in range(10):
             inside(page, "app.look(a)", c)

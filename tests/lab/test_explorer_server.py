@@ -11,8 +11,8 @@ import pytest
 from click.testing import CliRunner
 
 from h2t.cli import main
-from h2t.lab import front, server
-from h2t.lab.explorer import saving
+from h2t.lab import server
+from h2t.lab.explorer import page as explorer_page
 from h2t.lab.explorer.session import Session
 from tests.helpers import ROOT
 from tests.lab import explorer_window as pages
@@ -24,7 +24,7 @@ opened, inside, STATUS = pages.opened, pages.inside, pages.STATUS
 @pytest.fixture
 def served(engine):
     session = Session(engine)
-    with server.Server(front.page(saving.title(engine), "explorer_page"), session) as one:
+    with server.Server(explorer_page.page(engine), session) as one:
         thread = threading.Thread(target=one.serve_forever, daemon=True)
         thread.start()
         yield one
@@ -51,16 +51,15 @@ def test_two_pages_share_settings_and_what_is_wrong_is_said(chromium, served):
         assert page.locator(STATUS).inner_text() == ""
         assert served.session.idle.wait(60)
         page.get_by_label("name to save under").fill("n/../n")
-        page.get_by_role("button", name="Save recipe").click()
+        page.get_by_role("button", name="Save classifier").click()
         page.wait_for_selector(".h2tx .status.bad")
         assert "it names a folder" in page.locator(STATUS).inner_text()
-        page.get_by_label("name to save under").fill("mine")
-        page.get_by_role("button", name="Save figures").click()
+        page.get_by_label("name to save under").fill("served")
+        page.get_by_role("button", name="Save classifier").click()
         page.wait_for_function(
-            "() => document.querySelector('.status').textContent.includes('files saved')"
+            "() => document.querySelector('.status').textContent.includes('saved as stage2-served')"
         )
-        folder = served.session.engine.run.path / "explorer" / "mine"
-        assert (folder / "curve.png").read_bytes().startswith(b"\x89PNG")
+        assert served.session.engine.run.step("stage2-served").done
         page.reload()
         page.wait_for_selector("#explorer:not(.waiting) .bar")
         assert inside(page, "store.settings.stage2_epochs") == 1

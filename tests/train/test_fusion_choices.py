@@ -49,11 +49,11 @@ def test_each_fusion_trains_another_classifier_exact_and_cached_and_none_does_an
 def test_the_explorer_follows_every_fusion(trained):
     config = stage2_config(fusion_ratio=0.5, stage2_epochs=2)
     engine = Explorer(trained, config, views=1, progress=False)
-    found = [engine.classifiers(engine.start.change(fusion=f)) for f in FUSIONS]
+    found = [engine.classifiers(reference.changed(engine, fusion=f)) for f in FUSIONS]
     current = [c["current"][0].numpy() for c in found]
     plain = [c[engine.at_zero][0].numpy() for c in found]
     for a, b in itertools.combinations(range(len(FUSIONS)), 2):
         assert not np.allclose(current[a], current[b], atol=1e-4), (FUSIONS[a], FUSIONS[b])
         assert np.allclose(plain[a], plain[b], atol=1e-6)
-    features = [reference.fused(engine, engine.start.change(fusion=f)) for f in FUSIONS]
+    features = [reference.fused(engine, reference.changed(engine, fusion=f)) for f in FUSIONS]
     assert len({z.tobytes() for z in features}) == len(FUSIONS)

@@ -4,10 +4,9 @@ them."""
 from __future__ import annotations
 
 import dataclasses
-from collections import OrderedDict
+import functools
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
@@ -44,12 +43,6 @@ class State:
     head: int
     tail: int
 
-    def change(self, **values: Any) -> State:
-        """A copy with other values; recipe fields are checked as everywhere. Raises
-        ``h2t.Error``."""
-        own = {k: values.pop(k) for k in ("head", "tail") if k in values}
-        return dataclasses.replace(self, recipe=dataclasses.replace(self.recipe, **values), **own)
-
 
 class Explorer:
     """A run's feature bank, the classifiers trained on it, and what follows from a ``State``.
@@ -59,28 +52,26 @@ class Explorer:
     fewer than two classes.
     """
 
-    def __init__(
-        self, run: Run | str, recipe: Stage2 | None = None, *, views: int = 4, progress: bool = True
-    ):
-        self.run, self.recipe = Run(run, create=False), recipe or Stage2()
-        if self.recipe.stage2_method == "tau":
+    def __init__(self, run: Run | str, recipe: Stage2, *, views: int = 4, progress: bool = True):
+        self.run, self.recipe = Run(run, create=False), recipe
+        if recipe.stage2_method == "tau":
             raise Error(
                 "method tau trains nothing, so the explorer has no ratio to drag; "
                 "open it with stage2_method crt, lws or mislas"
             )
-        within(self.recipe)
-        self.bank = bank = banking.build_bank(self.run, self.recipe, views, progress=progress)
+        within(recipe)
+        self.bank = bank = banking.build_bank(self.run, recipe, views, progress=progress)
         if len(bank.counts) < 2:
             raise Error(f"run {self.run.path} has one class; the explorer compares two")
         self.stage1, self.labels = (bank.weight, bank.bias), bank.test_labels.numpy()
         self.at_zero = NAMES_AT_ZERO[bank.bn_statistics]
         self.model = self.run.step("stage1").result["model"]
-        self.own = own_logits(self.run, self.labels)
+        own = own_logits(self.run, self.labels)
+        self.measured = own is not None  # by the run, under stage 1's own BN statistics
+        self.first = self.logits(self.stage1) if own is None else own
         self.limit(LIVE)
         self.pairs = self._confused()
-        self.start = State(self.recipe, *self.pairs[0])
-        self._fits: OrderedDict[tuple, tuple] = OrderedDict()
-        self._images = None
+        self.start = State(recipe, *self.pairs[0])
 
     def limit(self, numbers: int) -> None:
         """Have fewer positions of the slider and fewer features, where there are more numbers."""
@@ -95,45 +86,39 @@ class Explorer:
     def _confused(self, most: int = 12) -> list[tuple[int, int]]:
         """Pairs (head, tail), those first of which stage 1 takes the tail's images for the
         head's."""
-        predicted = self.own.argmax(1) if self.own is not None else self.predict(*self.stage1)
-        size = len(self.bank.counts)
-        confusion = np.bincount(size * self.labels + predicted, minlength=size**2)
-        confusion = confusion.reshape(size, size)
         heads, tails = metrics.ends(self.bank.counts, self.bank.scheme, self.labels).values()
-        taken = confusion[np.ix_(tails, heads)]
+        taken = metrics.confusion(self.first, self.labels)[np.ix_(tails, heads)]
         order = np.argsort(-taken, axis=None, kind="stable")[:most]
         rows, columns = np.unravel_index(order, taken.shape)
         return [(int(heads[h]), int(tails[t])) for t, h in zip(rows, columns, strict=True)]
 
-    def opening(self, head: int = -1, tail: int = -1) -> State:
+    def opening(self, head: int, tail: int) -> State:
         """The state to start from, with these classes; -1 is one that is confused with the other.
 
         Raises: ``h2t.Error`` for a class that is not there, or one class for both.
         """
         size = len(self.bank.counts)
-        for name, c in (("head", head), ("tail", tail)):
+        for name, c in (("head_class", head), ("tail_class", tail)):
             if c >= size:
                 there = f"the run has classes 0 to {size - 1}, and -1 chooses one"
-                raise Error(f"{name}_class is {c}; {there}")
+                raise Error(f"{name} is {c}; {there}")
         if 0 <= head == tail:
             raise Error(f"head_class and tail_class are both {head}; choose two different classes")
+        for pair in self.pairs:
+            if head in (-1, pair[0]) and tail in (-1, pair[1]):
+                return State(self.recipe, *pair)
         others = [c for c in range(size) if c not in (head, tail)]
         by_count = sorted(others, key=lambda c: -self.bank.counts[c])
-        rest = (head if head >= 0 else by_count[0], tail if tail >= 0 else by_count[-1])
-        fitting_pairs = (p for p in self.pairs if head in (-1, p[0]) and tail in (-1, p[1]))
-        return State(self.recipe, *next(fitting_pairs, rest))
+        largest = head if head >= 0 else by_count[0]
+        smallest = tail if tail >= 0 else by_count[-1]
+        return State(self.recipe, largest, smallest)
 
     # -- classifiers
 
     def fit(self, recipe: Stage2) -> tuple[torch.Tensor, torch.Tensor]:
-        """The classifier (weight, bias) that a recipe trains on the bank; the last few are kept."""
-        key = dataclasses.astuple(recipe)
-        if key not in self._fits:
-            fits = fitting.fit(self.bank, [recipe.fusion_ratio], [recipe.seed], recipe)
-            self._fits[key] = (fits.weight[0, 0], fits.bias[0, 0])
-            while len(self._fits) > 8:
-                self._fits.popitem(last=False)
-        return self._fits[key]
+        """The classifier (weight, bias) that a recipe trains on the bank."""
+        fits = fitting.fit(self.bank, [recipe.fusion_ratio], [recipe.seed], recipe)
+        return fits.weight[0, 0], fits.bias[0, 0]
 
     def classifiers(self, state: State) -> dict[str, tuple[torch.Tensor, torch.Tensor]]:
         """Stage 1, the same recipe without fusion, and the current one."""
@@ -150,9 +135,10 @@ class Explorer:
             return position
         return int(position / 100 * (self.bank.num_features // self.bank.num_experts))
 
-    def curve(self, recipe: Stage2, seeds, on_epoch: Callable[[], object] = lambda: None):
+    def curve(self, recipe: Stage2, seeds: int, on_epoch: Callable[[], object] = lambda: None):
         """The ratio curve of a recipe: eleven ratios by seeds, as ``Fits.table`` gives it."""
-        return fitting.fit(self.bank, RATIOS, seeds, recipe, on_epoch=on_epoch).table()
+        own = range(recipe.seed, recipe.seed + seeds)
+        return fitting.fit(self.bank, RATIOS, own, recipe, on_epoch=on_epoch).table()
 
     def logits(self, classifier) -> np.ndarray:
         """Test logits (T, C) of a classifier."""
@@ -166,11 +152,11 @@ class Explorer:
         found = [fitting.classify(z, *how).argmax(1) for z in bank.test.split(rows)]
         return torch.cat(found).numpy()
 
-    def accuracy(self, logits: np.ndarray) -> tuple[np.ndarray, dict[str, float | None]]:
-        """Accuracy (%) by class (C,), and of the groups and all."""
-        per_class = metrics.per_class(logits, self.labels)
-        means = metrics.group_means(per_class, self.bank.counts, self.bank.scheme)
-        return per_class, {**means, "all": float(100 * (logits.argmax(1) == self.labels).mean())}
+    def save(self, recipe: Stage2, variant: str) -> str:
+        """Save a recipe's classifier as a stage-2 variant of the run. Returns: what was done."""
+        result = save_variant(self.run, self.bank, self.fit(recipe), recipe, variant)
+        top = result["last"]["all"]
+        return f"saved as {result['step']} of {self.run.path}: {top:.2f} % of all test images"
 
     # -- features
 
@@ -190,16 +176,14 @@ class Explorer:
         """The test images that the front end is given: all, or as many, evenly, as it can hold."""
         return np.arange(0, len(self.labels), self.every["test"])
 
+    @functools.cached_property
+    def _images(self):
+        return dataset(self.run, progress=False).test.images
+
     def images(self, indices: np.ndarray) -> np.ndarray:
         """Test images (n, H, W, 3) uint8."""
-        if self._images is None:
-            self._images = dataset(self.run, progress=False).test.images
         images = np.asarray(self._images[indices])
         return images if images.shape[-1] == 3 else images.repeat(3, axis=-1)
-
-    def save(self, state: State, variant: str) -> dict[str, Any]:
-        """Save the current classifier as a stage-2 variant of the run. Returns: its result."""
-        return save_variant(self.run, self.bank, self.fit(state.recipe), state.recipe, variant)
 
 
 def within(recipe: Stage2) -> None:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import io
+import math
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-import torch
+from PIL import Image
 
 from h2t import metrics
 from h2t.fusion import FUSIONS
@@ -31,9 +32,7 @@ def base(engine: Explorer, state, live: bool) -> bytes:
     """What does not change: classes, test features, stage 1, and what may be set."""
     bank, shown = engine.bank, engine.shown()
     labels, size = engine.labels, len(bank.counts)
-    again = engine.predict(*engine.stage1)
-    own = engine.own if engine.own is not None else engine.logits(engine.stage1)
-    first = own.argmax(1)
+    first, again = engine.first.argmax(1), engine.predict(*engine.stage1)
     meta = {
         "run": engine.run.path.name,
         "live": live,
@@ -51,22 +50,22 @@ def base(engine: Explorer, state, live: bool) -> bytes:
         "settings": settings_of(state.recipe),
         "choices": {"fusion": list(FUSIONS), "fusing_branch": list(BRANCHES)},
         "limits": LIMITS,
-        "own": engine.own is not None,
+        "own": engine.measured,
         "published": _published(published_curve(bank.counts, engine.model)),
         "steps": [_step(s) for s in engine.run.steps()],
     }
     return pack(
         "base",
         meta,
-        counts=bank.counts.astype(np.uint32),
-        totals=np.bincount(labels, minlength=size).astype(np.uint32),
-        index=shown.astype(np.uint32),
+        counts=bank.counts,
+        totals=np.bincount(labels, minlength=size),
+        index=shown,
         labels=names(labels[shown], size),
-        test=Quantised(bank.test[shown].numpy(), "i2" if bank.test.numel() <= FINE else "u1"),
-        weight=Quantised(bank.weight.numpy(), "i2"),
-        bias=bank.bias.numpy().astype(np.float32),
+        test=Quantised(bank.test[shown], "i2" if bank.test.numel() <= FINE else "u1"),
+        weight=Quantised(bank.weight, "i2"),
+        bias=bank.bias,
         first=names(first[shown], size),
-        sure=(255 * metrics.softmax(own[shown]).max(1)).round().astype(np.uint8),
+        sure=(255 * metrics.softmax(engine.first[shown]).max(1)).round().astype(np.uint8),
         correct=_correct(first, labels, size),
         correct_again=_correct(again, labels, size),
     )
@@ -74,7 +73,7 @@ def base(engine: Explorer, state, live: bool) -> bytes:
 
 def _correct(predicted: np.ndarray, labels: np.ndarray, size: int) -> np.ndarray:
     """Right answers by class (C,)."""
-    return np.bincount(labels[predicted == labels], minlength=size).astype(np.uint32)
+    return np.bincount(labels[predicted == labels], minlength=size)
 
 
 def _published(table) -> dict[str, list[float]] | None:
@@ -90,13 +89,13 @@ def _step(step) -> dict[str, Any]:
 
 def of_class(engine: Explorer, c: int) -> bytes:
     """The training features of a class under the first view, and their mean over all."""
-    bank = engine.bank
+    bank, every = engine.bank, engine.every["train"]
     z = bank.train[0, bank.labels == c]
     return pack(
         "class",
         {"class": c, "images": len(z)},
-        train=Quantised(z[: TRAIN * engine.every["train"] : engine.every["train"]].numpy(), "u1"),
-        centre=bank.centres[c].numpy().astype(np.float32),
+        train=Quantised(z[: TRAIN * every : every], "u1"),
+        centre=bank.centres[c],
     )
 
 
@@ -104,14 +103,12 @@ def fused(engine: Explorer, recipe: Stage2) -> bytes:
     """What is lent to the tail's features that are drawn, and in which order of channels."""
     lent, rank = engine.lent(recipe)
     settings = {"settings": settings_of(recipe)}
-    return pack(
-        "fused", settings, lent=Quantised(lent.numpy(), "u1"), rank=rank.numpy().astype(np.uint16)
-    )
+    return pack("fused", settings, lent=Quantised(lent, "u1"), rank=rank)
 
 
 def fits(engine: Explorer, recipe: Stage2, positions: Sequence[Sequence[int]], fitted) -> bytes:
     """Classifiers: ``positions`` that each of them stands for, and ``fitted`` by
-    ``banking.fit``, a ratio for each."""
+    ``h2t.train.cached.fit.fit``, a ratio for each."""
     size = len(engine.bank.counts)
     shown, predicted, right = engine.shown(), [], []
     for weight, bias in zip(fitted.weight[:, 0], fitted.bias[:, 0], strict=True):
@@ -121,8 +118,8 @@ def fits(engine: Explorer, recipe: Stage2, positions: Sequence[Sequence[int]], f
     return pack(
         "fits",
         {"settings": settings_of(recipe), "positions": [list(p) for p in positions]},
-        weight=Quantised(fitted.weight[:, 0].numpy(), "i2"),
-        bias=fitted.bias[:, 0].numpy().astype(np.float32),
+        weight=Quantised(fitted.weight[:, 0], "i2"),
+        bias=fitted.bias[:, 0],
         predicted=np.stack(predicted),
         correct=np.stack(right),
     )
@@ -142,36 +139,26 @@ def curve(recipe: Stage2, table) -> bytes:
 def of_map(meta: dict[str, Any], xy: np.ndarray, index: np.ndarray, train: np.ndarray) -> bytes:
     """A map: ``xy`` (n, 2) first of test images ``index`` (their places among those shown), then
     of training features ``train`` (n', 2), class and place in it."""
-    whole = {"index": index.astype(np.uint32), "train": train.astype(np.uint32)}
-    return pack("map", meta, xy=xy.astype(np.float32), **whole)
+    return pack("map", meta, xy=xy, index=index, train=train)
 
 
 def images(engine: Explorer, index: np.ndarray, side: int = 96, quality: int = 90) -> bytes:
     """Thumbnails of test images, one sheet as WebP with tiles in rows."""
-    from PIL import Image
-
-    pictures = engine.images(index)
-    if pictures.shape[1:3] != (size := _fitted(pictures.shape[1:3], side)):
-        pictures = torch.from_numpy(pictures).permute(0, 3, 1, 2).float()
-        pictures = torch.nn.functional.interpolate(pictures, size, mode="area")
-        pictures = pictures.round().byte().permute(0, 2, 3, 1).numpy()
-    n, h, w, _ = pictures.shape
+    tiles = [Image.fromarray(picture) for picture in engine.images(index)]
+    for tile in tiles:
+        tile.thumbnail((side, side), Image.Resampling.BOX)
+    width, height = tiles[0].size
     # a sheet of WebP has sides of at most 16,383 pixels
-    columns = max(1, min(n, 16_000 // w, int(np.ceil(np.sqrt(n * h / w)))))
-    sheet = np.zeros((-(-n // columns), columns, h, w, 3), np.uint8)
-    sheet.reshape(-1, h, w, 3)[:n] = pictures
-    sheet = sheet.transpose(0, 2, 1, 3, 4).reshape(-1, columns * w, 3)
+    columns = min(16_000 // width, math.ceil(math.sqrt(len(tiles) * height / width)))
+    sheet = Image.new("RGB", (columns * width, -(-len(tiles) // columns) * height))
+    for k, tile in enumerate(tiles):
+        sheet.paste(tile, (k % columns * width, k // columns * height))
     buffer = io.BytesIO()
-    small = h <= 16  # digits: artefacts would be as large as strokes
-    Image.fromarray(sheet).save(buffer, "webp", quality=quality, lossless=small, method=4)
+    small = height <= 16  # digits: artefacts would be as large as strokes
+    sheet.save(buffer, "webp", quality=quality, lossless=small, method=4)
     return pack(
         "images",
-        {"width": w, "height": h, "columns": columns},
-        index=index.astype(np.uint32),
+        {"width": width, "height": height, "columns": columns},
+        index=index,
         sheet=np.frombuffer(buffer.getvalue(), np.uint8),
     )
-
-
-def _fitted(size: tuple[int, int], side: int) -> tuple[int, int]:
-    factor = min(1.0, side / max(size))
-    return tuple(max(1, round(s * factor)) for s in size)

@@ -2,24 +2,20 @@
 
 from __future__ import annotations
 
-import copy
 import dataclasses
 import threading
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from h2t.base.errors import Error
-from h2t.lab import front
-from h2t.lab.explorer import frames, saving
+from h2t.lab.explorer import frames
 from h2t.lab.explorer.embedding import MIN_POINTS, fit_map, pca
-from h2t.lab.explorer.engine import SAVED, SEEDS, Explorer, State, within
+from h2t.lab.explorer.engine import SEEDS, Explorer, State, within
 from h2t.lab.explorer.feed import Feed
-from h2t.lab.payload import pack, unpack
+from h2t.lab.payload import pack
 from h2t.recipes.parameters import Stage2
-from h2t.runs import check_variant
 from h2t.train.cached import fit as fitting
 
 MAP_POINTS = 20_000  # t-SNE of more would take minutes
@@ -41,16 +37,16 @@ class Session:
     The newest request wins: an older one's fit ends with its epoch. One fit and one map are made at
     a time.
 
-    Arguments: ``engine``; ``state`` to start from (the engine's by default); ``live`` whether
-    somebody can ask for more.
+    Arguments: ``state`` to start from (the engine's by default); ``live`` whether somebody can ask
+    for more.
     """
 
     def __init__(self, engine: Explorer, state: State | None = None, live: bool = True):
         self.engine, self.state, self.feed = engine, state or engine.start, Feed()
-        self.recipe = self.state.recipe
+        self.recipe, self.failure = self.state.recipe, ""
         self._wanted, self._closed = threading.Event(), False
         self._mapped, self._of = threading.Event(), {"classes": None, "train": False}
-        self._asked, self._answers, self._lock = 0, 0, threading.RLock()
+        self._asked, self._lock = 0, threading.RLock()
         self.idle, self.settled = threading.Event(), threading.Event()
         self.feed.put("base", frames.base(engine, self.state, live))
         self.ask(self.recipe)
@@ -77,27 +73,8 @@ class Session:
         """Wait until all that was asked for is there. Raises ``h2t.Error`` for what went wrong."""
         self.idle.wait()
         self.settled.wait()
-        if (answer := self.feed.frames.get("status")) is not None:
-            meta = unpack(answer[1])[0]
-            if meta["about"] == "work":
-                raise Error(meta["text"])
-
-    @classmethod
-    def save_page(cls, engine: Explorer, file: str | Path, state: State | None = None) -> Path:
-        """Write the explorer as one file, trained for a state's recipe. Returns: the file.
-
-        Raises: ``h2t.Error`` where the file cannot be written, before anything is trained.
-        """
-        front.writable(file)
-        engine = copy.copy(engine)
-        engine.limit(SAVED)
-        session = cls(engine, state, live=False)
-        try:
-            session.finish()
-            made = [frame for _, frame in session.feed.frames.values()]
-        finally:
-            session.close()
-        return saving.page(engine, made, file)
+        if self.failure:
+            raise Error(self.failure)
 
     # -- requests
 
@@ -123,17 +100,15 @@ class Session:
                 getattr(self, f"_{what}")(message)
         except (Error, KeyError, TypeError, ValueError, OverflowError) as e:
             text = str(e) if isinstance(e, Error) else f"the request was not understood: {e}"
-            self.say(what, text, bad=True)
+            self.say(text, bad=True)
 
-    def say(self, about: str, text: str, bad: bool = False) -> None:
-        self._answers += 1
-        meta = {"about": str(about), "text": text, "bad": bad, "number": self._answers}
-        self.feed.put("status", pack("status", meta))
+    def say(self, text: str, bad: bool = False) -> None:
+        self.feed.put("status", pack("status", {"text": text, "bad": bad}))
 
     def _settings(self, message: dict[str, Any]) -> None:
         wanted = {k: message[k] for k in frames.SETTINGS}
         self.ask(dataclasses.replace(self.recipe, **wanted))
-        self.say("settings", "")
+        self.say("")
 
     def _class(self, message: dict[str, Any]) -> None:
         c = int(message["class"])
@@ -150,6 +125,10 @@ class Session:
         self._of = {k: message.get(k) for k in ("classes", "train")}
         self._mapped.set()
 
+    def _save(self, message: dict[str, Any]) -> None:
+        recipe = dataclasses.replace(self.recipe, fusion_ratio=float(message["p"]))
+        self.say(self.engine.save(recipe, str(message["name"])))
+
     # -- training
 
     def _guard(self, work: Callable[[], None]) -> None:
@@ -160,7 +139,8 @@ class Session:
             except Stopped:
                 continue
             except Exception as e:
-                self.say("work", f"{type(e).__name__}: {e}", bad=True)
+                self.failure = f"{type(e).__name__}: {e}"
+                self.say(self.failure, bad=True)
                 self.idle.set()  # whoever waits hears of it
                 self.settled.set()
 
@@ -184,7 +164,7 @@ class Session:
                 check()
                 self.feed.put(f"fits-{k}", frame)
                 self._busy(done)
-        table = engine.curve(recipe, range(recipe.seed, recipe.seed + SEEDS), check)
+        table = engine.curve(recipe, SEEDS, check)
         with self._lock:
             check()
             self.feed.put("curve", frames.curve(recipe, table))
@@ -202,8 +182,7 @@ class Session:
         here = round(100 * self.state.recipe.fusion_ratio)
         first = [a for a in alike.values() if here in a or any(p % 10 == 0 for p in a)]
         rest = [a for a in alike.values() if a not in first]
-        most = max(1, LARGE // (8 * self.engine.bank.weight.numel()))
-        size = min(most, 64)
+        size = min(64, max(1, LARGE // (8 * self.engine.bank.weight.numel())))
         return [part[k : k + size] for part in (first, rest) for k in range(0, len(part), size)]
 
     def _busy(self, done: int, curve: bool = False) -> None:
@@ -222,27 +201,21 @@ class Session:
         self._mapped.clear()
         wanted = self._of
         self.settled.clear()
-        try:
-            self._make_map(wanted)
-        finally:
-            self.settled.set()
-
-    def _make_map(self, wanted: dict[str, Any]) -> None:
         z, index, train, few = self._points(**wanted)
 
-        def show(method: str, xy: np.ndarray, done: bool = False) -> bool:
+        def show(method: str, xy: np.ndarray, done: bool = False) -> None:
             if self._closed or self._of is not wanted:
                 raise Stopped
-            meta = {**wanted, "method": method, "done": done, "few": few}
+            meta = {"method": method, "done": done, "few": few}
             self.feed.put("map", frames.of_map(meta, xy, index, train))
-            return False
 
         if len(z) < 3:
             raise Error("a map needs classes with images")
         show("PCA", pca(z), len(z) < MIN_POINTS)
         if len(z) >= MIN_POINTS:
-            found = fit_map(z, on_step=lambda xy: show("t-SNE", xy))
+            found = fit_map(z, lambda xy: show("t-SNE", xy))
             show("t-SNE", found, True)
+        self.settled.set()
 
     def _points(self, classes, train):
         """Features for a map, where they are from, and how many test images were left out."""
@@ -258,25 +231,3 @@ class Session:
             z.append(bank.train[0].numpy()[rows])
             own = np.stack([labels[rows], places], 1)
         return np.concatenate(z), index, own, few
-
-    # -- saving
-
-    def at(self, p: float, head: int, tail: int) -> State:
-        """The state of a front end: the recipe that is trained for, at its ratio, with its
-        classes."""
-        recipe = dataclasses.replace(self.recipe, fusion_ratio=float(p))
-        return State(recipe, int(head), int(tail))
-
-    def _save(self, message: dict[str, Any]) -> None:
-        name, what = str(message["name"]), message["what"]
-        check_variant(name)
-        if len(name) > 100:
-            raise Error("the name is too long; use 100 letters at most")
-        state = self.at(message["p"], message["head"], message["tail"])
-        if what == "classifier":
-            text = saving.classifier(self.engine, state, name)
-        elif what == "recipe":
-            text = saving.recipe(self.engine, state, name)
-        else:
-            text = saving.figures(self.engine, message["files"], name)
-        self.say("save", text)

@@ -11,7 +11,6 @@ from matplotlib.figure import Figure
 
 from h2t.lab import front
 from h2t.lab.books.live import show_box
-from h2t.lab.explorer import saving
 from h2t.lab.explorer.engine import Explorer, State
 from h2t.lab.explorer.session import Session
 from h2t.plots import plot_ratio_curve
@@ -61,12 +60,12 @@ class Panel:
     def save_classifier(self, name: str) -> str:
         """Save the classifier that the explorer opened with as a stage-2 variant of the run.
         Returns: what was done."""
-        return saving.classifier(self.engine, self.origin, name)
+        return self.engine.save(self.origin.recipe, name)
 
     def sheet(self) -> bytes:
         """The ratio curve as PNG, for where there is no kernel to drag with."""
         engine, recipe = self.engine, self.origin.recipe
-        table = engine.curve(recipe, range(recipe.seed, recipe.seed + 3))
+        table = engine.curve(recipe, 3)
         published = published_curve(engine.bank.counts, engine.model)
         axes = plot_ratio_curve(table, published, recipe.fusion_ratio, ax=Figure().subplots())
         buffer = io.BytesIO()

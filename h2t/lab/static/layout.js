@@ -261,9 +261,8 @@ export class Layout {
       "aria-label": "name to save under",
     });
     const button = (what, act) => el("button", { type: "button", onclick: act }, `Save ${what}`);
-    const asked = (what) => button(what, () => this.save(what));
     const buttons = [button("figures", () => this.saveFigures())];
-    if (base.live) buttons.push(asked("classifier"), asked("recipe"));
+    if (base.live) buttons.push(button("classifier", () => this.saveClassifier()));
     return el(
       "div",
       { className: "line saving" },
@@ -272,18 +271,10 @@ export class Layout {
     );
   }
 
-  save(what, more = {}) {
-    const { p, head, tail } = this.app.state;
+  saveClassifier() {
     this.say("saving …");
-    this.app.store.send({
-      do: "save",
-      what,
-      name: this.name.value,
-      p: p / 100,
-      head,
-      tail,
-      ...more,
-    });
+    const { p } = this.app.state;
+    this.app.store.send({ do: "save", name: this.name.value, p: p / 100 });
   }
 
   async saveFigures() {
@@ -295,20 +286,9 @@ export class Layout {
       files[`${figure.name}.png`] = png;
       files[`${figure.name}.svg`] = new Blob([figure.svg()], { type: "image/svg+xml" });
     }
-    if (!app.store.base.live) {
-      for (const [name, blob] of Object.entries(files))
-        app.download(`${this.name.value}-${name}`, blob);
-      return this.say(`${Object.keys(files).length} files saved as downloads`);
-    }
-    const coded = {};
-    for (const [name, blob] of Object.entries(files)) {
-      const bytes = new Uint8Array(await blob.arrayBuffer());
-      let binary = "";
-      for (let k = 0; k < bytes.length; k += 32768)
-        binary += String.fromCharCode(...bytes.subarray(k, k + 32768));
-      coded[name] = btoa(binary);
-    }
-    this.save("figures", { files: coded });
+    for (const [name, blob] of Object.entries(files))
+      app.download(`${this.name.value}-${name}`, blob);
+    this.say(`${Object.keys(files).length} files saved as downloads`);
   }
 
   /** A copy of a canvas on the background. */
