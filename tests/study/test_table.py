@@ -18,22 +18,6 @@ def edit(path, **changes):
     path.write_text(json.dumps({**json.loads(path.read_text()), **changes}))
 
 
-def test_what_an_earlier_version_did_not_record_it_did_as_the_default_says(tmp_path):
-    """Runs of two versions are told apart by what differs, not by what is new."""
-    for name in "ab":
-        make_run(tmp_path / name, seed=3)
-    for step in (tmp_path / "a").glob("s*/result.json"):
-        params = json.loads(step.read_text())["params"]
-        edit(step, params={k: v for k, v in params.items() if k not in ("rotation", "tau")})
-    file = tmp_path / "a" / "params.yaml"
-    file.write_text("".join(x for x in file.open() if not x.startswith(("encoder", "image_fit"))))
-    rows = h2t.table(tmp_path, copies=True)
-    assert set(rows["run"]) == {"a", "b"}
-    for name in ("rotation", "tau", "encoder", "image_fit"):
-        for _, part in rows.groupby("stage"):
-            assert part[name].map(str).nunique() == 1, name
-
-
 def test_a_row_says_what_the_files_say(tmp_path):
     make_run(tmp_path / "a" / "b", seed=3)
     table = h2t.table(tmp_path).set_index("step")
@@ -171,18 +155,6 @@ def test_any_depth_one_run_links_and_what_is_no_run(tmp_path):
     table = h2t.table(tmp_path / "runs")
     assert table["run"].tolist() == ["a b/c", "linked"] and table.attrs["skipped"] == []
     assert h2t.table(run)["run"].tolist() == ["."]
-
-
-def test_a_run_made_before_lacks_two_columns_and_has_its_stage_1_beside_it(tmp_path):
-    run = make_run(tmp_path / "r", seed=3)
-    for file in run.glob("*/result.json"):
-        result = json.loads(file.read_text())
-        for name in ("parameters", "width", "stage1_weights"):
-            result.pop(name, None)
-        file.write_text(json.dumps(result))
-    table = h2t.table(tmp_path).set_index("step")
-    assert table["parameters"].isna().all() and table["width"].isna().all()
-    assert set(table["stage1_weights"]) == {table.loc["stage1", "weights_sha256"]}
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import json
 import os
 from collections.abc import Iterator
@@ -14,7 +13,7 @@ from h2t.base.files import resolve, write_atomic
 from h2t.base.readers import read_json, reading
 from h2t.metrics import MEASURES
 from h2t.recipes import names
-from h2t.recipes.parameters import SHARED, Data, Stage1, Stage2
+from h2t.recipes.parameters import SHARED
 from h2t.runs import Run
 
 _RESULT = ["epochs", "model", "head", "num_classes", "parameters", "width", "device"]
@@ -26,23 +25,22 @@ def table(root: str | Path, *, save: bool = True, copies: bool = False):
     """One row per finished step of every run under a folder, at any depth.
 
     Columns: run (path under ``root``), step, stage, method (``h2t.recipes.names``); parameters, and
-    those of stage 1 that both stages have as ``stage1_<name>``; accuracies and ECE of the last
-    epoch in %, on a validation part ``val_<name>``, and val_seen, whether an imported stage 1 may
-    have been trained on it; best_all and best_epoch (chosen on the test set); seconds,
-    stage1_seconds, total_seconds; device, precision_used, parameters (how many), width (features);
-    revision and environment; hashes of split, pixels and weights; cached; adopted_from of a copy.
+    those of stage 1 that both stages have as ``stage1_<name>``; measures of the last epoch in %, on
+    a validation part ``val_<name>``, and val_seen, whether an imported stage 1 may have been
+    trained on it; best_all and best_epoch (chosen on the test set); parameters (how many), width
+    (features); seconds, environment and hashes; cached; adopted_from of a copy.
 
-    Arguments: ``root`` a folder of runs, or one run; ``save`` writes table.parquet and table.csv
-    there; ``copies`` keeps copied steps, no second observations, marked in a column ``copy``.
-    Returns: a DataFrame, sorted by run and step; ``attrs["skipped"]`` names what is unfinished or
-    damaged. Raises: ``h2t.Error`` where the folder is not there or holds no finished step.
+    Arguments: ``save`` writes table.parquet and table.csv into ``root``; ``copies`` keeps copied
+    steps, no second observations, marked in a column ``copy``. Returns: a DataFrame, whose
+    ``attrs["skipped"]`` names what is unfinished or damaged. Raises: ``h2t.Error`` where the folder
+    is not there or holds no finished step.
     """
     root = resolve(root)
     if not root.is_dir():
         raise Error(f"there is no folder of runs {root}")
     rows, skipped = [], []
-    for folder, children in sorted(find(root)):
-        rows += _run(root, folder, _steps(children), skipped)
+    for folder, steps in sorted(find(root)):
+        rows += _run(root, folder, steps, skipped)
     if not rows:
         why = f": {skipped[0]}" if skipped else "; train a run with `h2t run RECIPE`"
         raise Error(f"{root} holds no finished step of a run{why}")
@@ -59,20 +57,18 @@ def _marked(rows: list[dict[str, Any]]):
     """The rows with a column ``copy``: weights, parameters and split are those of another."""
     import pandas as pd
 
-    keys = pd.Series([json.dumps(row.pop("_params"), sort_keys=True) for row in rows])
+    keys = [json.dumps(row.pop("_params"), sort_keys=True) for row in rows]
     whole = _typed(pd.DataFrame(rows)).assign(_key=keys)
     # of equal steps the one that was trained comes first, so that it is the copies that are marked
-    trained_first = whole.assign(_copied=whole["adopted_from"].notna()).sort_values(
-        ["_copied", "run", "step"], kind="stable"
-    )
+    trained_first = whole.assign(_copied=whole["adopted_from"].notna())
+    trained_first = trained_first.sort_values(["_copied", "run", "step"], kind="stable")
     same = ["stage", "weights_sha256", "stage1_weights", "split", "_key"]
-    whole["copy"] = trained_first.duplicated(same).reindex(whole.index)
-    return whole.drop(columns="_key")
+    return whole.assign(copy=trained_first.duplicated(same)).drop(columns="_key")
 
 
 def _write(rows, folder: Path) -> None:
     import pyarrow
-    from pyarrow import csv, parquet  # whose csv is ten times as fast as pandas'
+    from pyarrow import csv, parquet  # ten times as fast as pandas' own csv
 
     arrow = pyarrow.Table.from_pandas(rows, preserve_index=False)
     write_atomic(folder / "table.parquet", lambda f: parquet.write_table(arrow, f))
@@ -80,25 +76,22 @@ def _write(rows, folder: Path) -> None:
 
 
 def find(root: Path) -> Iterator[tuple[str, list[str]]]:
-    """Run directories, which hold a split or a step, at any depth, and the folders in them.
+    """Run directories, which hold a split or a step, at any depth, and the steps in them.
 
     Links to folders are followed once, and nothing is looked for inside a run.
     """
     seen = set()
     for path, folders, files in os.walk(root, followlinks=True):
+        steps = sorted(f for f in folders if f == "stage1" or f.startswith("stage2-"))
         # the params.yaml tells a step from a folder of event files, which has its name
-        begun = any(os.path.exists(f"{path}/{step}/params.yaml") for step in _steps(folders))
+        begun = any(os.path.exists(f"{path}/{step}/params.yaml") for step in steps)
         if "split.json" in files or begun:
-            yield path, list(folders)
+            yield path, steps
             folders.clear()
         known = {name: os.stat(f"{path}/{name}") for name in folders if not name.startswith(".")}
         known = {name: (status.st_dev, status.st_ino) for name, status in known.items()}
         folders[:] = [name for name, place in known.items() if place not in seen]
         seen |= set(known.values())
-
-
-def _steps(children: list[str]) -> list[str]:
-    return sorted(name for name in children if name == "stage1" or name.startswith("stage2-"))
 
 
 def _run(root: Path, folder: str, steps: list[str], skipped: list[str]) -> list[dict[str, Any]]:
@@ -109,7 +102,7 @@ def _run(root: Path, folder: str, steps: list[str], skipped: list[str]) -> list[
     first, rows, split = {}, [], run.path / "split.json"
     try:
         made = read_json(split) if split.exists() else {}
-        common = _whole(Data, {k: v for k, v in run.params.items() if k not in ("mean", "std")})
+        common = _cells({k: v for k, v in run.params.items() if k not in ("mean", "std")})
         factor = made.get("imbalance_factor", common.get("imbalance_factor"))
         common |= {"split": made.get("hash"), "imbalance_factor": factor}
     except Error as e:
@@ -131,7 +124,7 @@ def _run(root: Path, folder: str, steps: list[str], skipped: list[str]) -> list[
 def _row(step: str, result: dict[str, Any], first: dict[str, Any]) -> dict[str, Any]:
     """One step's row. Arguments: ``first`` the row of its stage 1, empty if it is not there."""
     stage = 1 if step == "stage1" else 2
-    params = _whole(Stage1 if stage == 1 else Stage2, result.get("params"))
+    params = _cells(result.get("params", {}))  # of an imported stage 1 there are none
     base = params if stage == 1 else first.get("_params", {})
     environment, best = result.get("environment", {}), result.get("best") or {}
     cached, seconds = bool(result.get("cached")), result.get("seconds")
@@ -142,47 +135,40 @@ def _row(step: str, result: dict[str, Any], first: dict[str, Any]) -> dict[str, 
     if "val" in result:
         row |= {f"val_{m}": result["val"].get(m) for m in MEASURES}
         row["val_seen"] = "val_is" in result
-    before = 0.0 if stage == 1 else first.get("seconds")
     row |= {k: result.get(k) for k in _RESULT} | {k: environment.get(k) for k in _ENVIRONMENT}
-    row |= {"device_name": environment.get("device"), "precision_used": result.get("precision")}
-    row |= {"best_all": best.get("all"), "best_epoch": best.get("epoch"), "seconds": seconds}
-    row["stage1_seconds"] = seconds if stage == 1 else before
-    row["total_seconds"] = None if None in (seconds, before) else seconds + before
-    row["torch"] = environment.get("packages", {}).get("torch")
-    # a stage 2 of before version 0.2 does not say; it was trained on the stage 1 beside it
-    own = row if stage == 1 else first
-    row["stage1_weights"] = row["stage1_weights"] or own.get("weights_sha256")
-    return row | {"cached": cached, "_params": params}
+    before = 0.0 if stage == 1 else first.get("seconds")
+    row |= {
+        "device_name": environment.get("device"),
+        "precision_used": result.get("precision"),
+        "best_all": best.get("all"),
+        "best_epoch": best.get("epoch"),
+        "seconds": seconds,
+        "stage1_seconds": seconds if stage == 1 else before,
+        "total_seconds": None if None in (seconds, before) else seconds + before,
+        "torch": environment.get("packages", {}).get("torch"),
+        "cached": cached,
+        "_params": params,
+    }
+    if stage == 1:
+        row["stage1_weights"] = row["weights_sha256"]
+    return row
 
 
-@functools.cache
-def _defaults(kind) -> dict[str, Any]:
-    return kind().to_dict()
-
-
-def _whole(kind, recorded: dict[str, Any] | None) -> dict[str, Any]:
-    """Parameters as cells; what an earlier version did not record it did as the default says."""
-    known = {**_defaults(kind), **recorded} if recorded else {}
-    return {k: _cell(v) for k, v in known.items()}
-
-
-def _cell(value):
-    """A parameter as a cell has it: lists and the like as JSON."""
-    plain = value is None or isinstance(value, str | bool | int | float)
-    return value if plain else json.dumps(value, default=str)
+def _cells(params: dict[str, Any]) -> dict[str, Any]:
+    """Parameters as cells have them: lists and the like as JSON."""
+    plain = str | bool | int | float | None
+    return {k: v if isinstance(v, plain) else json.dumps(v, default=str) for k, v in params.items()}
 
 
 def _typed(frame):
     """Columns of one type each, as Parquet wants them: numbers where all are, else texts."""
-    import pandas as pd
-
-    for name in [n for n, kind in frame.dtypes.items() if kind == "object"]:
-        kinds = set(map(type, frame[name].dropna()))
+    for name in frame.columns[frame.dtypes == "object"]:
+        values = frame[name]
+        kinds = set(map(type, values.dropna()))
         if kinds <= {int, float}:
-            frame[name] = pd.to_numeric(frame[name])
+            frame[name] = values.astype(float)
         elif kinds == {bool}:
-            frame[name] = frame[name].astype("boolean")
+            frame[name] = values.astype("boolean")
         else:
-            texts = frame[name].map(lambda v: v if isinstance(v, str) else json.dumps(v), "ignore")
-            frame[name] = texts.astype("str")
+            frame[name] = values.map(str, "ignore").astype("str")
     return frame

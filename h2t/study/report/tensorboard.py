@@ -36,7 +36,7 @@ def export(root: str | Path) -> tuple[Path, int]:
     folder, steps = root / "tensorboard", 0
     for path, names in sorted(find(root)):
         run = Run(path, create=False, kind="")
-        for name in sorted(n for n in names if n == "stage1" or n.startswith("stage2-")):
+        for name in names:
             step = run.step(name)
             source = step.path / "metrics.jsonl"
             if not source.exists() or step.done and step.result.get("adopted_from"):
