@@ -43,7 +43,7 @@ def looks(groups) -> dict[str, dict]:
     """
     groups = list(dict.fromkeys(groups))
     if len(groups) > MOST:
-        what = f"choose at most {MOST}, by methods or a narrower choose"
+        what = f"choose at most {MOST} of them"
         raise Error(f"{len(groups)} groups cannot be told apart in one figure; {what}")
     of = {g: g.split(", p = ")[0] for g in groups}
     methods, found = list(dict.fromkeys(of.values())), {}

@@ -25,7 +25,7 @@ FAST = {
     ],
     "04": [{"run": "{0}"}, {"run": "{1}", "head_class": 1}],
     "05": [{"run": "{0}", "settings": {"stage2_epochs": 1}}, {"settings": {"fusion_ratio": 0.6}}],
-    "06": [{"root": "{root}", "methods": ["DR", "DR + H2T"]}, {"measure": "few"}],
+    "06": [{"root": "{root}", "choose": "method in ['DR', 'DR + H2T']"}, {"measure": "few"}],
 }
 
 

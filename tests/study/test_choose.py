@@ -84,9 +84,8 @@ def test_what_is_no_condition_is_refused_in_one_short_sentence_and_never_run(
     assert len(str(raised.value)) < 400 and not list(tmp_path.iterdir())
 
 
-def test_nothing_left_and_unknown_methods_are_said():
+def test_that_nothing_is_left_is_said():
     with pytest.raises(Error, match="choose = 'seed > 99' leaves none of the 4 steps"):
         choose(TABLE, "seed > 99")
-    with pytest.raises(Error, match="methods names 'H2T', which is not among the chosen runs"):
-        choose(TABLE, methods=["H2T"])
-    assert choose(TABLE, "seed > 0", ["DR"])["seed"].tolist() == [1, 3]
+    with pytest.raises(Error, match="'nothing' is not defined.*columns of table.csv, such as:"):
+        choose(TABLE, "nothing == 1")

@@ -18,7 +18,7 @@ from h2t.base.tables import number
 from h2t.metrics import label
 from h2t.runs import Run
 from h2t.study.compare import ledger, units
-from h2t.study.compare.groups import METHOD, SETTING, spreads, written
+from h2t.study.compare.groups import METHOD, SETTING, named, spreads
 from h2t.study.compare.significance import holm
 from h2t.study.compare.table import table
 
@@ -80,7 +80,7 @@ def rows_of(root: str | Path):
         raise Error(f"{resolve(root)} holds {what}; {_TRAIN}")
     known = [c for c in dict.fromkeys((*SETTING, *METHOD)) if c in rows and c not in _APART]
     varying = [c for c in known if rows[c].map(str).nunique() > 1]
-    settings = [", ".join(written(c, r[c]) for c in varying) for r in rows.to_dict("records")]
+    settings = [named(row, varying) for row in rows.to_dict("records")]
     rows = rows.assign(setting=settings, statistics=rows["bn_statistics"], unit=units.of(rows))
     own = [c for c in ledger.BASIS if c in rows and c != "seed"]
     rows = rows[["setting", "fusion_ratio", "statistics", "unit", "seed", *SHOWN, *own]]

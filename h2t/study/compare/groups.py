@@ -29,7 +29,6 @@ UNLIKE = {
     "split": "training splits",
     "pixels_sha256": "sets of images",
     "revision": "code revisions",
-    "model": "models",
     "width": "widths",
     "parameters": "sizes of the model",
     "num_classes": "numbers of classes",
@@ -41,43 +40,29 @@ _WRITTEN = {"fusion_ratio": "p =", "imbalance_factor": "IF"}
 CONTROL = ("DR, BN sees both", "DR")  # what fusion is held against, the better first
 
 
-def grouped(table, by=()):
-    """Rows with three more columns: ``group``, what is compared; ``setting``, within which it is;
-    ``unit``, what counts as one observation (``h2t.study.compare.units``).
+def grouped(table):
+    """Rows of ``h2t.table`` with three more columns: ``group``, what is compared; ``setting``,
+    within which it is; ``unit``, what counts as one observation (``h2t.study.compare.units``).
 
     A group is a method, a setting a data set, each with every parameter that varies within it,
-    seeds apart, so that nothing unlike is averaged but what ``mixed`` names.
-    Arguments: ``table`` of ``h2t.table``; ``by`` columns that make up a group instead, without a
-    setting. Returns: a copy sorted by setting and group, one row for equal weights. Raises:
-    ``h2t.Error`` for a column that is not there.
+    seeds apart, so that nothing unlike is averaged but what ``mixed`` names. Returns: rows sorted
+    by setting and group, one for equal weights.
     """
-    import pandas as pd
-
-    for name in by:
-        if name not in table:
-            raise Error(f"by names {name!r}, which is no column of the table; see table.csv")
-    settings, used = [], dict.fromkeys(table["method"].unique(), tuple(by))
-    if not by:
-        settings = [c for c in SETTING if c in table and table[c].nunique(dropna=False) > 1]
-        used = {m: _varying(rows) for m, rows in table.groupby("method")}
-    keys = list(by) or sorted({c for own in used.values() for c in own}, key=METHOD.index)
+    settings = [c for c in SETTING if c in table and table[c].nunique(dropna=False) > 1]
+    used = {m: _varying(rows) for m, rows in table.groupby("method")}
+    keys = sorted({c for own in used.values() for c in own}, key=METHOD.index)
     rank = {m: k for k, m in enumerate(sorted(used, key=names.order))}
     seeds = [c for c in SEEDS if c in table]
-    table = table.assign(_rank=table["method"].map(rank)).sort_values(
-        [*settings, "_rank", "method", *keys, *seeds, "run", "step"], kind="stable"
-    )
-    group, setting = [], []
-    for row in table[list(dict.fromkeys(["method", *keys, *settings]))].to_dict("records"):
-        texts = [written(c, row[c]) for c in used[row["method"]]]
-        group.append(", ".join(texts if by else [row["method"], *texts]))
-        setting.append(", ".join(written(c, row[c]) for c in settings))
+    order = [*settings, "_rank", *keys, *seeds, "run", "step"]
+    table = table.assign(_rank=table["method"].map(rank)).sort_values(order, kind="stable")
+    rows = table[["method", *keys, *settings]].to_dict("records")
     table = table.drop(columns="_rank").assign(
-        group=pd.Series(group, table.index, dtype="str"),
-        setting=pd.Series(setting, table.index, dtype="str"),
+        group=[named(row, ["method", *used[row["method"]]]) for row in rows],
+        setting=[named(row, settings) for row in rows],
         unit=units.of(table),
     )
     same = ["setting", "group", "weights_sha256", "split"]
-    return table.drop_duplicates(same).reset_index(drop=True)
+    return table.drop_duplicates(same, ignore_index=True)
 
 
 def _varying(rows) -> list[str]:
@@ -88,8 +73,12 @@ def _varying(rows) -> list[str]:
     return varying
 
 
-def written(name: str, value) -> str:
-    """A parameter and its value in the name of a group: ``p = 0.3``, ``stage1_lr 0.1``."""
+def named(row, columns) -> str:
+    """What a row has in these columns: ``DR + H2T, p = 0.3, stage1_lr 0.1``."""
+    return ", ".join(_written(c, row[c]) for c in columns)
+
+
+def _written(name: str, value) -> str:
     if name == "method":
         return str(value)
     if value is None or value != value:
@@ -107,8 +96,7 @@ def baseline(groups, wanted: str = "") -> str:
 def narrow(rows, measure: str, keep: str = "", most: int = 12):
     """The rows of ``most`` groups, as many as a figure can tell apart: ``keep`` and the best.
 
-    To pick the best first flatters them; who does so has to say it. Raises: ``h2t.Error`` for an
-    unknown measure.
+    To pick the best first flatters them; who does so has to say it.
     """
     if measure not in MEASURES:
         raise Error(f"measure is {measure!r}; choose one of {', '.join(MEASURES)}")
@@ -118,10 +106,7 @@ def narrow(rows, measure: str, keep: str = "", most: int = 12):
 
 
 def mixed(rows) -> list[str]:
-    """What unlike runs each group averages, a sentence each: splits, code revisions, devices, ...
-
-    Arguments: ``rows`` of ``grouped``. Returns: nothing where groups are alike but for their seeds.
-    """
+    """What unlike runs the groups of ``grouped`` average, a sentence each: splits, devices, ..."""
     found = {}
     for (setting, group), part in rows.groupby(["setting", "group"], sort=False):
         for column in dict.fromkeys((*UNLIKE, *SETTING, *METHOD)):
@@ -148,16 +133,15 @@ def _list(texts: list[str], between: str, most: int = 3) -> str:
 
 
 def summary(rows, measures=MEASURES):
-    """Mean, standard deviations and interval of each group over its units, on these test images.
-
-    Arguments: ``rows`` of ``grouped``; ``measures`` columns. Returns: a DataFrame with columns
-    setting, group, measure and those of ``h2t.study.compare.units.Spread``.
-    """
+    """``spreads`` of each group in ``rows`` of ``grouped``."""
     return spreads(rows, ["setting", "group"], measures)
 
 
 def spreads(rows, keys: list[str], measures):
-    """``units.spread`` of each measure in each part of the rows that ``keys`` tell apart."""
+    """Mean, standard deviations and interval over units, of each part that ``keys`` tell apart.
+
+    Returns: a DataFrame with the columns ``keys``, measure and those of ``units.Spread``.
+    """
     import pandas as pd
 
     found = [
@@ -173,7 +157,7 @@ def ratio_table(rows):
     """Rows of ``grouped`` on ratio curves: swap with BN statistics of both streams, and p = 0.
 
     A curve needs two ratios. Of several kinds of methods (RIDE and DR, say) each has its own, and
-    ``setting`` names it. Returns: what ``plots.plot_ratio_curves`` takes.
+    ``setting`` names it.
     """
     chosen = rows[(rows["stage"] == 2) & ~rows["cached"].astype(bool)]
     if "fusion_ratio" not in chosen or chosen.empty:
