@@ -5,7 +5,7 @@ import torch
 
 from h2t.base.errors import Error
 from h2t.heads import sgd
-from h2t.study.compare import heads, significance
+from h2t.study.compare import heads, images
 from h2t.train.cached.bank import Bank
 
 FEW = ("ce", "crt", "nearest_mean", "zeros", "h2t")
@@ -58,7 +58,7 @@ def test_differences_are_of_means_over_classes_and_seeds(found):
 
 def test_two_heads_that_answer_alike_do_not_differ():
     labels, right = np.repeat([0, 1], 50), np.random.default_rng(0).random(100) < 0.7
-    low, high, p, mean = significance.bootstrap(right * 0.0, labels, np.ones(2) / 2)
+    low, high, p, mean = images.bootstrap(right * 0.0, labels, np.ones(2) / 2)
     assert (low, high, p, mean) == (0, 0, 1, 0)
 
 
@@ -66,7 +66,7 @@ def test_no_effect_is_found_in_about_one_of_twenty():
     r, labels, wrong = np.random.default_rng(1), np.repeat(np.arange(5), 40), 0
     for _ in range(200):
         difference = (r.random(200) < 0.6) * 1.0 - (r.random(200) < 0.6)
-        wrong += significance.bootstrap(difference, labels, np.ones(5) / 5)[2] < 0.05
+        wrong += images.bootstrap(difference, labels, np.ones(5) / 5)[2] < 0.05
     assert 2 <= wrong <= 21
 
 

@@ -5,7 +5,7 @@ choose.py: rows by a condition, which is read and never run
 groups.py: rows that may be averaged, and what of them is unlike
 units.py: what counts as one observation: a stage 1 on a split
 significance.py: paired tests across stage 1s
-images.py: whether two networks differ on the same test images
+images.py: tests across test images, of two networks
 overview.py: a run or a folder in a few lines, and how a run ends
 ledger.py: rows of a table with what they rest on
 control.py: fusion by BN statistics

@@ -24,7 +24,8 @@ from h2t.heads import HEADS, head
 from h2t.heads.features import Classifier, Features
 from h2t.heads.tune import priors_of, refit, score, tune
 from h2t.study.compare import ledger
-from h2t.study.compare.significance import bootstrap, holm
+from h2t.study.compare.images import bootstrap
+from h2t.study.compare.significance import holm
 
 if TYPE_CHECKING:
     from h2t.train.cached.bank import Bank

@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 from pathlib import Path
 
 import numpy as np
 
+from h2t import metrics
 from h2t.base.errors import Error
 from h2t.base.files import resolve
 from h2t.metrics import label
+from h2t.runs import Run
 from h2t.study.compare import units
 from h2t.study.compare.groups import UNLIKE
-from h2t.study.compare.images import Images
+from h2t.study.compare.images import mcnemar
+from h2t.study.compare.units import ALPHA
 
 COLUMNS = ["setting", "measure", "group", "against", "units", "repeats", "difference", "within"]
 COLUMNS += ["low", "high", "test", "p", "p_wilcoxon", "p_holm", "p_images", "differ"]
-DRAWS = 2000  # of a bootstrap
 
 
 def holm(p) -> np.ndarray:
@@ -40,17 +43,23 @@ def pairwise(rows, root: str | Path, measures=("all",), against: str = ""):
     two single networks ``p_images`` says whether these differ on the test images (for ``all``).
 
     Arguments: ``rows`` of ``groups.grouped``, read from ``root``; ``against`` a group, or empty for
-    all pairs. Returns: a DataFrame with the columns COLUMNS: ``units`` in common, ``repeats``
-    networks of the larger group, ``difference`` group minus against in points, ``within`` its
-    deviation over the seeds of a stage 1, ``differ`` what else is unlike in the two.
-    Raises: ``h2t.Error`` where ``against`` is not among the groups.
+    all pairs. Returns: a DataFrame: ``units`` in common, ``repeats`` networks of the larger group,
+    ``difference`` group minus against in points, ``within`` its deviation over the seeds of a stage
+    1, ``differ`` what else is unlike in the two. Raises: ``h2t.Error`` where ``against`` is not
+    among the groups.
     """
     import pandas as pd
 
     if against and against not in set(rows["group"]):
         there = ", ".join(map(repr, rows["group"].unique()))
         raise Error(f"baseline is {against!r}, which is not among the groups: {there}")
-    images, found, measures = Images(resolve(root)), [], list(measures)
+    root, found = resolve(root), []
+
+    @functools.cache
+    def right(run: str, step: str):
+        logits, labels = Run(root / run, create=False).step(step).outputs()
+        return metrics.rank(logits, labels) == 0, labels
+
     for setting, part in rows.groupby("setting", sort=False):
         groups = dict(iter(part.groupby("group", sort=False)))
         pairs = [(b, a) for a, b in itertools.combinations(groups, 2)]
@@ -58,7 +67,7 @@ def pairwise(rows, root: str | Path, measures=("all",), against: str = ""):
             pairs = [(g, against) for g in groups if g != against and against in groups]
         for pair in pairs:
             named = {"setting": setting, **dict(zip(("group", "against"), pair, strict=True))}
-            tests = _tests(groups[pair[0]], groups[pair[1]], measures, images)
+            tests = _tests(groups[pair[0]], groups[pair[1]], list(measures), right)
             found += [{**named, **test} for test in tests]
     table = pd.DataFrame(found, columns=[c for c in COLUMNS if c != "p_holm"])
     numbers = ["within", "low", "high", "p", "p_wilcoxon", "p_images"]
@@ -66,41 +75,51 @@ def pairwise(rows, root: str | Path, measures=("all",), against: str = ""):
     return table.assign(p_holm=holm(table["p"]))[COLUMNS]
 
 
-def _tests(a, b, measures: list[str], images: Images) -> list[dict]:
-    """The rows of ``pairwise`` about two groups, a measure each."""
+def _tests(a, b, measures: list[str], right) -> list[dict]:
+    """The rows of ``pairwise`` about two groups, a measure each; ``right`` which images a step has
+    right, and their labels.
+    """
     common = set(a["unit"]) & set(b["unit"])
     a, b = (rows[rows["unit"].isin(common)] for rows in (a, b))
     also = [c for c in ("revision", "width", "device_name", "precision_used") if c in a]
     unlike = [UNLIKE[c] for c in also if set(a[c].dropna()) ^ set(b[c].dropna())]
     shared = {"repeats": max(len(a), len(b)), "differ": ", ".join(unlike)}
-    left, right = (rows.groupby("unit", sort=False)[measures].mean() for rows in (a, b))
+    first, second = (rows.groupby("unit", sort=False)[measures].mean() for rows in (a, b))
     seeds = [rows.groupby(["unit", "seed"])[measures].mean() for rows in (a, b)]
     found = []
     for m in measures:
-        d, n = (left[m] - right[m]).dropna(), len((left[m] - right[m]).dropna())
+        d = (first[m] - second[m]).dropna()
+        n = len(d)
         by_seed = (seeds[0][m] - seeds[1][m]).dropna()
         within = units.spread(by_seed, by_seed.index.get_level_values("unit")).within
         test, p_images = "paired t across stage 1s", np.nan
         if n < 2:
             test = "none: one stage 1" if n else "none: no stage 1 and split in common"
         if m == "all" and n == len(a) == len(b) == 1:
-            p_images = images.p(a.iloc[0], b.iloc[0])
+            p_images = _p_images(a.iloc[0], b.iloc[0], right)
         row = {"measure": m, "units": n, "difference": d.mean(), "within": within, "test": test}
         found.append({**shared, **row, "p_images": p_images, **units.across(d)})
     return found
 
 
-def verdict(tests, measure: str, against: str, alpha: float = 0.05) -> str:
-    """What the tests against one group allow to be said about a measure, a sentence a setting.
+def _p_images(a, b, right) -> float:
+    """McNemar's p-value of two steps; NaN where outputs were not saved, or are of other images."""
+    try:
+        (x, labels), (y, others) = (right(row["run"], row["step"]) for row in (a, b))
+    except Error:
+        return np.nan
+    return mcnemar(x, y) if np.array_equal(labels, others) else np.nan
 
-    Arguments: ``tests`` of ``pairwise`` against that group. Returns: text; never "better" without a
-    corrected p below ``alpha``, and on how many stage 1s that rests.
+
+def verdict(tests, measure: str, against: str) -> str:
+    """What the tests of ``pairwise`` against one group allow to be said about a measure, a sentence
+    a setting; never "better" without a corrected test, and on how many stage 1s that rests.
     """
     of, lines = tests[tests["measure"] == measure], []
     for setting, part in of.groupby("setting", sort=False):
         rows = list(part.itertuples())
-        said = [_said(row, measure == "ece", alpha) for row in rows if not row.p_holm >= alpha]
-        open_ = [f"{row.group} ({_size(row)})" for row in rows if row.p_holm >= alpha]
+        said = [_said(row, measure == "ece") for row in rows if not row.p_holm >= ALPHA]
+        open_ = [f"{row.group} ({_size(row)})" for row in rows if row.p_holm >= ALPHA]
         said += [f"no difference is shown for {', '.join(open_)}"] if open_ else []
         where = f" at {setting}" if setting else ""
         what = "; ".join(said) or "nothing to compare"
@@ -114,37 +133,14 @@ def _size(row) -> str:
     return f"{units.shown(spread, sign=True)} points, {units.counted(row.units, row.repeats)}"
 
 
-def _said(row, lower_is_better: bool, alpha: float) -> str:
+def _said(row, lower_is_better: bool) -> str:
     """What one test says that shows a difference, or could not be made."""
     if not row.units:
         return f"{row.group} could not be compared: no stage 1 and split in common"
-    if row.p_holm < alpha:
+    if row.p_holm < ALPHA:
         better = "better" if (row.difference < 0) == lower_is_better else "worse"
         return f"{row.group} is {better} ({_size(row)}, p = {row.p_holm:.2g})"
     said = f"{row.group} is not tested ({_size(row)})"
     if row.p_images == row.p_images:
         said += f"; that these two networks differ on the test images: p = {row.p_images:.2g}"
     return said
-
-
-def bootstrap(
-    difference: np.ndarray, labels: np.ndarray, priors: np.ndarray
-) -> tuple[float, float, float, float]:
-    """2.5 and 97.5 % quantiles, two-sided p and mean (points) of a difference (T,) weighted by
-    class.
-    """
-    generator = np.random.default_rng(0)
-    total, mean = np.zeros(DRAWS), 0.0
-    there = np.unique(labels)
-    share = priors[there] / priors[there].sum()
-    for c, weight in zip(there, share, strict=True):
-        own = difference[labels == c]
-        mean += 100 * weight * own.mean()
-        if np.ptp(own) == 0:
-            total += 100 * weight * own[0]
-        else:
-            drawn = generator.integers(0, len(own), (DRAWS, len(own)))
-            total += 100 * weight * own[drawn].mean(1)
-    low, high = np.quantile(total, (0.025, 0.975))
-    tail = min((total <= 1e-12).sum(), (total >= -1e-12).sum())
-    return float(low), float(high), float(min(1, 2 * (tail + 1) / (DRAWS + 1))), float(mean)

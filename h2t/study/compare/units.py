@@ -13,7 +13,7 @@ import numpy as np
 
 from h2t.base.tables import number
 
-LEVEL = 0.95  # of intervals
+LEVEL, ALPHA = 0.95, 0.05  # of intervals, and of corrected tests
 ALONE = (
     "One stage 1 proves nothing of a method: stage 2s on it are repeats, not independent runs, and "
     "another stage 1 may differ by more. Train more seeds of stage 1."
@@ -39,7 +39,7 @@ class Spread(NamedTuple):
 def of(rows):
     """The unit of each row: its split and its stage 1, by seed, or by weights if it was imported.
 
-    Arguments: ``rows`` of ``h2t.study.compare.table``. Returns: a Series of texts.
+    Arguments: ``rows`` of ``h2t.table``. Returns: a Series of texts.
     """
     seeds = rows["stage1_seed"].astype(object)
     stage1 = seeds.where(seeds.notna(), rows["stage1_weights"])
