@@ -98,10 +98,13 @@ def report(root, out, tensorboard, parameters):
 def heads(runs, seeds, views, objective, only, out, device):
     """Compare all heads, tuned alike, on the features of runs."""
     from h2t.base import tables
+    from h2t.heads import HEADS
     from h2t.study.compare import heads as comparing
     from h2t.study.compare import ledger
 
-    how = {"names": comparing.named(only), "seeds": range(seeds), "objective": objective}
+    names = only.split(",") if only else tuple(HEADS)
+    comparing.check(names)  # before banks are built
+    how = {"names": names, "seeds": range(seeds), "objective": objective}
     found = comparing.compare_heads(comparing.banks_of(runs, views, device=device), **how)
     tests = comparing.differences(found)
     click.echo(tables.plain(*ledger.texts(comparing.summary(found, tests), strong=""), left=2))

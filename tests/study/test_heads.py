@@ -2,8 +2,10 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from click.testing import CliRunner
 
 from h2t.base.errors import Error
+from h2t.cli import main
 from h2t.heads import sgd
 from h2t.study.compare import heads, images
 from h2t.train.cached.bank import Bank
@@ -90,11 +92,11 @@ def test_sentences_follow_the_numbers():
     assert "no head is shown to be better" in said
 
 
-def test_a_head_or_baseline_that_is_not_there_is_named(found):
+def test_a_head_or_baseline_that_is_not_there_is_named():
     with pytest.raises(Error, match="no head 'nonsense'"):
-        heads.compare_heads({"one": bank()}, names=("nonsense",), progress=False)
-    with pytest.raises(Error, match="baseline is 'lws'"):
-        heads.differences(found, "lws")
+        heads.compare_heads({"one": bank()}, names=("crt", "nonsense"), progress=False)
+    with pytest.raises(Error, match="held against crt; name it too"):
+        heads.compare_heads({"one": bank()}, names=("h2t",), progress=False)
 
 
 def test_the_figure_fills_what_holds_after_correction(found):
@@ -112,8 +114,6 @@ def test_the_figure_fills_what_holds_after_correction(found):
 
 
 def test_some_heads_alone_can_be_asked_for():
-    assert heads.named("crt, h2t") == ("crt", "h2t") and len(heads.named("")) == 16
-    with pytest.raises(Error, match="held against crt; name it too: crt,h2t"):
-        heads.named("h2t")
-    with pytest.raises(Error, match="there is no head 'nonsense'"):
-        heads.named("crt,nonsense")
+    for only, message in (("h2t", "held against crt"), ("crt,nonsense", "no head 'nonsense'")):
+        bad = CliRunner().invoke(main, ["heads", "nowhere", "--only", only])
+        assert bad.exit_code == 2 and message in bad.output  # before any run is opened

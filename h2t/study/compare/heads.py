@@ -1,6 +1,4 @@
-"""Which head is best on frozen features: all of them, tuned alike, on one or several banks, with
-paired tests.
-"""
+"""Which head is best on frozen features: all of them, tuned alike, with paired tests."""
 
 from __future__ import annotations
 
@@ -36,8 +34,7 @@ SHOWN = {k: k for k in ("score", "all", "many", "medium", "few")} | {"ece": "ECE
 
 @dataclass
 class Comparison:
-    """Rows of bank, head, seed, measures, setting and cost, and ``score``, what was asked for (%);
-    and which test images each head has right.
+    """Rows of bank, head, seed, measures, setting, cost, and ``score``, what was asked for (%).
 
     ``right`` maps (bank, head) to the share of seeds (T,) that have each test image right,
     ``labels`` a bank to its test labels (T,), ``priors`` a bank to the weight of each class (C,) in
@@ -55,24 +52,18 @@ class Comparison:
         return pd.DataFrame(self.rows)
 
 
-def named(only: str) -> tuple[str, ...]:
-    """The heads that ``only`` lists, apart by commas, or all. Raises ``h2t.Error`` for an unknown
-    one, or where the one that all are held against is not among them.
-    """
-    names = tuple(only.replace(" ", "").split(",")) if only else tuple(HEADS)
+def check(names: Sequence[str]) -> None:
+    """Refuse heads that are not there, or without the one that all are held against."""
     for name in names:
         head(name)
     if BASELINE not in names:
-        raise Error(f"all heads are held against {BASELINE}; name it too: {BASELINE},{only}")
-    return names
+        raise Error(f"all heads are held against {BASELINE}; name it too")
 
 
 def banks_of(
     runs: Sequence[str], views: int = 2, *, device: str = "auto", progress: bool = True
 ) -> dict[str, Bank]:
-    """The feature banks of runs with a finished stage 1, built where they are not there yet, by the
-    runs' names.
-    """
+    """The feature banks of runs, built where they are not there yet, by the runs' names."""
     from h2t.train.cached.bank import build_bank
     from h2t.train.cached.steps import recipe_of
 
@@ -88,7 +79,7 @@ def banks_of(
 
 
 def compare_heads(
-    banks: dict[str, Bank],
+    banks: dict[str, Bank | list[Bank]],
     *,
     names: Sequence[str] = tuple(HEADS),
     seeds: Sequence[int] = range(5),
@@ -102,16 +93,13 @@ def compare_heads(
     bank has a validation part of its own that is not used: one way to choose for all.
 
     Arguments: ``banks`` by what tables call them, where several splits of one set may stand in
-    place of a bank, each with a seed of its own and tuned by itself; ``names`` of heads; ``seeds``
-    of the final trainings; ``objective`` as of ``h2t.heads.tune.priors_of``; ``rounds`` of five
-    folds in tuning. Raises: ``h2t.Error`` for an unknown head or one that cannot be tuned.
+    place of a bank, each with a seed of its own and tuned by itself; ``seeds`` of the final
+    trainings; ``objective`` as of ``h2t.heads.tune.priors_of``; ``rounds`` of five folds in tuning.
+    Raises: ``h2t.Error`` as ``check``, or for a head that cannot be tuned.
     """
-    for name in names:
-        head(name)
+    check(names)
     found, tuning = Comparison(), {"objective": objective, "rounds": rounds}
-    splits = {
-        k: list(given) if isinstance(given, Sequence) else [given] for k, given in banks.items()
-    }
+    splits = {k: given if isinstance(given, list) else [given] for k, given in banks.items()}
     total = sum(map(len, splits.values())) * len(names)
     with bar(total=total, desc="heads", unit="head", progress=progress) as shown:
         for called, parts in splits.items():
@@ -134,7 +122,7 @@ def _measure(
     """Tune and train one head on one bank, and add its rows. Returns: the share of seeds (T,) that
     have each test image right.
     """
-    start, before = time.perf_counter(), len(found.rows)
+    start, rows = time.perf_counter(), []
     features, factor = features_of(bank).scaled()
     labels, test, right = bank.test_labels.numpy(), bank.test * factor, []
     tuned = tune(name, features, **tuning)
@@ -143,12 +131,19 @@ def _measure(
         predicted = torch.from_numpy(logits.argmax(1))
         right.append(predicted.numpy() == labels)
         found.fitted.setdefault((called, name), classifier.unscaled(factor))
-        measured = metrics.summary(logits, labels, bank.counts, bank.scheme)
         reached = score(predicted, bank.test_labels, torch.from_numpy(found.priors[called]))
-        about = {"bank": called, "head": name, "seed": seed, "score": reached}
-        found.rows.append({**about, **measured, **_settings(tuned, bank)})
-    for row in found.rows[before:]:
-        row["seconds"] = round((time.perf_counter() - start) / len(right), 2)
+        rows.append({"bank": called, "head": name, "seed": seed, "score": reached})
+        rows[-1] |= metrics.summary(logits, labels, bank.counts, bank.scheme)
+    same = {
+        "validation": tuned.score,
+        "setting": json.dumps(tuned.setting),
+        "features": bank.num_features,
+        "images": len(bank.labels),
+        "bank_key": bank.key,
+        **ledger.made_by(),
+        "seconds": round((time.perf_counter() - start) / len(rows), 2),
+    }
+    found.rows += [row | same for row in rows]
     return np.mean(right, 0)
 
 
@@ -157,47 +152,29 @@ def features_of(bank: Bank) -> Features:
     return Features(bank.train, bank.labels, len(bank.counts), bank.lent, bank.groups)
 
 
-def _settings(tuned, bank: Bank) -> dict:
-    return {
-        "validation": tuned.score,
-        "setting": json.dumps(tuned.setting),
-        "features": bank.num_features,
-        "images": len(bank.labels),
-        "bank_key": bank.key,
-        **ledger.made_by(),
-    }
-
-
-def differences(found: Comparison, against: str = BASELINE) -> pd.DataFrame:
-    """Every head less one of them, on each bank: in points of the objective, with a 95 % interval
+def differences(found: Comparison) -> pd.DataFrame:
+    """Every head less ``BASELINE``, on each bank: in points of the objective, with a 95 % interval
     over test images.
 
-    Source: the paired percentile bootstrap (Efron and Tibshirani 1993) of the test images, drawn
-    within their classes; a head counts by the mean over its seeds, so that seeds are not taken for
-    images. P-values are corrected by Holm over all heads of a bank.
+    Paired on the images by ``images.bootstrap``; a head counts by the mean over its seeds, so that
+    seeds are not taken for images. P-values are corrected by Holm over all heads of a bank.
     """
     rows = []
-    for bank in found.labels:
-        names = [name for b, name in found.right if b == bank and name != against]
-        if (bank, against) not in found.right:
-            raise Error(f"baseline is {against!r}, which is not among the heads compared")
-        base, part = found.right[bank, against], []
-        for name in names:
-            low, high, p, mean = bootstrap(
-                found.right[bank, name] - base, found.labels[bank], found.priors[bank]
-            )
-            part.append(
-                {"bank": bank, "head": name, "difference": mean, "low": low, "high": high, "p": p}
-            )
-        for row, corrected in zip(part, holm([row["p"] for row in part]), strict=True):
-            rows.append({**row, "p_holm": corrected})
+    for bank, labels in found.labels.items():
+        part = []
+        for name in [name for b, name in found.right if b == bank and name != BASELINE]:
+            moved = found.right[bank, name] - found.right[bank, BASELINE]
+            low, high, p, mean = bootstrap(moved, labels, found.priors[bank])
+            test = {"difference": mean, "low": low, "high": high, "p": p}
+            part.append({"bank": bank, "head": name, **test})
+        corrected = holm([row["p"] for row in part])
+        rows += [row | {"p_holm": p} for row, p in zip(part, corrected, strict=True)]
     return pd.DataFrame(rows)
 
 
 def summary(found: Comparison, tests: pd.DataFrame) -> pd.DataFrame:
-    """A ledger (``h2t.study.compare.ledger``), a row a bank and head: mean and standard deviation
-    over seeds of every measure, the difference ``over DR`` with its interval, and what the row
-    rests on.
+    """A ledger (``h2t.study.compare.ledger``), a row a bank and head: means and standard deviations
+    over seeds, the difference ``over DR`` with its interval, and what the row rests on.
     """
     lines, tests = [], tests.set_index(["bank", "head"])
     for key, part in found.table.groupby(["bank", "head"], sort=False):
@@ -211,15 +188,11 @@ def summary(found: Comparison, tests: pd.DataFrame) -> pd.DataFrame:
             line |= {f"over DR {k}": tables.number(test[k], sign=True) for k in ("low", "high")}
             line["over DR sure"] = "yes" if test["p_holm"] < 0.05 else ""
         line["seconds"] = f"{part['seconds'].sum():.0f}"
-        lines.append({**line, **_rests_on(part)})
+        first = part.iloc[0]
+        line |= {k: first[k] for k in ledger.made_by()}
+        line |= {"split": first["bank_key"], "seed": " ".join(map(str, part["seed"]))}
+        lines.append(line)
     return pd.DataFrame(lines)
-
-
-def _rests_on(part: pd.DataFrame) -> dict[str, str]:
-    """What rows of one head rest on."""
-    first = part.iloc[0]
-    own = {"split": first["bank_key"], "seed": " ".join(map(str, part["seed"]))}
-    return {**{k: first[k] for k in ledger.made_by()}, **own}
 
 
 def verdict(found: Comparison, tests: pd.DataFrame) -> list[str]:
@@ -230,19 +203,15 @@ def verdict(found: Comparison, tests: pd.DataFrame) -> list[str]:
         better = part[(part["p_holm"] < 0.05) & (part["difference"] > 0)]
         better = better.sort_values("difference", ascending=False)
         named = [f"{HEADS[h]} ({d:+.1f})" for h, d in better["difference"].items()]
-        said = (
-            f"better than {HEADS[BASELINE]} are {', '.join(named)}"
-            if named
-            else (f"no head is shown to be better than {HEADS[BASELINE]}")
-        )
+        said = f"no head is shown to be better than {HEADS[BASELINE]}"
+        if named:
+            said = f"better than {HEADS[BASELINE]} are {', '.join(named)}"
         told.append(f"{bank}: {said}.{_on_fusion(found, bank, part)}")
     return told
 
 
 def _on_fusion(found: Comparison, bank: str, part: pd.DataFrame) -> str:
-    """Whether H2T is told from the best of its controls, in a sentence of its own; empty where it
-    was not compared.
-    """
+    """Whether H2T is told from the best of its controls; empty where it was not compared."""
     controls = [c for c in ("h2t_balanced", "zeros", "noise", "mixup") if c in part.index]
     if "h2t" not in part.index or not controls:
         return ""
