@@ -7,7 +7,7 @@
 
 A crash point is one call of open (to write), fsync, replace, link, unlink, mkdir or rmdir below the
 run's folder. The process that makes it is killed there, without a word, as by the system: the run,
-the sweep or one of its jobs, the process of the notebooks or a kernel. What follows has to end with
+the sweep or one of its jobs, or the process of the notebooks. What follows has to end with
 the same files as one that was never disturbed: byte for byte, but for times.
 """
 
@@ -26,8 +26,7 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
-# of each kind, in the suite; a kernel takes seconds to start
-SAMPLE = {"run": 6, "sweep": 2, "inline": 1, "kernels": 0}
+SAMPLE = {"run": 6, "sweep": 2, "inline": 1}  # of each kind, in the suite
 TIMES = {"seconds", "eval_seconds", "time", "environment"}
 LOGS = ("log.txt", "sweep.log")
 CALLS = ((os, "fsync"), (os, "replace"), (os, "link"), (os, "unlink"), (os, "mkdir"), (os, "rmdir"))
@@ -137,7 +136,7 @@ def main(arguments: list[str] | None = None) -> int:
     bad = 0
     with tempfile.TemporaryDirectory() as top:
         images = data(Path(top))
-        for kind in given.kinds or [kind for kind, size in SAMPLE.items() if size or given.every]:
+        for kind in given.kinds or SAMPLE:
             (Path(top) / kind).mkdir()
             bad += tried(kind, KINDS[kind], Path(top) / kind, images, given)
     return bad
@@ -178,12 +177,7 @@ def _calls(folder: Path) -> list[str]:
 
 def watched(work: Callable, folder: Path, images: Path, last: int) -> None:
     """Do the work, its calls counted; that of number ``last`` kills."""
-    from tests.crash_kinds import count_in_kernels, kernels
-
-    calls = folder.with_suffix(".calls")
-    if work is kernels:
-        count_in_kernels(folder, last, calls)
-    counted(folder, last, calls)
+    counted(folder, last, folder.with_suffix(".calls"))
     work(folder, images)
 
 

@@ -1,5 +1,4 @@
-"""What is killed at its crash points: a run, a sweep with its jobs, notebooks in one process, and
-notebooks in kernels of their own.
+"""What is killed at its crash points: a run, a sweep with its jobs, and notebooks in one process.
 
 Each kind is a function of a folder and of a set of images, which does all that is still to be done
 there.
@@ -14,12 +13,11 @@ from pathlib import Path
 import numpy as np
 import yaml
 
-from h2t import Run
 from h2t.exchange.export import export
 from h2t.lab.books import execute as notebooks
-from h2t.pipeline import begun, run_plain
+from h2t.pipeline import run_plain
 from h2t.study.sweep.drive import sweep as drive
-from h2t.study.sweep.job import Job, _wait_for, perform
+from h2t.study.sweep.job import Job, perform
 from h2t.study.sweep.plan import plan
 from h2t.study.sweep.pool import Pool
 
@@ -77,36 +75,15 @@ def sweep(folder: Path, images: Path) -> None:
     assert not failed, failed
 
 
-def _with_notebooks(folder: Path, images: Path, **changes) -> tuple[dict, list[Path]]:
-    recipe = images.with_name(f"{folder.name}.yaml")
-    recipe.write_text(yaml.safe_dump(_parameters(folder, images, compare_seeds=0, **changes)))
-    return notebooks.load_recipe(recipe, {})
-
-
 def inline(folder: Path, images: Path) -> None:
     """Notebooks 01 to 03 with the engine of a sweep's jobs, in this process."""
-    os.environ.setdefault("H2T_FIGURES", "")  # as such a job does; ``kernels`` writes figures
-    parameters, books = _with_notebooks(folder, images, stage1_epochs=1, stage2_epochs=1)
+    os.environ.setdefault("H2T_FIGURES", "")  # as such a job does
+    short = dict(compare_seeds=0, stage1_epochs=1, stage2_epochs=1)
+    recipe = images.with_name(f"{folder.name}.yaml")
+    recipe.write_text(yaml.safe_dump(_parameters(folder, images, **short)))
+    parameters, books = notebooks.load_recipe(recipe, {})
     complete = notebooks.complete(parameters, books)
     perform(Job("run", "run", str(folder / "run"), complete, tuple(map(str, books[:3]))))
 
 
-def kernels(folder: Path, images: Path) -> None:
-    """Notebooks 01 and 02 by papermill, each in a kernel, which may outlive who started it."""
-    parameters, books = _with_notebooks(folder, images, stage1_epochs=1)
-    if begun(folder / "run"):
-        _wait_for(Run(folder / "run"))  # a kernel that has lost its parent lets go of it
-    notebooks.run_recipe(parameters, books[:2], progress=False)
-
-
-KINDS = {"run": run, "sweep": sweep, "inline": inline, "kernels": kernels}
-
-
-def count_in_kernels(folder: Path, last: int, calls: Path) -> None:
-    """Let IPython count the calls of the kernels that are started from now on, as ``counted``."""
-    startup = calls.with_suffix(".ipython") / "profile_default" / "startup"
-    startup.mkdir(parents=True)
-    known = "from pathlib import Path\nfrom tests.crash import counted\n"
-    code = f"{known}counted(Path({str(folder)!r}), {last}, Path({str(calls)!r}))\n"
-    (startup / "count.py").write_text(code + "del Path, counted\n")
-    os.environ["IPYTHONDIR"] = str(startup.parents[1])
+KINDS = {"run": run, "sweep": sweep, "inline": inline}

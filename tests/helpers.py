@@ -122,7 +122,6 @@ def execute_inline(run: Path, books: list[Path], parameters: dict) -> None:
     """
     from h2t import Run
     from h2t.lab.books import execute as notebooks
-    from h2t.lab.books.inline import InlineEngine
 
     for book in books:
-        notebooks.execute(Run(run), book, parameters, InlineEngine)
+        notebooks.execute(Run(run), book, parameters)

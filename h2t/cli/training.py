@@ -50,7 +50,9 @@ def _run(recipe, overrides, again, plain, device) -> None:
 
         done = run_plain(notebooks.complete(parameters, books), device=device, again=again)
     else:
-        done = notebooks.run_recipe(parameters, books, again=again, device=device)
+        from h2t.lab.books.apart import run_recipe
+
+        done = run_recipe(parameters, books, again=again, device=device)
     if (done.path / "inputs.json").exists():  # not in runs of an earlier version
         click.echo("\n".join(done.inputs.get("notes", ())))
     results = done.results()

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 
+import papermill
 import psutil
 import pytest
 import yaml
@@ -15,7 +16,7 @@ import yaml
 from h2t import Error, Run
 from h2t.lab.books import execute as notebooks
 from tests.helpers import ROOT, same_weights
-from tests.lab.jobs import BOOKS, QUICK, RECIPES, cli, in_one_process, no_files, quick
+from tests.lab.jobs import BOOKS, QUICK, RECIPES, cli, no_files, quick
 
 __all__ = ["no_files"]
 
@@ -169,8 +170,7 @@ def test_a_job_killed_in_training_goes_on_to_the_same_end(done, tmp_path):
         (1, lambda: psutil.Process(process.pid).children()[0].kill()),
         (3, lambda: os.killpg(process.pid, signal.SIGKILL)),
     ):
-        # first the kernel alone: the notebook is tried once more, and goes on from the checkpoint;
-        # then all of them
+        # first the notebooks' process alone: another one goes on from the checkpoint; then all
         log, deadline = run / "stage1" / "metrics.jsonl", time.time() + 120
         while time.time() < deadline and not (
             log.exists() and len(log.read_text().splitlines()) >= epochs
@@ -183,7 +183,7 @@ def test_a_job_killed_in_training_goes_on_to_the_same_end(done, tmp_path):
     deadline = time.time() + 30
     while (
         time.time() < deadline
-    ):  # its kernel notices that the parent is gone and lets go of the run
+    ):  # the notebooks' process notices that the parent is gone and lets go of the run
         try:
             with Run(run).lock():
                 break
@@ -194,15 +194,19 @@ def test_a_job_killed_in_training_goes_on_to_the_same_end(done, tmp_path):
         assert same_weights(Run(run).step(name), Run(done[0]).step(name))
 
 
-def test_the_engine_of_sweeps_gives_what_a_kernel_gives(done, tmp_path):
+def test_a_notebook_shows_what_it_shows_in_a_kernel(done, tmp_path):
     """The same cells with the same outputs, except for where they ran and how long it took."""
-    parameters, books = notebooks.load_recipe(RECIPES[-1], QUICK)
-    assert in_one_process(tmp_path / "run", books[:1], parameters) == 0
+    (parameters, (book, *_)), alone = (
+        notebooks.load_recipe(RECIPES[-1], QUICK),
+        tmp_path / "a.ipynb",
+    )
+    own = {k: v for k, v in parameters.items() if k in notebooks.declared(book)}
+    how = {"progress_bar": False, "kernel_name": "python3", "cwd": ROOT}
+    papermill.execute_notebook(book, alone, {**own, "run": str(tmp_path / "run")}, **how)
+    copies = {done[0]: done[0] / "notebooks" / book.name, tmp_path / "run": alone}
     both = [
-        json.loads((run / "notebooks" / books[0].name).read_text().replace(str(run), "RUN"))[
-            "cells"
-        ]
-        for run in (done[0], tmp_path / "run")
+        json.loads(copy.read_text().replace(str(run), "RUN"))["cells"]
+        for run, copy in copies.items()
     ]
     for a, b in zip(*both, strict=True):
         assert a["source"] == b["source"] and a.get("execution_count") == b.get("execution_count")
@@ -214,4 +218,3 @@ def test_the_engine_of_sweeps_gives_what_a_kernel_gives(done, tmp_path):
             for c in (a, b)
         ]
         assert kinds[0] == kinds[1]
-    assert notebooks.done(Run(tmp_path / "run"), books[0], parameters)

@@ -73,9 +73,9 @@ def test_notebooks_run_in_this_environment_and_a_mistake_is_one_sentence(tmp_pat
     monkeypatch.setenv("JUPYTER_PATH", str(tmp_path / "share"))
     cells = "import sys; print(sys.prefix)", "import h2t; raise h2t.Error('p is 3; set it to 0')"
     book = written(tmp_path / "small.ipynb", *cells)
-    engine, run = notebooks.counting(lambda: None), Run(tmp_path / "run")
+    run = Run(tmp_path / "run")
     with pytest.raises(Error, match="^p is 3; set it to 0$"):
-        notebooks.execute(run, book, {}, engine)
+        notebooks.execute(run, book, {})
     copy = json.loads((run.path / "notebooks" / book.name).read_text())
     outputs = [o for c in copy["cells"] for o in c.get("outputs", [])]
     assert "".join(next(o["text"] for o in outputs if "text" in o)).strip() == sys.prefix

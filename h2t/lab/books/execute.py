@@ -10,9 +10,6 @@ import contextlib
 import functools
 import hashlib
 import json
-import os
-import threading
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -20,10 +17,8 @@ import yaml
 
 from h2t.base.errors import Error, named
 from h2t.base.files import write_atomic
-from h2t.base.machine import DEVICE
 from h2t.base.readers import parse_yaml, read_yaml
 from h2t.lab.books.cells import MAIN, code_cells, declared, find
-from h2t.pipeline import begun, check_files, forget
 from h2t.recipes import grid
 from h2t.recipes import methods as recipes
 from h2t.recipes import parameters as config
@@ -91,49 +86,6 @@ def complete(parameters: dict[str, Any], notebooks: list[Path]) -> dict[str, Any
     return {**defaults, **parameters}
 
 
-def run_recipe(
-    parameters: dict[str, Any],
-    notebooks: list[Path],
-    *,
-    again: bool = False,
-    progress: bool = True,
-    device: str = "auto",
-) -> Run:
-    """Run notebooks 01 to 04 into one run directory; what is done already is not run again.
-
-    Arguments: ``device`` to train on, auto, cpu or cuda.
-    Raises: ``h2t.Error`` with the notebook's own message where a cell fails.
-    """
-    place = parameters.get("run") or declared(notebooks[0])["run"][0]
-    if again or not begun(place):
-        check_files(complete(parameters, notebooks))
-    run = Run(place)
-    if again:
-        forget(run)
-    with run.lock("notebooks"), _on(device):
-        todo = [nb for nb in notebooks if not done(run, nb, parameters)]
-        # one cell more each: papermill injects the parameters
-        with _bar(run, sum(len(code_cells(nb)) + 1 for nb in todo), progress) as (advance, say):
-            for nb in todo:
-                say(nb.stem)
-                execute(run, nb, parameters, counting(advance))
-    return run
-
-
-@contextlib.contextmanager
-def _on(device: str):
-    """Let the kernels that are started train on a device: they inherit the environment."""
-    before = os.environ.get(DEVICE)
-    if device != "auto":
-        os.environ[DEVICE] = device
-    try:
-        yield
-    finally:
-        if device != "auto":
-            os.environ.pop(DEVICE)
-            os.environ.update({DEVICE: before} if before is not None else {})
-
-
 def _own(notebook: Path, parameters: dict[str, Any]) -> dict[str, Any]:
     return {k: v for k, v in parameters.items() if k in declared(notebook)}
 
@@ -162,39 +114,35 @@ def done(run: Run, notebook: Path, parameters: dict[str, Any], reads: str = "") 
     return mark.exists() and mark.read_text() == _key(notebook, parameters, reads)
 
 
-def execute(run: Run, notebook: Path, parameters: dict[str, Any], engine, reads: str = "") -> None:
-    """Execute one notebook into a run, by papermill. Call under ``run.lock("notebooks")``.
+def execute(
+    run: Run, notebook: Path, parameters: dict[str, Any], advance=lambda: None, reads: str = ""
+) -> None:
+    """Execute one notebook into a run, by papermill, with the imports that this process has.
 
-    Arguments: ``engine`` of papermill: ``counting`` or ``inline.InlineEngine``; ``reads`` as in
-    ``done``. Raises: ``h2t.Error`` with the notebook's own message where a cell fails; its
-    ``notebook`` is the executed copy, which shows where.
+    Call under ``run.lock("notebooks")``, in a process with no other IPython, such as that of a
+    command or of a sweep's job.
+
+    Arguments: ``advance`` is called for each code cell; ``reads`` as in ``done``. Raises:
+    ``h2t.Error`` with the notebook's own message where a cell fails; its ``notebook`` is the
+    executed copy, which shows where.
     """
-    pm = papermill()
-    pm.engines.papermill_engines.register("h2t", engine)
+    pm = _papermill()
     out = run.path / "notebooks" / notebook.name
     part = out.with_suffix(".part.ipynb")
     out.parent.mkdir(exist_ok=True)
     own = _own(notebook, parameters)
     if "run" in declared(notebook):
         own["run"] = str(run.path)
-    # the kernel would warn of TCP on loopback at every start
-    how = {"progress_bar": False, "extra_arguments": ["--log-level=40"], "engine_name": "h2t"}
-    how |= {"cwd": str(Path.cwd()), "kernel_name": "python3"}
-    for attempt in (1, 2):
-        try:
-            pm.execute_notebook(notebook, part, own, **how)
-            break
-        except pm.PapermillExecutionError as e:
-            part.replace(out)
-            error = Error(_explain(e, out))
-            error.notebook = out
-            raise error from None
-        except Exception as e:
-            if type(e).__name__ != "DeadKernelError":
-                raise
-            if attempt == 2:
-                why = f"(out of memory?); {part} shows how far it came"
-                raise Error(f"the kernel of {notebook.name} died twice {why}") from None
+    how = {"engine_name": "h2t", "kernel_name": "python3", "progress_bar": False}
+    try:
+        pm.execute_notebook(notebook, part, own, advance=advance, **how)
+    except pm.PapermillExecutionError as e:
+        if e.ename == "KeyboardInterrupt":
+            raise KeyboardInterrupt from None
+        part.replace(out)
+        error = Error(_explain(e, out))
+        error.notebook = out
+        raise error from None
     part.replace(out)
     write_atomic(out.with_suffix(".done"), _key(notebook, parameters, reads).encode())
 
@@ -206,58 +154,17 @@ def _explain(e, out: Path) -> str:
     return f"cell {e.exec_count} of {out.name} ended in {said}\nThe executed copy is {out}"
 
 
-def papermill():
-    """papermill, imported when it is needed. Raises ``h2t.Error`` where it is not installed."""
+def _papermill():
+    """papermill with the engine of ``inline``. Raises ``h2t.Error`` where it is not installed."""
     try:
         import papermill
-        import papermill.engines
+
+        from h2t.lab.books.inline import InlineEngine
     except ImportError:
         way = "use --plain to train without them"
         raise Error(f"papermill is not installed, so the notebooks cannot run; {way}") from None
+    papermill.engines.papermill_engines.register("h2t", InlineEngine)
     return papermill
-
-
-def counting(advance: Callable[[], None]):
-    """papermill's engine with a kernel of this environment, which counts the code cells it ran."""
-    from h2t.lab.books.kernel import OwnKernel
-
-    class Counting(papermill().engines.NBClientEngine):
-        @classmethod
-        def execute_managed_notebook(cls, nb_man, *args, **how):
-            complete = nb_man.cell_complete
-
-            def counted(cell, *a, **k):
-                if cell.cell_type == "code":
-                    advance()
-                return complete(cell, *a, **k)
-
-            nb_man.cell_complete = counted
-            how["kernel_manager_class"] = OwnKernel
-            return super().execute_managed_notebook(nb_man, *args, **how)
-
-    return Counting
-
-
-@contextlib.contextmanager
-def _bar(run: Run, total: int, progress: bool):
-    """A bar over code cells that also says which step trains: a function to count, one to name."""
-    from tqdm import tqdm
-
-    stop, form = threading.Event(), "{l_bar}{bar:20}| {elapsed}{postfix}"
-    with tqdm(total=total, unit="cell", disable=not progress, bar_format=form) as bar:
-
-        def follow():
-            while not stop.wait(0.5):
-                bar.set_postfix_str(state(run), refresh=True)
-
-        thread = threading.Thread(target=follow, daemon=True)
-        thread.start()
-        try:
-            yield bar.update, bar.set_description_str
-        finally:
-            stop.set()
-            thread.join()
-            bar.set_postfix_str("")
 
 
 def state(run: Run) -> str:

@@ -1,6 +1,7 @@
 """A papermill engine that runs a notebook's cells in this process, with the imports that are there.
 
-Only for processes that do nothing else and may die with their work, such as the jobs of a sweep.
+A kernel of their own would cost each notebook seconds to start and to import. Only for processes
+that do nothing else and may die with their work: a command, or a job of a sweep.
 """
 
 from __future__ import annotations
@@ -47,6 +48,7 @@ class _Client(PapermillNotebookClient):
     def execute_cell(self, cell, index, *args, **kwargs):
         if cell.cell_type != "code" or not cell.source.strip():
             return cell
+        self.advance()
         self.clear_before_next_output = False
         cell["metadata"]["execution"] = {}
         messages, reply = self._run(cell.source, store_history=True)
@@ -71,13 +73,16 @@ class _Client(PapermillNotebookClient):
 
 
 class InlineEngine(Engine):
-    """See the module; arguments as those of papermill's own engine."""
+    """See the module; arguments as those of papermill's own engine, and ``advance``, which is
+    called before each code cell."""
 
     @classmethod
-    def execute_managed_notebook(cls, nb_man, kernel_name, **kwargs):
+    def execute_managed_notebook(cls, nb_man, kernel_name, advance, **kwargs):
+        client = _Client(nb_man, kernel_name=kernel_name)
+        client.advance = advance
         # papermill saves the file twice a cell; nobody watches this one
         save, nb_man.save = nb_man.save, lambda **how: None
         try:
-            return _Client(nb_man, kernel_name=kernel_name).execute()
+            return client.execute()
         finally:
             nb_man.save = save

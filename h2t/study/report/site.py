@@ -16,6 +16,8 @@ from h2t.base.files import claim, remove, resolve, write_atomic, write_json
 from h2t.base.progress import bar
 from h2t.base.readers import read_json
 from h2t.lab.books import execute as notebooks
+from h2t.lab.books.apart import execute_apart
+from h2t.lab.books.cells import code_cells
 from h2t.runs import Run
 from h2t.study.compare.table import find, table
 from h2t.study.report import pages
@@ -78,9 +80,9 @@ def _compare(root: Path, book: Path, given: dict[str, Any], progress: bool) -> P
     run, reads = Run(root, kind=""), hashlib.sha256((root / "table.csv").read_bytes()).hexdigest()
     with run.lock("notebooks"):
         if not notebooks.done(run, book, given, reads):
-            cells = len(notebooks.code_cells(book)) + 1
+            cells = len(code_cells(book)) + 1
             with bar(total=cells, desc=BOOK, unit="cell", progress=progress) as shown:
-                notebooks.execute(run, book, given, notebooks.counting(shown.update), reads)
+                execute_apart(run, [book], given, lambda _: shown.update(), reads=reads)
     return root / "notebooks" / book.name
 
 

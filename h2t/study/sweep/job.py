@@ -165,12 +165,11 @@ def _perform(job: Job, run: Run) -> None:
         adopt(Run(job.root / job.needs, create=False).step("stage1"), run.step("stage1"))
     if job.notebooks:
         from h2t.lab.books import execute as notebooks
-        from h2t.lab.books.inline import InlineEngine
 
         with run.lock("notebooks"):
             for book in map(Path, job.notebooks):
                 if not notebooks.done(run, book, job.parameters):
-                    notebooks.execute(run, book, job.parameters, InlineEngine)
+                    notebooks.execute(run, book, job.parameters)
     if job.kind == "stage1" and not run.step("stage1").done:  # by notebook 02
         data = prepare(run, config.Data.of(job.parameters), progress=False)
         train_stage1(data, config.Stage1.of(job.parameters), progress=False)
