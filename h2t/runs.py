@@ -38,7 +38,7 @@ RESULT: dict[str, Any] = {
 NEEDED = ("model", "head", "num_classes", "in_channels", "weights_sha256")
 # and what params.yaml does
 DATA = {"source": str, "groups": str, "mean": [float], "std": [float]}
-MORE = {"encoder": str, "image_fit": str, "val_fraction": float}
+MORE = {"encoder": str, "image_fit": str, "white_level": int, "val_fraction": float}
 ROW = {"epoch": int, "seconds": float, "eval_seconds": float}
 INPUTS = {"classes": [str], "shape": [int], "parts": {str: {str: str}}}
 OVER = "start the run over with `--again`"

@@ -18,7 +18,7 @@ import numpy as np
 from numpy.lib.format import open_memmap
 
 from h2t.base.errors import Error
-from h2t.base.files import TEMPORARY, alone
+from h2t.base.files import TEMPORARY, alone, write_atomic
 from h2t.base.progress import bar as progress_bar
 from h2t.data.images import read_image
 from h2t.data.lists import Listed
@@ -34,12 +34,13 @@ class Reading:
 
     ``image`` the arguments of ``read_image``, channels 0 being 3 unless every image is grey
     (streamed: 3); ``streamed`` leaves them to be decoded whenever they are used; ``follow_links``
-    out of the root; ``cache`` a folder.
+    out of the root; ``skip_damaged`` leaves out what cannot be decoded; ``cache`` a folder.
     """
 
     image: dict[str, Any]
     streamed: bool = False
     follow_links: bool = False
+    skip_damaged: bool = False
     cache: str | Path | None = None
     progress: bool = False
 
@@ -61,23 +62,30 @@ def decode(
         return Split(Files(root, listed.paths, **how), *more)
     key.update(json.dumps(["h2t-6", reading.image], sort_keys=True).encode())
     file = Path(reading.cache or cache_folder()) / f"{key.hexdigest()[:32]}.npy"
-    if _cached(file, number) is None:
+    if _missing(file, number):
         try:
             with alone(file.with_suffix(".lock")):
                 # all runs of a sweep begin at once, and the first decodes for all
-                if _cached(file, number) is None:
+                if _missing(file, number):
                     _fill(file, root, listed.paths, reading, where)
         except OSError as e:
             mend = "free some disk space or set H2T_CACHE to another folder"
             raise Error(f"cannot write the image cache {file}: {e.strerror}; {mend}") from None
-    return Split(_cached(file, number), *more)
+    images, damaged = _cached(file, number)
+    if not damaged:
+        return Split(images, *more)
+    if not reading.skip_damaged:
+        _refuse(damaged, number, where)
+    listed.left_out["damaged images"] += len(damaged)
+    good = listed.take(np.delete(np.arange(number), [int(k) for k in damaged]))
+    return decode(root, good, classes, reading, where)
 
 
 def _refuse(damaged: dict, number: int, where: str) -> None:
     said = "; ".join(list(damaged.values())[:NAMED])
     more = f"; and {len(damaged) - NAMED} more" if len(damaged) > NAMED else ""
     what = f"{len(damaged)} of {number} images ({where}) cannot be decoded: {said}{more}"
-    raise Error(f"{what}. Replace or remove them")
+    raise Error(f"{what}. Replace or remove them, or leave them out by skip_damaged")
 
 
 def _look(root: Path, paths, follow_links: bool, where: str):
@@ -110,13 +118,22 @@ def _look(root: Path, paths, follow_links: bool, where: str):
     return sizes, key
 
 
-def _cached(file: Path, number: int) -> np.ndarray | None:
-    """The decoded images, or None where they are still to decode."""
+def _cached(file: Path, number: int) -> tuple[np.ndarray | None, dict]:
+    """The decoded images, or what is wrong with which; neither where they are still to decode."""
+    with contextlib.suppress(OSError, ValueError):
+        damaged = json.loads(file.with_suffix(".json").read_text(encoding="utf-8"))
+        if isinstance(damaged, dict) and damaged:
+            return None, damaged
     with contextlib.suppress(OSError, ValueError, EOFError):
         images, small = (np.load(f, mmap_mode="r") for f in (file, _small(file)))
         if images.dtype == np.uint8 and images.ndim == 4 and len(images) == len(small) == number:
-            return images
-    return None
+            return images, {}
+    return None, {}
+
+
+def _missing(file: Path, number: int) -> bool:
+    images, damaged = _cached(file, number)
+    return images is None and not damaged
 
 
 def _small(file: Path) -> Path:
@@ -142,7 +159,7 @@ class _ColourFound(Exception):
 
 
 def _fill(file: Path, root: Path, paths, reading: Reading, where: str) -> None:
-    """Decode all into the file, or refuse what cannot be."""
+    """Decode all into the file; with ``skip_damaged``, write down beside it which cannot be."""
     for left in file.parent.glob(f"{file.stem}.*{TEMPORARY}"):  # by a process that was killed
         left.unlink()
     files = _small(file), file
@@ -153,10 +170,14 @@ def _fill(file: Path, root: Path, paths, reading: Reading, where: str) -> None:
         except _ColourFound:
             coloured = replace(reading, image={**reading.image, "channels": 3})
             damaged = _decode_all(*partial, root, paths, coloured, where)
-        if damaged:
+        if damaged and (not reading.skip_damaged or len(damaged) == len(paths)):
             _refuse(damaged, len(paths), where)
-        for before, after in zip(partial, files, strict=True):
-            os.replace(before, after)
+        elif damaged:
+            record = json.dumps({str(k): damaged[k] for k in sorted(damaged)})
+            write_atomic(file.with_suffix(".json"), record.encode())
+        else:
+            for before, after in zip(partial, files, strict=True):
+                os.replace(before, after)
     finally:
         for left in partial:
             with contextlib.suppress(OSError):

@@ -22,6 +22,7 @@ def read_image(
     channels: int = 0,
     fit: str = "stretch",
     crop: tuple[int, bool] | None = None,
+    white_level: int = 0,
 ) -> np.ndarray:
     """Decode one image, upright by its EXIF orientation, transparent parts on white.
 
@@ -34,7 +35,7 @@ def read_image(
 
     Arguments: ``image_size`` pixels a side, 0 as it is; ``channels`` 1 or 3, 0 for 3 unless the
     image is grey; ``fit`` as of ``fitting``; ``crop`` the seed of a random one, and whether it is
-    mirrored. White in a file of 16 bits is 65535.
+    mirrored; ``white_level`` the value of white in files deeper than 8 bits, 0 for 65535.
     Returns: (H, W, C) uint8, C 1 or 3. Raises: ``h2t.Error`` naming an image that is damaged.
     """
     from PIL import Image, ImageOps
@@ -54,7 +55,7 @@ def read_image(
                 shrink = before[0] / told[1][2] if told else 1
             image.load()
             ImageOps.exif_transpose(image, in_place=True)
-            image = _converted(image, channels)
+            image = _converted(image, channels, white_level)
             image, box = _cropped(image, tuple(edge / shrink for edge in box))
             if image.size != scaled or shrink > 1:
                 image = image.resize(scaled, Image.Resampling[filtered.upper()], box)
@@ -117,13 +118,13 @@ def deepest(path: str | Path) -> int:
         return 0
 
 
-def _converted(image, channels: int):
+def _converted(image, channels: int, white_level: int):
     """An image of any mode as RGB or grey."""
     from PIL import Image
 
     if image.mode.startswith(("I", "F")):  # 16 or 32 bits deep
         values = np.asarray(image, np.float64)
-        top = 65535 if image.mode.startswith("I") else max(values.max(), 1e-9)
+        top = white_level or (65535 if image.mode.startswith("I") else max(values.max(), 1e-9))
         image = Image.fromarray((np.clip(values / top, 0, 1) * 255).round().astype(np.uint8))
     if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
         image = image.convert("RGBA")

@@ -58,7 +58,11 @@ def load(
     split_seed: int = 0,
     image_fit: str = "stretch",
     loader: str = "auto",
+    white_level: int = 0,
     follow_links: bool = False,
+    skip_damaged: bool = False,
+    drop_identical: bool = False,
+    keep_together: bool = False,
     cache: str | Path | None = None,
     progress: bool = True,
 ) -> Dataset:
@@ -79,8 +83,9 @@ def load(
         raise Error(f"follow_links is for source folder; lists of source {name} stay in their root")
     if name in FILES:
         how = {"image_size": image_size, "channels": channels, "fit": image_fit}
-        reading = Reading(how, loader == "streamed", follow_links, cache, progress)
-        found, classes = _find(name, root, notes)
+        how["white_level"] = white_level
+        reading = Reading(how, loader == "streamed", follow_links, skip_damaged, cache, progress)
+        found, classes = _find(name, root, keep_together, notes)
         parts = _read(found, classes, loader, reading, notes)
         tops = {part: top for part, (top, _) in found.items()}
     else:
@@ -88,17 +93,25 @@ def load(
     drawn = "test" not in parts
     parts = _with_test(name, root, parts, test_fraction, split_seed, notes)
     _same_shape(name, parts)
-    _note_twins(parts, tops, notes)
+    parts["train"] = _twins(parts, tops, drop_identical, notes)
     sizes = " + ".join(f"{len(split):,} {part}" for part, split in parts.items())
     read = f"read {len(parts['train'].classes)} classes, {sizes} images"
     return Dataset(name, parts["train"], parts["test"], parts.get("val"), (read, *notes), drawn)
 
 
-def _find(name: str, root: str, notes: list[str]) -> lists.Found:
-    """Which image files there are."""
+def _find(name: str, root: str, keep_together: bool, notes: list[str]) -> lists.Found:
+    """Which image files there are, with groups where those are kept together."""
     if name == "folder":
-        return folders.find(root, notes)
-    return lists.find(root) if name == "lists" else large.find(name, root)
+        found, classes = folders.find(root, notes)
+    else:
+        found, classes = lists.find(root) if name == "lists" else large.find(name, root)
+    for part, (top, listed) in found.items():
+        if keep_together and listed.groups is None:
+            # the folders below a class folder, or those of a list
+            cut = slice(2) if name == "folder" else slice(-1)
+            groups = lists.objects("/".join(p.split("/")[cut]) for p in listed.paths)
+            found[part] = top, replace(listed, groups=groups)
+    return found, classes
 
 
 def _read(found: dict, classes, loader: str, reading: Reading, notes: list[str]):
@@ -106,16 +119,18 @@ def _read(found: dict, classes, loader: str, reading: Reading, notes: list[str])
     how, images = reading.image, sum(len(listed) for _, listed in found.values())
     if loader == "auto" and images * how["image_size"] ** 2 * (how["channels"] or 3) > STREAM_ABOVE:
         reading = replace(reading, streamed=True)
+    if reading.streamed and reading.skip_damaged:
+        raise Error("skip_damaged needs the images decoded beforehand; set loader to resident")
     parts = {p: decode(top, listed, classes, reading, p) for p, (top, listed) in found.items()}
     if left := sum((listed.left_out for _, listed in found.values()), Counter()):
         notes.append("left out: " + ", ".join(f"{n:,} {what}" for what, n in left.items()))
     top, listed = found["train"]
     some = listed.paths[:: max(1, len(listed) // 16)]
-    brightest = max(deepest(top / path) for path in some)
+    brightest = 0 if how["white_level"] else max(deepest(top / path) for path in some)
     if 255 < brightest < 4096:
         notes.append(
             f"the images are of 16 bits, but none of {len(some)} goes above {brightest}, so that "
-            "they are almost black; spread them over 16 bits, or save them in 8"
+            "they are almost black; set white_level to 4095 if they are of 12 bits"
         )
     return parts
 
@@ -175,17 +190,18 @@ def _same_shape(name: str, parts: dict[str, Split]) -> None:
             raise Error(f"{differ}; set image_size and channels")
 
 
-def _note_twins(parts: dict[str, Split], tops: dict[str, Path], notes: list[str]) -> None:
-    """Note how many training images are, or look like, one of the test part."""
+def _twins(parts: dict[str, Split], tops: dict[str, Path], drop: bool, notes: list[str]) -> Split:
+    """The training part, with ``drop`` without what is also in the test part; twins are counted."""
     train, test = parts["train"], parts["test"]
     if isinstance(train.images, arrays.Packed):
-        return
+        return train
     same = identical(train, test, tops.get("train"), tops.get("test", tops.get("train")))
     if number := int(same.sum()):
-        notes.append(
-            f"{number:,} training images are also in the test part, to the last byte; remove them "
-            "from one of the two"
-        )
+        twice = f"{number:,} training images are also in the test part, to the last byte"
+        leave = "drop_identical leaves them out of training"
+        gone = f"left out of training: {number:,} images that are also in the test part"
+        notes.append(gone if drop else f"{twice}; {leave}")
+        train = train.take(np.flatnonzero(~same)) if drop else train
     if isinstance(train.images, Files):
         notes.append("the set is streamed: near twins of its test images are not looked for")
     elif tops and (found := near(train, test))[0]:
@@ -193,8 +209,10 @@ def _note_twins(parts: dict[str, Split], tops: dict[str, Path], notes: list[str]
         of_all = "" if seen == len(test) else " that were looked at"
         notes.append(
             f"{alike:,} of {seen:,} test images{of_all} look much like a training image; if they "
-            "show the same thing, list them with a column group, which a split keeps together"
+            "show the same thing, put what belongs together into one folder and set "
+            "keep_together, or list it with a column group"
         )
+    return train
 
 
 def _digits(root: str, *how: int) -> dict[str, Split]:

@@ -83,10 +83,11 @@ def reader(about: dict[str, Any]) -> Callable[[Path], np.ndarray | str]:
     """What reads a file as ``inputs`` say: (H, W, C) uint8, or a text, why it cannot be read."""
     height, width, channels = shape = about["height"], about["width"], about["in_channels"]
     size = height if height == width else 0  # read_image resizes to squares
+    how = {"fit": about["image_fit"], "white_level": about["white_level"]}
 
     def read(path: Path) -> np.ndarray | str:
         try:
-            image = read_image(path, size, channels, about["image_fit"])
+            image = read_image(path, size, channels, **how)
         except Error as e:
             return str(e)
         if image.shape == shape:

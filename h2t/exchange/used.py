@@ -39,8 +39,8 @@ def said(step: Step) -> str:
 def inputs(run: Run) -> dict[str, Any]:
     """What a network's images and answers are, without the images that it was trained on.
 
-    Returns: ``classes``, ``height``, ``width``, ``in_channels``, ``image_fit``, ``mean``,
-    ``std``, and ``preprocessing``, which says to the letter how a file becomes an input.
+    Returns: ``classes``, ``height``, ``width``, ``in_channels``, ``image_fit``, ``white_level``,
+    ``mean``, ``std``, and ``preprocessing``, which says to the letter how a file becomes an input.
     """
     (height, width, channels), (mean, std) = image_shape(run), statistics(run)
     fit = run.params.get("image_fit", "stretch")
@@ -60,7 +60,8 @@ def inputs(run: Run) -> dict[str, Any]:
     return {
         "classes": list(class_names(run)),
         **{"height": height, "width": width, "in_channels": channels},
-        **{"image_fit": fit, "mean": list(mean), "std": list(std)},
+        **{"image_fit": fit, "white_level": run.params.get("white_level", 0)},
+        **{"mean": list(mean), "std": list(std)},
         "preprocessing": [
             "decode; turn upright by the EXIF orientation; lay what is transparent on white",
             color.get(channels, f"{channels} channels"),

@@ -77,7 +77,17 @@ class Data(Parameters):
         le=0.9,
     )
     val_seed: int = HELD_OUT(0, "draws that part", **SEED)
+    white_level: int = IMAGES(
+        0, "white in files of more than 8 bits, such as 4095; 0: 65535", ge=0, le=2**32 - 1
+    )
     follow_links: bool = IMAGES(False, "source folder: follow links that lead out of it")
+    skip_damaged: bool = IMAGES(False, "leave out images that cannot be decoded")
+    drop_identical: bool = HELD_OUT(False, "drop training images that are also in the test part")
+    keep_together: bool = HELD_OUT(
+        False,
+        "images of one folder stay on one side of a split\n"
+        "Of a folder below that of their class, such as photographs of one object.",
+    )
 
     def __post_init__(self):
         fitting(self.image_fit)

@@ -135,7 +135,7 @@ def _hashes(split: Split) -> np.ndarray:
 def _same(data: RunData, config: Stage2) -> str:
     """What two banks must have in common for an image to have the same features in both."""
     how = [encoders.load(data.encoder).sha256, data.mean, data.std, config.precision, config.flip]
-    how += [data.run.params.get(k) for k in ("image_size", "image_fit")]
+    how += [data.run.params.get(k) for k in ("image_size", "image_fit", "white_level")]
     return hashlib.sha256(json.dumps(how).encode()).hexdigest()[:16]
 
 
