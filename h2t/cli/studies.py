@@ -126,14 +126,12 @@ def control(root, ratio, cached, seeds, views, out, parameters):
     from h2t.study.compare import ledger
 
     if cached:
-        ratios = (0.25 if ratio is None else ratio,)
-        how = dict(views=views, overrides=parameters)
-        rows = controlling.cached_rows(root, ratios, range(seeds), **how)
-        found = controlling.summarise(rows)
+        ratio, how = 0.25 if ratio is None else ratio, dict(views=views, overrides=parameters)
+        found = controlling.summarise(controlling.cached_rows(root, ratio, range(seeds), **how))
     else:
         found = controlling.control(root, ratio)
     click.echo(controlling.markdown(found))
-    click.echo(f"saved as {controlling.save(found, root) / 'control.md'}, .csv and .png")
+    click.echo(f"saved as {controlling.save(found, root) / 'control.md'} and .png")
     if out:
         cells, effects = controlling.sheets(found)
         beside = out.removesuffix(".csv") + "_effects.csv"

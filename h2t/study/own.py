@@ -15,22 +15,16 @@ import torch
 from h2t import plots
 from h2t.base import tables
 from h2t.base.errors import Error
-from h2t.base.files import resolve, write_atomic
+from h2t.base.files import resolve
 from h2t.heads import HEADS, head
 from h2t.heads.features import Classifier
 from h2t.heads.tune import OBJECTIVES, folds
-from h2t.recipes.parameters import Stage1, Stage2
+from h2t.recipes.parameters import Stage1
 from h2t.runs import Run
+from h2t.study.compare import heads as comparing
 from h2t.study.compare import ledger
-from h2t.study.compare.heads import (
-    Comparison,
-    compare_heads,
-    differences,
-    features_of,
-    save,
-    summary,
-    verdict,
-)
+from h2t.study.compare.heads import Comparison, compare_heads, features_of
+from h2t.study.compare.units import ALPHA
 from h2t.train.cached.bank import Bank, build_bank
 from h2t.train.cached.encoded import VIEWS, frozen
 from h2t.train.cached.steps import save_variant
@@ -45,12 +39,12 @@ SUSPECTS = 24  # images shown that are most confidently taken for another class
 
 @dataclass(frozen=True)
 class Own:
-    """What came of it: the comparison of heads, the chosen one, classes and images worth a look.
+    """What came of it.
 
-    ``classes`` a row a class: training images, accuracy by a CE probe and by the chosen head (%);
-    ``suspects`` training images that the other images contradict: path or number, label, what they
-    are taken for, and how much surer of that (points of probability); ``splits`` whether several
-    splits were compared, where the set has no test part of its own, and not several seeds.
+    ``classes`` a row a class: images, accuracy by a CE probe and by the chosen head (%);
+    ``suspects`` training images that the other images contradict, and how much surer these are of
+    another class (points of probability); ``splits`` whether several splits were compared, where
+    the set has no test part of its own, and not several seeds.
     """
 
     found: Comparison
@@ -61,16 +55,16 @@ class Own:
     splits: bool = False
 
     def __str__(self) -> str:
-        tests = differences(self.found)
-        shown = summary(with_choice(self.found), tests).drop(columns="bank")
+        tests = comparing.differences(self.found)
+        shown = comparing.summary(with_choice(self.found), tests).drop(columns="bank")
         chosen = shown["head"] == HEADS[self.chosen]
         shown["head"] = shown["head"].where(~chosen, shown["head"] + " *")
-        number = self.found.table["seed"].nunique()
-        over = f"{number} {'splits, each image tested once' if self.splits else 'seeds'}"
-        lines = [tables.plain(*ledger.texts(shown, strong="")), f"± over {over}"]
-        lines.append(
-            "* chosen: best on held-out training images of the split that is the run's own"
-        )
+        over = "splits, each image tested once" if self.splits else "seeds"
+        lines = [
+            tables.plain(*ledger.texts(shown, strong="")),
+            f"± over {self.found.table['seed'].nunique()} {over}",
+            "* chosen: best on held-out training images of the split that is the run's own",
+        ]
         return "\n".join([*lines, *_sentences(self, tests)])
 
 
@@ -79,34 +73,25 @@ def with_choice(found: Comparison) -> Comparison:
     what choosing so comes to.
     """
     rows = found.table
-    best = rows.loc[rows.groupby("seed")["validation"].idxmax()]
-    return dataclasses.replace(
-        found, rows=[*found.rows, *best.assign(head=CHOICE).to_dict("records")]
-    )
+    best = rows.loc[rows.groupby("seed")["validation"].idxmax()].assign(head=CHOICE)
+    return dataclasses.replace(found, rows=[*found.rows, *best.to_dict("records")])
 
 
 def priors(objective: str, classes: tuple[str, ...]) -> str | np.ndarray:
-    """What counts: balanced, natural, or a file of ``class,prior`` lines as an array (C,).
-
-    Raises: ``h2t.Error`` for a file that is not there or does not name every class once.
-    """
+    """What counts: balanced, natural, or a file of ``class,prior`` lines as an array (C,)."""
     if objective in OBJECTIVES:
         return objective
     file = resolve(objective)
     if not file.is_file():
-        raise Error(
-            f"objective is {objective!r}; give {' or '.join(OBJECTIVES)}, or a file with a line "
-            "class,prior for each class"
-        )
+        either = f"give {' or '.join(OBJECTIVES)}, or a file with a line class,prior for each class"
+        raise Error(f"objective is {objective!r}; {either}")
     try:
         rows = [line.rsplit(",", 1) for line in file.read_text().splitlines() if line.strip()]
         given = {name.strip(): float(value) for name, value in rows}
     except (ValueError, UnicodeDecodeError):
-        raise Error(
-            f"{file} must have lines such as `{classes[0]},0.25`, one for each class"
-        ) from None
-    if set(given) != set(classes) or len(rows) != len(classes):
-        odd = sorted(set(given) ^ set(classes)) or ["a class that stands there twice"]
+        raise Error(f"{file} must have lines such as `{classes[0]},0.25`, one a class") from None
+    if sorted(given) != sorted(classes) or len(rows) != len(classes):
+        odd = sorted(given.keys() ^ set(classes)) or ["a class that stands there twice"]
         raise Error(f"{file} must name every class once; look at {odd[0]!r}")
     return np.array([given[name] for name in classes])
 
@@ -122,10 +107,9 @@ def choose_head(
 ) -> Own:
     """Cross-validate all heads on a run's features, save the best as ``stage2-chosen``, and tell.
 
-    Arguments: ``run`` with an encoder and a finished stage 1, or its data; ``objective`` as in
-    ``priors``; ``names`` of the heads to try, ``ce`` and ``h2t`` among them;
-    ``seeds`` of the final trainings. Raises: ``h2t.Error`` for a run without an
-    encoder.
+    Arguments: ``run`` with an encoder and a finished stage 1; ``objective`` as in ``priors``;
+    ``names`` of the heads to try, ``ce``, ``crt`` and ``h2t`` among them; ``seeds`` of the final
+    trainings.
     """
     data = dataset(run, progress=progress)
     if not encoder_of(data):
@@ -136,14 +120,17 @@ def choose_head(
     if data.train.groups is not None:
         groups = np.unique(data.train.groups, return_inverse=True)[1]
         bank = dataclasses.replace(bank, groups=torch.from_numpy(groups))
-    splits = [bank, *other_splits(bank)] if data.test_is_drawn else bank
+    splits = [bank, *other_splits(bank)] if data.test_is_drawn else [bank]
     rounds = FOLDS if len(bank.labels) <= SMALL else 1
     how = dict(names=names, seeds=seeds, objective=counted, rounds=rounds, progress=progress)
     found = compare_heads({data.run.path.name: splits}, **how)
-    best = found.table.groupby("head", sort=False)["validation"].first().idxmax()
-    classifier = found.fitted[data.run.path.name, best]
-    _save(data, bank, classifier, recipe, best, found)
-    suspects = _suspects(data, bank, best, found)
+    first = found.table.groupby("head", sort=False).first()
+    best = first["validation"].idxmax()
+    setting = first["setting"][best]
+    beside = {"chosen_head": best, "setting": setting, "validation": first["validation"][best]}
+    classifier = _linear(found.fitted[data.run.path.name, best])
+    save_variant(data, bank, classifier, recipe, STEP, again=True, beside=beside)
+    suspects = _suspects(data, bank, best, json.loads(setting))
     classes, folder = _classes(data, bank, found, best), data.run.path / "own"
     own = Own(found, best, classes, suspects, folder, data.test_is_drawn)
     _write(data, own)
@@ -174,45 +161,31 @@ def other_splits(bank: Bank) -> list[Bank]:
     return made
 
 
-def _save(
-    data: RunData, bank: Bank, classifier: Classifier, recipe: Stage2, best: str, found
-) -> None:
-    """The chosen classifier as a step of the run; a cosine head as the linear one that answers
-    alike.
-    """
-    if classifier.scale is not None:
-        weight = classifier.scale * torch.nn.functional.normalize(classifier.weight, dim=1)
-        classifier = Classifier(weight, classifier.bias)
-    row = found.table[found.table["head"] == best].iloc[0]
-    beside = {"chosen_head": best, "setting": row["setting"], "validation": row["validation"]}
-    pair = classifier.weight, classifier.bias
-    save_variant(data, bank, pair, recipe, STEP, again=True, beside=beside)
+def _linear(found: Classifier) -> tuple[torch.Tensor, torch.Tensor]:
+    """Weight and bias, of a cosine head those of the linear one that answers alike."""
+    if found.scale is None:
+        return found.weight, found.bias
+    return found.scale * torch.nn.functional.normalize(found.weight, dim=1), found.bias
 
 
 def _classes(data: RunData, bank: Bank, found: Comparison, best: str) -> pd.DataFrame:
-    """By class: training images and accuracy before and after, mean over seeds."""
+    """By class: images, and accuracy before and after, mean over seeds."""
     name = data.run.path.name
-    labels = found.labels[name]
-    rows = []
+    labels, rows = found.labels[name], []
     for c, called in enumerate(data.classes):
         own = labels == c
-        row = {
-            "class": called,
-            "training images": int(bank.counts[c]),
-            "test images": int(own.sum()),
-        }
-        for head_name in dict.fromkeys(("ce", best)):
-            right = found.right[name, head_name][own]
-            row[HEADS[head_name]] = 100 * right.mean() if own.any() else np.nan
+        row = {"class": called, "training images": bank.counts[c], "test images": own.sum()}
+        for tried in dict.fromkeys(("ce", best)):
+            right = found.right[name, tried][own]
+            row[HEADS[tried]] = 100 * right.mean() if len(right) else np.nan
         rows.append(row)
     return pd.DataFrame(rows)
 
 
-def _suspects(data: RunData, bank: Bank, best: str, found: Comparison) -> pd.DataFrame:
+def _suspects(data: RunData, bank: Bank, best: str, setting: dict) -> pd.DataFrame:
     """Training images that a head trained without them takes for another class most confidently."""
     features, _ = features_of(bank).scaled()
-    row = found.table[found.table["head"] == best].iloc[0]
-    setting, fold = json.loads(row["setting"]), folds(bank.labels, FOLDS, 0, bank.groups)
+    fold = folds(bank.labels, FOLDS, 0, bank.groups)
     share = torch.full((len(fold), len(bank.counts)), float("nan"))
     for r in range(FOLDS):
         kept, held = (fold != r).nonzero().flatten(), (fold == r).nonzero().flatten()
@@ -223,13 +196,13 @@ def _suspects(data: RunData, bank: Bank, best: str, found: Comparison) -> pd.Dat
     other = share.scatter(1, bank.labels[:, None], -1.0)
     surer = (other.max(1).values - own).nan_to_num(-1.0)
     order = [i for i in surer.argsort(descending=True)[:SUSPECTS].tolist() if surer[i] > 0]
-    paths = data.train.paths
-    if paths is None:  # of features, what their file says of each
-        paths = getattr(data.train.images, "names", None)
+    names = data.train.paths
+    if names is None:  # of features, what their file says of each
+        names = getattr(data.train.images, "names", None)
     return pd.DataFrame(
         {
             "index": order,
-            "image": [str(paths[i]) if paths is not None else f"image {i}" for i in order],
+            "image": [f"image {i}" if names is None else str(names[i]) for i in order],
             "label": [data.classes[int(bank.labels[i])] for i in order],
             "taken for": [data.classes[int(other[i].argmax())] for i in order],
             "surer by": [round(100 * surer[i].item(), 1) for i in order],
@@ -239,14 +212,12 @@ def _suspects(data: RunData, bank: Bank, best: str, found: Comparison) -> pd.Dat
 
 def _sentences(own: Own, tests: pd.DataFrame) -> list[str]:
     """What the tests allow to say, which classes moved, which images to look at."""
-    lines = verdict(own.found, tests)
+    lines = comparing.verdict(own.found, tests)
     fusion = tests[tests["head"] == "h2t"].iloc[0]
-    if fusion["p_holm"] < 0.05 and fusion["difference"] > 0:
-        lines.append(
-            f"H2T helps on these images: {fusion['difference']:+.1f} points over {HEADS['crt']}."
-        )
-    else:
-        lines.append("H2T was not shown to help on these images, and is not recommended for them.")
+    said = "H2T was not shown to help on these images, and is not recommended for them."
+    if fusion["p_holm"] < ALPHA and fusion["difference"] > 0:
+        said = f"H2T helps on these images: {fusion['difference']:+.1f} points over {HEADS['crt']}."
+    lines.append(said)
     if own.chosen != "ce":
         moved = (own.classes[HEADS[own.chosen]] - own.classes[HEADS["ce"]]).to_numpy()
         for what, picked in (("gain", moved > 0), ("lose", moved < 0)):
@@ -254,19 +225,16 @@ def _sentences(own: Own, tests: pd.DataFrame) -> list[str]:
             named = ", ".join(f"{own.classes['class'][c]} {moved[c]:+.0f}" for c in order)
             lines.append(f"classes that {what} most over the CE probe: {named or 'none'}")
     if len(own.suspects):
-        lines.append(
-            f"{len(own.suspects)} training images look mislabelled or hard: "
-            f"{own.folder / 'suspects.png'}"
-        )
+        picture = own.folder / "suspects.png"
+        lines.append(f"{len(own.suspects)} training images look mislabelled or hard: {picture}")
     return lines
 
 
 def _write(data: RunData, own: Own) -> None:
     """Tables as CSV and the suspects as a picture, in the run's folder ``own``."""
-    save(own.found, own.folder, with_choice(own.found))
-    files = {"classes": own.classes, "suspects": own.suspects}
-    for name, table in files.items():
-        write_atomic(own.folder / f"{name}.csv", table.to_csv(index=False).encode())
+    comparing.save(own.found, own.folder, with_choice(own.found))
+    for name in ("classes", "suspects"):
+        ledger.save(getattr(own, name), own.folder / f"{name}.csv")
     if len(own.suspects):
         images = np.asarray(data.train.images[own.suspects["index"].to_numpy()])
         axes = plots.plot_suspects(images, own.suspects)

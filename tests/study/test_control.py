@@ -218,8 +218,6 @@ def test_from_the_command_line(tmp_path):
     assert result.exit_code == 0 and "statistics, no fusion" in result.output, result.output
     assert {p.name for p in tmp_path.glob("control*")} == {
         "control.md",
-        "control_cells.csv",
-        "control_effects.csv",
         "control.png",
         "control.pdf",
     }
@@ -247,7 +245,7 @@ def test_the_cached_cells_of_one_run(tmp_path):
     run, _ = digits_run(tmp_path / "run")
     train_stage1(run, stage1_config(stage1_epochs=2), progress=False)
     small = {"stage2_epochs": 2, "batch_size": 64, "crop_padding": 1, "flip": False}
-    table = control.cached_rows(run, (0.5,), range(2), views=1, overrides=small, progress=False)
+    table = control.cached_rows(run, 0.5, range(2), views=1, overrides=small, progress=False)
     assert len(table) == 8 and table["unit"].nunique() == 1 and set(table["seed"]) == {0, 1}
     # on this machine by today's code, wherever stage 1 came from
     assert set(table["device_name"]) == {environment()["cpu"]} and table["stage1_weights"].all()

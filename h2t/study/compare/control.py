@@ -8,6 +8,7 @@ come apart.
 from __future__ import annotations
 
 import dataclasses
+import itertools
 from pathlib import Path
 from typing import NamedTuple
 
@@ -21,11 +22,11 @@ from h2t.study.compare import ledger, units
 from h2t.study.compare.groups import METHOD, SETTING, named, spreads
 from h2t.study.compare.significance import holm
 from h2t.study.compare.table import table
+from h2t.study.compare.units import ALPHA
 
 MEASURES = ("all", "many", "medium", "few")
 SHOWN = (*MEASURES, "ece")
-# fusion, statistics
-CELLS = ((False, "balanced"), (False, "both"), (True, "balanced"), (True, "both"))
+CELLS = tuple(itertools.product((False, True), ("balanced", "both")))  # fusion, statistics
 # weights of these cells in an effect; where one is missing, in what the others tell
 EFFECTS = {
     "fusion": (-0.5, -0.5, 0.5, 0.5),
@@ -45,9 +46,8 @@ _TRAIN = "train runs with `-p control true`, which have all four cells"
 
 class Control(NamedTuple):
     """``rows`` one for each stage 2: setting, ratio, unit, seed, fusion, statistics, measures in %;
-    ``cells`` their means: setting, ratio, fusion, statistics, measure, and those of ``Spread``;
-    ``effects``: setting, ratio, effect, measure, units, repeats, difference in points, within (its
-    deviation over the seeds of one stage 1), low, high (95 %), p, p_wilcoxon, p_holm."""
+    ``cells`` their means, with the columns of ``units.Spread``; ``effects`` as
+    ``significance.pairwise`` has differences."""
 
     rows: object
     cells: object
@@ -62,8 +62,8 @@ def control(root: str | Path, ratio: float | None = None) -> Control:
     the statistics do where features are fused; where a cell is missing, what the others allow.
     P-values are corrected by Holm within each two by two.
 
-    Arguments: ``root`` a folder of runs, or one run, of which only exact stage 2s count; ``ratio``
-    one fusion ratio, else all there are. Raises: ``h2t.Error`` where there are no two cells.
+    Arguments: ``root`` a folder of runs, of which only exact stage 2s count; ``ratio`` one fusion
+    ratio, else all there are. Raises: ``h2t.Error`` where there are no two cells.
     """
     return summarise(rows_of(root), ratio)
 
@@ -87,11 +87,11 @@ def rows_of(root: str | Path):
     return rows.astype({m: float for m in ("fusion_ratio", *SHOWN)}).reset_index(drop=True)
 
 
-def cached_rows(run, ratios=(0.25,), seeds=range(5), *, views=4, overrides=None, progress=True):
+def cached_rows(run, ratio=0.25, seeds=range(5), *, views=4, overrides=None, progress=True):
     """All four cells of one stage 1 by the cached stage 2: minutes where exact ones take hours.
 
-    Arguments: ``run`` with a finished stage 1; ``views`` in each of its two feature banks;
-    ``overrides`` of its recipe. Returns: rows as those of ``rows_of``.
+    Arguments: ``views`` in each of its two feature banks; ``overrides`` of the run's recipe.
+    Returns: rows as those of ``rows_of``.
     """
     import pandas as pd
 
@@ -100,22 +100,21 @@ def cached_rows(run, ratios=(0.25,), seeds=range(5), *, views=4, overrides=None,
     from h2t.train.cached.steps import recipe_of
     from h2t.train.device import pick_device, precision_of
 
-    run, found = Run(run, create=False), []
+    run, found, device = Run(run, create=False), [], pick_device()
     first = table(run.path, save=False).iloc[0]
-    own = {c: first[c] for c in ("stage1_seed", "split", "stage1_weights", "source") if c in first}
-    own |= ledger.made_by(str(device := pick_device()))
+    own = {"setting": "cached", "unit": run.path.name, **ledger.made_by(str(device))}
+    own |= {c: first[c] for c in ("stage1_seed", "split", "stage1_weights", "source") if c in first}
     for statistics in ("balanced", "both"):
         config = dataclasses.replace(recipe_of(run, overrides), bn_statistics=statistics)
         bank = build_bank(run, config, views, progress=progress)
-        fits, labels = fit(bank, (0.0, *ratios), seeds, config), bank.test_labels.numpy()
-        own["precision_used"] = precision_of(device, config.precision)
+        fits, labels = fit(bank, (0.0, ratio), seeds, config), bank.test_labels.numpy()
+        own |= {"statistics": statistics, "precision_used": precision_of(device, config.precision)}
         for r, p in enumerate(fits.ratios):
             for s, seed in enumerate(fits.seeds):
                 logits = fits.logits(r, s).numpy()
                 last = metrics.summary(logits, labels, bank.counts, bank.scheme)
-                row = {"setting": "cached", "fusion_ratio": p, "statistics": statistics, **own}
-                measured = {m: last[m] for m in SHOWN}
-                found.append({**row, "unit": run.path.name, "seed": seed, **measured})
+                cell = {"fusion_ratio": p, "seed": seed, **{m: last[m] for m in SHOWN}}
+                found.append({**own, **cell})
     return pd.DataFrame(found).astype({m: float for m in SHOWN})
 
 
@@ -128,23 +127,18 @@ def summarise(rows, ratio: float | None = None) -> Control:
     if not ratios and ratio is not None:
         listed = ", ".join(f"{p:g}" for p in there)
         raise Error(f"there is no stage 2 at fusion ratio {ratio:g}; there are {listed}")
-    parts = [
-        rows[rows["fusion_ratio"].isin([0.0, p])].assign(ratio=p, fusion=rows["fusion_ratio"] > 0)
-        for p in ratios or [0.0]
-    ]
+    rows = rows.assign(fusion=rows["fusion_ratio"] > 0)
+    parts = [rows[rows["fusion_ratio"].isin([0.0, p])].assign(ratio=p) for p in ratios or [0.0]]
     rows = pd.concat(parts).drop(columns="fusion_ratio")
     rows, found = rows.sort_values(_CELL, kind="stable", ignore_index=True), []
     for (setting, p), part in rows.groupby(["setting", "ratio"], sort=False):
         tests = [row for measure in MEASURES for row in _effects(part, measure)]
         corrected = holm([row["p"] for row in tests])
-        found += [
-            {"setting": setting, "ratio": p, **row, "p_holm": q}
-            for row, q in zip(tests, corrected, strict=True)
-        ]
+        for row, q in zip(tests, corrected, strict=True):
+            found.append({"setting": setting, "ratio": p, **row, "p_holm": q})
     if not found:
         raise Error(f"there are no two cells to compare; {_TRAIN}")
-    cells = spreads(rows, _CELL, SHOWN)
-    return Control(rows, cells, pd.DataFrame(found))
+    return Control(rows, spreads(rows, _CELL, SHOWN), pd.DataFrame(found))
 
 
 def _effects(part, measure: str) -> list[dict]:
@@ -155,31 +149,30 @@ def _effects(part, measure: str) -> list[dict]:
     rows = []
     for name, weights in (EFFECTS if len(value.columns) == len(CELLS) else PARTS).items():
         used = {c: w for c, w in zip(CELLS, weights, strict=True) if w}
-        if set(used) <= set(value.columns):
-            d = sum(w * value[c] for c, w in used.items()).dropna()
+        if not set(used) <= set(value.columns):
+            continue
+        d = sum(w * value[c] for c, w in used.items()).dropna()
+        if len(d):
             over = units.spread(d, d.index.get_level_values("unit"))
             row = {"effect": name, "measure": measure, "units": over.n, "repeats": over.repeats}
             row |= {"difference": over.mean, "within": over.within}
-            rows += [row | units.across(d.groupby("unit").mean())] if len(d) else []
+            rows.append(row | units.across(d.groupby("unit").mean()))
     return rows
 
 
-def sentence(effects, alpha: float = 0.05) -> str:
-    """What the effects allow to be said, a line for each two by two, and on how many stage 1s.
-
-    Only what survives Holm's correction is said to be there.
-    """
+def sentence(effects) -> str:
+    """What of the effects survives Holm's correction, a line for each two by two."""
     lines = []
     for (setting, ratio), part in effects.groupby(["setting", "ratio"], sort=False):
-        said = [f"{e}: {_said(of, alpha)}" for e, of in part.groupby("effect", sort=False)]
+        said = [f"{e}: {_said(of)}" for e, of in part.groupby("effect", sort=False)]
         rests = units.counted(part["units"].max(), part["repeats"].max())
         where = f"{setting}, " if setting else ""
         lines.append(f"{where}p = {ratio:g} ({rests}): {'; '.join(said)}.")
     return "\n".join([*lines, units.ALONE] if (effects["units"] == 1).any() else lines)
 
 
-def _said(effect, alpha: float) -> str:
-    sure = effect[effect["p_holm"] < alpha]
+def _said(effect) -> str:
+    sure = effect[effect["p_holm"] < ALPHA]
     if sure.empty and effect["p"].notna().any():
         return "nothing beyond the noise"
     shown = effect.head(1) if sure.empty else sure
@@ -189,7 +182,7 @@ def _said(effect, alpha: float) -> str:
 
 
 def sheets(found: Control):
-    """Cells and effects as two tables of ``ledger``, with what each row rests on."""
+    """Cells and effects as two tables of ``ledger``."""
     import pandas as pd
 
     names, cells, effects = {False: "no (DR)", True: "yes (H2T)"}, [], []
@@ -208,7 +201,7 @@ def sheets(found: Control):
             test |= {"mean": test["difference"], "std": float("nan")}
             row |= ledger.cells(name, test, sign=True)
             row |= {f"{name} {end}": number(test[end], sign=True) for end in ("low", "high")}
-            row[f"{name} sure"] = "yes" if test["p_holm"] < 0.05 else ""
+            row[f"{name} sure"] = "yes" if test["p_holm"] < ALPHA else ""
         effects.append(row | ledger.basis(_part(found.rows, *keys[:2])))
     return pd.DataFrame(cells), pd.DataFrame(effects)
 
@@ -220,7 +213,7 @@ def _part(rows, *keys):
 
 
 def markdown(found: Control) -> str:
-    """Cells and effects as two Markdown tables, how to read them, and what may be said."""
+    """Both ``sheets``, how to read them, and what may be said."""
     first, second = map(ledger.markdown, sheets(found))
     note = (
         "Means ± standard deviations between stage 1s or, of a single one, between its stage 2s. "
@@ -231,11 +224,8 @@ def markdown(found: Control) -> str:
 
 
 def save(found: Control, folder: str | Path) -> Path:
-    """Write control_cells.csv, control_effects.csv, control.md, figures. Returns: the folder."""
+    """Write control.md and figures. Returns: the folder."""
     folder = resolve(folder)
-    for name in ("cells", "effects"):
-        content = getattr(found, name).to_csv(index=False).encode()
-        write_atomic(folder / f"control_{name}.csv", content)
     write_atomic(folder / "control.md", markdown(found).encode())
     draw(found, folder / "control")
     return folder
