@@ -153,7 +153,7 @@ def reproduce(root, jobs, gpus, out, parameters):
             click.echo(f"interrupted; {on}", err=True)
     found = reproduce(root)
     click.echo(markdown(found))
-    click.echo(f"saved as {resolve(root) / 'reproduced.md'} and .csv")
+    click.echo(f"saved as {resolve(root) / 'reproduced.md'}")
     if out:
         click.echo(f"ledger: {save(sheet(found), out)}")
     _failures(failed)

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 
-import numpy as np
-
 from h2t.base.errors import Error
 from h2t.metrics import MEASURES
 from h2t.recipes import names
@@ -36,7 +34,7 @@ UNLIKE = {
     "device_name": "devices",
     "torch": "versions of torch",
 }
-_WRITTEN = {"fusion_ratio": "p =", "imbalance_factor": "IF"}
+_WRITTEN = {"fusion_ratio": "p =", "imbalance_factor": "IF"}  # in the name of a group
 CONTROL = ("DR, BN sees both", "DR")  # what fusion is held against, the better first
 
 
@@ -80,11 +78,15 @@ def named(row, columns) -> str:
 
 def _written(name: str, value) -> str:
     if name == "method":
-        return str(value)
+        return value
+    return f"{_WRITTEN.get(name, name)} {text(value) or 'not set'}"
+
+
+def text(value) -> str:
+    """A value as names and tables show it; empty where there is none."""
     if value is None or value != value:
-        return f"{name} not set"
-    value = f"{value:g}" if isinstance(value, float | np.floating) else str(value)
-    return f"{_WRITTEN.get(name, name)} {value}"
+        return ""
+    return f"{value:g}" if isinstance(value, float) else str(value)
 
 
 def baseline(groups, wanted: str = "") -> str:
@@ -122,9 +124,9 @@ def mixed(rows) -> list[str]:
 
 def brief(value) -> str:
     """A hash or a revision by its first letters."""
-    text = f"{value:g}" if isinstance(value, float) else str(value)
-    head, plus, rest = text.partition("+")
-    return head[:8] + plus + rest if len(head) in (40, 64) else text
+    whole = text(value)
+    head, plus, rest = whole.partition("+")
+    return head[:8] + plus + rest if len(head) in (40, 64) else whole
 
 
 def _list(texts: list[str], between: str, most: int = 3) -> str:

@@ -12,6 +12,7 @@ from pathlib import Path
 from h2t.base import tables
 from h2t.base.files import resolve, write_atomic
 from h2t.base.machine import environment
+from h2t.study.compare import units
 from h2t.study.compare.groups import brief
 
 BASIS = ("revision", "h2t", "torch", "device_name", "precision_used", "stage1_seed", "seed")
@@ -35,9 +36,9 @@ def made_by(device: str = "cpu") -> dict[str, str]:
 
 
 def cells(name: str, row, *, sign: bool = False) -> dict[str, str]:
-    """The columns of a measure, of a row with mean, std and within, or with an interval."""
-    error = row["std"] if row["std"] == row["std"] else row["within"]
-    return {name: tables.number(row["mean"], sign=sign), f"{name} ±": tables.number(error)}
+    """The columns of a measure, of a row with mean, std and within."""
+    mean, error = tables.number(row["mean"], sign=sign), tables.number(units.error(row))
+    return {name: mean, f"{name} ±": error}
 
 
 def markdown(table, columns=()) -> str:

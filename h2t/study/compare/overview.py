@@ -22,18 +22,14 @@ SHOWN = ("many", "medium", "few", "all", "ece")
 FUSED = STEPS["stage2-h2t"]
 
 
-def overview(root: str | Path, measures=SHOWN) -> str:
-    """A line for each group with its means ± standard deviations, and what the tests allow to say.
-
-    Deviations are between stage 1s or, of a single one, between the stage 2s on it. Every group is
-    held against the control or, where that is not there, against DR.
-    Arguments: ``root`` a folder of runs, of which every finished step counts; ``measures`` the
-    columns. Returns: plain text. Raises: ``h2t.Error`` where nothing there is finished.
+def overview(root: str | Path) -> str:
+    """A line for each group of a folder of runs, and what the tests against ``groups.baseline``
+    allow to say, as plain text.
     """
     rows = grouped(table(root, save=False))
     against = baseline(dict.fromkeys(rows["group"]))
     said = verdict(pairwise(rows, root, ("all",), against), "all", against)
-    return "\n".join([_plain(averages(rows, measures)), *mixed(rows), said])
+    return "\n".join([_plain(averages(rows)), *mixed(rows), said])
 
 
 def of_run(run: str | Path):
@@ -44,10 +40,7 @@ def of_run(run: str | Path):
 
 
 def averages(rows, measures=SHOWN):
-    """Mean ± deviation of each group as texts: a DataFrame, measures as columns.
-
-    Arguments: ``rows`` of ``grouped``.
-    """
+    """Mean ± deviation of each group of ``grouped`` as texts: a DataFrame, measures as columns."""
     import pandas as pd
 
     found = {}
@@ -62,8 +55,8 @@ def averages(rows, measures=SHOWN):
 def changes(rows, measures=(*GROUPS, "all")):
     """What the BN statistics and what fusion change, seed by seed: points, mean ± deviation.
 
-    Arguments: ``rows`` of ``of_run``. Returns: a DataFrame of texts, a step against the one before
-    it as row: DR → its control → H2T.
+    Arguments: ``rows`` of ``of_run``. Returns: a DataFrame of texts, a row a change: DR → its
+    control → H2T.
     """
     import pandas as pd
 
@@ -77,9 +70,8 @@ def changes(rows, measures=(*GROUPS, "all")):
 
 
 def of_fusion(rows) -> str:
-    """What may be said of fusion against its control, on all classes and on the tail, by one run.
-
-    Arguments: ``rows`` of ``of_run``. Returns: a sentence; nothing where either is missing.
+    """What may be said of fusion against its control, on all classes and on the tail, by rows of
+    ``of_run``; nothing where either is missing.
     """
     against = next((g for g in CONTROL if g in set(rows["group"])), "")
     pair = rows[rows["group"].isin([FUSED, against])]
@@ -105,7 +97,6 @@ def ending(run: Run) -> str:
 
 
 def _next(run: Run) -> str:
-    """Commands as text that can be copied."""
     start = "uv run h2t" if "UV" in os.environ else "h2t"
     near = run.path.relative_to(Path.cwd()) if Path.cwd() in run.path.parents else run.path
     place = shlex.quote(str(near))
@@ -121,10 +112,9 @@ def _plain(texts) -> str:
 
 
 def agreement(both, measure: str = "all") -> str:
-    """How far exact and cached stage 2 agree on what fusion does, on the one stage 1 they share.
+    """How far exact and cached stage 2 agree on what fusion does: a line a ratio above 0.
 
-    Arguments: ``both`` of ``h2t.train.cached.steps.compare``. Returns: a line a ratio above 0; no
-    verdict on other stage 1s, of which one is no evidence.
+    Arguments: ``both`` of ``h2t.train.cached.steps.compare``.
     """
     wide, lines = both.pivot_table(index="seed", columns=["kind", "ratio"], values=measure), []
     for ratio in [r for r in sorted(both["ratio"].unique()) if r > 0 and 0.0 in set(both["ratio"])]:

@@ -18,6 +18,7 @@ from h2t.recipes.parameters import SHARED
 from h2t.recipes.published import FREE, MODELS, NUMBERS, differences, published
 from h2t.runs import Run
 from h2t.study.compare import ledger, units
+from h2t.study.compare.groups import text
 from h2t.study.compare.table import table
 
 # number of classes to name and images of the largest
@@ -27,7 +28,7 @@ KEYS = ["set", "imbalance_factor", "weight_decay", "method", "p", "bn", "otherwi
 
 
 def reproduce(root: str | Path):
-    """Every protocol of the runs under a folder beside what was published for it.
+    """Every protocol of the runs under a folder beside what was published for it: a DataFrame.
 
     ``otherwise`` names every parameter in which a run differs from the published protocol, and
     class counts that are not the formula's: where a number is missed, look for its cause there.
@@ -35,10 +36,7 @@ def reproduce(root: str | Path):
     deviations of the difference of one published run and the mean of ours, s * sqrt(1 + 1/n), with
     s between our stage 1s, and ``p_published`` what Student's t says of it: NaN for a single one.
     Published numbers are of the best epoch on the test set, so ``best`` is held against them;
-    ``last`` is our result. Saved as reproduced.csv and reproduced.md.
-
-    Arguments: ``root`` a folder of runs; those with a validation part are left out. Returns: a
-    DataFrame. Raises: ``h2t.Error`` where none is of a published protocol.
+    ``last`` is our result. Runs with a validation part are left out. Saved as reproduced.md.
     """
     import pandas as pd
 
@@ -64,7 +62,6 @@ def reproduce(root: str | Path):
         ascending=[False, False, *[True] * 5],
         ignore_index=True,
     )
-    write_atomic(root / "reproduced.csv", summary.to_csv(index=False).encode())
     write_atomic(root / "reproduced.md", markdown(summary).encode())
     return summary
 
@@ -121,11 +118,11 @@ def _said(name: str, value: Any, stage: int, of: int) -> str:
     if name == "imported":
         return "stage 1 imported"
     where = " in stage 1" if stage < of and name in SHARED else ""
-    return f"{name} {_text(value)}{where}"
+    return f"{name} {text(value)}{where}"
 
 
 def _averaged(keys: tuple, part) -> dict[str, Any]:
-    """One row of the summary, of all steps that followed one protocol."""
+    """The row of all steps that followed one protocol."""
     from scipy import stats
 
     row = dict(zip(KEYS, keys, strict=True))
@@ -143,7 +140,7 @@ def _averaged(keys: tuple, part) -> dict[str, Any]:
 
 
 def sheet(summary):
-    """The summary as a table of ``ledger``, with what each row rests on."""
+    """The summary as a table of ``ledger``."""
     import pandas as pd
 
     groups = [f"{g} ({scheme})" for scheme in metrics.SCHEMES for g in metrics.GROUPS]
@@ -151,8 +148,8 @@ def sheet(summary):
     lines = []
     for row in summary.to_dict("records"):
         line = {"set": row["set"], "IF": str(row["imbalance_factor"])}
-        line |= {"weight decay": _text(row["weight_decay"]), "method": row["method"]}
-        line |= {"p": _text(row["p"]), "BN sees": _text(row["bn"]), "stage 1s": str(row["n"])}
+        line |= {"weight decay": text(row["weight_decay"]), "method": row["method"]}
+        line |= {"p": text(row["p"]), "BN sees": text(row["bn"]), "stage 1s": str(row["n"])}
         for m, name in (measures | {"ece": metrics.label("ece")}).items():
             kinds = {"mean": m, "std": f"{m} std", "within": f"{m} within"}
             line |= ledger.cells(name, {k: row.get(c, np.nan) for k, c in kinds.items()})
@@ -169,7 +166,7 @@ def markdown(summary) -> str:
     said, off = ledger.markdown(sheet(summary)) + "\n", []
     for row in summary[summary["p_published"] < 0.05].to_dict("records"):
         where = f"{row['method']} at IF {row['imbalance_factor']}"
-        where += f", weight decay {_text(row['weight_decay'])}"
+        where += f", weight decay {text(row['weight_decay'])}"
         where += f", {row['otherwise']}" if row["otherwise"] else ""
         off.append(f"{where} ({row['difference']:+.2f}, p = {row['p_published']:.2g})")
     if off:
@@ -178,9 +175,3 @@ def markdown(summary) -> str:
     if (summary["n"] == 1).any():
         said += f"\n± is between stage 1s, or stage 2s of one. {units.ALONE}\n"
     return said
-
-
-def _text(value) -> str:
-    if value is None or value != value:
-        return ""
-    return f"{value:g}" if isinstance(value, float) else str(value)

@@ -24,28 +24,25 @@ def select(root: str | Path):
 
     Its tail classes have an image or two each: several seeds, each with a part of its own, and
     paired tests against the best say how much the ranking is worth. The best flatters, as the
-    highest of many. Writes selection.csv, selection.md and selected.yaml, the best's recipe.
+    highest of many. Writes selection.md and selected.yaml, the best's recipe.
 
-    Arguments: ``root`` a folder of runs of one data set with ``val_fraction`` above 0.
-    Returns: a DataFrame, best first: group, n (stage 1s), repeats, mean, std and within in %,
-    behind (mean paired difference to the best, in points) and its p_holm.
-    Raises: ``h2t.Error`` where there is no validation part, one that an imported stage 1 may have
-    been trained on, or several data sets.
+    Arguments: ``root`` a folder of runs of one data set with ``val_fraction`` above 0. Returns: a
+    DataFrame, best first: group, n (stage 1s), repeats, mean, std and within in %, behind (mean
+    paired difference to the best, in points) and its p_holm.
     """
     root = resolve(root)
     rows = grouped(_candidates(root, table(root, save=False)))
     if rows["setting"].nunique() > 1:
         named = "; ".join(rows["setting"].unique()[:3])
         raise Error(f"{root} holds several data sets ({named}); select in each by itself")
-    found = summary(rows, (MEASURE,))
+    found = summary(rows, (MEASURE,)).drop(columns=["setting", "measure", "low", "high"])
     found = found.sort_values("mean", ascending=False, kind="stable", ignore_index=True)
     best = found["group"][0]
     tests = pairwise(rows, root, (MEASURE,), against=best).set_index("group")
     found = found.assign(
         behind=found["group"].map(tests["difference"]).astype(float),
         p_holm=found["group"].map(tests["p_holm"]).astype(float),
-    ).drop(columns=["setting", "measure", "low", "high"])
-    write_atomic(root / "selection.csv", found.to_csv(index=False).encode())
+    )
     write_atomic(root / "selection.md", markdown(found).encode())
     write_yaml(root / "selected.yaml", _recipe(root, rows[rows["group"] == best].iloc[0]))
     return found
@@ -77,18 +74,13 @@ def _recipe(root: Path, row) -> dict:
 
 
 def markdown(found) -> str:
-    """The ranking as a Markdown table, its first rows, and what it is worth."""
+    """The first rows of the ranking as a Markdown table, and what it is worth."""
     head = ["setting", "n", "validation, mean over classes", "behind the best", "p (Holm)"]
     lines = []
     for row in found.head(MOST).to_dict("records"):
         p = "" if row["p_holm"] != row["p_holm"] else f"{row['p_holm']:.2g}"
         behind = tables.number(row["behind"], sign=True)
         lines.append([row["group"], str(row["n"]), units.shown(row), behind or "–", p or "–"])
-    level = int((found["p_holm"] >= 0.05).sum())
-    said = "all others are shown to be worse"
-    if level:
-        said = f"{level} others are not shown to be worse"
-    elif found["p_holm"].isna().all():
-        said = "without a test: that takes several seeds of stage 1"
-    said = f"{found['group'][0]} is highest of {len(found)}; {said}."
-    return f"{tables.markdown(head, lines)}\n\n{said}\n"
+    level = int((~(found["p_holm"] < units.ALPHA)).sum()) - 1
+    said = f"{found['group'][0]} is highest of {len(found)}; {level} others are not shown to be"
+    return f"{tables.markdown(head, lines)}\n\n{said} worse.\n"

@@ -105,10 +105,12 @@ def counted(n: int, repeats: int) -> str:
     return f"{said} with {repeats} stage 2s" if repeats > n else said
 
 
-def shown(row, sign: bool = False) -> str:
-    """``48.30 ± 0.21``: between stage 1s or, where there is but one, between the stage 2s on it.
+def error(row) -> float:
+    """The deviation between stage 1s or, where there is but one, between the stage 2s on it."""
+    return row["std"] if row["std"] == row["std"] else row["within"]
 
-    Arguments: ``row`` with mean, std and within. Returns: an empty text for no mean.
-    """
-    error = row["std"] if row["std"] == row["std"] else row["within"]
-    return number(row["mean"], sign=sign) + (f" ± {number(error)}" if error == error else "")
+
+def shown(row, sign: bool = False) -> str:
+    """``48.30 ± 0.21``, of a row with mean, std and within; an empty text for no mean."""
+    spread = number(error(row))
+    return number(row["mean"], sign=sign) + (f" ± {spread}" if spread else "")

@@ -15,7 +15,7 @@ from typing import Any
 
 from h2t.base.tables import number
 from h2t.recipes.names import order
-from h2t.study.compare.groups import METHOD, SEEDS, SETTING
+from h2t.study.compare.groups import METHOD, SEEDS, SETTING, text
 
 HERE = Path(__file__).parent
 # Pictures and tables; a widget's live view needs a server, what it shows instead does not.
@@ -121,9 +121,9 @@ def index(rows, pages: list[str], problems: list[str], root: Path) -> str:
     runs = [
         {
             "name": root.name if name == "." else name,
-            "settings": [_value(part.iloc[-1][c]) for c in columns],
+            "settings": [text(part.iloc[-1][c]) for c in columns],
             "methods": [_accuracy(part[part["method"] == m]) for m in methods],
-            "seconds": _value(part[~part["copy"]]["seconds"].sum().round()),
+            "seconds": text(part[~part["copy"]]["seconds"].sum().round()),
             "pages": books.get(name, []),
         }
         for name, part in listed.groupby("run", sort=True)
@@ -164,9 +164,3 @@ def _accuracy(steps) -> dict[str, Any]:
         one = high - low < 0.005
         text = number(low) if one else f"{number(low, 1)}–{number(high, 1)}"
     return {"text": text, "copied": bool(len(steps)) and bool(steps["copy"].all())}
-
-
-def _value(value) -> str:
-    if value is None or value != value:
-        return ""
-    return f"{value:g}" if isinstance(value, float) else str(value)
