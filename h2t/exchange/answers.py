@@ -11,7 +11,7 @@ from h2t import metrics
 from h2t.base.errors import Error
 from h2t.base.files import resolve, write_atomic
 from h2t.runs import Run, Step
-from h2t.train.rundata import class_names, dataset
+from h2t.train.rundata import dataset, prepared
 
 
 def recorded(run: Run | str) -> dict[str, dict[str, Any]]:
@@ -36,7 +36,7 @@ def write_answers(run: Run | str, out: str | Path) -> list[Path]:
     Returns: the files. Raises: ``h2t.Error`` where a step has no test outputs.
     """
     run, folder, files = Run(run, create=False), resolve(out), []
-    names = class_names(run)
+    names = tuple(prepared(run).inputs["classes"])
     try:
         paths = dataset(run, progress=False).test.paths
     except Error:  # the images have been moved

@@ -7,7 +7,7 @@ from typing import Any
 from h2t.base.errors import Error
 from h2t.data.images import fitting
 from h2t.runs import Run, Step
-from h2t.train.rundata import class_names, image_shape, statistics
+from h2t.train.rundata import prepared
 
 BY = "balanced"  # the measure on the validation part by which a step is chosen
 
@@ -42,8 +42,9 @@ def inputs(run: Run) -> dict[str, Any]:
     Returns: ``classes``, ``height``, ``width``, ``in_channels``, ``image_fit``, ``white_level``,
     ``mean``, ``std``, and ``preprocessing``, which says to the letter how a file becomes an input.
     """
-    (height, width, channels), (mean, std) = image_shape(run), statistics(run)
-    fit = run.params.get("image_fit", "stretch")
+    recorded, params = prepared(run).inputs, run.params
+    height, width, channels = recorded["shape"]
+    fit = params.get("image_fit", "stretch")
     share, filtered = fitting(fit)
     size = f"{width} x {height} pixels (width x height)"
     if height != width:
@@ -58,10 +59,10 @@ def inputs(run: Run) -> dict[str, Any]:
         resized += f"; Pillow's Image.resize, {filtered.upper()}, which antialiases"
     color = {1: "grey: Pillow's convert('L')", 3: "colour: Pillow's convert('RGB')"}
     return {
-        "classes": list(class_names(run)),
+        "classes": recorded["classes"],
         **{"height": height, "width": width, "in_channels": channels},
-        **{"image_fit": fit, "white_level": run.params.get("white_level", 0)},
-        **{"mean": list(mean), "std": list(std)},
+        **{"image_fit": fit, "white_level": params.get("white_level", 0)},
+        **{"mean": params["mean"], "std": params["std"]},
         "preprocessing": [
             "decode; turn upright by the EXIF orientation; lay what is transparent on white",
             color.get(channels, f"{channels} channels"),

@@ -226,19 +226,6 @@ class Beside(Parameters):
 
 STEPS = (Data, Stage1, Stage2, Beside)
 SHARED = tuple(described(Shared))  # what both stages have
-# what runs of earlier versions may hold besides, and the value that it had unless one set it
-GIVEN_UP = {
-    "heads": 1,
-    "head_ratios": [],
-    "bn_reestimate": "none",
-    "momentum": 0.9,
-    "sync_bn": True,
-}
-
-
-def today(params: Mapping[str, Any]) -> dict[str, Any]:
-    """A step's recorded parameters without those that were given up and did nothing there."""
-    return {k: v for k, v in params.items() if k not in GIVEN_UP or v != GIVEN_UP[k]}
 
 
 def described_parameters() -> dict[str, Described]:

@@ -36,8 +36,7 @@ def prepare(
     inputs.json, environment.json. A run that already holds it is left as it is.
 
     Arguments: ``indices`` (M,) into the source's training part, in place of drawing a subset.
-    Returns: the run's data. Raises: ``h2t.Error`` for bad input, or where the run holds another
-    set.
+    Raises: ``h2t.Error`` where the run holds another set.
     """
     config = _as_the_encoder_wants(config)
     full = load_source(config, progress)
@@ -71,10 +70,8 @@ def _as_the_encoder_wants(config: Data) -> Data:
 
 def _as_before(run: Run, full: Dataset, config: Data, manifest: Manifest) -> RunData:
     """The data that a run holds, if they are what is asked for."""
-    recorded = run.params
-    before = {**Data().to_dict(), **recorded}  # an earlier version may not have known them all
-    asked = config.to_dict()
-    for key, value in asked.items():
+    before = {**Data().to_dict(), **run.params}  # an earlier version may not have known them all
+    for key, value in config.to_dict().items():
         if key != "root" and before[key] != value:
             raise Error(
                 f"run {run.path} already holds a set with {key} = {before[key]!r}, not {value!r}; "
@@ -85,13 +82,12 @@ def _as_before(run: Run, full: Dataset, config: Data, manifest: Manifest) -> Run
         raise Error(
             f"run {run.path} already holds another subset of the same source; choose another run"
         )
-    if asked["root"] != recorded.get("root"):  # the same images, at another place
-        write_yaml(run.path / "params.yaml", {**recorded, "root": asked["root"]})
+    if config.root != before["root"]:  # the same images, at another place
+        write_yaml(run.path / "params.yaml", {**before, "root": config.root})
     return data
 
 
 def _draw(full: Dataset, config: Data, indices: np.ndarray | None = None) -> Manifest:
-    """The long tail of a config, or the one of ``indices``."""
     if len(full.train.classes) < 2:
         raise Error(
             f"{config.source} at {config.root!r} has one class; a classifier needs at least two"

@@ -24,9 +24,9 @@ from h2t.runs import Run
 class RunData:
     """The long-tailed data of a run, which every step accepts in place of it.
 
-    ``val`` is None where nothing was held out and the source has none; ``mean`` and ``std`` per
-    channel, in [0, 1], are what images are normalised with; ``scheme`` is that of the groups;
-    ``notes`` say what was read; ``test_is_drawn`` where the source has no test part of its own.
+    ``val`` is None where nothing was held out and the source has none; ``mean`` and ``std`` are per
+    channel, in [0, 1]; ``scheme`` is that of the groups; ``notes`` say what was read;
+    ``test_is_drawn`` that the source has no test part of its own.
     """
 
     run: Run
@@ -68,8 +68,7 @@ class RunData:
         there is no such part.
 
         Arguments: ``config`` of the stage that augments it, None for images as they are; ``shard``
-        (rank, world) of a process among several. Raises: ``h2t.Error`` for a crop that it cannot
-        do.
+        (rank, world) of a process among several.
         """
         split = getattr(self, part)
         if split is None:
@@ -94,8 +93,7 @@ class RunData:
 
 
 def run_of(run: RunData | Run | str) -> Run:
-    """The run that was named, or whose data are given. Raises ``h2t.Error`` where it is not
-    there."""
+    """The run that was named, or whose data are given."""
     return run.run if isinstance(run, RunData) else Run(run, create=False)
 
 
@@ -114,13 +112,19 @@ def dataset(run: RunData | Run | str, *, progress: bool = True) -> RunData:
     Raises: ``h2t.Error`` where it holds none, or its source is no longer what it was made from."""
     if isinstance(run, RunData):
         return run
-    run = Run(run, create=False)
+    run = prepared(run)
+    return opened(run, load_source(Data.of(run.params), progress))
+
+
+def prepared(run: RunData | Run | str) -> Run:
+    """The run that was named, if it holds data. Raises ``h2t.Error`` where it does not."""
+    run = run_of(run)
     if not (run.path / "split.json").exists():
         raise Error(
             f"run {run.path} has no data yet; "
             f"prepare it with notebook 01 or `h2t run RECIPE -p run {run.path}`"
         )
-    return opened(run, load_source(Data.of(run.params), progress))
+    return run
 
 
 def opened(run: Run, full: Dataset) -> RunData:
@@ -171,8 +175,7 @@ def inputs_of(data: RunData) -> dict[str, Any]:
 
 def _refuse_changes(data: RunData, manifest: Manifest, pixels: str) -> None:
     """Raise ``h2t.Error`` naming what of a run's source is no longer what the run was made from."""
-    now = inputs_of(data)  # which an earlier version did not record
-    before = data.run.inputs if (data.run.path / "inputs.json").exists() else now
+    now, before = inputs_of(data), data.run.inputs
     changed = {
         "names of the classes": now["classes"] != before["classes"],
         "training labels": not np.array_equal(data.train.labels, manifest.labels),
@@ -199,27 +202,6 @@ def fingerprint(split: Split) -> str:
         digest.update("\n".join(split.paths).encode("utf-8", "surrogateescape"))
         digest.update(np.asarray(split.sizes, "<i8").tobytes())
     return digest.hexdigest()
-
-
-def class_names(run: RunData | Run | str) -> tuple[str, ...]:
-    """The names of a run's classes, without its images."""
-    run = run_of(run)
-    recorded = (run.path / "inputs.json").exists()  # not by an earlier version
-    return tuple(run.inputs["classes"]) if recorded else dataset(run, progress=False).classes
-
-
-def image_shape(run: RunData | Run | str) -> tuple[int, ...]:
-    """Height, width and channels of a run's images, without them."""
-    run = run_of(run)
-    if (run.path / "inputs.json").exists():
-        return tuple(run.inputs["shape"])
-    return dataset(run, progress=False).train.images.shape[1:]
-
-
-def statistics(run: RunData | Run | str) -> tuple[list[float], list[float]]:
-    """The channel means and standard deviations, in [0, 1], that a run normalises with."""
-    params = run_of(run).params
-    return params["mean"], params["std"]
 
 
 def _sha256(array: np.ndarray) -> str:

@@ -13,7 +13,7 @@ from h2t.exchange.used import inputs
 from h2t.pipeline import run_plain
 from h2t.study.compare.table import table
 from h2t.train.evaluate import classifier_of, load_model
-from h2t.train.rundata import class_names, dataset
+from h2t.train.rundata import dataset
 from tests.crash_kinds import data
 from tests.fuzz.damage import kind
 
@@ -55,7 +55,7 @@ def use(folder: Path) -> str:
         steps = [run.step(name) for name in STEPS]
         read(run.results)
         read(lambda: Manifest.load(run.path))
-        read(lambda: class_names(run))
+        read(lambda: run.inputs["classes"])
         read(lambda: inputs(run))
         read(lambda: dataset(run, progress=False))
         read(lambda: recorded(run))
@@ -64,7 +64,7 @@ def use(folder: Path) -> str:
             read(lambda s=step: s.load_checkpoint())
             read(lambda s=step: s.begin(s.params))
             read(lambda s=step: classifier_of(s))
-            read(lambda s=step: wrong_answers(s, class_names(run)))
+            read(lambda s=step: wrong_answers(s, run.inputs["classes"]))
             read(lambda s=step: load_model(run, s.name, "cpu")(torch.zeros(1, 1, 8, 8)))
     assert all(len(text) < 1000 and "\n" not in text for text in said), said
     return " | ".join(said)

@@ -18,7 +18,7 @@ from h2t.data import longtail
 from h2t.train.cached import bank as banking
 from h2t.train.cached import fit as fitting
 from h2t.train.evaluate import load_model
-from h2t.train.rundata import dataset, statistics
+from h2t.train.rundata import dataset
 from tests.data.test_arrays import save_npz
 from tests.helpers import DIGITS, digits_run, stage1_config, stage2_config, train_cached
 
@@ -87,7 +87,7 @@ def test_the_part_is_recorded_and_protected(tmp_path):
 
 def test_every_step_is_measured_on_it_as_on_the_test_set(trained):
     data, results = dataset(trained), Run(trained).results()
-    mean, std = statistics(Run(trained))
+    mean, std = data.mean, data.std
     x = torch.from_numpy(((data.val.images / 255 - mean) / std).astype(np.float32)).permute(
         0, 3, 1, 2
     )
