@@ -14,8 +14,10 @@ from h2t.base import rng
 from h2t.data import samplers
 from h2t.models.batchnorm import fold
 from h2t.recipes.parameters import Stage2 as Config
+from h2t.train.bn_statistics import BN_BATCHES
 from h2t.train.cached import bank as banking
 from h2t.train.cached import fit as fitting
+from h2t.train.cached.key import bank_key
 from h2t.train.evaluate import load_model
 from h2t.train.schedule import stage2_lr
 from tests.helpers import stage1_config, stage2_config
@@ -209,7 +211,7 @@ def test_each_branch_is_normalised_by_its_own_batches_and_the_test_set_by_the_na
         order = samplers.epoch(
             sampler,
             torch.from_numpy(data.train.labels),
-            banking.BN_BATCHES * 64,
+            BN_BATCHES * 64,
             rng.torch_generator(0, f"bank/bn-{branch}"),
         )
         with torch.no_grad():
@@ -254,7 +256,7 @@ def test_a_bank_is_kept_extended_and_never_stale(trained, tmp_path):
     (three.folder / "view1.npy").unlink()  # as an interrupted build leaves it
     again = banking.build_bank(run, stage2_config(), 3, progress=False)
     assert torch.equal(again.train, three.train)
-    assert banking.bank_key(Run(run), stage2_config(bn_statistics="none")) != three.key
+    assert bank_key(Run(run), stage2_config(bn_statistics="none")) != three.key
     with pytest.raises(Error, match="no feature bank for these settings; build it with"):
         banking.open_bank(run, stage2_config(bn_statistics="none"))
     train_stage1(run, stage1_config(seed=3), again=True, progress=False)

@@ -11,6 +11,7 @@ from h2t.exchange.predict import predict
 from h2t.recipes import combinations
 from h2t.train.cached.bank import build_bank
 from h2t.train.cached.encoded import VIEWS, frozen
+from h2t.train.cached.steps import recipe_of
 from h2t.train.evaluate import load_model
 
 AUGMENT = dict(crop_padding=2, flip=True, precision="fp32")
@@ -70,6 +71,13 @@ def test_the_bank_is_what_the_encoder_says_of_the_images(run):
         z = load_model(run, "stage1").features(images)
     np.testing.assert_allclose(bank.test, z, atol=1e-3)
     assert bank.num_features == 1280 and bank.train.shape[:2] == (VIEWS, 21)
+
+
+def test_a_bank_of_an_encoder_has_no_batch_statistics_whatever_the_recipe_says(run):
+    run, _ = run
+    bank = build_bank(run, Stage2(**AUGMENT, bn_statistics="both"), VIEWS, progress=False)
+    assert bank.bn_statistics == "none" and torch.equal(bank.lent, bank.train)
+    assert recipe_of(run, {"bn_statistics": "both"}).bn_statistics == "none"
 
 
 def test_new_images_are_labelled(run):

@@ -15,6 +15,7 @@ from h2t.lab.explorer.engine import Explorer
 from h2t.recipes import parameters as config
 from h2t.train.cached import bank as banking
 from h2t.train.cached import fit as fitting
+from h2t.train.cached.key import bank_key
 from h2t.train.evaluate import evaluate, features_of, load_model, one_batch
 from h2t.train.rundata import dataset
 from tests.helpers import same_weights, stop_after
@@ -94,7 +95,7 @@ def test_stage_2_the_bank_and_everything_after_go_through(made, tmp_path):
         bank.train[0], bank.train[1]
     )
     assert fitting.fit(bank, [0.0, 0.3], [0], Stage2(**TWO)).weight.shape == (2, 1, 3, 64)
-    assert banking.bank_key(Run(run), Stage2(**{**TWO, "color_jitter": 0.0})) != bank.key
+    assert bank_key(Run(run), Stage2(**{**TWO, "color_jitter": 0.0})) != bank.key
     assert Explorer(run, Stage2(**TWO), views=2, progress=False).images(np.array([0, 5])).shape == (
         2,
         16,

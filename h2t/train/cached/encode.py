@@ -9,23 +9,22 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-import time
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 import torch
-from safetensors.torch import save
+from torch import nn
 
 from h2t import encoders, models
 from h2t.base import readers
 from h2t.base.errors import Error
-from h2t.base.files import clean, write_atomic, write_json
 from h2t.base.progress import bar
 from h2t.data.embeddings import Embedded
 from h2t.data.split import Files, Split
 from h2t.recipes.parameters import Stage2
-from h2t.train.device import autocast, pick_device, to_device
+from h2t.train.device import autocast, to_device
 from h2t.train.rundata import RunData
 
 BATCH = 32  # images at a time: more are slower on a CPU, whose caches they leave
@@ -54,50 +53,39 @@ def check_views(views: int, flip: bool) -> None:
         raise Error(f"views is {views}; an encoder's bank has at most {most} of an image")
 
 
-def fill(
-    data: RunData, config: Stage2, folder: Path, wanted: list[str], device: str, progress: bool
-) -> None:
-    """Compute and write the parts of an encoder's bank that are wanted and not there yet.
-
-    Arguments: ``config`` for flip and precision; ``wanted`` view0, view1, ..., test, val. Raises:
-    ``h2t.Error`` for features that are not finite, or more views than there are.
-    """
-    start, parts = time.perf_counter(), {"test": data.test, "val": data.val}
-    check_views(sum(name.startswith("view") for name in wanted), config.flip)
-    folder.mkdir(parents=True, exist_ok=True)
-    clean(folder)
-    model = to_device(models.build(data.encoder, len(data.classes)), pick_device(device)).eval()
-    splits = {"train": data.train, **{k: part for k, part in parts.items() if k in wanted}}
-    hashes = {name: _hashes(split) for name, split in splits.items()}
-    same, reused = _same(data, config), 0
-    todo = [name for name in wanted if not (folder / f"{name}.npy").exists()]
-    total = sum(len(parts.get(name) or data.train) for name in todo)
+def write(
+    data: RunData,
+    config: Stage2,
+    names: list[str],
+    store: Callable[[str, np.ndarray], None],
+    device: torch.device,
+    progress: bool,
+) -> tuple[nn.Module, dict]:
+    """Store what the encoder makes of the images: view0, view1, ..., test, val. Returns: the
+    encoder, and what bank.json says besides. Raises: ``h2t.Error`` for features that are not
+    finite."""
+    model = to_device(models.build(data.encoder, len(data.classes)), device).eval()
+    part_of = {name: name if name in ("test", "val") else "train" for name in names}
+    hashes = {part: _hashes(getattr(data, part)) for part in dict.fromkeys(part_of.values())}
+    for part, found in hashes.items():
+        store(f"{part}_hashes", found)
+    same, total = _same(data, config), sum(len(hashes[part]) for part in part_of.values())
     with bar(total=total, desc="encoding", unit="image", progress=progress) as shown:
-        for name in todo:
-            part = name if name in parts else "train"
+        for name, part in part_of.items():
             v = int(name.removeprefix("view")) if part == "train" else 0
             z = np.empty((len(hashes[part]), model.backbone.num_features), np.float32)
-            missing = _reuse(data, same, v, hashes[part], z)
-            reused += len(z) - len(missing)
-            shown.update(len(z) - len(missing))
-            rest = dataclasses.replace(data, train=splits[part].take(missing))
-            _encode(model, rest, v, config, z, missing, shown.update)
+            rows = _reuse(data, same, v, hashes[part], z)
+            shown.update(len(z) - len(rows))
+            if len(rows):
+                rest = dataclasses.replace(data, train=getattr(data, part).take(rows))
+                _encode(model, rest, v, config, z, rows, shown.update)
             if not np.isfinite(z).all():
                 row = int(np.flatnonzero(~np.isfinite(z).all(1))[0])
                 raise Error(
                     f"encoder {data.encoder}: features of {part} image {row} are not finite"
                 )
-            write_atomic(folder / f"{name}.npy", lambda f, z=z: np.save(f, z))
-    for part, split in splits.items():
-        called = "labels" if part == "train" else f"{part}_labels"
-        for name, array in ((called, split.labels), (f"{part}_hashes", hashes[part])):
-            write_atomic(folder / f"{name}.npy", lambda f, array=array: np.save(f, array))
-    state = {k: v.detach().cpu().contiguous() for k, v in model.backbone.state_dict().items()}
-    write_atomic(folder / "backbone.safetensors", save(state))
-    about = {"counts": data.counts.tolist(), "classes": list(data.classes), "scheme": data.scheme}
-    how = {"scale": None, "bn_statistics": "none", "same": same, "reused": reused}
-    seconds = round(time.perf_counter() - start, 2)
-    write_json(folder / "bank.json", {**about, **how, "seconds": seconds})
+            store(name, z)
+    return model.backbone, {"same": same}
 
 
 def _encode(model, data: RunData, v: int, config: Stage2, z, rows, done) -> None:
@@ -108,7 +96,7 @@ def _encode(model, data: RunData, v: int, config: Stage2, z, rows, done) -> None
         return
     device, k = next(model.parameters()).device, 0
     with torch.inference_mode():
-        for x, _ in data.loader("train", device).batches(BATCH) if len(rows) else ():
+        for x, _ in data.loader("train", device).batches(BATCH):
             with autocast(device, config.precision):
                 found = model.backbone(view(x, v, config.flip))
             z[rows[k : k + len(x)]] = found.float().cpu().numpy()

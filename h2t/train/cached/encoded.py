@@ -14,7 +14,8 @@ from h2t import encoders, models
 from h2t.heads import head
 from h2t.heads.features import Classifier, Features
 from h2t.recipes.parameters import SHARED, Stage1, Stage2
-from h2t.train.cached.bank import build_bank, encode
+from h2t.train.cached.bank import build_bank
+from h2t.train.cached.fill import encode
 from h2t.train.cached.fit import fit
 from h2t.train.cached.steps import save_variant
 from h2t.train.evaluate import measures

@@ -1,9 +1,10 @@
-"""What tells one feature bank of a run from another."""
+"""Where a run's feature bank lies, and which files it has."""
 
 from __future__ import annotations
 
 import hashlib
 import json
+from pathlib import Path
 from typing import Any
 
 from h2t import encoders
@@ -40,6 +41,14 @@ def bank_key(run: Run, config: Stage2) -> str:
     return _short(parts)
 
 
+def _short(parts: dict) -> str:
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def folder_of(run: Run, config: Stage2) -> Path:
+    return run.path / f"bank-{bank_key(run, config)}"
+
+
 def split_of(run: Run) -> dict[str, Any]:
     """What split.json says; ``hash`` is there."""
     record = readers.read_json(path := run.path / "split.json", OVER)
@@ -48,5 +57,26 @@ def split_of(run: Run) -> dict[str, Any]:
     return record
 
 
-def _short(parts: dict) -> str:
-    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
+def held_out(run: Run) -> tuple[str, ...]:
+    """The parts that are seen plainly: test, and val where it was held out of the long tail."""
+    return ("test", "val") if split_of(run).get("val_images") else ("test",)
+
+
+def statistics_of(run: Run, config: Stage2) -> str:
+    """The ``bn_statistics`` of a bank; an encoder has none that follow anything."""
+    return "none" if encoder_of(run) else config.bn_statistics
+
+
+def views_of(run: Run, config: Stage2, views: int) -> dict[str, list[str]]:
+    """The names of the views of each branch, which with fixed statistics see the images alike.
+
+    The fusing branch has one view: on CIFAR-100-LT, 1, 2 and 4 give the same accuracies to 0.2 of
+    their spread over seeds up to p = 0.5.
+    """
+    own = [f"view{v}" for v in range(views)]
+    return {"train": own, "lent": own if statistics_of(run, config) == "none" else ["lent0"]}
+
+
+def missing(folder: Path, names: list[str]) -> list[str]:
+    """Those arrays that are not there yet."""
+    return [name for name in names if not (folder / f"{name}.npy").exists()]

@@ -9,10 +9,11 @@ from typing import Any
 from h2t import metrics
 from h2t.base.errors import Error
 from h2t.base.readers import read_tensors
-from h2t.recipes.parameters import SHARED, Stage2, check, today
+from h2t.recipes.parameters import SHARED, Stage2, check
 from h2t.runs import Run, check_variant
 from h2t.train.cached.bank import Bank, build_bank
 from h2t.train.cached.fit import classify, fit
+from h2t.train.cached.key import statistics_of
 from h2t.train.evaluate import VAL_SEEN, measures
 from h2t.train.rundata import RunData, run_of
 from h2t.train.stage2 import train_stage2
@@ -25,7 +26,8 @@ def recipe_of(run: RunData | Run | str, overrides: dict[str, Any] | None = None)
     run = run_of(run)
     h2t, stage1 = run.step("stage2-h2t"), run.step("stage1").params
     made = h2t.params if h2t.done else {k: v for k, v in stage1.items() if k in SHARED}
-    return Stage2.of({**made, **(overrides or {})})
+    recipe = Stage2.of({**made, **(overrides or {})})
+    return dataclasses.replace(recipe, bn_statistics=statistics_of(run, recipe))
 
 
 def save_variant(
@@ -61,7 +63,7 @@ def save_variant(
     made = {"stage1_weights": stage1["weights_sha256"], "cached": True, "views": views}
     params = {**config.to_dict(), **made}
     with run.lock():
-        if step.done and not again and today(step.params) != params:
+        if step.done and not again and step.params != params:
             raise Error(f"run {run.path} already has {step.name}; choose another name")
         if (done := step.begin(params, again)) is not None:
             return done
@@ -105,9 +107,7 @@ def compare(run: RunData | Run | str, config: Stage2, ratios, seeds, views: int 
     given, run = run, run_of(run)
     weights = run.step("stage1").result["weights_sha256"]
     ratios = (0.0,) if config.stage2_method == "tau" else ratios
-    defaults = Stage2().to_dict()  # of what a step was begun without, by an earlier version
-    stage2s = [step for step in run.steps() if step.name != "stage1"]
-    have = {key({**defaults, **today(step.params)}): step.result["last"] for step in stage2s}
+    have = {key(step.params): step.result["last"] for step in run.steps() if step.name != "stage1"}
     bank = build_bank(given, config, views, **how)
     fits = fit(bank, ratios, seeds, config)
     kind = "" if config.stage2_method == "crt" else f"{config.stage2_method}-"
