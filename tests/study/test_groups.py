@@ -162,7 +162,7 @@ def test_the_overview_needs_nothing_that_a_machine_without_jupyter_lacks(many):
         [sys.executable, "-c", code, many[0]], capture_output=True, text=True, check=True
     ).stdout.splitlines()
     columns = ["stage", "1s", "networks", "many", "medium", "few", "all", "ECE"]
-    assert lines[0].split() == ["test", "accuracy,", "%", *columns]
+    assert lines[0].split() == ["setting", "test", "accuracy,", "%", *columns]
     averages = summary(grouped(many[1]), ("all",)).set_index(["setting", "group"])
     for line, (_, row) in zip(lines[1:], averages.iterrows(), strict=False):
         assert f"{row['mean']:.2f} ± {row['std']:.2f}" in line and f" {row['n']} " in line

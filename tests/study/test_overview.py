@@ -7,7 +7,8 @@ import pytest
 import h2t
 from h2t import Run
 from h2t.study.compare import units
-from h2t.study.compare.overview import agreement, averages, changes, ending, of_fusion, of_run
+from h2t.study.compare.groups import averages, summary
+from h2t.study.compare.overview import SHOWN, agreement, changes, ending, of_fusion, of_run
 from tests.synthetic import make_run, repeats
 
 
@@ -30,10 +31,11 @@ def test_a_run_is_its_main_steps_with_all_their_seeds(run):
     }
     table = h2t.table(folder, save=False).set_index("step")
     own = table.loc[["stage2-h2t", "stage2-h2t-s1", "stage2-h2t-s2"], "all"]
-    shown = averages(rows).loc["DR + H2T"]
+    table = averages(summary(rows, SHOWN)).droplevel("setting")
+    shown = table.loc["DR + H2T"]
     assert shown["all"] == f"{own.mean():.2f} ± {own.std(ddof=1):.2f}"
     assert (shown["stage 1s"], shown["networks"]) == ("1", "3")
-    assert averages(rows).loc["stage 1", "networks"] == "1"
+    assert table.loc["stage 1", "networks"] == "1"
 
 
 def test_fusion_is_held_against_its_control_seed_by_seed(run):

@@ -23,6 +23,7 @@ def made_up(means, p, measure="all"):
                 "group": g,
                 "measure": measure,
                 "n": 5,
+                "repeats": 5,
                 "mean": m,
                 "std": 0.5,
                 "within": math.nan,
@@ -103,6 +104,7 @@ def test_names_are_escaped_and_empty_groups_are_dashes():
                 "group": g,
                 "measure": "many",
                 "n": n,
+                "repeats": n,
                 "mean": m,
                 "std": math.nan,
                 "within": math.nan,
@@ -137,8 +139,9 @@ def test_settings_have_a_column_where_there_are_several(many):
     rows = grouped(many[1])
     text = paste(summary(rows, ("all",)), pairwise(rows, many[0], ("all",)))
     lines = text.splitlines()
-    assert lines[0] == "| setting | group | n | all |"
+    assert lines[0] == "| setting | group | stage 1s | all |"
     assert lines[2].startswith("| IF 10 | stage 1 | 5 | ") and lines[7].startswith("| IF 50 | ")
     assert "corrected by Holm for 20 tests" in text
     one = rows[rows["setting"] == "IF 10"]
-    assert paste(summary(one, ("all",)), pairwise(one, many[0])).startswith("| group | n | all |")
+    text = paste(summary(one, ("all",)), pairwise(one, many[0]))
+    assert text.startswith("| group | stage 1s | all |")

@@ -12,6 +12,8 @@ import itertools
 from pathlib import Path
 from typing import NamedTuple
 
+import pandas as pd
+
 from h2t import metrics, plots
 from h2t.base.errors import Error
 from h2t.base.files import resolve, write_atomic
@@ -93,8 +95,6 @@ def cached_rows(run, ratio=0.25, seeds=range(5), *, views=4, overrides=None, pro
     Arguments: ``views`` in each of its two feature banks; ``overrides`` of the run's recipe.
     Returns: rows as those of ``rows_of``.
     """
-    import pandas as pd
-
     from h2t.train.cached.bank import build_bank
     from h2t.train.cached.fit import fit
     from h2t.train.cached.steps import recipe_of
@@ -120,8 +120,6 @@ def cached_rows(run, ratio=0.25, seeds=range(5), *, views=4, overrides=None, pro
 
 def summarise(rows, ratio: float | None = None) -> Control:
     """Cells and effects of rows, as ``control`` says."""
-    import pandas as pd
-
     there = sorted(rows["fusion_ratio"].unique())
     ratios = [p for p in there if p > 0 and ratio in (None, p)]
     if not ratios and ratio is not None:
@@ -183,8 +181,6 @@ def _said(effect) -> str:
 
 def sheets(found: Control):
     """Cells and effects as two tables of ``ledger``."""
-    import pandas as pd
-
     names, cells, effects = {False: "no (DR)", True: "yes (H2T)"}, [], []
     for keys, of in found.cells.groupby(_CELL, sort=False):
         setting, ratio, fusion, statistics = keys
@@ -198,10 +194,7 @@ def sheets(found: Control):
         row["stage 1s"] = str(of["units"].max())
         for test in of.to_dict("records"):
             name = label(test["measure"])
-            test |= {"mean": test["difference"], "std": float("nan")}
-            row |= ledger.cells(name, test, sign=True)
-            row |= {f"{name} {end}": number(test[end], sign=True) for end in ("low", "high")}
-            row[f"{name} sure"] = "yes" if test["p_holm"] < ALPHA else ""
+            row |= {name: "", f"{name} ±": number(test["within"])} | ledger.tested(name, test)
         effects.append(row | ledger.basis(_part(found.rows, *keys[:2])))
     return pd.DataFrame(cells), pd.DataFrame(effects)
 

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 
+import pandas as pd
+
 from h2t.base.errors import Error
-from h2t.metrics import MEASURES
+from h2t.metrics import MEASURES, label
 from h2t.recipes import names
 from h2t.recipes.parameters import SHARED, Data, Stage1, Stage2
 from h2t.study.compare import units
@@ -139,13 +141,30 @@ def summary(rows, measures=MEASURES):
     return spreads(rows, ["setting", "group"], measures)
 
 
+def averages(summary) -> pd.DataFrame:
+    """Mean ± deviation of each setting and group as texts, a column a measure, and of how many
+    stage 1s and networks that is.
+    """
+    lines = []
+    for (setting, group), of in summary.groupby(["setting", "group"], sort=False):
+        line = {"setting": setting, "group": group}
+        line |= {"stage 1s": str(of["n"].max()), "networks": str(of["repeats"].max())}
+        line |= {label(row["measure"]): units.shown(row) or "–" for row in of.to_dict("records")}
+        lines.append(line)
+    return pd.DataFrame(lines).set_index(["setting", "group"])
+
+
+def listed(averages) -> pd.DataFrame:
+    """The same with its index as columns, without the setting where there is one alone."""
+    table = averages.reset_index()
+    return table if table["setting"].nunique() > 1 else table.drop(columns="setting")
+
+
 def spreads(rows, keys: list[str], measures):
     """Mean, standard deviations and interval over units, of each part that ``keys`` tell apart.
 
     Returns: a DataFrame with the columns ``keys``, measure and those of ``units.Spread``.
     """
-    import pandas as pd
-
     found = [
         {**dict(zip(keys, names, strict=True)), "measure": measure}
         | units.spread(part[measure], part["unit"])._asdict()

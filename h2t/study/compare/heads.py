@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from h2t.train.cached.bank import Bank
 
 BASELINE = "crt"  # class-balanced re-training: what H2T adds its fusion to
-SHOWN = {k: k for k in ("score", "all", "many", "medium", "few")} | {"ece": "ECE"}
+SHOWN = ("score", "all", "many", "medium", "few", "ece")
 
 
 @dataclass
@@ -179,14 +179,11 @@ def summary(found: Comparison, tests: pd.DataFrame) -> pd.DataFrame:
     lines, tests = [], tests.set_index(["bank", "head"])
     for key, part in found.table.groupby(["bank", "head"], sort=False):
         line = {"bank": key[0], "head": HEADS.get(key[1], key[1])}
-        for measure, name in SHOWN.items():
-            values = part[measure].dropna().astype(float)
+        for measure in SHOWN:
+            values, name = part[measure].dropna().astype(float), metrics.label(measure)
             line |= {name: tables.number(values.mean()), f"{name} ±": tables.number(values.std())}
         if key in tests.index:
-            test = tests.loc[key]
-            line["over DR"] = tables.number(test["difference"], sign=True)
-            line |= {f"over DR {k}": tables.number(test[k], sign=True) for k in ("low", "high")}
-            line["over DR sure"] = "yes" if test["p_holm"] < 0.05 else ""
+            line |= ledger.tested("over DR", tests.loc[key])
         line["seconds"] = f"{part['seconds'].sum():.0f}"
         first = part.iloc[0]
         line |= {k: first[k] for k in ledger.made_by()}

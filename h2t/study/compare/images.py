@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+from scipy import stats
 
 DRAWS = 2000  # of a bootstrap
 
@@ -13,8 +14,6 @@ def mcnemar(a: np.ndarray, b: np.ndarray) -> float:
     Source: McNemar 1947 in its exact form, a sign test on the images that just one has right.
     Arguments: ``a``, ``b`` (N,) whether each image is right.
     """
-    from scipy import stats
-
     only_a, only_b = int((a & ~b).sum()), int((b & ~a).sum())
     return float(stats.binomtest(only_a, only_a + only_b).pvalue) if only_a + only_b else 1.0
 

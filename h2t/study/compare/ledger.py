@@ -35,10 +35,16 @@ def made_by(device: str = "cpu") -> dict[str, str]:
     return {k: made[k] for k in ("revision", "h2t")} | own
 
 
-def cells(name: str, row, *, sign: bool = False) -> dict[str, str]:
+def cells(name: str, row) -> dict[str, str]:
     """The columns of a measure, of a row with mean, std and within."""
-    mean, error = tables.number(row["mean"], sign=sign), tables.number(units.error(row))
-    return {name: mean, f"{name} ±": error}
+    return {name: tables.number(row["mean"]), f"{name} ±": tables.number(units.error(row))}
+
+
+def tested(name: str, test) -> dict[str, str]:
+    """The columns of a difference with its interval, and whether its corrected test is sure."""
+    shown = {name: test["difference"], f"{name} low": test["low"], f"{name} high": test["high"]}
+    sure = "yes" if test["p_holm"] < units.ALPHA else ""
+    return {k: tables.number(v, sign=True) for k, v in shown.items()} | {f"{name} sure": sure}
 
 
 def markdown(table, columns=()) -> str:

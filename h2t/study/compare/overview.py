@@ -8,13 +8,23 @@ import textwrap
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 
 from h2t.base import tables
 from h2t.metrics import GROUPS, label
 from h2t.recipes.names import STEPS
 from h2t.runs import Run
 from h2t.study.compare import units
-from h2t.study.compare.groups import CONTROL, baseline, grouped, mixed, spreads, summary
+from h2t.study.compare.groups import (
+    CONTROL,
+    averages,
+    baseline,
+    grouped,
+    listed,
+    mixed,
+    spreads,
+    summary,
+)
 from h2t.study.compare.significance import pairwise, verdict
 from h2t.study.compare.table import table
 
@@ -29,7 +39,7 @@ def overview(root: str | Path) -> str:
     rows = grouped(table(root, save=False))
     against = baseline(dict.fromkeys(rows["group"]))
     said = verdict(pairwise(rows, root, ("all",), against), "all", against)
-    return "\n".join([_plain(averages(rows)), *mixed(rows), said])
+    return "\n".join([_plain(averages(summary(rows, SHOWN))), *mixed(rows), said])
 
 
 def of_run(run: str | Path):
@@ -39,27 +49,12 @@ def of_run(run: str | Path):
     return rows[rows["group"].isin(main)].assign(group=rows["group"].map(main))
 
 
-def averages(rows, measures=SHOWN):
-    """Mean ± deviation of each group of ``grouped`` as texts: a DataFrame, measures as columns."""
-    import pandas as pd
-
-    found = {}
-    for (setting, group), of in summary(rows, measures).groupby(["setting", "group"], sort=False):
-        line = {"stage 1s": str(of["n"].max()), "networks": str(of["repeats"].max())}
-        for row in of.to_dict("records"):
-            line[label(row["measure"])] = units.shown(row) or "empty"
-        found[f"{group} ({setting})" if setting else group] = line
-    return pd.DataFrame.from_dict(found, orient="index")
-
-
 def changes(rows, measures=(*GROUPS, "all")):
     """What the BN statistics and what fusion change, seed by seed: points, mean ± deviation.
 
     Arguments: ``rows`` of ``of_run``. Returns: a DataFrame of texts, a row a change: DR → its
     control → H2T.
     """
-    import pandas as pd
-
     chain = [g for g in (*reversed(CONTROL), FUSED) if g in set(rows["group"])]
     by, found = rows.set_index(["group", "unit", "seed"])[list(measures)].astype(float), {}
     for a, b in zip(chain, chain[1:], strict=False):
@@ -89,7 +84,8 @@ def ending(run: Run) -> str:
     """What a run came to, what may be said of fusion, and what to do next."""
     rows = of_run(run.path)
     held_out = ("val_balanced",) if "val_balanced" in rows else ()
-    lines = [_plain(averages(rows, (*SHOWN, *held_out)).drop(columns="stage 1s"))]
+    found = averages(summary(rows, (*SHOWN, *held_out)))
+    lines = [_plain(found.drop(columns="stage 1s"))]
     if len(rows) > rows["group"].nunique():
         lines.append("±: standard deviation over seeds of stage 2, on one stage 1")
     lines += textwrap.wrap(of_fusion(rows), 99)
@@ -106,9 +102,10 @@ def _next(run: Run) -> str:
     )
 
 
-def _plain(texts) -> str:
-    header = ["test accuracy, %", *texts]
-    return tables.plain(header, [[name, *row] for name, *row in texts.itertuples()])
+def _plain(found) -> str:
+    table = listed(found).rename(columns={"group": "test accuracy, %"})
+    left = table.columns.get_loc("test accuracy, %") + 1
+    return tables.plain(table.columns, table.to_numpy(), left=left)
 
 
 def agreement(both, measure: str = "all") -> str:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import numpy as np
+import pandas as pd
 
 from h2t.base import tables
 from h2t.base.errors import Error
 from h2t.metrics import label
-from h2t.study.compare import units
+from h2t.study.compare.groups import averages, listed
 from h2t.study.compare.units import ALPHA
 
 
@@ -41,37 +42,27 @@ def paste(summary, tests, kind: str = "markdown", notes: list[str] = ()) -> str:
     Arguments: ``summary``, ``tests`` as in ``supported``; ``kind`` markdown or latex; ``notes``
     sentences to append, those of ``groups.mixed``. Raises: ``h2t.Error`` for another kind.
     """
-    import pandas as pd
-
     if kind not in ("markdown", "latex"):
         raise Error(f"kind is {kind!r}; choose markdown or latex")
-    bold, lines, strong = supported(summary, tests), [], []
-    for (setting, group), cells in summary.groupby(["setting", "group"], sort=False):
-        line = {"setting": setting, "group": group, "n": str(cells["n"].max())}
-        sure = dict.fromkeys(line, False)
-        for cell in cells.to_dict("records"):
-            name = label(cell["measure"])
-            line[name] = units.shown(cell) or "–"
-            sure[name] = (setting, group, cell["measure"]) in bold
-        lines.append(line)
-        strong.append(sure)
-    table, strong = pd.DataFrame(lines), pd.DataFrame(strong)
-    if table["setting"].nunique() == 1:
-        table, strong = table.drop(columns="setting"), strong.drop(columns="setting")
+    bold, table = supported(summary, tests), averages(summary).drop(columns="networks")
+    strong = pd.DataFrame(False, table.index, table.columns)
+    for setting, group, measure in bold:
+        strong.loc[(setting, group), label(measure)] = True
     caption = " ".join([_caption(tests, bold), *notes])
     if kind == "markdown":
-        table = table.mask(strong, "**" + table + "**")
-        return f"{tables.markdown(table.columns, table.values.tolist())}\n\n{caption}\n"
-    style = table.style.hide(axis="index").format(escape="latex")
+        table = listed(table.mask(strong, "**" + table + "**"))
+        return f"{tables.markdown(table.columns, table.to_numpy())}\n\n{caption}\n"
+    style = listed(table).style.hide(axis="index").format(escape="latex")
     style = style.format_index(escape="latex", axis="columns")
-    style = style.apply(lambda _: np.where(strong, "textbf: --rwrap", ""), axis=None)
-    columns = "".join("l" if name in ("setting", "group") else "r" for name in table)
+    looks = np.where(strong, "textbf: --rwrap", "")
+    style = style.apply(lambda _: looks, axis=None, subset=list(table.columns))
+    columns = "".join("l" if name in ("setting", "group") else "r" for name in style.columns)
     return f"{style.to_latex(hrules=True, column_format=columns)}% {caption}\n"
 
 
 def _caption(tests, bold: set) -> str:
-    what = "On the test set, in %: mean ± standard deviation over n stage 1s or, where n is 1, "
-    what += "over the stage 2s on that one."
+    what = "On the test set, in %: mean ± standard deviation over stage 1s or, of a single one, "
+    what += "over the stage 2s on it."
     made = tests["p"].notna().sum()
     if not made:
         return f"{what} Nothing is bold: no two groups could be tested over several stage 1s."

@@ -6,6 +6,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
+from scipy import stats
 
 from h2t import metrics
 from h2t.base.errors import Error
@@ -38,8 +40,6 @@ def reproduce(root: str | Path):
     Published numbers are of the best epoch on the test set, so ``best`` is held against them;
     ``last`` is our result. Runs with a validation part are left out. Saved as reproduced.md.
     """
-    import pandas as pd
-
     root = resolve(root)
     steps = table(root, save=False)
     steps = steps[steps["num_classes"].isin(SETS) & steps["model"].isin(MODELS)]
@@ -123,8 +123,6 @@ def _said(name: str, value: Any, stage: int, of: int) -> str:
 
 def _averaged(keys: tuple, part) -> dict[str, Any]:
     """The row of all steps that followed one protocol."""
-    from scipy import stats
-
     row = dict(zip(KEYS, keys, strict=True))
     measures = [c for c in part if c not in (*KEYS, "unit", *ledger.BASIS)]
     of = {m: units.spread(part[m].astype(float), part["unit"]) for m in measures}
@@ -141,8 +139,6 @@ def _averaged(keys: tuple, part) -> dict[str, Any]:
 
 def sheet(summary):
     """The summary as a table of ``ledger``."""
-    import pandas as pd
-
     groups = [f"{g} ({scheme})" for scheme in metrics.SCHEMES for g in metrics.GROUPS]
     measures = {"last": "last epoch", "best": "best epoch (on test)", **{g: g for g in groups}}
     lines = []

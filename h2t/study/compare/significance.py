@@ -7,6 +7,7 @@ import itertools
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 
 from h2t import metrics
 from h2t.base.errors import Error
@@ -48,8 +49,6 @@ def pairwise(rows, root: str | Path, measures=("all",), against: str = ""):
     1, ``differ`` what else is unlike in the two. Raises: ``h2t.Error`` where ``against`` is not
     among the groups.
     """
-    import pandas as pd
-
     if against and against not in set(rows["group"]):
         there = ", ".join(map(repr, rows["group"].unique()))
         raise Error(f"baseline is {against!r}, which is not among the groups: {there}")

@@ -8,6 +8,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
+
 from h2t.base.errors import Error
 from h2t.base.files import resolve, write_atomic
 from h2t.base.readers import read_json, reading
@@ -55,8 +57,6 @@ def table(root: str | Path, *, save: bool = True, copies: bool = False):
 
 def _marked(rows: list[dict[str, Any]]):
     """The rows with a column ``copy``: weights, parameters and split are those of another."""
-    import pandas as pd
-
     keys = [json.dumps(row.pop("_params"), sort_keys=True) for row in rows]
     whole = _typed(pd.DataFrame(rows)).assign(_key=keys)
     # of equal steps the one that was trained comes first, so that it is the copies that are marked

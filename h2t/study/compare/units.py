@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
+from scipy import stats
 
 from h2t.base.tables import number
 
@@ -68,8 +69,6 @@ def spread(values, units) -> Spread:
 
 def interval(means) -> tuple[float, float]:
     """Where the mean of all units may lie, given some of them (n,); NaN for fewer than two."""
-    from scipy import stats
-
     n = len(means)
     if n < 2:
         return np.nan, np.nan
@@ -83,8 +82,6 @@ def across(differences) -> dict[str, float]:
     Sources: Student 1908; Wilcoxon 1945, which cannot reach 0.05 below six units. Equal differences
     (accuracies are counts) have no spread for t: Wilcoxon's p then stands for both. NaN for one.
     """
-    from scipy import stats
-
     d = np.asarray(differences, float)
     if len(d) < 2:
         return dict.fromkeys(("low", "high", "p", "p_wilcoxon"), np.nan)
