@@ -65,13 +65,13 @@ class Run:
             raise Error(f"run is {str(path)!r}; name a directory, such as runs/first")
         self.path = path.path if isinstance(path, Run) else files.resolve(path)
         if create and kind:
-            files.claim(self.path, kind, _before_marks)
+            files.claim(self.path, kind)
         elif create:
             self.path.mkdir(parents=True, exist_ok=True)
         elif not self.path.is_dir():
             how = f"`h2t run RECIPE -p run {self.path}`"
             raise Error(f"there is no run directory {self.path}; make it with {how}")
-        elif kind and not files.owned(self.path, kind, _before_marks):
+        elif kind and not files.owned(self.path, kind):
             raise Error(f"{self.path} is no run that h2t made; name the directory of one")
 
     def __repr__(self) -> str:
@@ -283,14 +283,3 @@ def renamed(record: dict[str, Any]) -> dict[str, Any]:
     old = {"top1": "all"}
     inner = {k for k in ("last", "best", "val") if isinstance(record.get(k), dict)}
     return {old.get(k, k): renamed(v) if k in inner else v for k, v in record.items()}
-
-
-def _before_marks(folder: Path) -> bool:
-    """Whether a folder is a run of a version that wrote no marks: one of what it wrote says so."""
-    said = {"split.json": {"hash", "split_seed", "counts"}, "job.json": {"kind", "parameters"}}
-    said["stage1/result.json"] = {"weights_sha256", "environment"}
-    for name, keys in said.items():
-        with contextlib.suppress(Error):
-            if keys <= readers.read_json(folder / name).keys():
-                return not (folder / files.MARK).exists()
-    return False

@@ -13,6 +13,7 @@ from safetensors.numpy import save_file
 
 import h2t
 from h2t import Data, Stage1, Stage2, metrics
+from h2t.base.files import claim
 from h2t.recipes.parameters import variants
 
 COUNTS = np.array([200, 150, 60, 30, 10, 5])
@@ -54,7 +55,7 @@ def make_run(
     }
     data = Data(source="digits", imbalance_factor=imbalance_factor, split_seed=split_seed)
     split = hashlib.sha256(f"{imbalance_factor} {split_seed}".encode()).hexdigest()
-    folder.mkdir(parents=True)
+    claim(folder, "run")
     params = {**data.to_dict(), "pixels_sha256": "p" * 64, "mean": [0.5], "std": [0.2]}
     (folder / "params.yaml").write_text(yaml.safe_dump(params, sort_keys=False))
     (folder / "split.json").write_text(

@@ -43,8 +43,7 @@ def write_atomic(path: str | Path, content: bytes | Callable[[BinaryIO], object]
     A reader sees the old file or the new one, never half of either.
 
     Arguments: ``content`` the bytes, or a function that writes them to an open binary file.
-    Raises: ``h2t.Error`` naming the file where the disk is full or the folder cannot be written;
-    what was there before stays as it was.
+    Raises: ``h2t.Error`` where the disk is full or the folder cannot be written.
     """
     path = Path(path)
     temporary = _temporary(path)
@@ -81,7 +80,7 @@ def link(source: Path, target: Path) -> None:
     """Put a file into another folder too: a hard link where the file system has them, else a copy.
 
     Whatever is written later goes to a new file and is renamed, so neither place ever sees the
-    other's changes. Raises: ``h2t.Error`` as ``write_atomic`` does.
+    other's changes.
     """
     target.parent.mkdir(parents=True, exist_ok=True)
     temporary = _temporary(target)
@@ -123,9 +122,9 @@ def held(file: Path, what: str) -> Iterator[None]:
     """Hold a lock that nobody waits for. Raises ``h2t.Error`` where another process holds it."""
     import filelock
 
-    lock = filelock.FileLock(file)
+    lock = filelock.FileLock(file, timeout=0)
     try:
-        lock.acquire(timeout=0)
+        lock.acquire()
     except filelock.Timeout:
         raise Error(f"{what} is in use by another process; wait for it or choose another") from None
     except OSError as e:
@@ -136,25 +135,21 @@ def held(file: Path, what: str) -> Iterator[None]:
         lock.release()
 
 
-def owned(folder: Path, kind: str, before: Callable[[Path], bool] | None = None) -> bool:
-    """Whether h2t made a folder as what ``kind`` says (run, sweep, report, cache, bank).
+def owned(folder: Path, kind: str) -> bool:
+    """Whether h2t made a folder as what ``kind`` says (run, sweep, report, notebooks).
 
     A folder is h2t's where it holds the mark h2t.json, which is written into it first, before
     anything else. Only then may h2t change or remove what lies in it.
-
-    Arguments: ``before`` recognises what a version made that wrote no marks yet.
     """
     try:
         mark = json.loads((folder / MARK).read_bytes()[:1000])
-        return isinstance(mark, dict) and mark.get("h2t") == kind
-    except FileNotFoundError:
-        return bool(before and before(folder))
     except (OSError, ValueError, RecursionError):
         return False
+    return isinstance(mark, dict) and mark.get("h2t") == kind
 
 
-def claim(folder: Path, kind: str, before: Callable[[Path], bool] | None = None) -> None:
-    """Make a folder and mark it as h2t's, or find it marked. Arguments: as ``owned``.
+def claim(folder: Path, kind: str) -> None:
+    """Make a folder and mark it as h2t's (``owned``), or find it marked.
 
     Raises: ``h2t.Error``, and nothing in it is changed, where it holds anything of others, or
     cannot be made.
@@ -166,18 +161,15 @@ def claim(folder: Path, kind: str, before: Callable[[Path], bool] | None = None)
         raise Error(f"{kind} {folder} is a file; name a directory") from None
     except OSError as e:
         raise Error(f"cannot make the folder {folder}: {e.strerror}; name another") from None
-    if owned(folder, kind, before):
-        if MARK not in inside:  # made before there were marks, and perhaps only to be read
-            with contextlib.suppress(Error):
-                write_json(folder / MARK, {"h2t": kind, "version": 1})
+    if owned(folder, kind):
         return
-    if all(map(unmarked, inside)):  # or an empty folder that is locked
-        write_json(folder / MARK, {"h2t": kind, "version": 1})
-        return clean(folder)
-    raise Error(
-        f"{folder} is not empty and is no {kind} that h2t made, so nothing in it is touched; "
-        f"name a new folder, or an empty one"
-    )
+    if not all(map(unmarked, inside)):
+        raise Error(
+            f"{folder} is not empty and is no {kind} that h2t made, so nothing in it is touched; "
+            "name a new folder, or an empty one"
+        )
+    write_json(folder / MARK, {"h2t": kind, "version": 1})
+    clean(folder)
 
 
 def unmarked(name: str) -> bool:

@@ -233,18 +233,13 @@ def described_parameters() -> dict[str, Described]:
     return {name: it for each in STEPS for name, it in described(each).items()}
 
 
-def declared() -> dict[str, Any]:
-    """Every parameter of a run with its default, as its field holds it."""
-    return {f: v for each in STEPS for f, v in vars(each()).items()}
-
-
 def check(parameters: Mapping[str, Any], also: Collection[str] = ()) -> None:
     """Refuse unknown names, wrong types and values out of range, before any work.
 
     Arguments: ``parameters`` name to value; ``also`` further names that are declared elsewhere (a
     notebook's own). Raises: ``h2t.Error`` naming the parameter and what it must be.
     """
-    known = {*declared(), *also}
+    known = {*described_parameters(), *also}
     for name in parameters:
         if name not in known:
             raise Error(unknown(name, known))

@@ -17,7 +17,7 @@ from typing import Any
 
 from h2t.data.longtail import class_counts
 from h2t.recipes.methods import METHODS
-from h2t.recipes.parameters import SHARED, Parameters, declared
+from h2t.recipes.parameters import SHARED, Parameters, described_parameters
 
 FREE = ("seed", "eval_every", "precision")  # no part of any protocol
 RATIOS = (0.25, 0.3)  # H2T's released settings, and its paper's
@@ -114,13 +114,9 @@ def differences(
 
 
 def _value(value: Any, name: str) -> Any:
-    """As recipes have it: lists are JSON in the table; an older step had a parameter's default."""
-    default = declared()[name]
-    if value is None or value != value:  # NaN: other rows of the table have it
-        value = default
-    if isinstance(default, tuple):
-        return json.loads(value) if isinstance(value, str) else list(value)
-    return value
+    """As recipes have it: lists are JSON in the table."""
+    is_list = described_parameters()[name].kind == "array"
+    return json.loads(value) if is_list else value
 
 
 def published_curve(counts=None, model: str = "resnet32"):

@@ -19,7 +19,6 @@ from h2t.base.errors import Error, named
 from h2t.base.files import write_atomic
 from h2t.base.readers import parse_yaml, read_yaml
 from h2t.lab.books.cells import MAIN, code_cells, declared, find
-from h2t.recipes import grid
 from h2t.recipes import methods as recipes
 from h2t.recipes import parameters as config
 from h2t.recipes.names import STEPS
@@ -57,7 +56,7 @@ def check(parameters: dict[str, Any], notebooks: list[Path]) -> None:
         if name not in known:
             raise Error(f"parameter {name!r} belongs to no notebook that is run here")
         want = _TYPES.get(known[name].split("[")[0])
-        if name in config.declared() or want is None:
+        if name in config.described_parameters() or want is None:
             continue
         fits = isinstance(value, want | int if want is float else want)
         if not fits or (isinstance(value, bool) and want is not bool):
@@ -74,8 +73,7 @@ def load_recipe(recipe: str | Path, overrides: dict[str, Any]) -> tuple[dict[str
     folder = find(path)
     notebooks = [folder / f"{name}.ipynb" for name in MAIN]
     defaults = complete({}, notebooks)
-    given = grid.settle(grid.merge(read_yaml(path), overrides), set(defaults))
-    parameters = recipes.merged(given, overrides, defaults)
+    parameters = recipes.merged(read_yaml(path), overrides, defaults)
     check(parameters, notebooks)
     return parameters, notebooks
 
