@@ -12,58 +12,6 @@ from h2t.base.errors import Error, quoted
 
 POINTS = 100_000  # of a grid, and values of a range
 ROWS = "sweep must be a list of mappings, one for each run: `sweep: [{seed: 0}, {seed: 3}]`"
-BY = "by must say what others are at values of a parameter: `by: {batch_size: {64: {seed: 1}}}`"
-
-
-def merge(recipe: dict[str, Any], overrides: dict[str, Any]) -> dict[str, Any]:
-    """A recipe with some parameters replaced; these depend on nothing any more (``settle``)."""
-
-    def kept(case: dict[str, Any]) -> dict[str, Any]:
-        return {k: v for k, v in case.items() if k not in overrides}
-
-    if "by" in recipe and "by" not in overrides:
-        by = {k: {v: kept(c) for v, c in cases.items()} for k, cases in _by(recipe).items()}
-        recipe = {**recipe, "by": by}
-    return {**recipe, **overrides}
-
-
-def settle(recipe: dict[str, Any], declared) -> dict[str, Any]:
-    """A recipe without its ``by``, which says what other parameters are at certain values of one::
-
-        imbalance_factor: 100.0
-        stage2_weight_decay: 5.0e-4
-        by:
-          imbalance_factor:
-            50: {stage2_weight_decay: 2.0e-4}
-
-    Arguments: ``declared`` names of parameters.
-    Returns: the parameters, with those of the cases that apply in place of the recipe's own.
-    Raises: ``h2t.Error`` for a ``by`` of another form, with an unknown name, or that depends on
-    what it sets.
-    """
-    by, settled = _by(recipe), {k: v for k, v in recipe.items() if k != "by"}
-    sets = _set_by(by)
-    if unknown := [n for n in (*by, *sets) if n not in declared]:
-        raise Error(f"unknown parameter {unknown[0]!r} under by")
-    if both := [n for n in sets if n in by]:
-        raise Error(f"by sets {both[0]} and depends on it; give it a value of its own")
-    for name, cases in by.items():
-        value = settled.get(name)
-        if isinstance(value, str | int | float):
-            settled |= cases.get(value, {})
-    return settled
-
-
-def _by(recipe: dict[str, Any]) -> dict[str, dict[Any, dict[str, Any]]]:
-    by = recipe.get("by") or {}
-    cases = by.values() if isinstance(by, dict) else [None]
-    if not all(isinstance(c, dict) and all(isinstance(s, dict) for s in c.values()) for c in cases):
-        raise Error(BY)
-    return by
-
-
-def _set_by(by) -> list[str]:
-    return [name for cases in by.values() for case in cases.values() for name in case]
 
 
 def expand(
@@ -75,24 +23,29 @@ def expand(
     list, or a range ``{from: a, to: b, step: c}`` with both ends; one that is declared as a list is
     an axis where it is given a list of lists. All axes are combined. A list of mappings, ``sweep:
     [{model: resnet20, seed: 3}, ...]``, is an explicit table, combined with the axes if there are
-    any. Each point is settled (``settle``) by itself.
+    any.
 
-    Arguments: ``recipe`` parameters; ``declared`` name to (default, type) of the notebooks.
+    Arguments: ``declared`` name to (default, type) of the notebooks.
     Returns: points in the order of the recipe, the last axis fastest, each named by its values.
     Raises: ``h2t.Error`` for no axes, an empty axis or range, a table that is no list of mappings
     or fixes what is an axis too, two points of one name, and more than ``POINTS``.
     """
-    by, fixed = _by(recipe), {k: v for k, v in recipe.items() if k not in ("sweep", "by")}
+    fixed = {k: v for k, v in recipe.items() if k != "sweep"}
     table = _table(recipe["sweep"]) if "sweep" in recipe else [{}]
     axes = {k: _axis(k, v) for k, v in fixed.items() if _is_axis(v, declared.get(k, (None, ""))[1])}
     tabled = list(dict.fromkeys(k for row in table for k in row))
-    _check_axes(axes, tabled, _set_by(by))
+    if both := [k for k in tabled if k in axes]:
+        raise Error(f"{both[0]} is an axis of the grid and a column of its table; keep one")
+    if not axes and not tabled:
+        raise Error(
+            "the recipe has one point only: give a parameter a list of values, such as "
+            "`seed: [0, 1, 2]`, or use `h2t run`"
+        )
     if (number := len(table) * math.prod(map(len, axes.values()))) > POINTS:
         raise Error(f"the grid has {number:,} runs; that is more than one can want")
     points: dict[str, dict[str, Any]] = {}
     for row, *values in itertools.product(table, *axes.values()):
-        own = {**row, **dict(zip(axes, values, strict=True))}
-        given = settle({**fixed, **own, "by": by}, declared)
+        given = {**fixed, **row, **dict(zip(axes, values, strict=True))}
         # a row may leave a column to its default
         name = _name({k: given[k] for k in (*tabled, *axes) if k in given})
         if name in points:
@@ -102,21 +55,6 @@ def expand(
             raise Error(f"two points of the grid would share the run {name!r}; {why}")
         points[name] = given
     return points
-
-
-def _check_axes(axes, tabled: list[str], dependent: list[str]) -> None:
-    if both := [k for k in (*axes, *tabled) if k in dependent]:
-        raise Error(
-            f"{both[0]} is an axis of the grid and is set by another parameter under by; keep one "
-            f"of them, such as with `-p {both[0]} VALUE`"
-        )
-    if both := [k for k in tabled if k in axes]:
-        raise Error(f"{both[0]} is an axis of the grid and a column of its table; keep one")
-    if not axes and not tabled:
-        raise Error(
-            "the recipe has one point only: give a parameter a list of values, such as "
-            "`seed: [0, 1, 2]`, or use `h2t run`"
-        )
 
 
 def _is_axis(value: Any, kind: str) -> bool:

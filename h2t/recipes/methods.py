@@ -6,15 +6,14 @@ the command line, stands for its settings at the recipe's imbalance factor.
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from importlib import resources
 from typing import Any
 
-from h2t.base.errors import Error, quoted
+from h2t.base.errors import Error, nearest, quoted
 from h2t.base.readers import parse_yaml
-from h2t.recipes import combinations, grid
+from h2t.recipes import combinations
 from h2t.recipes.parameters import Data, Stage1, Stage2
 
 FACTORS = (200, 100, 50, 10)
@@ -34,14 +33,13 @@ class Method:
     title: str
     source: str
     given: Mapping[str, Any]
-    factors: tuple[int, ...] = FACTORS
-    borrowed: tuple[int, ...] = ()
+    by_factor: Mapping[int, Mapping[str, Any]]
+    factors: tuple[int, ...]
+    borrowed: tuple[int, ...]
 
     def settings(self, factor: int) -> dict[str, Any]:
         """A value for each of ``SETS`` at an imbalance factor."""
-        whole = {**SETTINGS, **self.given, "imbalance_factor": factor}
-        at = grid.settle(whole, whole)
-        return {name: at[name] for name in SETS}
+        return {**SETTINGS, **self.given, **self.by_factor.get(factor, {})}
 
     def at(self, factor: int) -> tuple[Stage1, Stage2]:
         """Both stages of the published protocol at an imbalance factor."""
@@ -50,10 +48,11 @@ class Method:
 
 
 def _method(entry: Mapping[str, Any]) -> Method:
-    texts = {k: entry[k] for k in ("title", "source")}
-    lists = {k: tuple(entry[k]) for k in ("factors", "borrowed") if k in entry}
-    given = {k: v for k, v in entry.items() if k not in {**texts, **lists}}
-    return Method(**texts, **lists, given=given)
+    given = {name: value for name, value in entry.items() if name in SETS}
+    factors, borrowed = entry.get("factors", FACTORS), entry.get("borrowed", ())
+    by_factor = entry.get("by_factor", {})
+    about = entry["title"], entry["source"]
+    return Method(*about, given, by_factor, tuple(factors), tuple(borrowed))
 
 
 METHODS = {name: _method(entry) for name, entry in _FILE["methods"].items()}
@@ -67,9 +66,8 @@ def settings(method: str, imbalance_factor: float, source: str = "") -> dict[str
     without settings, or those of another data set.
     """
     if not isinstance(method, str) or method not in METHODS:
-        near = difflib.get_close_matches(str(quoted(method)).strip("'"), METHODS, 1, 0.5)
-        meant = f" did you mean {near[0]!r}?" if near else ""
-        raise Error(f"method is {quoted(method)};{meant} `h2t methods` lists those that are known")
+        near = nearest(quoted(method).strip("'"), METHODS)
+        raise Error(f"method is {quoted(method)};{near} `h2t methods` lists those that are known")
     found = METHODS[method]
     if imbalance_factor not in found.factors:
         raise Error(

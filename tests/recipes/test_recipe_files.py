@@ -1,14 +1,13 @@
-"""The recipe files mean what is published, and their values may depend on one another."""
+"""The recipe files mean what is published."""
 
 import hashlib
 import json
 
 import pytest
 
-from h2t import Data, Error, Stage1, Stage2
+from h2t import Data, Stage1, Stage2
 from h2t.lab.books import execute as notebooks
 from h2t.recipes import methods as recipes
-from h2t.recipes.grid import expand, merge, settle
 from h2t.recipes.parameters import variants
 from h2t.study.sweep.plan import plan
 from tests.helpers import ROOT
@@ -111,54 +110,3 @@ def test_a_recipe_means_what_it_always_meant(recipe, monkeypatch):
         means = _on(notebooks.complete(*notebooks.load_recipe(FILES / f"{recipe}.yaml", {})))
     found = hashlib.sha256(json.dumps(means, sort_keys=True).encode()).hexdigest()[:16]
     assert found == COMPLETED[recipe], means
-
-
-BY = {"imbalance_factor": {50: {"stage2_weight_decay": 2e-4, "seed": 3}, 10.0: {"seed": 4}}}
-NAMES = ("imbalance_factor", "stage2_weight_decay", "seed", "fusion_ratio")
-
-
-def test_a_value_may_depend_on_another_unless_it_is_given():
-    recipe = {"imbalance_factor": 100.0, "stage2_weight_decay": 5e-4, "by": BY}
-
-    def at(factor, **more):
-        return settle(merge(recipe, {"imbalance_factor": factor, **more}), NAMES)
-
-    assert at(100.0) == {"imbalance_factor": 100.0, "stage2_weight_decay": 5e-4}
-    assert at(50.0) == {"imbalance_factor": 50.0, "stage2_weight_decay": 2e-4, "seed": 3}
-    assert at(10) == {"imbalance_factor": 10, "stage2_weight_decay": 5e-4, "seed": 4}
-    assert at(50, stage2_weight_decay=1.0)["stage2_weight_decay"] == 1.0
-    declared = {n: (0.0, "float") for n in NAMES}
-    points = expand(
-        {**recipe, "imbalance_factor": [100.0, 50.0], "fusion_ratio": [0.1, 0.2]}, declared
-    )
-    assert [(p["stage2_weight_decay"], p.get("seed")) for p in points.values()] == [
-        (5e-4, None)
-    ] * 2 + [(2e-4, 3)] * 2
-    assert all("by" not in p for p in points.values())
-
-
-@pytest.mark.parametrize(
-    ("by", "message"),
-    [
-        (
-            {"imbalance_factor": {50: 2e-4}},
-            "by must say what others are at values of a parameter",
-        ),
-        ([1], "by must say"),
-        ({"imbalance_facto": {50: {"seed": 1}}}, "unknown parameter 'imbalance_facto' under by"),
-        ({"imbalance_factor": {50: {"sed": 1}}}, "unknown parameter 'sed' under by"),
-        ({"seed": {1: {"seed": 2}}}, "by sets seed and depends on it"),
-    ],
-)
-def test_what_cannot_depend_is_refused(by, message):
-    with pytest.raises(Error, match=message):
-        settle({"seed": 1, "by": by}, NAMES)
-
-
-def test_an_axis_does_not_depend():
-    with pytest.raises(
-        Error, match="seed is an axis of the grid and is set by another parameter under by"
-    ):
-        expand(
-            {"seed": [0, 1], "imbalance_factor": 50.0, "by": BY}, {n: (0.0, "float") for n in NAMES}
-        )

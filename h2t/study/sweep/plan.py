@@ -101,7 +101,7 @@ def plan(
 
 def _read(path: Path, overrides: dict[str, Any]) -> dict[str, Any]:
     """The recipe with what replaces parts of it."""
-    given = grid.merge(read_yaml(path), overrides)
+    given = {**read_yaml(path), **overrides}
     if isinstance(given.get("run"), list | dict):
         raise Error("run is the folder of the whole sweep; give it one value")
     asked = "compare_seeds" in overrides or isinstance(given.get("compare_seeds"), list | dict)
