@@ -18,10 +18,19 @@ CELLS = {
 }
 
 
+TYPES = {
+    "integer": "int",
+    "number": "float",
+    "string": "str",
+    "boolean": "bool",
+    "array": "list[float]",
+}
+
+
 def line(it) -> str:
     """A parameter as its cell declares it, on one line."""
     value = repr(it.default) if isinstance(it.default, bool) else json.dumps(it.default)
-    return f"{it.name}: {it.annotation} = {value}  # {it.text}"
+    return f"{it.name}: {TYPES[it.kind]} = {value}  # {it.text}"
 
 
 def source(book: str) -> str:

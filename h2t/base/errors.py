@@ -1,4 +1,9 @@
-"""The one exception a user of h2t meets, and those of others in words."""
+"""The one exception a user of h2t meets, and what its messages are made of."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
 
 
 class Error(Exception):
@@ -24,6 +29,12 @@ def named(kind: str, message: str) -> str:
     """
     said = f"{kind}: {' '.join(message.split())}" if message.strip() else kind
     return f"{said}; {_MENDS[kind]}" if kind in _MENDS else said
+
+
+def nearest(value: object, known: Iterable[object]) -> str:
+    """`` did you mean 'this' or 'that'?``: the known names next to a wrong one, if any are near."""
+    near = difflib.get_close_matches(str(value)[:100], [str(name) for name in known], 3, 0.5)
+    return f" did you mean {' or '.join(map(repr, near))}?" if near else ""
 
 
 def quoted(value: object, length: int = 80) -> str:

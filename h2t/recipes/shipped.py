@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import difflib
 from importlib.resources import files
 from pathlib import Path
 
-from h2t.base.errors import Error
+from h2t.base.errors import Error, nearest
 from h2t.base.files import resolve
 
 FIRST = "01_dataset.ipynb"
@@ -34,14 +33,11 @@ def recipe_file(recipe: str | Path) -> Path:
         return path  # who reads it says what is wrong with it
     if name in (known := _files()):
         return known[name]
-    near = difflib.get_close_matches(name, known, 3, 0.4)
-    hint = f"; did you mean {' or '.join(near)}?" if near else ";"
-    raise Error(f"there is no recipe {name!r}{hint} `h2t recipes` lists them, or name a file")
+    near = nearest(name, known)
+    raise Error(f"there is no recipe {name!r};{near} `h2t recipes` lists them, or name a file")
 
 
 def recipes() -> dict[str, str]:
     """Names of the recipes that h2t brings, each with the comment that its file begins with."""
-    first = {
-        name: file.read_text(encoding="utf-8").split("\n")[0] for name, file in _files().items()
-    }
-    return {name: line.strip("# .") for name, line in sorted(first.items())}
+    texts = {name: file.read_text(encoding="utf-8") for name, file in sorted(_files().items())}
+    return {name: text.split("\n")[0].strip("# .") for name, text in texts.items()}

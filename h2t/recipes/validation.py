@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import functools
 from collections.abc import Collection, Mapping
 from typing import Any
@@ -11,18 +10,18 @@ from typing import Any
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError, model_validator
 from pydantic.dataclasses import dataclass
 
-from h2t.base.errors import Error, quoted
+from h2t.base.errors import Error, nearest, quoted
 
 SEED = {"ge": 0, "le": 2**32 - 1}
 _STRICT = ConfigDict(strict=True, allow_inf_nan=False, extra="forbid", str_max_length=4096)
 step = dataclass(frozen=True, config=_STRICT)
-# pydantic's kinds, in words and as a notebook's cell declares them
+# JSON schema's kinds, in words
 _KINDS = {
-    "integer": ("a whole number", "int"),
-    "number": ("a number", "float"),
-    "string": ("a text", "str"),
-    "boolean": ("a boolean (true or false)", "bool"),
-    "array": ("a list of numbers", "list[float]"),
+    "integer": "a whole number",
+    "number": "a number",
+    "string": "a text",
+    "boolean": "a boolean (true or false)",
+    "array": "a list of numbers",
 }
 
 
@@ -81,11 +80,6 @@ class Described:
     above: float | None
 
     @property
-    def annotation(self) -> str:
-        """The type that a notebook's cell declares."""
-        return _KINDS[self.kind][1]
-
-    @property
     def limits(self) -> str:
         """What it may be, in words."""
         if self.choices:
@@ -95,7 +89,7 @@ class Described:
             return f"{each}above {self.above:g}, at most {self.high:g}"
         if self.high is not None:
             return f"{each}in [{_plain(self.low)}, {_plain(self.high)}]"
-        return "true or false" if self.kind == "boolean" else _KINDS[self.kind][0]
+        return "true or false" if self.kind == "boolean" else _KINDS[self.kind]
 
 
 @functools.cache
@@ -119,20 +113,19 @@ def _sentence(known: Mapping[str, Described], error: Mapping[str, Any]) -> str:
     if name not in known:
         return unknown(name, known)
     value, it, kind = error["input"], known[name], error["type"]
-    said, must = f"{name} is {quoted(value)}", "it must"
+    said = f"{name} is {quoted(value)}"
     if kind == "literal_error":
-        near = difflib.get_close_matches(str(value)[:100], map(str, it.choices), 1)
-        meant = f" (did you mean {near[0]}?)" if near else ""
-        return f"{said}; choose {it.limits}{meant}"
+        near = nearest(value, it.choices)
+        return f"{said}; choose {it.limits}" + (f";{near}" if near else "")
     if kind == "finite_number":
-        return f"{said}; {must} be finite"
+        return f"{said}; it must be finite"
     if kind in ("greater_than", "greater_than_equal", "less_than_equal"):
-        return f"{said}; {must} be {it.limits.removeprefix('each ')}"
+        return f"{said}; it must be {it.limits.removeprefix('each ')}"
     if kind in ("too_long", "string_too_long"):
         what = "characters" if it.kind == "string" else "entries"
-        return f"{said}; {must} have at most {error['ctx']['max_length']} {what}"
-    wanted = _KINDS["number" if inside else it.kind][0]
-    return f"{said} ({type(value).__name__}); {must} be {wanted}{_written(value, it)}"
+        return f"{said}; it must have at most {error['ctx']['max_length']} {what}"
+    wanted = _KINDS["number" if inside else it.kind]
+    return f"{said} ({type(value).__name__}); it must be {wanted}{_written(value, it)}"
 
 
 def _written(value: Any, of: Described) -> str:
@@ -152,7 +145,5 @@ def _plain(number: float) -> str:
 
 
 def unknown(name: str, known: Collection[str]) -> str:
-    """The sentence for a name that nothing declares: the nearest three, and where all are."""
-    near = [repr(n) for n in difflib.get_close_matches(str(name)[:100], known, 3, 0.5)]
-    meant = f"; did you mean {' or '.join(near)}?" if near else "."
-    return f"unknown parameter {quoted(name)}{meant} `h2t parameters` lists all"
+    """The sentence for a name that nothing declares: the nearest ones, and where all are."""
+    return f"unknown parameter {quoted(name)};{nearest(name, known)} `h2t parameters` lists all"

@@ -69,7 +69,7 @@ def test_bad_values_are_refused_with_the_name_and_the_mend(step, parameters, mes
         ({"decay_at": [0.8, "x"]}, "decay_at is 'x' .str.; it must be a number"),
         ({"lr_factors": [1.0] * 21, "decay_at": [0.5] * 21}, "it must have at most 20 entries"),
         ({"channels": 2}, "channels is 2; choose one of 0, 1, 3"),
-        ({"model": "resnet-32"}, "did you mean resnet32"),
+        ({"model": "resnet-32"}, "did you mean 'resnet32'"),
         ({"source": ["digits"]}, "source is .'digits'.; choose one of"),
     ],
 )
@@ -166,7 +166,8 @@ def test_the_recipe_of_the_digits_is_the_defaults():
     """So that the notebooks as they are and `h2t run digits` are one run."""
     recipe = read_yaml(ROOT / "notebooks" / "recipes" / "digits.yaml")
     assert recipe.pop("run") == "runs/digits"
-    assert recipe == {k: v for k, v in config.declared().items() if k in recipe}
+    known = config.described_parameters()
+    assert recipe == {name: known[name].default for name in recipe}
 
 
 def test_the_command_lists_every_parameter_and_explains_one():
