@@ -3,6 +3,7 @@ works on them.
 """
 
 import shutil
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -18,6 +19,7 @@ from h2t.models.heads import CosineHead, SharedHead
 from h2t.recipes.parameters import Stage2
 from h2t.train.cached import bank as banking
 from h2t.train.cached import fit as fitting
+from h2t.train.cached.descent import draws
 from h2t.train.cached.steps import save_variant
 from h2t.train.evaluate import classifier_of, load_model
 from h2t.train.schedule import stage2_lr
@@ -143,8 +145,9 @@ def test_stage1_stage2_and_their_model_fit_together(trained, tmp_path):
     x = torch.randn(3, 1, 8, 8, generator=gen())
     weight, bias = map(torch.from_numpy, classifier_of(Run(run).step("stage2-h2t")))
     scale = 30.0 if isinstance(model.head, CosineHead) else None
+    kind = SimpleNamespace(scale=scale, num_experts=model.backbone.num_experts)
     assert torch.allclose(
-        fitting.classify(model.features(x), weight, bias, scale, model.backbone.num_experts),
+        banking.Bank.classify(kind, model.features(x), weight, bias),
         model(x),
         atol=1e-4,
     )
@@ -163,7 +166,7 @@ def test_the_bank_and_the_cached_stage2_equal_autograd(trained, tmp_path):
     )
     for epoch in (1, 2):
         optimizer.param_groups[0]["lr"] = stage2_lr(epoch, config)
-        ib, vb, ii, vi, rank = fitting._draws(bank, config, 7, epoch, bank.labels)
+        ib, vb, ii, vi, rank = draws(bank, config, 7, epoch)
         assert all(
             sorted(block.tolist()) == list(range(d)) for row in rank for block in row.view(k, d)
         )

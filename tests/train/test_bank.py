@@ -17,6 +17,7 @@ from h2t.recipes.parameters import Stage2 as Config
 from h2t.train.bn_statistics import BN_BATCHES
 from h2t.train.cached import bank as banking
 from h2t.train.cached import fit as fitting
+from h2t.train.cached.descent import draws
 from h2t.train.cached.key import bank_key
 from h2t.train.evaluate import load_model
 from h2t.train.schedule import stage2_lr
@@ -55,7 +56,7 @@ def slow_fit(bank, ratio, seed, config):
     )
     for epoch in range(1, config.stage2_epochs + 1):
         optimizer.param_groups[0]["lr"] = stage2_lr(epoch, config)
-        ib, vb, ii, vi, rank = fitting._draws(bank, config, seed, epoch, bank.labels)
+        ib, vb, ii, vi, rank = draws(bank, config, seed, epoch)
         for step, k in enumerate(range(0, len(bank.labels), config.batch_size)):
             rows = slice(k, k + config.batch_size)
             z, other = bank.train[vb[rows], ib[rows]].clone(), bank.lent[vi[rows], ii[rows]]
@@ -101,7 +102,7 @@ def test_other_fusions_equal_a_loop_too(fusion):
         )
         for epoch in (1, 2):
             optimizer.param_groups[0]["lr"] = stage2_lr(epoch, config)
-            ib, vb, ii, vi, rank = fitting._draws(bank, config, seed, epoch, bank.labels)
+            ib, vb, ii, vi, rank = draws(bank, config, seed, epoch)
             other = bank.lent[vi, ii]
             if fusion == "noise":
                 g = torch.randn(
@@ -128,7 +129,7 @@ def test_other_fusions_equal_a_loop_too(fusion):
 @given(st.integers(0, 10_000), st.floats(0, 1))
 def test_the_drawn_ranks_swap_int_p_times_d_channels_in_every_step(seed, ratio):
     bank = toy()
-    *_, rank = fitting._draws(bank, Config(batch_size=16), seed, 1, bank.labels)
+    *_, rank = draws(bank, Config(batch_size=16), seed, 1)
     assert rank.shape == (5, 12)
     assert ((rank < int(ratio * 12)).sum(1) == int(ratio * 12)).all()
 

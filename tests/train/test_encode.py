@@ -116,6 +116,17 @@ def test_a_file_of_features_goes_through_both_stages(tmp_path):
     assert own.next_commands(run) == f"h2t explore {run.path}"
 
 
+def test_a_validation_part_of_its_own_goes_through_too(tmp_path):
+    part = dict(val_features=np.ones((6, 7)), val_labels=np.arange(6) % 3)
+    file = features_file(tmp_path / "text.npz", **part)
+    where = dict(source="features", root=str(file), encoder=f"features:{file}", profile="natural")
+    made = h2t.prepare(tmp_path / "run", Data(**where, imbalance_factor=1.0), progress=False)
+    first = h2t.train_stage1(made, Stage1(), progress=False)
+    second = h2t.train_stage2(made, Stage2(), progress=False)
+    assert first["val"]["all"] == second["val"]["all"] == pytest.approx(100 / 3)
+    assert build_bank(made, Stage2(), 2, progress=False).counts.tolist() == [30, 12, 4]
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [

@@ -8,6 +8,7 @@ from h2t.lab.explorer.engine import Explorer
 from h2t.models.heads import tau_normalised
 from h2t.recipes.parameters import Stage2
 from h2t.train.cached import fit as fitting
+from h2t.train.cached.descent import draws
 from h2t.train.cached.steps import compare
 from h2t.train.evaluate import classifier_of, load_model
 from h2t.train.schedule import stage2_lr
@@ -86,7 +87,7 @@ def test_soft_fusion_exact_and_cached(run):
         )
         for epoch in (1, 2):
             optimizer.param_groups[0]["lr"] = stage2_lr(epoch, config)
-            ib, vb, ii, vi, rank = fitting._draws(bank, config, 7, epoch, bank.labels)
+            ib, vb, ii, vi, rank = draws(bank, config, 7, epoch)
             for step, k in enumerate(range(0, len(bank.labels), 16)):
                 rows = slice(k, k + 16)
                 z, other, y = (

@@ -12,6 +12,7 @@ from h2t.models.heads import ScaledHead
 from h2t.recipes.parameters import Stage2
 from h2t.train import device as stepping
 from h2t.train.cached import fit as fitting
+from h2t.train.cached.descent import draws
 from h2t.train.cached.steps import compare
 from h2t.train.evaluate import classifier_of, load_model
 from h2t.train.rundata import dataset
@@ -60,7 +61,7 @@ def slow_fit(bank, method, ratio, seed, config):
     for epoch in range(1, config.stage2_epochs + 1):
         for group, (_, peak) in zip(optimizer.param_groups, groups, strict=True):
             group["lr"] = peak * (1 + np.cos(np.pi * (epoch - 1) / config.stage2_epochs)) / 2
-        ib, vb, ii, vi, rank = fitting._draws(bank, config, seed, epoch, bank.labels)
+        ib, vb, ii, vi, rank = draws(bank, config, seed, epoch)
         for step, k in enumerate(range(0, len(bank.labels), config.batch_size)):
             rows = slice(k, k + config.batch_size)
             z, other = bank.train[vb[rows], ib[rows]].clone(), bank.lent[vi[rows], ii[rows]]

@@ -142,14 +142,12 @@ class Explorer:
 
     def logits(self, classifier) -> np.ndarray:
         """Test logits (T, C) of a classifier."""
-        bank = self.bank
-        return fitting.classify(bank.test, *classifier, bank.scale, bank.num_experts).numpy()
+        return self.bank.classify(self.bank.test, *classifier).numpy()
 
     def predict(self, weight: torch.Tensor, bias: torch.Tensor) -> np.ndarray:
         """The classes (T,) that a classifier gives the test images."""
         bank, rows = self.bank, max(1, metrics.BLOCK // len(self.bank.counts))
-        how = (weight, bias, bank.scale, bank.num_experts)
-        found = [fitting.classify(z, *how).argmax(1) for z in bank.test.split(rows)]
+        found = [bank.classify(z, weight, bias).argmax(1) for z in bank.test.split(rows)]
         return torch.cat(found).numpy()
 
     def save(self, recipe: Stage2, variant: str) -> str:

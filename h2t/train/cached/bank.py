@@ -21,11 +21,11 @@ from h2t import models
 from h2t.base import readers
 from h2t.base.errors import Error
 from h2t.fusion import class_means
-from h2t.models.heads import SCALE
+from h2t.models.heads import SCALE, unit
 from h2t.recipes.parameters import Stage2
 from h2t.runs import OVER, Run
 from h2t.train.cached.fill import encode
-from h2t.train.cached.key import folder_of, held_out, missing, statistics_of, views_of
+from h2t.train.cached.key import folder_of, missing, plain_parts, statistics_of, views_of
 from h2t.train.evaluate import classifier_of
 from h2t.train.rundata import RunData, prepared, run_of
 
@@ -72,6 +72,19 @@ class Bank:
         """How many blocks of a row of the classifier are one and the same."""
         return self.num_experts if self.shared else 1
 
+    @property
+    def own_weight(self) -> torch.Tensor:
+        """The classifier's weight without the blocks that repeat."""
+        return self.weight[:, : self.num_features // self.tied]
+
+    def classify(self, z: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor) -> torch.Tensor:
+        """Logits of features ``z`` (..., D) under a classifier of the bank's kind: linear or
+        cosine, of several experts the mean."""
+        if self.scale is None:
+            return z @ weight.mT + bias
+        k = self.num_experts
+        return self.scale / k * unit(z, k) @ unit(weight, k).mT
+
     @functools.cached_property
     def centres(self) -> torch.Tensor:
         """Mean features by class (C, D), over all views of the fused branch."""
@@ -115,12 +128,15 @@ def open_bank(run: RunData | Run | str, config: Stage2, views: int | None = None
     result = run.step("stage1").result
     weight, bias = map(torch.from_numpy, classifier_of(run.step("stage1")))
     classes, width = weight.shape
-    names, held = run.inputs["classes"], held_out(run)
+    names, held = run.inputs["classes"], plain_parts(run)
     with readers.reading(run.path / "inputs.json", OVER):
         if len(names) != classes:
             raise ValueError(f"it is not of {classes} classes")
     parts = ("train", *held)
     labels = {part: _labels(folder / f"{part}_labels.npy", classes, mend) for part in parts}
+    counts = np.bincount(labels["train"], minlength=classes)
+    if run.params.get("val_fraction"):
+        counts = counts + np.bincount(labels["val"], minlength=classes)
 
     def features(part: str, views: list[str]) -> torch.Tensor:
         paths, shape = (folder / f"{view}.npy" for view in views), (len(labels[part]), width)
@@ -133,9 +149,7 @@ def open_bank(run: RunData | Run | str, config: Stage2, views: int | None = None
         labels=torch.from_numpy(labels["train"]),
         weight=weight,
         bias=bias,
-        counts=sum(
-            np.bincount(labels[part], minlength=classes) for part in parts if part != "test"
-        ),
+        counts=counts,
         classes=tuple(names),
         scheme=run.params["groups"],
         scale=SCALE if result["head"] == "cosine" else None,

@@ -6,10 +6,13 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import torch
+from torch.nn.functional import pad
 
+from h2t.base import rng
 from h2t.base.choices import LEARNED_SCALE
 from h2t.base.progress import bar as progress_bar
-from h2t.fusion import blend, soft_share
+from h2t.data import samplers
+from h2t.fusion import blend, lend, soft_share
 from h2t.losses.label_aware_smoothing import smoothing
 from h2t.models.heads import unit
 from h2t.recipes.parameters import Stage2
@@ -21,20 +24,19 @@ from h2t.train.schedule import stage2_lr
 def descend(
     bank: Bank,
     ratios: list[float],
-    num_seeds: int,
+    seeds: tuple[int, ...],
     config: Stage2,
-    draws: Callable[[int], tuple],
     progress: bool,
     on_epoch: Callable[[], object],
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Weights (R, S, C, D) and biases (R, S, C) of ``fit``; ``draws`` of an epoch."""
-    pairs, device = (len(ratios), num_seeds), bank.train.device
+    """Weights (R, S, C, D) and biases (R, S, C) of ``fit``."""
+    pairs, device = (len(ratios), len(seeds)), bank.train.device
     # The bias is one more weight, of a feature that is always 1: half as many operations a step. A
     # classifier that experts share is trained on the sum of their features, whose 1s add up.
-    own = bank.weight[:, : bank.num_features // bank.tied]
-    weight = torch.cat([own, bank.bias[:, None] / bank.tied], 1).to(device)
+    weight = torch.cat([bank.own_weight, bank.bias[:, None] / bank.tied], 1).to(device)
     weight = weight.expand(*pairs, -1, -1).reshape(-1, *weight.shape).clone()  # (P, C, D + 1)
-    step = _step_of(bank, config, weight)
+    kind = _Linear if bank.scale is None else _Cosine
+    step = (_Scaled if config.stage2_method in LEARNED_SCALE else kind)(bank, config, weight)
     each = bank.num_features // bank.num_experts
     swapped = torch.tensor([int(r * each) for r in ratios], device=device).view(-1, 1, 1)
     shares = torch.tensor(ratios, device=device).view(-1, 1, 1, 1)  # (R, S, B, D + 1)
@@ -42,7 +44,7 @@ def descend(
     for epoch in progress_bar(epochs, "cached stage 2", unit="epoch", progress=progress):
         on_epoch()
         rates = [stage2_lr(epoch, config, peak) for peak in (config.stage2_lr, config.scale_lr)]
-        zb, zi, yb, rank = draws(epoch)
+        zb, zi, yb, rank = _drawn(bank, config, seeds, epoch)
         kept = None
         if config.fusion == "soft":
             kept = soft_share(zb[..., :-1], bank.centres.to(device)[yb])  # (S, N, 1)
@@ -64,9 +66,33 @@ def descend(
     return fitted[..., :-1].repeat(1, 1, 1, bank.tied), bias.contiguous()
 
 
-def _step_of(bank: Bank, config: Stage2, weight: torch.Tensor) -> _Linear:
-    kind = _Linear if bank.scale is None else _Cosine
-    return (_Scaled if config.stage2_method in LEARNED_SCALE else kind)(bank, config, weight)
+def _drawn(bank: Bank, config: Stage2, seeds, epoch: int) -> tuple[torch.Tensor, ...]:
+    """An epoch of all seeds: features of both branches with a 1 behind them (S, N, D + 1), labels
+    (S, N), and each step's channel ranks (S, steps, D + 1), never swapped for the 1."""
+    device = bank.train.device
+    each = [draws(bank, config, seed, epoch) for seed in seeds]
+    ib, vb, ii, vi, rank = (torch.stack(t).to(device) for t in zip(*each, strict=True))
+    lent = [
+        lend(bank.lent[v, i], config.fusion, rng.torch_generator(s, "cached/noise", epoch))
+        for s, v, i in zip(seeds, vi, ii, strict=True)
+    ]
+    fused, fusing = (pad(z, (0, 1), value=1.0) for z in (bank.train[vb, ib], torch.stack(lent)))
+    return fused, fusing, bank.labels.to(device)[ib], pad(rank, (0, 1), value=bank.num_features)
+
+
+def draws(bank: Bank, config: Stage2, seed: int, epoch: int) -> tuple[torch.Tensor, ...]:
+    """One seed's epoch: image and view of both branches (N,), each step's ranks (steps, D)."""
+    n, out, kinds = len(bank.labels), [], (config.fused_branch, config.fusing_branch)
+    branches = zip(("fused", "fusing"), kinds, (bank.train, bank.lent), strict=True)
+    for branch, sampler, views in branches:
+        g = rng.torch_generator(seed, f"cached/{branch}", epoch)
+        out.append(samplers.epoch(sampler, bank.labels, n, g))
+        out.append(torch.randint(len(views), (n,), generator=g))
+    g, steps = rng.torch_generator(seed, "cached/mask", epoch), -(-n // config.batch_size)
+    # a channel's rank in a random order of its expert: swapped where it is below int(p D)
+    order = torch.rand(steps, bank.num_features, generator=g)
+    order = order.unflatten(1, (bank.num_experts, -1)).argsort(2)
+    return *out, order.argsort(2).flatten(1)
 
 
 class _Linear:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import time
 from typing import Any
 
@@ -13,7 +12,7 @@ import torch.nn.functional as F
 from h2t import encoders, models
 from h2t.heads import head
 from h2t.heads.features import Classifier, Features
-from h2t.recipes.parameters import SHARED, Stage1, Stage2
+from h2t.recipes.parameters import Stage1, Stage2
 from h2t.train.cached.bank import build_bank
 from h2t.train.cached.fill import encode
 from h2t.train.cached.fit import fit
@@ -27,10 +26,7 @@ PROBE = {"lr": 0.4, "weight_decay": 5e-4}
 
 def frozen(config: Stage1 | Stage2) -> Stage2:
     """The recipe by which a stage's images are augmented; an encoder has no batch statistics."""
-    given = config.to_dict()
-    if isinstance(config, Stage2):
-        return dataclasses.replace(config, bn_statistics="none")
-    return Stage2.of({**{k: given[k] for k in SHARED}, "bn_statistics": "none"})
+    return Stage2.of({**config.to_dict(), "bn_statistics": "none"})
 
 
 def train_stage1(

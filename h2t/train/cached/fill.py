@@ -18,7 +18,7 @@ from h2t.recipes.parameters import Stage2
 from h2t.runs import Run
 from h2t.train.bn_statistics import BN_BATCHES, estimated, networks_of
 from h2t.train.cached import encode as encoder_bank
-from h2t.train.cached.key import folder_of, held_out, missing, views_of
+from h2t.train.cached.key import folder_of, missing, plain_parts, views_of
 from h2t.train.device import autocast, pick_device, threads_for
 from h2t.train.evaluate import load_model
 from h2t.train.rundata import RunData, dataset, encoder_of, run_of
@@ -33,7 +33,7 @@ def encode(
     given, run = run, run_of(run)
     if encoder_of(run):
         encoder_bank.check_views(views, config.flip)
-    folder, held = folder_of(run, config), held_out(run)
+    folder, held = folder_of(run, config), plain_parts(run)
     own, lent = views_of(run, config, views).values()
     names = list(dict.fromkeys([*held, *own, *lent]))  # with fixed statistics own and lent are one
     if missing(folder, names) or not (folder / "bank.json").exists():
@@ -56,7 +56,7 @@ def _fill(
     backbone, about = write(
         data, config, missing(folder, names), store, pick_device(device), progress
     )
-    for part in ("train", *held_out(data.run)):
+    for part in ("train", *plain_parts(data.run)):
         store(f"{part}_labels", getattr(data, part).labels)
     state = {k: v.detach().cpu().contiguous() for k, v in backbone.state_dict().items()}
     write_atomic(folder / "backbone.safetensors", save(state))

@@ -5,10 +5,10 @@ from __future__ import annotations
 import hashlib
 import json
 from pathlib import Path
-from typing import Any
 
 from h2t import encoders
 from h2t.base import readers
+from h2t.data.manifest import Manifest
 from h2t.recipes.parameters import Stage2
 from h2t.runs import OVER, Run
 from h2t.train.bn_statistics import BN_BATCHES
@@ -18,7 +18,7 @@ from h2t.train.rundata import encoder_of
 def bank_key(run: Run, config: Stage2) -> str:
     """What a bank depends on: stage 1's weights, the split, and how images are normalised and
     augmented."""
-    params, split = run.params, split_of(run)["hash"]
+    params, split = run.params, Manifest.load(run.path).hash
     with readers.reading(run.path / "params.yaml", OVER):
         images, size = params["pixels_sha256"], params["image_size"]
     if params.get("encoder"):  # its features are there before there is a stage 1
@@ -49,17 +49,9 @@ def folder_of(run: Run, config: Stage2) -> Path:
     return run.path / f"bank-{bank_key(run, config)}"
 
 
-def split_of(run: Run) -> dict[str, Any]:
-    """What split.json says; ``hash`` is there."""
-    record = readers.read_json(path := run.path / "split.json", OVER)
-    with readers.reading(path, OVER):
-        readers.agrees(record, {"hash": str}, ["hash"])
-    return record
-
-
-def held_out(run: Run) -> tuple[str, ...]:
-    """The parts that are seen plainly: test, and val where it was held out of the long tail."""
-    return ("test", "val") if split_of(run).get("val_images") else ("test",)
+def plain_parts(run: Run) -> tuple[str, ...]:
+    """The parts that are not trained on: test, and val where there is one."""
+    return ("test", "val") if "validation" in run.inputs["parts"] else ("test",)
 
 
 def statistics_of(run: Run, config: Stage2) -> str:

@@ -12,7 +12,7 @@ from h2t.base.readers import read_tensors
 from h2t.recipes.parameters import SHARED, Stage2, check
 from h2t.runs import Run, check_variant
 from h2t.train.cached.bank import Bank, build_bank
-from h2t.train.cached.fit import classify, fit
+from h2t.train.cached.fit import fit
 from h2t.train.cached.key import statistics_of
 from h2t.train.evaluate import VAL_SEEN, measures
 from h2t.train.rundata import RunData, run_of
@@ -50,7 +50,7 @@ def save_variant(
     check_variant(variant)
     step, stage1 = run.step(f"stage2-{variant}"), run.step("stage1").result
     weight, bias = classifier
-    logits = classify(bank.test, weight, bias, bank.scale, bank.num_experts)
+    logits = bank.classify(bank.test, weight, bias)
     mend = f"remove the folder and build it again with `h2t bank {run.path}`"
     backbone = read_tensors(bank.folder / "backbone.safetensors", mend)
     weights = {f"backbone.{name}": tensor for name, tensor in backbone.items()}
@@ -87,7 +87,7 @@ def _on_val(bank: Bank, classifier, stage1: dict[str, Any]) -> dict[str, Any]:
     """The measures on the bank's validation part, if it has one."""
     if bank.val is None:
         return {}
-    logits = classify(bank.val, *classifier, bank.scale, bank.num_experts).numpy()
+    logits = bank.classify(bank.val, *classifier).numpy()
     val = metrics.summary(logits, bank.val_labels.numpy(), bank.counts, bank.scheme)
     return {"val": val, **({"val_is": VAL_SEEN} if stage1.get("imported") else {})}
 
