@@ -31,7 +31,7 @@ def lab(arguments):
 @RUN
 @VIEWS
 @option("--ip", default="127.0.0.1", help="Address to listen on; 0.0.0.0 lets other machines in.")
-@option("--port", default=0, help="Port to listen on; 0 takes a free one.")
+@option("--port", default=0, type=click.IntRange(0, 65535), help="0 takes a free one.")
 @option("--no-browser", is_flag=True, help="Do not open a browser here.")
 @option("--save", type=PATH, help="Write one file that opens anywhere, and stop.")
 @PARAMETERS
@@ -41,10 +41,8 @@ def explore(run, views, ip, port, no_browser, save, parameters):
     from h2t.lab.explorer import page
     from h2t.lab.explorer.engine import Explorer
     from h2t.lab.explorer.session import Session
-    from h2t.recipes.parameters import check
     from h2t.train.cached.steps import recipe_of
 
-    check(parameters)
     if save:  # a bank takes minutes, so before it
         front.writable(save)
     engine = Explorer(run, recipe_of(run, parameters), views=views)

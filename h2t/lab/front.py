@@ -22,7 +22,7 @@ IMPORT = re.compile(r'^import [^;]*? from "\./(\w+)\.js";\n', re.MULTILINE)
 
 @functools.cache
 def script(entry: str) -> str:
-    """``entry`` and the modules that it imports as one ES module: all is in one scope then."""
+    """``entry`` and the modules that it imports as one ES module, in one scope."""
     texts: dict[str, str] = {}
 
     def add(name: str) -> None:
@@ -56,13 +56,13 @@ def page(title: str, entry: str, frames: Iterable[bytes] = ()) -> bytes:
 
 def write(file: str | Path, text: bytes) -> Path:
     """Write a page. Returns: the file. Raises as ``writable``."""
-    write_atomic(file := writable(file), text)
+    file = writable(file)
+    write_atomic(file, text)
     return file
 
 
 def writable(file: str | Path) -> Path:
-    """The path of a page to write. Raises ``h2t.Error`` where no file can be there, or one is that
-    h2t did not write."""
+    """The path of a page to write. Raises ``h2t.Error`` where none can be, or another's file is."""
     file = resolve(file)
     if file.is_dir() or not file.parent.is_dir():
         raise Error(f"cannot write {file}; name a file in a folder that is there")

@@ -8,11 +8,6 @@ with little-endian numbers. The JSON is an object: ``kind`` says what the frame 
 a name to ``type`` (u1, u2, i2, u4, f4), ``shape``, ``at`` (its first byte, counted from the end of
 the JSON) and, where whole numbers stand for real ones, ``scale`` and ``offset``: value = scale *
 number + offset. Several frames in one file or answer each follow their length, uint32.
-
-Kinds: ``base`` what does not change; ``class`` training features of one class; ``fused`` what is
-lent to the tail; ``fits`` classifiers at some positions of the slider; ``curve`` the ratio curve;
-``map`` a t-SNE map; ``images`` thumbnails; ``busy`` how far the fits are; ``status`` an answer to a
-request.
 """
 
 from __future__ import annotations

@@ -8,24 +8,23 @@ import socketserver
 import threading
 import webbrowser
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import parse_qsl, urlsplit
 
 from h2t.base.errors import Error
 from h2t.lab.explorer.session import Session
 from h2t.lab.payload import join
 
 WAIT = 20  # seconds that a question for frames waits for one
+LARGEST = 1_000_000  # bytes of a request
 PRIVATE = {
     "Cache-Control": "no-store",
     "Referrer-Policy": "no-referrer",
     "X-Content-Type-Options": "nosniff",
 }
-LARGEST = 100_000_000  # bytes of a request: figures to save
 
 
 class Server(ThreadingHTTPServer):
-    """Serves a page, and the session behind it, to those who know ``token``. Any number of pages
-    share the session's settings."""
+    """Serves a page, and the session behind it, to any number who know ``token``."""
 
     daemon_threads = True
 
@@ -37,8 +36,6 @@ class Server(ThreadingHTTPServer):
             raise Error(
                 f"cannot listen on {ip}:{port}: {e.strerror}; choose another with --ip and --port"
             ) from None
-        except OverflowError:
-            raise Error(f"port is {port}; it must be 0 to 65535") from None
 
     def server_bind(self) -> None:
         # without HTTPServer's question to the name server for this machine's name
@@ -47,7 +44,7 @@ class Server(ThreadingHTTPServer):
 
     @property
     def url(self) -> str:
-        host = "127.0.0.1" if self.server_name in ("", "0.0.0.0") else self.server_name
+        host = "127.0.0.1" if self.server_name == "0.0.0.0" else self.server_name
         return f"http://{host}:{self.server_port}/?token={self.token}"
 
     def handle_error(self, request, client_address) -> None:
@@ -60,15 +57,13 @@ class Handler(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         parts = urlsplit(self.path)
-        query = parse_qs(parts.query)
-        if not self._known(query):
+        query = dict(parse_qsl(parts.query))
+        if not self._known(query.get("token", "")):
             return
         if parts.path == "/":
             self._answer(self.server.page, "text/html; charset=utf-8")
         elif parts.path == "/frames" and self.server.session:
-            since = query.get("since", ["0"])[0]
-            number = int(since) if since.isascii() and since.isdigit() else 0
-            last, found = self.server.session.feed.since(number, WAIT)
+            last, found = self.server.session.feed.since(int(query["since"]), WAIT)
             self._answer(join(found), "application/octet-stream", {"X-Last": str(last)})
         else:
             self._answer(b"not here", "text/plain", status=404)
@@ -76,19 +71,14 @@ class Handler(BaseHTTPRequestHandler):
     def do_POST(self) -> None:
         length = int(self.headers.get("Content-Length") or 0)
         wanted = self.path == "/ask" and self.server.session and 0 < length <= LARGEST
-        if not self._known({}) or not wanted:
+        if not self._known("") or not wanted:
             self.close_connection = True
             return
-        try:
-            message = json.loads(self.rfile.read(length))
-        except ValueError:
-            message = None
-        if isinstance(message, dict):
-            self.server.session.handle(message)
+        self.server.session.handle(json.loads(self.rfile.read(length)))
         self._answer(b"", "text/plain")
 
-    def _known(self, query: dict[str, list[str]]) -> bool:
-        given = self.headers.get("X-Token") or query.get("token", [""])[0]
+    def _known(self, token: str) -> bool:
+        given = self.headers.get("X-Token") or token
         if secrets.compare_digest(given.encode(), self.server.token.encode()):
             return True
         text = b"This page needs the token in its address, as h2t printed it.\n"
@@ -112,9 +102,8 @@ def serve(
 ) -> None:
     """Serve a page until Ctrl-C. Who opens it needs the token in its address.
 
-    Arguments: ``session`` behind it; ``ip`` to listen on (127.0.0.1: this machine alone; 0.0.0.0:
-    any); ``port``, 0 for a free one; ``browser`` whether to open one here. Raises: ``h2t.Error``
-    where the port is taken.
+    Arguments: ``ip`` to listen on (127.0.0.1: this machine alone; 0.0.0.0: any); ``port``, 0 for a
+    free one; ``browser`` whether to open one here. Raises: ``h2t.Error`` where the port is taken.
     """
     try:
         with Server(page, session, ip, port) as server:

@@ -86,7 +86,6 @@ def crowded(points: int = 50_000, size: int = 100, dim: int = 16) -> list[bytes]
     right = [np.bincount(labels[w == labels], minlength=size).astype(np.uint32) for w in wrong]
     groups = {"many": range(35), "medium": range(35, 70), "few": range(70, size)}
     meta = {
-        "run": "made up",
         "live": False,
         "classes": [f"class {c}" for c in range(size)],
         "groups": {g: list(members) for g, members in groups.items()},
@@ -102,7 +101,6 @@ def crowded(points: int = 50_000, size: int = 100, dim: int = 16) -> list[bytes]
         "settings": settings,
         "choices": {"fusion": ["swap"], "fusing_branch": ["instance"]},
         "limits": {},
-        "own": True,
         "published": None,
         "steps": [],
     }
@@ -125,10 +123,9 @@ def crowded(points: int = 50_000, size: int = 100, dim: int = 16) -> list[bytes]
     )
     of_map = pack(
         "map",
-        {"method": "t-SNE", "done": True, "few": 0},
+        {"done": True, "few": 0},
         xy=random.normal(size=(points, 2)).astype(np.float32),
         index=common["index"],
-        train=np.zeros((0, 2), np.uint32),
     )
     return [base, fits, of_map]
 

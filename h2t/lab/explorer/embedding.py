@@ -1,4 +1,4 @@
-"""Maps of features in the plane: PCA at once, t-SNE as it converges."""
+"""Maps of features in the plane, by t-SNE."""
 
 from __future__ import annotations
 
@@ -10,16 +10,6 @@ from h2t.base.errors import Error
 
 MIN_POINTS = 10
 STEP = 50  # iterations from one look at a map to the next
-
-
-def pca(z: np.ndarray) -> np.ndarray:
-    """The first two principal components (n, 2) of features (n, D), each at the scale of the
-    first."""
-    z = np.asarray(z, np.float64)
-    z = z - z.mean(0)
-    _, axes = np.linalg.eigh(z.T @ z)
-    xy = z @ axes[:, :-3:-1]
-    return xy / max(xy[:, 0].std(), 1e-12)
 
 
 def fit_map(z: np.ndarray, on_step: Callable[[np.ndarray], None] = lambda xy: None) -> np.ndarray:

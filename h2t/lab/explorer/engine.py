@@ -1,5 +1,4 @@
-"""The explorer's engine: classifiers trained on a run's feature bank, and what follows from
-them."""
+"""The explorer's engine: classifiers trained on a run's feature bank, and what follows."""
 
 from __future__ import annotations
 
@@ -17,6 +16,7 @@ from h2t.base.errors import Error
 from h2t.data import samplers
 from h2t.fusion import lend
 from h2t.recipes.parameters import Stage2
+from h2t.recipes.published import published_curve
 from h2t.runs import Run
 from h2t.train.cached import bank as banking
 from h2t.train.cached import fit as fitting
@@ -37,7 +37,7 @@ NAMES_AT_ZERO = {"balanced": "DR", "both": "control", "none": "DR, BN fixed"}
 
 @dataclass(frozen=True)
 class State:
-    """What is set: the stage-2 recipe, and the two classes to look at."""
+    """The stage-2 recipe, and the two classes to look at."""
 
     recipe: Stage2
     head: int
@@ -45,30 +45,24 @@ class State:
 
 
 class Explorer:
-    """A run's feature bank, the classifiers trained on it, and what follows from a ``State``.
+    """A run's feature bank, and the classifiers trained on it.
 
     Arguments: ``run`` with data and a finished stage 1; ``recipe`` to start from and to reset to;
-    ``views`` of the bank. Raises: ``h2t.Error`` with the mend where the run lacks something or has
-    fewer than two classes.
+    ``views`` of the bank. Raises: ``h2t.Error`` with the mend where the run lacks something.
     """
 
     def __init__(self, run: Run | str, recipe: Stage2, *, views: int = 4, progress: bool = True):
         self.run, self.recipe = Run(run, create=False), recipe
         if recipe.stage2_method == "tau":
-            raise Error(
-                "method tau trains nothing, so the explorer has no ratio to drag; "
-                "open it with stage2_method crt, lws or mislas"
-            )
+            nothing = "method tau trains nothing, so the explorer has no ratio to drag"
+            raise Error(f"{nothing}; open it with stage2_method crt, lws or mislas")
         within(recipe)
         self.bank = bank = banking.build_bank(self.run, recipe, views, progress=progress)
-        if len(bank.counts) < 2:
-            raise Error(f"run {self.run.path} has one class; the explorer compares two")
         self.stage1, self.labels = (bank.weight, bank.bias), bank.test_labels.numpy()
         self.at_zero = NAMES_AT_ZERO[bank.bn_statistics]
-        self.model = self.run.step("stage1").result["model"]
-        own = own_logits(self.run, self.labels)
-        self.measured = own is not None  # by the run, under stage 1's own BN statistics
-        self.first = self.logits(self.stage1) if own is None else own
+        step = self.run.step("stage1")
+        self.first, _ = step.outputs()  # logits under its own BN statistics
+        self.published = published_curve(bank.counts, step.result["model"])
         self.limit(LIVE)
         self.pairs = self._confused()
         self.start = State(recipe, *self.pairs[0])
@@ -83,12 +77,12 @@ class Explorer:
             "train": -(-len(self.bank.labels) * each // numbers),
         }
 
-    def _confused(self, most: int = 12) -> list[tuple[int, int]]:
-        """Pairs (head, tail), those first of which stage 1 takes the tail's images for the
-        head's."""
+    def _confused(self) -> list[tuple[int, int]]:
+        """The twelve pairs (head, tail) of which stage 1 takes the tail's images for the head's
+        most often."""
         heads, tails = metrics.ends(self.bank.counts, self.bank.scheme, self.labels).values()
         taken = metrics.confusion(self.first, self.labels)[np.ix_(tails, heads)]
-        order = np.argsort(-taken, axis=None, kind="stable")[:most]
+        order = np.argsort(-taken, axis=None, kind="stable")[:12]
         rows, columns = np.unravel_index(order, taken.shape)
         return [(int(heads[h]), int(tails[t])) for t, h in zip(rows, columns, strict=True)]
 
@@ -136,7 +130,7 @@ class Explorer:
         return int(position / 100 * (self.bank.num_features // self.bank.num_experts))
 
     def curve(self, recipe: Stage2, seeds: int, on_epoch: Callable[[], object] = lambda: None):
-        """The ratio curve of a recipe: eleven ratios by seeds, as ``Fits.table`` gives it."""
+        """The ratio curve of a recipe over so many seeds, as ``Fits.table`` gives it."""
         own = range(recipe.seed, recipe.seed + seeds)
         return fitting.fit(self.bank, RATIOS, own, recipe, on_epoch=on_epoch).table()
 
@@ -159,7 +153,7 @@ class Explorer:
     # -- features
 
     def lent(self, recipe: Stage2) -> tuple[torch.Tensor, torch.Tensor]:
-        """What is lent to the tail's features that are drawn (n, D), and their orders of
+        """What is lent to the tail's features that are drawn (n, D), and each one's order of
         channels."""
         bank, g = self.bank, rng.torch_generator(recipe.seed, "explorer/fused")
         second = samplers.epoch(recipe.fusing_branch, bank.labels, FUSED, g)
@@ -190,12 +184,3 @@ def within(recipe: Stage2) -> None:
         value = getattr(recipe, name)
         if not low <= value <= high:
             raise Error(f"{name} is {value}; the explorer takes {low:g} to {high:g}")
-
-
-def own_logits(run: Run, labels: np.ndarray) -> np.ndarray | None:
-    """Stage 1's test logits under its own statistics, where the run recorded them."""
-    try:
-        logits, own = run.step("stage1").outputs()
-    except Error:
-        return None
-    return logits if np.array_equal(own, labels) else None

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-from collections import OrderedDict
 from collections.abc import Callable
 
 KEPT = 60  # frames of classes and images that a feed remembers
@@ -13,7 +12,7 @@ class Feed:
     """The newest frame of each slot, numbered, for any number of readers."""
 
     def __init__(self):
-        self.frames: OrderedDict[str, tuple[int, bytes]] = OrderedDict()
+        self.frames: dict[str, tuple[int, bytes]] = {}  # the newest last
         self.changed, self.last = threading.Condition(), 0
         self.readers: list[Callable[[bytes], None]] = []
 

@@ -1,4 +1,4 @@
-"""What the explorer's front end is given, as frames (``payload.py``): one function a kind."""
+"""What the explorer's front end is given, as frames: one function a kind."""
 
 from __future__ import annotations
 
@@ -16,7 +16,6 @@ from h2t.lab.explorer.engine import BRANCHES, LIMITS, Explorer
 from h2t.lab.payload import Quantised, names, pack
 from h2t.recipes.names import STEPS
 from h2t.recipes.parameters import Stage2
-from h2t.recipes.published import published_curve
 
 SETTINGS = ("fusion", "fusing_branch", "stage2_epochs", "stage2_lr", "seed")
 GROUPS = (*metrics.GROUPS, "all")
@@ -29,12 +28,10 @@ def settings_of(recipe: Stage2) -> dict[str, Any]:
 
 
 def base(engine: Explorer, state, live: bool) -> bytes:
-    """What does not change: classes, test features, stage 1, and what may be set."""
     bank, shown = engine.bank, engine.shown()
     labels, size = engine.labels, len(bank.counts)
     first, again = engine.first.argmax(1), engine.predict(*engine.stage1)
     meta = {
-        "run": engine.run.path.name,
         "live": live,
         "classes": list(bank.classes),
         "groups": {g: c.tolist() for g, c in metrics.groups(bank.counts, bank.scheme).items()},
@@ -50,8 +47,7 @@ def base(engine: Explorer, state, live: bool) -> bytes:
         "settings": settings_of(state.recipe),
         "choices": {"fusion": list(FUSIONS), "fusing_branch": list(BRANCHES)},
         "limits": LIMITS,
-        "own": engine.measured,
-        "published": _published(published_curve(bank.counts, engine.model)),
+        "published": _published(engine.published),
         "steps": [_step(s) for s in engine.run.steps()],
     }
     return pack(
@@ -88,27 +84,26 @@ def _step(step) -> dict[str, Any]:
 
 
 def of_class(engine: Explorer, c: int) -> bytes:
-    """The training features of a class under the first view, and their mean over all."""
+    """The training features of a class under the first view, and their mean over all views."""
     bank, every = engine.bank, engine.every["train"]
     z = bank.train[0, bank.labels == c]
     return pack(
         "class",
-        {"class": c, "images": len(z)},
+        {"class": c},
         train=Quantised(z[: TRAIN * every : every], "u1"),
         centre=bank.centres[c],
     )
 
 
 def fused(engine: Explorer, recipe: Stage2) -> bytes:
-    """What is lent to the tail's features that are drawn, and in which order of channels."""
     lent, rank = engine.lent(recipe)
     settings = {"settings": settings_of(recipe)}
     return pack("fused", settings, lent=Quantised(lent, "u1"), rank=rank)
 
 
 def fits(engine: Explorer, recipe: Stage2, positions: Sequence[Sequence[int]], fitted) -> bytes:
-    """Classifiers: ``positions`` that each of them stands for, and ``fitted`` by
-    ``h2t.train.cached.fit.fit``, a ratio for each."""
+    """Classifiers as ``h2t.train.cached.fit.fit`` gives them, a ratio for each, and the
+    ``positions`` that each of them stands for."""
     size = len(engine.bank.counts)
     shown, predicted, right = engine.shown(), [], []
     for weight, bias in zip(fitted.weight[:, 0], fitted.bias[:, 0], strict=True):
@@ -126,20 +121,14 @@ def fits(engine: Explorer, recipe: Stage2, positions: Sequence[Sequence[int]], f
 
 
 def curve(recipe: Stage2, table) -> bytes:
-    """The ratio curve: accuracies (%) by group, ratio and seed."""
-    ratios, seeds = sorted(table["ratio"].unique()), sorted(table["seed"].unique())
-    values = {}
-    for g, rows in table.groupby("group"):
-        grid = rows.pivot(index="ratio", columns="seed", values="accuracy").to_numpy()
-        values[g] = None if np.isnan(grid).any() else grid.round(3).tolist()
-    where = {"ratios": [float(r) for r in ratios], "seeds": [int(s) for s in seeds]}
-    return pack("curve", {"settings": settings_of(recipe), **where, "accuracy": values})
-
-
-def of_map(meta: dict[str, Any], xy: np.ndarray, index: np.ndarray, train: np.ndarray) -> bytes:
-    """A map: ``xy`` (n, 2) first of test images ``index`` (their places among those shown), then
-    of training features ``train`` (n', 2), class and place in it."""
-    return pack("map", meta, xy=xy, index=index, train=train)
+    """The ratio curve as ``Fits.table``: accuracies in % by group, ratio and seed."""
+    meta: dict[str, Any] = {"settings": settings_of(recipe), "accuracy": {}}
+    for group, rows in table.groupby("group"):
+        grid = rows.pivot(index="ratio", columns="seed", values="accuracy")
+        meta |= {"ratios": grid.index.tolist(), "seeds": grid.columns.tolist()}
+        empty = grid.isna().any(axis=None)
+        meta["accuracy"][group] = None if empty else grid.to_numpy().round(3).tolist()
+    return pack("curve", meta)
 
 
 def images(engine: Explorer, index: np.ndarray, side: int = 96, quality: int = 90) -> bytes:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import queue
 import threading
 from collections.abc import Callable
 from typing import Any
@@ -11,7 +12,7 @@ import numpy as np
 
 from h2t.base.errors import Error
 from h2t.lab.explorer import frames
-from h2t.lab.explorer.embedding import MIN_POINTS, fit_map, pca
+from h2t.lab.explorer.embedding import MIN_POINTS, fit_map
 from h2t.lab.explorer.engine import SEEDS, Explorer, State, within
 from h2t.lab.explorer.feed import Feed
 from h2t.lab.payload import pack
@@ -20,11 +21,6 @@ from h2t.train.cached import fit as fitting
 
 MAP_POINTS = 20_000  # t-SNE of more would take minutes
 LARGE = 200_000_000  # numbers at work in one batched product
-
-
-def thin(values: np.ndarray) -> np.ndarray:
-    """At most ``MAP_POINTS`` of them, evenly."""
-    return values[:: -(-len(values) // MAP_POINTS) or 1]
 
 
 class Stopped(Exception):
@@ -42,32 +38,27 @@ class Session:
     """
 
     def __init__(self, engine: Explorer, state: State | None = None, live: bool = True):
-        self.engine, self.state, self.feed = engine, state or engine.start, Feed()
-        self.recipe, self.failure = self.state.recipe, ""
-        self._wanted, self._closed = threading.Event(), False
-        self._mapped, self._of = threading.Event(), {"classes": None, "train": False}
-        self._asked, self._lock = 0, threading.RLock()
-        self.idle, self.settled = threading.Event(), threading.Event()
-        self.feed.put("base", frames.base(engine, self.state, live))
-        self.ask(self.recipe)
+        state = state or engine.start
+        self.engine, self.recipe, self.feed = engine, state.recipe, Feed()
+        self.failure, self._lock = "", threading.RLock()
+        self.idle, self.settled = threading.Event(), threading.Event()  # fits and map are there
+        self._recipes, self._maps = queue.SimpleQueue(), queue.SimpleQueue()  # None is the end
+        self.feed.put("base", frames.base(engine, state, live))
+        self.ask(state.recipe)
         self.threads = [
-            threading.Thread(target=self._guard, args=(work,), daemon=True, name="explorer")
-            for work in (self._fitting, self._mapping)
+            threading.Thread(target=self._work, args=work, daemon=True, name="explorer")
+            for work in ((self._recipes, self._train), (self._maps, self._make_map))
         ]
         for thread in self.threads:
             thread.start()
 
     def close(self) -> None:
-        """End both threads, and forget the frames."""
-        self._closed = True
-        self._wanted.set()
-        self._mapped.set()
+        """End both threads, and forget who reads."""
+        self._recipes.put(None)
+        self._maps.put(None)
         for thread in self.threads:
-            if thread is not threading.current_thread():
-                thread.join(60)
+            thread.join(60)
         self.feed.readers.clear()
-        with self.feed.changed:
-            self.feed.changed.notify_all()
 
     def finish(self) -> None:
         """Wait until all that was asked for is there. Raises ``h2t.Error`` for what went wrong."""
@@ -84,13 +75,13 @@ class Session:
         within(recipe)
         fused = frames.fused(self.engine, recipe)
         with self._lock:
-            self.recipe, self._asked = recipe, self._asked + 1
+            self.recipe = recipe
             self.idle.clear()
             self.feed.drop("fits-")
             self.feed.drop("curve")
             self.feed.put("fused", fused)
             self._busy(0)
-        self._wanted.set()
+            self._recipes.put(recipe)
 
     def handle(self, message: dict[str, Any]) -> None:
         """Do what the front end asks for; what comes of it goes to the feed, a refusal too."""
@@ -122,20 +113,26 @@ class Session:
             self.feed.put(f"images-{self.feed.last}", frames.images(self.engine, index))
 
     def _map(self, message: dict[str, Any]) -> None:
-        self._of = {k: message.get(k) for k in ("classes", "train")}
-        self._mapped.set()
+        self._maps.put(message)
 
     def _save(self, message: dict[str, Any]) -> None:
         recipe = dataclasses.replace(self.recipe, fusion_ratio=float(message["p"]))
         self.say(self.engine.save(recipe, str(message["name"])))
 
-    # -- training
+    # -- work
 
-    def _guard(self, work: Callable[[], None]) -> None:
-        """A thread has nobody else to tell: an error becomes a message, and the thread goes on."""
-        while not self._closed:
+    def _work(self, requests: queue.SimpleQueue, do: Callable[..., None]) -> None:
+        """Do what is requested, until something newer is. A thread has nobody else to tell: an
+        error becomes a message, and the thread goes on."""
+
+        def check() -> None:
+            if not requests.empty():
+                raise Stopped
+
+        while (wanted := requests.get()) is not None:
             try:
-                work()
+                check()
+                do(wanted, check)
             except Stopped:
                 continue
             except Exception as e:
@@ -144,17 +141,8 @@ class Session:
                 self.idle.set()  # whoever waits hears of it
                 self.settled.set()
 
-    def _fitting(self) -> None:
-        self._wanted.wait()
-        self._wanted.clear()
-        asked, recipe, engine = self._asked, self.recipe, self.engine
-
-        def check() -> None:
-            if self._closed or self._asked != asked:
-                raise Stopped
-
-        check()
-        done = 0
+    def _train(self, recipe: Stage2, check: Callable[[], None]) -> None:
+        engine, done = self.engine, 0
         for k, group in enumerate(self._groups(recipe)):
             ratios = [positions[0] / 100 for positions in group]
             fitted = fitting.fit(engine.bank, ratios, [recipe.seed], recipe, on_epoch=check)
@@ -171,7 +159,7 @@ class Session:
             self._busy(done, True)
             self.idle.set()
         if "map" not in self.feed.frames:
-            self._mapped.set()
+            self._maps.put({})
 
     def _groups(self, recipe: Stage2) -> list[list[list[int]]]:
         """The positions that have one classifier in common, in groups to train at once, a coarse
@@ -179,55 +167,30 @@ class Session:
         alike: dict[int, list[int]] = {}
         for p in self.engine.positions:
             alike.setdefault(self.engine.alike(recipe, p), []).append(p)
-        here = round(100 * self.state.recipe.fusion_ratio)
-        first = [a for a in alike.values() if here in a or any(p % 10 == 0 for p in a)]
+        first = [a for a in alike.values() if any(p % 10 == 0 for p in a)]
         rest = [a for a in alike.values() if a not in first]
         size = min(64, max(1, LARGE // (8 * self.engine.bank.weight.numel())))
         return [part[k : k + size] for part in (first, rest) for k in range(0, len(part), size)]
 
     def _busy(self, done: int, curve: bool = False) -> None:
-        meta = {
-            "settings": frames.settings_of(self.recipe),
-            "done": done,
-            "of": len(self.engine.positions),
-            "curve": curve,
-        }
+        settings, every = frames.settings_of(self.recipe), len(self.engine.positions)
+        meta = {"settings": settings, "done": done, "of": every, "curve": curve}
         self.feed.put("busy", pack("busy", meta))
 
-    # -- maps
+    def _make_map(self, wanted: dict[str, Any], check: Callable[[], None]) -> None:
+        shown = self.engine.shown()
+        index = np.arange(len(shown))  # of the test images shown, those on the map
+        if classes := wanted.get("classes"):
+            index = np.flatnonzero(np.isin(self.engine.labels[shown], classes))
+        every = -(-len(index) // MAP_POINTS) or 1
+        few = len(index) - len(index := index[::every])
 
-    def _mapping(self) -> None:
-        self._mapped.wait()
-        self._mapped.clear()
-        wanted = self._of
-        self.settled.clear()
-        z, index, train, few = self._points(**wanted)
+        def show(xy: np.ndarray, done: bool = False) -> None:
+            check()
+            self.feed.put("map", pack("map", {"done": done, "few": few}, xy=xy, index=index))
 
-        def show(method: str, xy: np.ndarray, done: bool = False) -> None:
-            if self._closed or self._of is not wanted:
-                raise Stopped
-            meta = {"method": method, "done": done, "few": few}
-            self.feed.put("map", frames.of_map(meta, xy, index, train))
-
-        if len(z) < 3:
-            raise Error("a map needs classes with images")
-        show("PCA", pca(z), len(z) < MIN_POINTS)
-        if len(z) >= MIN_POINTS:
-            found = fit_map(z, lambda xy: show("t-SNE", xy))
-            show("t-SNE", found, True)
+        if len(index) < MIN_POINTS:
+            self.say(f"a map needs {MIN_POINTS} images; these classes have {len(index)}", bad=True)
+        else:
+            show(fit_map(self.engine.bank.test[shown[index]].numpy(), show), done=True)
         self.settled.set()
-
-    def _points(self, classes, train):
-        """Features for a map, where they are from, and how many test images were left out."""
-        bank, shown, labels = self.engine.bank, self.engine.shown(), self.engine.bank.labels.numpy()
-        of = np.arange(len(bank.counts)) if classes is None else np.array(classes, int)
-        index = np.flatnonzero(np.isin(self.engine.labels[shown], of))
-        few = len(index) - len(index := thin(index))
-        z, own = [bank.test.numpy()[shown[index]]], np.zeros((0, 2), int)
-        if train:
-            rows = [np.flatnonzero(labels == c)[: frames.TRAIN] for c in of]
-            places = np.concatenate([np.arange(len(r)) for r in rows])
-            rows, places = thin(np.concatenate(rows)), thin(places)
-            z.append(bank.train[0].numpy()[rows])
-            own = np.stack([labels[rows], places], 1)
-        return np.concatenate(z), index, own, few

@@ -14,38 +14,30 @@ from h2t.lab.books.live import show_box
 from h2t.lab.explorer.engine import Explorer, State
 from h2t.lab.explorer.session import Session
 from h2t.plots import plot_ratio_curve
-from h2t.recipes.parameters import check
-from h2t.recipes.published import published_curve
 from h2t.train.cached.steps import recipe_of
 
 _open: dict[str, Panel] = {}  # the explorer of each run: opened anew, the one before ends
 
 
 class Front(anywidget.AnyWidget):
-    """The front end in a notebook's output: frames go out as buffers of messages, requests come
-    back as messages."""
+    """The front end: frames go out as buffers of messages, requests come back as messages."""
 
     _esm = front.script("explorer_widget")
     _css = front.style()
 
 
 class Panel:
-    """The fusion explorer of a run in a notebook; ``show()`` it.
+    """The fusion explorer of a run in a notebook, opened at the state ``origin``."""
 
-    Arguments: ``engine``; ``state`` to start from (the engine's by default). ``close()`` ends its
-    threads and its widget.
-    """
-
-    def __init__(self, engine: Explorer, state: State | None = None):
-        key = str(engine.run.path)
-        if before := _open.pop(key, None):
+    def __init__(self, engine: Explorer, origin: State):
+        self.key = str(engine.run.path)
+        if before := _open.get(self.key):
             before.close()
-        self.engine, self.origin = engine, state or engine.start
-        self.session = Session(engine, self.origin)
-        self.widget = Front()
+        self.engine, self.origin = engine, origin
+        self.session, self.widget = Session(engine, origin), Front()
         self.widget.on_msg(self._hear)
         self.session.feed.readers.append(self._tell)
-        _open[key] = self
+        _open[self.key] = self
 
     def _tell(self, frame: bytes) -> None:
         self.widget.send({"frame": True}, [frame])
@@ -65,15 +57,13 @@ class Panel:
     def sheet(self) -> bytes:
         """The ratio curve as PNG, for where there is no kernel to drag with."""
         engine, recipe = self.engine, self.origin.recipe
-        table = engine.curve(recipe, 3)
-        published = published_curve(engine.bank.counts, engine.model)
-        axes = plot_ratio_curve(table, published, recipe.fusion_ratio, ax=Figure().subplots())
+        table, figure = engine.curve(recipe, 3), Figure()
+        plot_ratio_curve(table, engine.published, recipe.fusion_ratio, ax=figure.subplots())
         buffer = io.BytesIO()
-        axes.figure.savefig(buffer, format="png")
+        figure.savefig(buffer, format="png")
         return buffer.getvalue()
 
     def show(self) -> None:
-        """Show the explorer, with a picture of its ratio curve under papermill and on paper."""
         words = "the fusion explorer; run the notebook in JupyterLab to use it"
         show_box(self.widget, self.sheet(), words)
 
@@ -81,8 +71,8 @@ class Panel:
         """End the threads and take the widget away; what it showed stays as a picture."""
         self.session.close()
         self.widget.close()
-        if _open.get(str(self.engine.run.path)) is self:
-            del _open[str(self.engine.run.path)]
+        if _open.get(self.key) is self:
+            del _open[self.key]
 
 
 def explore(
@@ -94,14 +84,12 @@ def explore(
     tail_class: int = -1,
     progress: bool = True,
 ) -> Panel:
-    """Open the fusion explorer on a run.
+    """Open the fusion explorer on a run; ``show()`` what is returned.
 
     Arguments: ``run`` with data and a finished stage 1; ``settings`` parameters of stage 2 that
     differ from the run's own recipe; ``views`` of the feature bank; ``head_class`` and
-    ``tail_class`` indices, -1 a pair that is really confused. Returns: the panel; ``show()`` it.
-    Raises: ``h2t.Error`` in one sentence, with the command that mends it, where the run lacks
-    something or a setting cannot be.
+    ``tail_class`` indices, -1 a pair that is really confused. Raises: ``h2t.Error`` with the
+    command that mends it, where the run lacks something or a setting cannot be.
     """
-    check(settings or {})
     engine = Explorer(run, recipe_of(run, settings), views=views, progress=progress)
     return Panel(engine, engine.opening(head_class, tail_class))

@@ -200,16 +200,13 @@ export class App extends Front {
     const { store, colours } = this;
     const fit = this.now();
     const spread = (p) => Object.fromEntries(GROUPS.map((g) => [g, store.spread(p, g)?.std]));
-    const own = store.base.own;
     const rows = [
       [
         "stage 1",
         store.means(store.stage1.correct),
         {},
         colours.stage1,
-        own
-          ? "as the run measured it, under its own BN statistics"
-          : "under re-estimated BN statistics",
+        "as the run measured it, under its own BN statistics",
       ],
     ];
     const dr = store.base.steps.find((s) => s.step === "stage2-dr");
@@ -290,9 +287,7 @@ export class App extends Front {
   statisticsTable() {
     const { store } = this;
     const rows = [
-      ...(store.base.own
-        ? [["stage 1, its own BN statistics", store.means(store.stage1.correct)]]
-        : []),
+      ["stage 1, its own BN statistics", store.means(store.stage1.correct)],
       ["stage 1, BN statistics re-estimated", store.means(store.correct_again)],
       ...store.base.steps
         .filter((s) => s.step !== "stage1")

@@ -180,7 +180,7 @@ export class Store {
   /** What a classifier says of a test image: its class, and how sure it is of it. */
   says(fit, k) {
     const c = fit.predicted[k];
-    if (fit === this.stage1 && this.base.own) return { class: c, sure: this.sure[k] / 255 };
+    if (fit === this.stage1) return { class: c, sure: this.sure[k] / 255 };
     const logits = this.logits(fit, this.feature(k));
     const top = Math.max(...logits);
     const total = sum(logits.map((a) => Math.exp(a - top)));

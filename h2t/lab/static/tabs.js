@@ -7,7 +7,7 @@ import { GROUPS, short } from "./store.js";
 
 const COLOURINGS = { class: "the two classes", group: "group", changed: "what changed" };
 
-/** The map of test features and, by choice, training features; drag a lasso to list images. */
+/** The map of test features; drag a lasso to list images. */
 export class FeatureMap extends Figure {
   constructor(app) {
     super(app, "map", "Map of the features");
@@ -23,9 +23,7 @@ export class FeatureMap extends Figure {
       "select",
       { "aria-label": "features on the map", onchange: () => this.ask() },
       option("all", "all test images"),
-      option("all+", "all, training too"),
       option("pair", "the two classes"),
-      option("pair+", "the two classes, training too"),
     );
     this.save = el(
       "button",
@@ -51,9 +49,8 @@ export class FeatureMap extends Figure {
 
   ask() {
     const { head, tail } = this.app.state;
-    const which = this.which.value;
-    const classes = which.startsWith("pair") ? [head, tail] : null;
-    this.app.store.send({ do: "map", classes, train: which.endsWith("+") });
+    const classes = this.which.value === "pair" ? [head, tail] : null;
+    this.app.store.send({ do: "map", classes });
   }
 
   again() {
@@ -64,8 +61,8 @@ export class FeatureMap extends Figure {
   /** Colours in the order in which they are drawn, and for every point the number of its own. */
   kinds() {
     const { store, state, colours } = this.app;
-    const { index, train } = store.map;
-    const own = new Uint8Array(index.length + train.length / 2);
+    const { index } = store.map;
+    const own = new Uint8Array(index.length);
     if (this.colouring.value === "changed") {
       const [was, is] = [this.app.reference().fit.predicted, this.app.now().predicted];
       for (let k = 0; k < index.length; k++) {
@@ -80,10 +77,7 @@ export class FeatureMap extends Figure {
       if (grouped) return GROUPS.indexOf(g);
       return c === state.tail ? 2 : Number(c === state.head);
     });
-    for (let k = 0; k < own.length; k++) {
-      const n = k - index.length;
-      own[k] = numbers[n < 0 ? store.labels[index[k]] : train[2 * n]];
-    }
+    for (let k = 0; k < own.length; k++) own[k] = numbers[store.labels[index[k]]];
     const palette = grouped
       ? GROUPS.map((g) => colours[g])
       : [colours.faint, colours.many, colours.few];
@@ -109,11 +103,9 @@ export class FeatureMap extends Figure {
     }
     this.drawn = fresh;
     this.extra(pen, width, height);
-    const train = map.train.length / 2;
     const few = map.few ? `, ${map.few} more not drawn` : "";
-    this.title.textContent = `${map.method} map of ${map.index.length} test images${
-      train ? ` and ${train} training images` : ""
-    }${few}${map.done ? "" : " (converging …)"}`;
+    const going = map.done ? "" : " (converging …)";
+    this.title.textContent = `t-SNE map of ${map.index.length} test images${few}${going}`;
   }
 
   /** Where every point lies on a canvas of a size. */
