@@ -7,8 +7,8 @@ Pure functions for notebook 00. A classifier is a pair (weight (D,), bias ()); i
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
+import pandas as pd
 import torch
 from torch import Tensor
 from torch.nn.functional import softplus
@@ -17,9 +17,6 @@ from h2t.base import rng
 from h2t.base.errors import Error
 from h2t.fusion import channel_mask, fuse
 from h2t.train.device import threads
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 # what ``regions`` measures, as tables head it
 OWNED = {
@@ -37,8 +34,8 @@ def two_classes(
 ) -> tuple[Tensor, Tensor]:
     """Two spherical Gaussian classes of unit variance, the origin halfway between their centres.
 
-    Arguments: ``num_features`` D; ``separation`` of the centres in standard deviations, the same in
-    every coordinate. Returns: points (N, D), head first, and labels (N,). Raises: ``h2t.Error``.
+    Arguments: ``separation`` of the centres in standard deviations, the same in every coordinate.
+    Returns: points (N, D), head first, and labels (N,).
     """
     if min(n_head, n_tail) < 1:
         raise Error(f"n_head is {n_head}, n_tail is {n_tail}; each class needs at least one point")
@@ -64,12 +61,11 @@ def fused_draws(
     """The training points of a stage 2: class-balanced draws, fused with those of another branch.
 
     Source: Li et al., AAAI 2024, section 3.2. Deviation: p * D is rounded up in as many batches as
-    make p the mean share, so that p is continuous in two dimensions too. One generator state gives
-    the same draws at every p; a smaller p's coordinates are among a larger's.
+    make p the mean share. One generator state gives the same draws at every p; a smaller p's
+    coordinates are among a larger's.
 
-    Arguments: ``points`` (N, D); ``labels`` (N,); ``fusion_ratio`` p; ``fusing_branch`` of
-    ``LENDERS`` draws the partners. Returns: points (batches * batch_size, D) and the labels of the
-    class-balanced branch. Raises: ``h2t.Error`` for a ratio outside [0, 1] or an unknown branch.
+    Arguments: ``points`` (N, D); ``labels`` (N,); ``fusing_branch`` of ``LENDERS`` draws the
+    partners. Returns: points (batches * batch_size, D) and the labels of the class-balanced branch.
     """
     if not 0 <= fusion_ratio <= 1:
         raise Error(f"fusion_ratio is {fusion_ratio}; a share of coordinates must lie in [0, 1]")
@@ -91,15 +87,11 @@ def fused_draws(
     return torch.cat(out), labels[own.flatten()]
 
 
-def train(
-    points: Tensor, labels: Tensor, weight_decay: float, steps: int = 100
-) -> tuple[Tensor, Tensor]:
+def train(points: Tensor, labels: Tensor, weight_decay: float) -> tuple[Tensor, Tensor]:
     """Logistic regression to its optimum, by damped Newton steps.
 
-    The loss is mean cross-entropy + weight_decay / 2 * |weight|^2, without the bias.
-
-    Arguments: ``points`` (N, D); ``labels`` (N,). Returns: weight (D,) and bias ().
-    Raises: ``h2t.Error`` where there is no optimum: one class alone, or no weight decay.
+    The loss is mean cross-entropy + weight_decay / 2 * |weight|^2, without the bias. Raises:
+    ``h2t.Error`` where there is no optimum: one class alone, or no weight decay.
     """
     if not 0 < weight_decay < float("inf"):
         why = "it must be above 0, or separable classes have no best classifier"
@@ -114,7 +106,7 @@ def train(
     def loss(t: Tensor) -> Tensor:
         return softplus((1 - 2 * labels) * (x @ t)).mean() + (decay * t * t).sum() / 2
 
-    for _ in range(steps):
+    for _ in range(100):
         p = torch.sigmoid(x @ theta)
         gradient = x.T @ (p - labels) / len(x) + decay * theta
         if gradient.abs().max() < 1e-9:
@@ -133,8 +125,8 @@ def forces(weight: Tensor, bias: Tensor, points: Tensor, labels: Tensor) -> tupl
     They are the two halves of the loss's slope in the bias: a point acts with the probability that
     the classifier gives to the wrong class. Where training has ended the two are equal.
 
-    Arguments: a classifier, whose ``bias`` may be (K,) boundaries to try; ``points`` (N, D);
-    ``labels`` (N,). Returns: pull of the tail's points and push of the head's, as ``bias``.
+    Arguments: ``bias`` may be (K,) boundaries to try. Returns: pull of the tail's points and push
+    of the head's, as ``bias``.
     """
     p = torch.sigmoid(points @ weight + bias[..., None])  # (..., N)
     return ((1 - p) * labels).mean(-1), (p * (1 - labels)).mean(-1)
@@ -152,10 +144,10 @@ def regions(weight: Tensor, bias: Tensor, points: Tensor, labels: Tensor) -> dic
     ``head`` and ``tail``, the accuracy of each class; ``balanced``, their mean.
     """
     says_tail = (points @ weight + bias > 0).double()
+    region = 100 * says_tail.mean().item()
     head = 100 - 100 * says_tail[labels == 0].mean().item()
     tail = 100 * says_tail[labels == 1].mean().item()
-    shares = (100 * says_tail.mean().item(), head, tail, (head + tail) / 2)
-    return dict(zip(OWNED, shares, strict=True))
+    return {"tail_region": region, "head": head, "tail": tail, "balanced": (head + tail) / 2}
 
 
 @threads()
@@ -170,16 +162,12 @@ def ratio_curve(
     weight_decay: float,
     fusing_branch: str = "instance",
     seed: int = 0,
-    n_test: int = 1000,
 ) -> pd.DataFrame:
-    """Train a classifier for every ratio and seed; test each on ``n_test`` points a class.
+    """Train a classifier for every ratio and seed; test each on 1,000 points a class.
 
-    Data, draws and test set depend on the seed alone, so that ratios may be compared seed by seed.
-    Returns: a row per seed and ratio, ratio 0 (DR) among them: what ``regions`` gives, and gain,
-    the balanced accuracy less that of ratio 0. Raises: ``h2t.Error``, also for one seed.
+    Data, draws and test set depend on the seed alone. Returns: a row per seed and ratio, ratio 0
+    (DR) among them: what ``regions`` gives, and gain, the balanced accuracy less that of ratio 0.
     """
-    import pandas as pd
-
     if seeds < 2:
         raise Error(f"seeds is {seeds}; a spread over seeds needs at least 2")
     rows = []
@@ -187,7 +175,7 @@ def ratio_curve(
         own = {"num_features": num_features, "n_tail": n_tail, "seed": s}
         train_set, test_set = (
             two_classes(*n, num_features, separation, rng.torch_generator(s, f"toy/{part}"))
-            for part, n in (("train", (n_head, n_tail)), ("test", (n_test, n_test)))
+            for part, n in (("train", (n_head, n_tail)), ("test", (1000, 1000)))
         )
         for p in sorted({0.0, *ratios}):
             stream = rng.torch_generator(s, "toy/draws")

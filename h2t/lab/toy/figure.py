@@ -29,8 +29,8 @@ def plane_figure(
 ) -> tuple[bytes, pd.DataFrame]:
     """Two classes in the plane, three boundaries and the forces on them.
 
-    Arguments: training and test points (N, 2) with labels; ``seed`` of the draws. Returns: the
-    figure as PNG, and the table of ``regions`` for stage 1, DR and this ratio.
+    Arguments: points (N, 2) with labels; ``seed`` of the draws. Returns: the figure as PNG, and the
+    table of ``regions`` for stage 1, DR and this ratio.
     """
 
     def draws(p: float) -> tuple[Tensor, Tensor]:
@@ -69,23 +69,21 @@ def _plane(ax: Axes, points: Tensor, labels: Tensor, draws, kinds: dict[str, Cla
     ax.fill(*half_plane(*now).T, color="#FBE6D5", zorder=0)
     for (name, c), style in zip(kinds.items(), (":", "--", "-"), strict=True):
         ax.plot(*half_plane(*c)[:2].T, style, color=INK, lw=3.5 if c is now else 2, label=name)
-    for c, along in ((dr, -2.4), (now, 2.4)):
-        pull, push = forces(*c, *draws)
-        _arrow(ax, c, along, -pull, TAIL)
-        _arrow(ax, c, along, push, HEAD)
+    _arrows(ax, dr, -2.4, draws)
+    _arrows(ax, now, 2.4, draws)
     _legend(ax, 3)
 
 
-def _arrow(ax: Axes, classifier: Classifier, along: float, force: Tensor, colour: str) -> None:
-    """An arrow on a boundary, ``along`` it from its middle; above 0 it points to the tail."""
+def _arrows(ax: Axes, classifier: Classifier, along: float, draws) -> None:
+    """The forces on a boundary, ``along`` it from its middle."""
     normal = classifier[0] / classifier[0].norm()
     side = torch.stack([-normal[1], normal[0]])
     start = position(*classifier) * normal + along * side
-    head = min(0.5, ARROW * float(force.abs()))  # a weak force is a small arrow, not a head alone
-    how = {"width": 0.24 * head, "head_width": 0.72 * head, "head_length": head, "zorder": 6}
-    reach = (ARROW * force * normal).tolist()
-    how |= {"length_includes_head": True, "facecolor": colour, "edgecolor": "white"}
-    ax.arrow(*start.tolist(), *reach, linewidth=1.6 * head, **how)
+    pull, push = forces(*classifier, *draws)
+    how = {"angles": "xy", "scale_units": "xy", "scale": 1, "width": 0.012, "zorder": 6}
+    for force, colour in ((-pull, TAIL), (push, HEAD)):
+        reach = ARROW * force * normal
+        ax.quiver(*start, *reach, color=colour, edgecolor="white", linewidth=0.8, **how)
 
 
 def half_plane(weight: Tensor, bias: Tensor, reach: float = 40.0) -> Tensor:

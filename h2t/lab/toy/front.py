@@ -21,8 +21,7 @@ def frame(
 ) -> bytes:
     """What the toy starts from: the points, a neutral test set, and which points are drawn.
 
-    Arguments: training and test points (N, 2) with labels, the head's first; ``seed`` of the draws.
-    Raises: ``h2t.Error`` where points are not in two dimensions or a parameter is out of range.
+    Arguments: points (N, 2) with labels, the head's first; ``seed`` of the draws.
     """
     points, labels = train_set
     if points.shape[1] != 2:
