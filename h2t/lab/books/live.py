@@ -5,14 +5,14 @@ from __future__ import annotations
 import base64
 import time
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+import IPython.display
+import matplotlib.pyplot as plt
 import pandas as pd
 
 from h2t.base.progress import watched
-
-if TYPE_CHECKING:
-    import anywidget
+from h2t.plots import figure_of
 
 
 def live(
@@ -24,8 +24,6 @@ def live(
     Arguments: ``plot`` takes the rows of metrics.jsonl as a DataFrame and returns its Axes;
     ``every`` seconds between two pictures at least; ``last`` epoch, which is drawn in any case.
     """
-    from IPython.display import display
-
     if not watched():
         return lambda history: None
     handle, shown, cost = None, 0.0, 0.0
@@ -37,13 +35,9 @@ def live(
         soon = start - shown < max(every, 10 * cost) and len(history) != last
         if soon or not any("all" in row for row in history):
             return
-        import matplotlib.pyplot as plt
-
-        from h2t.plots import figure_of
-
         figure = figure_of(plot(pd.DataFrame(history)))
         if handle is None:
-            handle = display(figure, display_id=True)
+            handle = IPython.display.display(figure, display_id=True)
         else:
             handle.update(figure)
         plt.close(figure)  # shown already; Jupyter would show it a second time
@@ -55,16 +49,12 @@ def live(
 
 def say(*sentences: str) -> None:
     """Show sentences as paragraphs, which wrap between words, where printed text breaks them."""
-    from IPython.display import display
-
     text = "\n\n".join("\n\n".join(sentences).splitlines())
-    display({"text/markdown": text, "text/plain": text}, raw=True)
+    IPython.display.display({"text/markdown": text, "text/plain": text}, raw=True)
 
 
-def show_box(widget: anywidget.AnyWidget, picture: bytes, text: str) -> None:
-    """Show a widget; under papermill and on paper a PNG ``picture``, else ``text``, for it."""
-    from IPython.display import display
-
+def show_box(widget, picture: bytes, text: str) -> None:
+    """Show an anywidget; under papermill and on paper a PNG ``picture``, else ``text``, for it."""
     shown, how = widget._repr_mimebundle_()  # Colab needs to be told where widgets come from
     shown |= {"image/png": base64.b64encode(picture).decode(), "text/plain": text}
-    display(shown, metadata=how, raw=True)
+    IPython.display.display(shown, metadata=how, raw=True)

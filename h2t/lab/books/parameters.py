@@ -11,14 +11,13 @@ from h2t.recipes import parameters as config
 
 
 def read(namespace: dict[str, Any], *steps: type, own: Sequence[str] = ()) -> dict[str, Any]:
-    """The notebook's parameters, checked as those of a recipe are, for ``Stage1.of`` and the like.
+    """The notebook's parameters, name to value, checked as those of a recipe are.
 
     Only what the notebook declares is looked at, so that it may be called again when later cells
     have named other things. Right after the parameters cell an unknown name in it is found too.
 
     Arguments: ``namespace`` the notebook's ``globals()``; ``steps`` the dataclasses whose fields
-    its parameters cell holds; ``own`` those that belong to no step. Returns: name to value.
-    Raises: ``h2t.Error`` for an unknown name, a wrong type, or a value out of range.
+    its parameters cell holds; ``own`` those that belong to no step.
     """
     declared = [*own, *(f.name for step in steps for f in dataclasses.fields(step))]
     # In is IPython's list of the cells that have run, this one last

@@ -1,8 +1,8 @@
 """What the notebooks say about their numbers, computed from them, so that it holds on any data.
 
 A change is (points, error): the mean over classes of the change in accuracy, and its standard error
-on the test images, paired image by image. What is within two errors may be chance, also where the
-networks stay as they are; other seeds move it further.
+on the test images, paired image by image. What is within two errors may be chance; other seeds move
+it further.
 """
 
 from __future__ import annotations
@@ -25,8 +25,7 @@ def control_of(config: Stage2) -> str:
 def change(before, after, classes=None) -> Change:
     """What two classifiers' accuracies differ by on the same images, of ``classes`` or of all.
 
-    Arguments: ``before`` and ``after`` as lists of (logits (N, C), labels (N,)), a seed each, over
-    which each image is averaged.
+    Arguments: ``before`` and ``after`` lists of (logits (N, C), labels (N,)), a seed each.
     """
     labels = np.asarray(before[0][1])
     was, now = (
@@ -41,12 +40,11 @@ def change(before, after, classes=None) -> Change:
 
 
 def real(moved: Change) -> bool:
-    """Whether a change is more than twice its error."""
     return abs(moved[0]) > 2 * moved[1]
 
 
 def fusion(control, fused, counts, scheme: str) -> str:
-    """Who gains and who pays by fusion: ``fused`` against its control, arguments as ``change``."""
+    """Who gains and who pays by fusion. Arguments: as ``change``."""
     (head, heads), (tail, tails) = metrics.ends(counts, scheme, control[0][1]).items()
     gain, cost = (change(control, fused, classes) for classes in (tails, heads))
     verbs = {-1.0: "loses", 0.0: "is not moved", 1.0: "gains"}
@@ -61,15 +59,16 @@ def fusion(control, fused, counts, scheme: str) -> str:
 
 
 def learned(logits, labels, counts, scheme: str) -> str:
-    """What a network does on the head and on the tail, and whether there it more than guesses."""
+    """What a network does on the head and on the tail, where it may no more than guess."""
     accuracy, images = metrics.per_class(logits, labels), np.bincount(labels, minlength=len(counts))
     (head, heads), (tail, tails) = metrics.ends(counts, scheme, labels).items()
-    chance, found = 100 / len(counts), []
-    for classes in (heads, tails):
+    chance = 100 / len(counts)
+
+    def mean(classes) -> tuple[float, float]:
         a = accuracy[classes]
-        error = (a * (100 - a) / images[classes]).sum() ** 0.5 / len(a)
-        found.append((a.mean(), error))
-    (top, top_error), (end, end_error) = found
+        return a.mean(), (a * (100 - a) / images[classes]).sum() ** 0.5 / len(a)
+
+    (top, top_error), (end, end_error) = mean(heads), mean(tails)
     reading = f"the tail is the harder part, yet far from guessed (chance: {chance:.1f} %)"
     if not real((top - end, np.hypot(top_error, end_error))):
         reading = "no difference beyond chance on so few test images"
@@ -84,7 +83,7 @@ def learned(logits, labels, counts, scheme: str) -> str:
 
 
 def spread(rows: pd.DataFrame, by: list[str], measures: list[str]) -> pd.DataFrame:
-    """Means over seeds ± standard deviation, as texts; one seed alone has no deviation."""
+    """Means over seeds ± standard deviation as texts; one seed alone has no deviation."""
     grouped = rows.groupby(by, sort=False)[measures]
     deviation = grouped.std().map(lambda v: number(v) and f" ± {number(v)}")
     return grouped.mean().map(number) + deviation
@@ -93,8 +92,8 @@ def spread(rows: pd.DataFrame, by: list[str], measures: list[str]) -> pd.DataFra
 def boundary(moved: dict[str, pd.Series], accuracy: dict[str, float], tail: str) -> str:
     """How far the boundaries between head and tail have moved, and how much of it is fusion's.
 
-    Arguments: ``moved`` since stage 1, pair by pair, as shares of the way to the head, of the
-    control and of the fused classifier; ``accuracy`` of the ``tail`` classes in %, of the same two.
+    Arguments: ``moved`` since stage 1, pair by pair, as ``pair_table`` has it, of the control and
+    of the fused classifier; ``accuracy`` of the ``tail`` classes in %, of the same two.
     """
     (control, fused), way = moved, [100 * m.median() for m in moved.values()]
     part = number(way[1] - way[0], 0, sign=True)
@@ -107,7 +106,6 @@ def boundary(moved: dict[str, pd.Series], accuracy: dict[str, float], tail: str)
 
 
 def took(results: dict[str, dict]) -> str:
-    """What training cost on this machine, as the steps measured it."""
     spent = {name: r for name, r in results.items() if r.get("seconds") is not None}
     each = (f"{n} {r['seconds']:.0f} s on {r['device']}" for n, r in spent.items())
     return f"Training took: {', '.join(each)}." if spent else "Nothing was trained here."
