@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-import ast
 import dataclasses
+import re
 from collections.abc import Sequence
 from typing import Any
 
 from h2t.recipes import parameters as config
+
+NAMED = re.compile(r"^([a-zA-Z]\w*) *(:[^=\n]+)?=(?!=)", re.MULTILINE)  # name: kind = value
 
 
 def read(namespace: dict[str, Any], *steps: type, own: Sequence[str] = ()) -> dict[str, Any]:
@@ -34,15 +36,11 @@ def _typed(cells: list[str]) -> list[str]:
     """
     names = []
     for source in reversed(cells):
-        try:
-            body = ast.parse(source).body
-        except SyntaxError:
-            return []
-        annotated = [n.target for n in body if isinstance(n, ast.AnnAssign)]
+        found = NAMED.findall(source)
+        annotated = any(kind for _, kind in found)
         if not annotated and not source.startswith("# Parameters"):  # papermill's first line
             return []
-        plain = [t for n in body if isinstance(n, ast.Assign) for t in n.targets]
-        names += [t.id for t in [*annotated, *plain] if isinstance(t, ast.Name)]
+        names += [name for name, _ in found]
         if annotated:
-            return [n for n in names if not n.startswith("_")]
+            return names
     return []
