@@ -89,9 +89,8 @@ class Session:
         try:
             if what in ("settings", "class", "images", "map", "save"):
                 getattr(self, f"_{what}")(message)
-        except (Error, KeyError, TypeError, ValueError, OverflowError) as e:
-            text = str(e) if isinstance(e, Error) else f"the request was not understood: {e}"
-            self.say(text, bad=True)
+        except Exception as e:
+            self.say(_words(e), bad=True)
 
     def say(self, text: str, bad: bool = False) -> None:
         self.feed.put("status", pack("status", {"text": text, "bad": bad}))
@@ -136,7 +135,7 @@ class Session:
             except Stopped:
                 continue
             except Exception as e:
-                self.failure = f"{type(e).__name__}: {e}"
+                self.failure = _words(e)
                 self.say(self.failure, bad=True)
                 self.idle.set()  # whoever waits hears of it
                 self.settled.set()
@@ -194,3 +193,7 @@ class Session:
         else:
             show(fit_map(self.engine.bank.test[shown[index]].numpy(), show), done=True)
         self.settled.set()
+
+
+def _words(e: Exception) -> str:
+    return str(e) if isinstance(e, Error) else f"{type(e).__name__}: {e}"
