@@ -137,7 +137,7 @@ def test_what_is_far_off_is_said_with_where_to_look(tmp_path):
     reproduce(runs(tmp_path))
     said = (tmp_path / "reproduced.md").read_text().splitlines()[-1]
     assert (
-        said.startswith("Further off than chance explains: stage 1 at IF 100")
+        said.startswith("Further off than chance explains: stage 1, IF 100, weight_decay 0.0002")
         and "suspects_sweep.yaml" in said
         and "BN sees both" not in said
     )

@@ -23,7 +23,7 @@ from h2t.runs import Run
 from h2t.study.compare import ledger, units
 from h2t.study.compare.groups import METHOD, SETTING, named, spreads
 from h2t.study.compare.significance import holm
-from h2t.study.compare.table import table
+from h2t.study.compare.table import exact_stage2s, table
 from h2t.study.compare.units import ALPHA
 
 MEASURES = ("all", "many", "medium", "few")
@@ -72,8 +72,7 @@ def control(root: str | Path, ratio: float | None = None) -> Control:
 
 def rows_of(root: str | Path):
     """The stage 2s under a folder as rows of ``Control``, without a ratio: p = 0 belongs to all."""
-    rows = table(root, save=False)
-    rows = rows[(rows["stage"] == 2) & ~rows["cached"].astype(bool)]
+    rows = exact_stage2s(table(root, save=False))
     if len(rows):
         fits = (rows["fusion_ratio"] == 0) | (rows["fusion"] == "swap")
         rows = rows[fits & (rows["stage2_method"] != "tau") & (rows["bn_statistics"] != "none")]

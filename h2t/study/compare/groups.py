@@ -11,6 +11,7 @@ from h2t.metrics import MEASURES, label
 from h2t.recipes import names
 from h2t.recipes.parameters import SHARED, Data, Stage1, Stage2
 from h2t.study.compare import units
+from h2t.study.compare.table import exact_stage2s
 
 SEEDS = ("split_seed", "val_seed", "stage1_seed", "seed")  # what is averaged over
 _WITHOUT_EFFECT = {"root", "eval_every", "precision", "split_seed", "val_seed", "seed"}
@@ -180,7 +181,7 @@ def ratio_table(rows):
     A curve needs two ratios. Of several kinds of methods (RIDE and DR, say) each has its own, and
     ``setting`` names it.
     """
-    chosen = rows[(rows["stage"] == 2) & ~rows["cached"].astype(bool)]
+    chosen = exact_stage2s(rows)
     if "fusion_ratio" not in chosen or chosen.empty:
         return rows.iloc[:0].assign(ratio=0.0)
     unfused = chosen["fusion_ratio"] == 0

@@ -20,7 +20,7 @@ from h2t.recipes.parameters import SHARED
 from h2t.recipes.published import FREE, MODELS, NUMBERS, differences, published
 from h2t.runs import Run
 from h2t.study.compare import ledger, units
-from h2t.study.compare.groups import text
+from h2t.study.compare.groups import named, text
 from h2t.study.compare.table import table
 
 # number of classes to name and images of the largest
@@ -43,7 +43,7 @@ def reproduce(root: str | Path):
     root = resolve(root)
     steps = table(root, save=False)
     steps = steps[steps["num_classes"].isin(SETS) & steps["model"].isin(MODELS)]
-    steps = steps[(steps["profile"] == "exponential") & ~steps["cached"].astype(bool)]
+    steps = steps[(steps["profile"] == "exponential") & ~steps["cached"]]
     if "val_all" in steps:
         steps = steps[steps["val_all"].isna()]
     rows = [_row(root, step) for step in steps.assign(unit=units.of(steps)).to_dict("records")]
@@ -160,14 +160,13 @@ def sheet(summary):
 def markdown(summary) -> str:
     """The summary as Markdown, and what is further off than chance explains."""
     said, off = ledger.markdown(sheet(summary)) + "\n", []
-    for row in summary[summary["p_published"] < 0.05].to_dict("records"):
-        where = f"{row['method']} at IF {row['imbalance_factor']}"
-        where += f", weight decay {text(row['weight_decay'])}"
+    for row in summary[summary["p_published"] < units.ALPHA].to_dict("records"):
+        where = named(row, ["method", "imbalance_factor", "weight_decay"])
         where += f", {row['otherwise']}" if row["otherwise"] else ""
         off.append(f"{where} ({row['difference']:+.2f}, p = {row['p_published']:.2g})")
     if off:
-        where = "notebooks/recipes/suspects_sweep.yaml tries what may be behind it"
-        said += f"\nFurther off than chance explains: {'; '.join(off)}. {where}.\n"
+        tried = "notebooks/recipes/suspects_sweep.yaml tries what may be behind it"
+        said += f"\nFurther off than chance explains: {'; '.join(off)}. {tried}.\n"
     if (summary["n"] == 1).any():
         said += f"\n± is between stage 1s, or stage 2s of one. {units.ALONE}\n"
     return said

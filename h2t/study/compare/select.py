@@ -7,13 +7,12 @@ from pathlib import Path
 from h2t.base import tables
 from h2t.base.errors import Error
 from h2t.base.files import resolve, write_atomic, write_yaml
-from h2t.base.readers import read_yaml
 from h2t.recipes.parameters import Data, Stage1, Stage2
 from h2t.runs import Run
 from h2t.study.compare import units
 from h2t.study.compare.groups import grouped, summary
 from h2t.study.compare.significance import pairwise
-from h2t.study.compare.table import table
+from h2t.study.compare.table import exact_stage2s, table
 
 MEASURE = "val_balanced"  # the mean over classes: the part is as long-tailed as the training set
 MOST = 20  # rows shown
@@ -50,27 +49,26 @@ def select(root: str | Path):
 
 def _candidates(root: Path, rows):
     """The stage 2s that may be ranked."""
-    rows = rows[(rows["stage"] == 2) & ~rows["cached"].astype(bool)]
+    rows = exact_stage2s(rows)
     if MEASURE not in rows or rows[MEASURE].isna().any() or rows.empty:
-        raise Error(
-            f"{root} holds stage 2s without a validation part; train with `-p val_fraction 0.2`"
-        )
-    if rows["val_seen"].astype("boolean").fillna(False).any():
-        raise Error(
-            f"stage 1 of runs in {root} was imported: it may have been trained on the validation "
-            "part; train it with val_fraction"
-        )
+        part = "stage 2s without a validation part"
+        raise Error(f"{root} holds {part}; train with `-p val_fraction 0.2`")
+    if rows["val_seen"].astype(bool).any():
+        seen = "it may have been trained on the validation part"
+        raise Error(f"stage 1 of runs in {root} was imported: {seen}; train it with val_fraction")
     return rows
 
 
 def _recipe(root: Path, row) -> dict:
     """The recipe of a step of a run, with all training images and the first seeds."""
     made = Run(root / row["run"], create=False)
-    recipe = {"run": str(root / "selected")}
-    recipe |= Data.of(read_yaml(made.path / "params.yaml")).to_dict()
-    recipe |= Stage1.of(made.step("stage1").params).to_dict()
-    recipe |= Stage2.of(made.step(row["step"]).params).to_dict()
-    return recipe | {"val_fraction": 0.0, "val_seed": 0, "seed": 0, "compare_seeds": 0}
+    return {
+        "run": str(root / "selected"),
+        **Data.of(made.params).to_dict(),
+        **Stage1.of(made.step("stage1").params).to_dict(),
+        **Stage2.of(made.step(row["step"]).params).to_dict(),
+        **{"val_fraction": 0.0, "val_seed": 0, "seed": 0, "compare_seeds": 0},
+    }
 
 
 def markdown(found) -> str:

@@ -52,7 +52,7 @@ def pairwise(rows, root: str | Path, measures=("all",), against: str = ""):
     if against and against not in set(rows["group"]):
         there = ", ".join(map(repr, rows["group"].unique()))
         raise Error(f"baseline is {against!r}, which is not among the groups: {there}")
-    root, found = resolve(root), []
+    measures, root, found = list(measures), resolve(root), []
 
     @functools.cache
     def right(run: str, step: str):
@@ -64,40 +64,38 @@ def pairwise(rows, root: str | Path, measures=("all",), against: str = ""):
         pairs = [(b, a) for a, b in itertools.combinations(groups, 2)]
         if against:
             pairs = [(g, against) for g in groups if g != against and against in groups]
-        for pair in pairs:
-            named = {"setting": setting, **dict(zip(("group", "against"), pair, strict=True))}
-            tests = _tests(groups[pair[0]], groups[pair[1]], list(measures), right)
-            found += [{**named, **test} for test in tests]
-    table = pd.DataFrame(found, columns=[c for c in COLUMNS if c != "p_holm"])
-    numbers = ["within", "low", "high", "p", "p_wilcoxon", "p_images"]
-    table[numbers] = table[numbers].astype(float)
-    return table.assign(p_holm=holm(table["p"]))[COLUMNS]
+        for group, other in pairs:
+            named = {"setting": setting, "group": group, "against": other}
+            found += [
+                named | test for test in _tests(groups[group], groups[other], measures, right)
+            ]
+    corrected = holm([test["p"] for test in found])
+    tests = [test | {"p_holm": p} for test, p in zip(found, corrected, strict=True)]
+    return pd.DataFrame(tests, columns=COLUMNS)
 
 
 def _tests(a, b, measures: list[str], right) -> list[dict]:
-    """The rows of ``pairwise`` about two groups, a measure each; ``right`` which images a step has
-    right, and their labels.
-    """
+    """The rows of ``pairwise`` about two groups, a measure each."""
     common = set(a["unit"]) & set(b["unit"])
     a, b = (rows[rows["unit"].isin(common)] for rows in (a, b))
     also = [c for c in ("revision", "width", "device_name", "precision_used") if c in a]
     unlike = [UNLIKE[c] for c in also if set(a[c].dropna()) ^ set(b[c].dropna())]
     shared = {"repeats": max(len(a), len(b)), "differ": ", ".join(unlike)}
     first, second = (rows.groupby("unit", sort=False)[measures].mean() for rows in (a, b))
-    seeds = [rows.groupby(["unit", "seed"])[measures].mean() for rows in (a, b)]
+    by_unit = first - second
+    first, second = (rows.groupby(["unit", "seed"])[measures].mean() for rows in (a, b))
+    by_seed = first - second
     found = []
     for m in measures:
-        d = (first[m] - second[m]).dropna()
-        n = len(d)
-        by_seed = (seeds[0][m] - seeds[1][m]).dropna()
-        within = units.spread(by_seed, by_seed.index.get_level_values("unit")).within
+        d, of_seeds = by_unit[m].dropna(), by_seed[m].dropna()
         test, p_images = "paired t across stage 1s", np.nan
-        if n < 2:
-            test = "none: one stage 1" if n else "none: no stage 1 and split in common"
-        if m == "all" and n == len(a) == len(b) == 1:
+        if len(d) < 2:
+            test = "none: one stage 1" if len(d) else "none: no stage 1 and split in common"
+        if m == "all" and len(d) == len(a) == len(b) == 1:
             p_images = _p_images(a.iloc[0], b.iloc[0], right)
-        row = {"measure": m, "units": n, "difference": d.mean(), "within": within, "test": test}
-        found.append({**shared, **row, "p_images": p_images, **units.across(d)})
+        within = units.spread(of_seeds, of_seeds.index.get_level_values("unit")).within
+        row = {"measure": m, "units": len(d), "difference": d.mean(), "within": within}
+        found.append(shared | row | {"test": test, "p_images": p_images} | units.across(d))
     return found
 
 

@@ -55,6 +55,11 @@ def table(root: str | Path, *, save: bool = True, copies: bool = False):
     return found
 
 
+def exact_stage2s(rows):
+    """Those rows that are stage 2s, trained on images and not on a bank of features."""
+    return rows[(rows["stage"] == 2) & ~rows["cached"]]
+
+
 def _marked(rows: list[dict[str, Any]]):
     """The rows with a column ``copy``: weights, parameters and split are those of another."""
     keys = [json.dumps(row.pop("_params"), sort_keys=True) for row in rows]
