@@ -1,4 +1,4 @@
-"""Figures: each ``plot_x(table, ax=None)`` draws one, returns its Axes, changes no global setting.
+"""Figures: each ``plot_x`` draws one, returns its Axes and changes no global setting.
 
 Many, medium and few have the same three colours everywhere, told apart by the colour-blind (Okabe
 and Ito) as well, and nothing else has them. All accuracies are in percent; a group without classes

@@ -9,12 +9,13 @@ from h2t.plots.style import (
     MARKERS,
     TEXT,
     empties,
-    figure_of,
     legend_below,
     method_colours,
+    new_ax,
     new_axes,
     plain_log,
     styled,
+    title,
 )
 
 __all__ = ["plot_class_accuracy", "plot_confusion_groups", "plot_reliability", "plot_weight_norms"]
@@ -33,15 +34,15 @@ def _spans(counts: np.ndarray, groups: dict[str, np.ndarray]) -> dict[str, tuple
 
 
 @styled
-def plot_class_accuracy(table, groups: dict[str, np.ndarray], ax=None):
+def plot_class_accuracy(table, groups: dict[str, np.ndarray]):
     """Accuracy of every class against its training images, by method, with the groups' means.
 
-    Arguments: ``table`` with columns method, class, count (1 or more), accuracy (%); ``groups``
-    many, medium and few to class indices. Returns: Axes.
+    Arguments: ``table`` with columns method, class, count (1 or more), accuracy (%); ``groups`` to
+    class indices. Returns: Axes.
     """
     from matplotlib import patheffects
 
-    ax = new_axes(ax, size=(9.5, 5.2))
+    ax = new_ax(9.5, 5.2)
     by_class = table.drop_duplicates("class").set_index("class")["count"]
     counts = by_class.reindex(range(int(by_class.index.max()) + 1)).to_numpy()
     spans = _spans(counts, groups)
@@ -81,13 +82,13 @@ def plot_class_accuracy(table, groups: dict[str, np.ndarray], ax=None):
 def plot_confusion_groups(confusions: dict[str, np.ndarray], groups: dict[str, np.ndarray]):
     """Where each group's test images went, in percent of the true group, one panel a method.
 
-    Arguments: ``confusions`` method to (C, C) counts, rows true; ``groups`` many, medium and few to
-    class indices. The row of an empty group says so. Returns: an array of Axes.
+    Arguments: ``confusions`` method to (C, C) counts, rows true; ``groups`` to class indices.
+    Returns: an array of Axes.
     """
     import seaborn as sns
 
-    size = (max(6.2, 3.9 * len(confusions) + 0.8), 4.6)
-    axes = np.ravel(new_axes(None, 1, len(confusions), size, sharey=True))
+    width = max(6.2, 3.9 * len(confusions) + 0.8)
+    axes = new_axes(width, 4.6, columns=len(confusions), sharey=True)
     names, lost = list(groups), []
     how = dict(fmt="", cmap="Blues", vmin=0, vmax=100, cbar=False, linewidths=1.5)
     for ax, (method, confusion) in zip(axes, confusions.items(), strict=True):
@@ -110,8 +111,7 @@ def plot_confusion_groups(confusions: dict[str, np.ndarray], groups: dict[str, n
     axes[0].set_ylabel("true group")
     if len(groups["many"]) and not np.isnan(lost).all():
         percents = " → ".join("empty" if np.isnan(x) else f"{x:.0f}" for x in lost)
-        said = f"Few taken for many: {percents} % of the few-class test images"
-        figure_of(axes).suptitle(said, x=0.01, ha="left", fontsize=14)
+        title(axes, f"Few taken for many: {percents} % of the few-class test images")
     return axes
 
 
@@ -123,7 +123,7 @@ def plot_weight_norms(norms: dict[str, np.ndarray], counts: np.ndarray):
     Arguments: ``norms`` method to (C,); ``counts`` (C,) training images. Returns: Axes.
     """
     counts = np.asarray(counts)
-    ax = new_axes(None, size=(9, 4.8))
+    ax = new_ax(9, 4.8)
     order, seen, width = np.argsort(-counts, kind="stable"), counts > 0, len(counts) // 10 + 1
     for m, (method, colour) in enumerate(zip(norms, method_colours(norms), strict=True)):
         values, slope = np.asarray(norms[method]), 0.0
@@ -155,7 +155,7 @@ def plot_reliability(tables: dict):
     Arguments: ``tables`` method to the result of ``metrics.calibration``.
     Returns: an array of Axes, a method each.
     """
-    axes = np.ravel(new_axes(None, 1, len(tables), (3.9 * len(tables) + 0.6, 4.6), sharey=True))
+    axes = new_axes(3.9 * len(tables) + 0.6, 4.6, columns=len(tables), sharey=True)
     colours = method_colours(tables)
     for colour, ax, (method, table) in zip(colours, axes, tables.items(), strict=True):
         full = table[table["count"] > 0]

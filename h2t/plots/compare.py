@@ -15,11 +15,13 @@ from h2t.plots.style import (
     MARKERS,
     METHODS,
     TEXT,
+    band,
     figure_of,
     legend_below,
     measured,
     method_colours,
     name_ends,
+    new_ax,
     new_axes,
     plain_log,
     short,
@@ -35,29 +37,28 @@ _IN_ORDER = ("#56B4E9", "#0072B2", "#5D3A9B", "#000000")
 
 
 def looks(groups) -> dict[str, dict]:
-    """A colour and a marker for each group.
+    """A colour and a marker for each group, such as ``DR + H2T, p = 0.3``.
 
     Those of a method have shades of its colour. Where there are more methods than colours, each
     kind (RIDE, RIDE + DR, RIDE + H2T) has a colour, and each step a marker. Raises: ``h2t.Error``
     for more groups than can be told apart.
     """
-    groups = list(dict.fromkeys(groups))
-    if len(groups) > MOST:
+    by_method: dict[str, list[str]] = {}
+    for group in dict.fromkeys(groups):
+        by_method.setdefault(group.split(", p = ")[0], []).append(group)
+    if (number := sum(map(len, by_method.values()))) > MOST:
         what = f"choose at most {MOST} of them"
-        raise Error(f"{len(groups)} groups cannot be told apart in one figure; {what}")
-    of = {g: g.split(", p = ")[0] for g in groups}
-    methods, found = list(dict.fromkeys(of.values())), {}
-    colours = dict(zip(methods, method_colours(methods), strict=True))
-    first = {m: k for k, m in enumerate(methods)}  # the marker of a method's first group
-    if len(methods) > len(METHODS):
-        kinds = list(dict.fromkeys(place(m)[0] for m in methods))
-        colours = {m: KINDS[kinds.index(place(m)[0]) % len(KINDS)] for m in methods}
-        first = {m: place(m)[1] for m in methods}
-    for g in groups:
-        own = [other for other in groups if of[other] == of[g]]
-        k, colour = own.index(g), colours[of[g]]
-        colour = _shaded(colour, k / (len(own) - 1)) if len(own) > 1 else colour
-        found[g] = {"color": colour, "marker": MARKERS[(k + first[of[g]]) % len(MARKERS)]}
+        raise Error(f"{number} groups cannot be told apart in one figure; {what}")
+    colours, first = method_colours(by_method), range(len(by_method))
+    if len(by_method) > len(METHODS):
+        kinds, first, _ = zip(*map(place, by_method), strict=True)
+        rank = {kind: k for k, kind in enumerate(dict.fromkeys(kinds))}
+        colours = [KINDS[rank[kind] % len(KINDS)] for kind in kinds]
+    found = {}
+    for own, colour, marker in zip(by_method.values(), colours, first, strict=True):
+        for k, group in enumerate(own):
+            shade = _shaded(colour, k / (len(own) - 1)) if len(own) > 1 else colour
+            found[group] = {"color": shade, "marker": MARKERS[(marker + k) % len(MARKERS)]}
     return found
 
 
@@ -88,8 +89,8 @@ def plot_means(summary, rows, measures=("many", "medium", "few", "all")):
     by_measure = {m: part for m, part in by_measure.items() if part["mean"].notna().any()}
     if not by_measure:
         raise Error("there is nothing to show: no group has any of these measures")
-    size = (3.4 + 2.7 * len(by_measure), 2.3 + 0.55 * len(groups))
-    axes = np.ravel(new_axes(None, 1, len(by_measure), size, sharey=True))
+    width, height = 3.4 + 2.7 * len(by_measure), 2.3 + 0.55 * len(groups)
+    axes = new_axes(width, height, columns=len(by_measure), sharey=True)
     for ax, (measure, part) in zip(axes, by_measure.items(), strict=True):
         for y, g in enumerate(groups):
             of, colour = part.loc[g], look[g]["color"]
@@ -135,14 +136,12 @@ def plot_ratio_curves(table, measure: str = "all"):
         raise Error(f"{len(settings)} ratio curves cannot be shown; choose runs of 1 to {MOST}")
     steps = np.linspace(0, 3, len(settings)).round().astype(int)
     colours = [_IN_ORDER[k] for k in steps] if len(settings) > 1 else [COLOURS["all"]]
-    ax, ends, best = new_axes(None, size=(9.5, 5)), [], []
+    ax, ends, best = new_ax(9.5, 5), [], []
     means = table.groupby(["setting", "ratio", "unit"], sort=False)[measure].mean()
     for k, (setting, colour) in enumerate(zip(settings, colours, strict=True)):
-        by = means[setting].groupby("ratio")
-        mean, std = by.mean(), by.std().fillna(0)
-        ax.fill_between(mean.index, mean - std, mean + std, color=colour, alpha=0.18, lw=0)
         marker, style = MARKERS[k % len(MARKERS)], ("-", "--", ":")[k % 3]
-        ax.plot(mean, color=colour, marker=marker, ls=style, ms=6, mec="white", lw=2.4)
+        by = means[setting].groupby("ratio")
+        mean = band(ax, by, colour, marker=marker, ls=style, ms=6, mec="white")
         top = _best(mean, measure)
         ax.plot(top, mean[top], "o", ms=15, mfc="none", mec=colour, mew=2)
         ends.append((mean.iloc[-1], mean.index[-1], setting, colour))
@@ -161,8 +160,7 @@ def plot_ratio_curves(table, measure: str = "all"):
 def plot_cost(rows, measure: str = "all"):
     """What accuracy costs: seconds of training, stage 1 included; the means of groups are large.
 
-    A line goes through those that none beats in both. The title says where seconds are of several
-    devices, the legend how large models are where they differ.
+    A line goes through those that none beats in both.
     Arguments: ``rows`` of ``h2t.study.compare.groups.grouped`` within one setting. Returns: Axes.
     Raises: ``h2t.Error`` without any cost.
     """
@@ -170,7 +168,7 @@ def plot_cost(rows, measure: str = "all"):
     rows = rows[rows["total_seconds"] > 0]
     if rows.empty:
         raise Error("no run has a cost: imported and cached steps have no training time")
-    ax, look, means = new_axes(None, size=(9.5, 5.4)), looks(rows["group"]), []
+    ax, look, means = new_ax(9.5, 5.4), looks(rows["group"]), []
     sized = "parameters" in rows and rows["parameters"].nunique() > 1
     for g, part in rows.groupby("group", sort=False):
         ax.scatter(part["total_seconds"], part[measure], s=18, alpha=0.45, lw=0, **look[g])

@@ -24,14 +24,14 @@ def plot_control(rows, effects):
     """The two by two of one setting: what BN sees from left to right, fusion from line to line.
 
     Where the lines climb, the statistics work; where they lie apart, fusion does; where they are
-    not parallel, one depends on the other. All panels span as many points, so that slopes compare.
-    Small marks are single stage 2s.
+    not parallel, one depends on the other. Small marks are single stage 2s.
 
     Arguments: ``rows`` and ``effects`` of ``h2t.study.compare.control.Control`` within one setting
     and ratio. Returns: an array of Axes, a measure each; empty groups are left out.
     """
     shown = [m for m in ("all", "many", "medium", "few") if rows[m].notna().any()]
-    axes = np.ravel(new_axes(None, 1, len(shown), (3.2 * len(shown) + 0.8, 5.2)))
+    axes = new_axes(3.2 * len(shown) + 0.8, 5.2, columns=len(shown))
+    # as many points in all panels, so that slopes compare
     span = 1.25 * max(np.ptp(rows[m].dropna()) for m in shown) or 1
     for ax, measure in zip(axes, shown, strict=True):
         for fusion, (name, colour, marker) in _LOOKS.items():

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from h2t.plots.style import COLOURS, TEXT, legend_below, new_axes, plain_log, short, styled
+from h2t.plots.style import COLOURS, TEXT, legend_below, new_ax, new_axes, plain_log, short, styled
 
 __all__ = ["plot_counts", "plot_strip"]
 
@@ -13,10 +13,10 @@ __all__ = ["plot_counts", "plot_strip"]
 def plot_counts(counts: np.ndarray, groups: dict[str, np.ndarray]):
     """The long tail: training images per class, largest class first, coloured by group.
 
-    Arguments: ``counts`` (C,); ``groups`` many, medium and few to class indices. Returns: Axes.
+    Arguments: ``counts`` (C,); ``groups`` to class indices. Returns: Axes.
     """
     counts = np.asarray(counts)
-    ax = new_axes(None, size=(9, 5))
+    ax = new_ax(9, 5)
     order = np.argsort(-counts, kind="stable")
     width = 1 if len(counts) > 30 else 0.85
     for g, classes in groups.items():
@@ -24,8 +24,7 @@ def plot_counts(counts: np.ndarray, groups: dict[str, np.ndarray]):
         label = f"{g}: empty"
         if len(classes):
             share = 100 * counts[classes].sum() / counts.sum()
-            label = f"{g}: {len(classes)} class{'es' * (len(classes) > 1)}, "
-            label += f"{share:.0f} % of the images"
+            label = f"{g}: {len(classes)} classes, {share:.0f} % of the images"
         ax.bar(where, counts[order][where], width=width, color=COLOURS[g], label=label)
     ax.set(yscale="log", ylabel="training images", xlabel="class, by size")
     ax.set(ylim=(0.8, counts.max() * 1.6), xlim=(-0.7, len(counts) - 0.3))
@@ -46,8 +45,7 @@ def plot_strip(images, labels, counts, groups: dict, classes, columns: int = 10)
     """What the groups look like: images of the first, middle and last class of each, by size.
 
     Arguments: ``images`` (N, H, W, C) uint8, grey or RGB; ``labels`` (N,); ``counts`` (C,);
-    ``classes`` names. Returns: an array of Axes, one a class shown, and one for each empty group,
-    which says so.
+    ``classes`` names. Returns: an array of Axes, one a class shown, and one for each empty group.
     """
     chosen = []
     for g, members in groups.items():
@@ -55,9 +53,7 @@ def plot_strip(images, labels, counts, groups: dict, classes, columns: int = 10)
         picks = sorted({0, len(by_size) // 2, len(by_size) - 1}) if len(by_size) else []
         chosen += [(g, int(by_size[k])) for k in picks] or [(g, None)]
     heights = [1 if k is not None else 0.35 for _, k in chosen]
-    axes = np.atleast_1d(
-        new_axes(None, len(chosen), 1, (9, 0.95 * sum(heights) + 0.6), height_ratios=heights)
-    )
+    axes = new_axes(9, 0.95 * sum(heights) + 0.6, rows=len(chosen), height_ratios=heights)
     h, w = images.shape[1:3]
     gap, named = max(1, w // 16), set()
     for ax, (g, k) in zip(axes, chosen, strict=True):

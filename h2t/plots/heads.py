@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import numpy as np
-
 from h2t.plots.style import METHODS, new_axes, short, styled, title
 
 __all__ = ["plot_head_gains", "plot_suspects"]
@@ -16,7 +14,7 @@ _COLOURS = {
 
 
 @styled
-def plot_head_gains(tests, names, baseline: str, axes=None):
+def plot_head_gains(tests, names, baseline: str):
     """A head a line: its difference to the baseline in points, with its 95 % interval.
 
     Arguments: ``tests`` of ``h2t.study.compare.heads.differences``; ``names`` head to what it is
@@ -24,8 +22,7 @@ def plot_head_gains(tests, names, baseline: str, axes=None):
     """
     banks = list(dict.fromkeys(tests["bank"]))
     order = tests.groupby("head")["difference"].mean().sort_values().index
-    size = (4.2 * len(banks) + 2.6, 0.36 * len(order) + 1.8)
-    axes = np.ravel(new_axes(axes, 1, len(banks), size))
+    axes = new_axes(4.2 * len(banks) + 2.6, 0.36 * len(order) + 1.8, columns=len(banks))
     for ax, bank in zip(axes, banks, strict=True):
         part = tests[tests["bank"] == bank].set_index("head").reindex(order).dropna()
         for head, row in part.iterrows():
@@ -45,14 +42,14 @@ def plot_head_gains(tests, names, baseline: str, axes=None):
 
 
 @styled
-def plot_suspects(images, suspects, columns: int = 6, axes=None):
+def plot_suspects(images, suspects, columns: int = 6):
     """Training images that the others contradict, with their label and what they are taken for.
 
     Arguments: ``images`` (n, H, W, 3) uint8; ``suspects`` a row each, with columns label, taken for
     and surer by. Returns: an array of Axes.
     """
     rows = -(-len(images) // columns)
-    axes = np.ravel(new_axes(axes, rows, columns, (2.2 * columns, 2.75 * rows + 0.5)))
+    axes = new_axes(2.2 * columns, 2.75 * rows + 0.5, rows, columns)
     for ax, image, (_, row) in zip(axes, images, suspects.iterrows(), strict=False):
         ax.imshow(image)
         said = f"{short(row['label'], 20)}\nor {short(row['taken for'], 18)}?"

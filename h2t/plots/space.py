@@ -12,6 +12,7 @@ from h2t.plots.style import (
     MARKERS,
     METHODS,
     legend_below,
+    new_ax,
     new_axes,
     short,
     styled,
@@ -35,7 +36,7 @@ def plot_mask(fused: np.ndarray, fusing: np.ndarray, mask: np.ndarray):
     Arguments: ``fused`` and ``fusing`` features (D,); ``mask`` (D,) bool, True where the fusing
     branch is taken. Returns: three Axes.
     """
-    axes = np.ravel(new_axes(None, 3, 1, (11, 5.6), sharex=True, sharey=True))
+    axes = new_axes(11, 5.6, rows=3, sharex=True, sharey=True)
     x, tail, head = np.arange(len(mask)), METHODS[3], METHODS[1]
     taken = f"{mask.sum()} of {len(mask)} channels come from the fusing branch"
     # title, values, colours where the fusing branch is taken and where it is not
@@ -61,18 +62,17 @@ def plot_boundary(
 ):
     """Decision boundaries in the plane that two of them span (``h2t.lab.explorer.boundary.plane``).
 
-    What fusion did is the step from DR's line to the last, not from stage 1's: give all three.
+    The legend gives each set's share on the tail's side of every line in turn.
 
-    Arguments: ``points`` set name (train head, train tail, test head, test tail) to (n, 2);
-    ``lines`` name to ``(a (2,), b)``, positive on the tail's side: the first is dashed, the last
-    has the tail's side shaded; ``names`` of the head and the tail class.
-    The legend gives each set's share on the tail's side of every line in turn. Returns: Axes.
+    Arguments: ``points`` name of one of ``SETS`` to (n, 2); ``lines`` name to ``(a (2,), b)``,
+    positive on the tail's side, of stage 1, DR and H2T: the first is dashed, the last has the
+    tail's side shaded; ``names`` of the head and the tail class. Returns: Axes.
     Raises: ``h2t.Error`` for no points at all.
     """
     points = {name: np.reshape(xy, (-1, 2)) for name, xy in points.items()}
     if not sum(map(len, points.values())):
         raise Error("a boundary needs a point; choose classes that have images")
-    ax = new_axes(None, size=(9.5, 7))
+    ax = new_ax(9.5, 7)
     (x0, x1), (y0, y1) = _view(np.concatenate(list(points.values())))
     last = list(lines)[-1]
     # a score is linear: its contour between four corners is exact
@@ -120,7 +120,7 @@ def plot_embedding(xy: np.ndarray, labels: np.ndarray, names: dict[int, str]):
     Arguments: ``xy`` (n, 2); ``labels`` (n,) class indices; ``names`` the head's and the tail's
     index to legend text. Returns: Axes.
     """
-    ax = new_axes(None, size=(8, 6.8))
+    ax = new_ax(8, 6.8)
     looks = zip((COLOURS["many"], COLOURS["few"]), MARKERS, strict=False)
     for (c, name), (colour, marker) in zip(names.items(), looks, strict=False):
         here, look = xy[labels == c], dict(s=26, alpha=0.75, lw=0)

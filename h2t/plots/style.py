@@ -68,8 +68,7 @@ def styled(plot: Callable) -> Callable:
         import matplotlib
         import matplotlib.style
 
-        style = ["default", STYLE, _LARGE, {"font.family": fonts()}]
-        with matplotlib.style.context(style):
+        with matplotlib.style.context(["default", STYLE, _LARGE, {"font.family": fonts()}]):
             axes = plot(*args, **kwargs)
             shown = matplotlib.is_interactive()
         # Jupyter turns it on with the first figure; leaving the style must not turn it off
@@ -79,13 +78,17 @@ def styled(plot: Callable) -> Callable:
     return drawn
 
 
-def new_axes(ax, rows: int = 1, columns: int = 1, size: tuple[float, float] = (9, 4.2), **how):
-    """The axes given, or new ones; an array of them for several panels."""
+def new_axes(width: float, height: float, rows: int = 1, columns: int = 1, **how) -> np.ndarray:
+    """The axes of a new figure of this size in inches: an array of them, row by row."""
     import matplotlib.pyplot as plt
 
-    if ax is not None:
-        return ax
-    return plt.subplots(rows, columns, figsize=size, layout="constrained", **how)[1]
+    how |= {"figsize": (width, height), "layout": "constrained", "squeeze": False}
+    return plt.subplots(rows, columns, **how)[1].ravel()
+
+
+def new_ax(width: float, height: float):
+    """The axes of a new figure of one panel."""
+    return new_axes(width, height)[0]
 
 
 def method_colours(methods) -> list[str]:
@@ -98,7 +101,7 @@ def method_colours(methods) -> list[str]:
 
 
 def measured(measure: str) -> str:
-    """An axis of a measure on the test set."""
+    """The label of an axis of a measure on the test set."""
     if measure == "ece":
         return "test ECE, %"
     return "test accuracy, %" if measure == "all" else f"test accuracy, {label(measure)}, %"
@@ -126,6 +129,17 @@ def plain_log(axis, low: float, high: float) -> None:
     ticks = [t for t in (s * 10**k for k in range(8) for s in steps) if low <= t <= high]
     axis.set_ticks(ticks, [f"{t:,}" for t in ticks])
     axis.set_minor_formatter(NullFormatter())
+
+
+def band(ax, by, colour: str, **look):
+    """Draw the mean of grouped values as a curve, one standard deviation as a band around it.
+
+    Arguments: ``by`` a Series, grouped by x. Returns: the means.
+    """
+    mean, std = by.mean(), by.std().fillna(0)
+    ax.fill_between(mean.index, mean - std, mean + std, color=colour, alpha=0.2, lw=0)
+    ax.plot(mean, color=colour, lw=2.6, **look)
+    return mean
 
 
 def name_ends(ax, ends) -> None:
@@ -156,7 +170,7 @@ def title(axes, text: str) -> None:
 def save(axes, path: str | Path) -> list[Path]:
     """Save a figure as PNG and PDF, or as what ``$H2T_FIGURES`` lists.
 
-    Arguments: ``axes`` as a plot returns them; ``path`` without ending. Returns: the files.
+    Arguments: ``path`` without ending. Returns: the files.
     """
     import matplotlib
 

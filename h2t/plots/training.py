@@ -9,10 +9,12 @@ from h2t.metrics import GROUPS
 from h2t.plots.style import (
     COLOURS,
     TEXT,
+    band,
     empties,
     legend_below,
     method_colours,
     name_ends,
+    new_ax,
     new_axes,
     styled,
 )
@@ -32,7 +34,7 @@ def plot_learning_curves(table):
     """
     from matplotlib.ticker import MaxNLocator
 
-    left, right = axes = new_axes(None, 1, 2, (11.5, 5))
+    left, right = axes = new_axes(11.5, 5, columns=2)
     seen = table[table["all"].notna()] if "all" in table else table.iloc[:0]
     look, there = dict(marker="o" if len(seen) <= 30 else None, ms=4, lw=2), []
     for g in (g for g in _SHOWN if g in seen and seen[g].notna().any()):
@@ -69,15 +71,12 @@ def plot_group_bars(table, spread=None):
 
     The title holds the last method against the best baseline there is: for H2T that is the control
     (DR, BN sees both), then DR, as the step from stage 1 is mostly that of DR.
-    Arguments: ``table`` a row per method, columns many, medium, few, all (%); ``spread`` the same
-    rows and columns, standard deviations for error bars where there are any. An empty group says
-    so, once. Returns: Axes.
+    Arguments: ``table`` a row per method, columns many, medium, few, all (%); ``spread`` the same,
+    standard deviations for error bars where there are any. Returns: Axes.
     """
     values = table.astype(float)
-    ax, count = new_axes(None, size=(10, 5)), len(values)
-    errors = values * np.nan
-    if spread is not None:
-        errors = spread.astype(float).reindex_like(values)
+    ax, count = new_ax(10, 5), len(values)
+    errors = values * np.nan if spread is None else spread.astype(float).reindex_like(values)
     named = [STEPS.get(str(method), str(method)) for method in values.index]
     width, text = 0.84 / count, dict(ha="center", va="bottom")
     for m, colour in enumerate(method_colours(named)):
@@ -120,18 +119,17 @@ def plot_ratio_curve(table, published=None, current: float | None = None, ax=Non
     """Accuracy against the fusion ratio: mean over seeds, a band of one deviation, by group.
 
     Arguments: ``table`` with columns ratio, seed, group, accuracy (%); ``published`` with ratio,
-    group, accuracy, drawn as hollow markers; ``current`` a ratio to mark. Returns: Axes.
+    group, accuracy, drawn as hollow markers; ``current`` a ratio to mark; ``ax`` to draw into.
+    Returns: Axes.
     """
-    ax, ends, empty = new_axes(ax, size=(9.5, 5)), [], []
+    ax, ends, empty = new_ax(9.5, 5) if ax is None else ax, [], []
     for g in _SHOWN:
         rows = table[table["group"] == g].dropna(subset=["accuracy"])
         if rows.empty:
             empty.append(g)
             continue
         by, colour = rows.groupby("ratio")["accuracy"], COLOURS[g]
-        mean, std = by.mean(), by.std().fillna(0)
-        ax.fill_between(mean.index, mean - std, mean + std, color=colour, alpha=0.25, lw=0)
-        ax.plot(mean, color=colour, lw=2.6, ls="--" if g == "all" else "-", label=g)
+        mean = band(ax, by, colour, ls="--" if g == "all" else "-", label=g)
         ends.append((mean.iloc[-1], 1.0, g, TEXT[g]))
         if published is not None:
             dots = published[published["group"] == g]
@@ -141,10 +139,9 @@ def plot_ratio_curve(table, published=None, current: float | None = None, ax=Non
     name_ends(ax, ends)
     if current is not None:
         ax.axvline(current, color="#333333", lw=1.8, ls=":")
-        how = dict(transform=ax.get_xaxis_transform(), va="top")
-        ax.text(
-            current, 1.0, f" p = {current:.2f} ", ha="left" if current < 0.85 else "right", **how
-        )
+        side = "left" if current < 0.85 else "right"
+        how = dict(transform=ax.get_xaxis_transform(), va="top", ha=side)
+        ax.text(current, 1.0, f" p = {current:.2f} ", **how)
     seeds = table["seed"].nunique()
     note = f"{seeds} seeds, band: ± 1 std" if seeds > 1 else "1 seed"
     note += "; circles: published" if published is not None else ""
@@ -161,12 +158,11 @@ def plot_ratio_curve(table, published=None, current: float | None = None, ax=Non
 def plot_agreement(table):
     """How far the cached stage 2 agrees with the exact one: means, bars of one deviation.
 
-    Arguments: ``table`` of ``h2t.train.cached.steps.compare``: columns kind (exact, cached), ratio,
-    seed, many, medium, few, all (%). Returns: an array of Axes, one a group; empty ones are left
-    out.
+    Arguments: ``table`` of ``h2t.train.cached.steps.compare``. Returns: an array of Axes, one a
+    group; empty ones are left out.
     """
     shown = [g for g in _SHOWN if table[g].notna().any()]
-    axes = np.ravel(new_axes(None, 1, len(shown), (3.1 * len(shown) + 0.6, 4.8)))
+    axes = new_axes(3.1 * len(shown) + 0.6, 4.8, columns=len(shown))
     by = table.groupby(["kind", "ratio"])[shown]
     mean, std = by.mean(), by.std().fillna(0)
     ratios = sorted(table["ratio"].unique())
