@@ -7,5 +7,5 @@ machine.py: the machine and the code that a result comes from
 progress.py: progress bars
 readers.py: the one door for every file that is read
 rng.py: random streams
-tables.py: tables as text, Markdown or HTML
+tables.py: tables as text or Markdown
 """

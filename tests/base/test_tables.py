@@ -14,11 +14,6 @@ def test_markdown_keeps_a_bar_in_a_cell():
     assert found == ["| step | all |", "| --- | --- |", "| a\\|b | 1 |"]
 
 
-def test_html_escapes_what_cells_hold():
-    found = tables.markup(HEADER, [["<script>", "&"]])
-    assert "<script>" not in found and "<td>&lt;script&gt;</td><td>&amp;</td>" in found
-
-
 def test_a_number_that_does_not_exist_is_empty():
     assert [tables.number(x) for x in (None, float("nan"), 1.005, -0.5)] == [
         "",
