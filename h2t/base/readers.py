@@ -20,6 +20,8 @@ from h2t.base.errors import Error
 AGAIN = "remove it and run again"
 TEXT, LINES = 1 << 20, 1 << 28  # bytes: of a YAML file; of JSON
 NODES, DEPTH = 100_000, 50  # of a YAML file once its aliases are spelled out
+DIGITS = 20  # of a whole number, with its sign: 64 bits
+LARGE = re.compile(rb"\d{19}|[eE]\+?\d{3}")  # a number that may be too large
 
 
 @contextlib.contextmanager
@@ -72,7 +74,7 @@ def sha256(path: Path) -> str:
 
 
 def read_json(path: Path, way_out: str = AGAIN) -> dict[str, Any]:
-    """Read a JSON object, with the numbers that JSON has. Raises ``h2t.Error``, see ``reading``."""
+    """Read a JSON object, with the numbers that JSON has."""
     with reading(path, way_out):
         value = _parsed(content(path, LINES))
         if not isinstance(value, dict):
@@ -81,7 +83,7 @@ def read_json(path: Path, way_out: str = AGAIN) -> dict[str, Any]:
 
 
 def read_lines(path: Path, way_out: str = AGAIN) -> list[dict[str, Any]]:
-    """Read a file of one JSON object a line. Raises ``h2t.Error``, see ``reading``."""
+    """Read a file of one JSON object a line."""
     with reading(path, way_out):
         rows = [_parsed(line) for line in content(path, LINES).splitlines()]
         if not all(isinstance(row, dict) for row in rows):
@@ -91,8 +93,8 @@ def read_lines(path: Path, way_out: str = AGAIN) -> list[dict[str, Any]]:
 
 def _parsed(text: bytes) -> Any:
     # nearly all files hold no number that could be too large: those are parsed without the hooks
-    large = LARGE.search(text)
-    value = json.loads(text, parse_constant=_no_number, **(HOOKS if large else {}))
+    hooks = {"parse_int": _whole, "parse_float": _real} if LARGE.search(text) else {}
+    value = json.loads(text, parse_constant=_no_number, **hooks)
     if b"\\ud" in text.lower():  # half a character is written so, and can be written nowhere else
         json.dumps(value, ensure_ascii=False).encode()
     return value
@@ -108,11 +110,6 @@ def _real(text: str) -> float:
 
 def _no_number(text: str):
     raise ValueError(f"it holds {text[:DIGITS]}")
-
-
-DIGITS = 20  # of a whole number, with its sign: 64 bits
-LARGE = re.compile(rb"\d{19}|[eE]\+?\d{3}")
-HOOKS = {"parse_int": _whole, "parse_float": _real}
 
 
 def agrees(record: dict[str, Any], kinds: dict[str, Any], needed: Collection[str] = ()) -> None:
@@ -140,8 +137,7 @@ def _is(value: Any, kind: Any) -> bool:
 
 
 def read_yaml(path: Path, way_out: str = "mend it") -> dict[str, Any]:
-    """Read a flat mapping of parameters. Raises ``h2t.Error`` where it is not one."""
-    path = Path(path)
+    """Read a flat mapping of parameters."""
     with reading(path, way_out):
         text = content(path, TEXT).decode()
     try:
@@ -197,7 +193,6 @@ def read_array(path: Path, way_out: str = AGAIN, *, mapped: bool = False) -> np.
     """Read an .npy file without objects; ``mapped`` leaves it on disk until it is used.
 
     A header that promises more than the file holds is refused before anything is allocated.
-    Raises: ``h2t.Error``, see ``reading``.
     """
     with reading(path, way_out):
         regular(path)
@@ -211,40 +206,30 @@ def read_tensors(
     """Read a safetensors file: torch tensors by name, or arrays of ``numpy``.
 
     Arguments: ``sha256`` what its bytes must hash to, where that is on record.
-    Raises: ``h2t.Error``, see ``reading``, also where a number in it is NaN or infinite.
+    Raises: ``h2t.Error``, also where a number in it is NaN or infinite.
     """
+    if numpy:
+        from numpy import isfinite
+        from safetensors.numpy import load
+    else:
+        from safetensors.torch import load
+        from torch import isfinite
     with reading(path, way_out):
         blob = content(path)
+        tensors = load(blob)
+        for name, tensor in tensors.items():
+            if not isfinite(tensor).all():
+                raise ValueError(f"{name[:60]} holds NaN or infinite numbers")
         if sha256 is not None and hashlib.sha256(blob).hexdigest() != sha256:
-            load_tensors(blob, numpy)  # says what is wrong where it cannot be read at all
             raise ValueError("it is not the file whose hash was recorded")
-        return load_tensors(blob, numpy)
-
-
-def load_tensors(blob: bytes, numpy: bool = False) -> dict[str, Any]:
-    """The tensors of safetensors bytes. Raises ``ValueError`` where one holds NaN."""
-    if numpy:
-        from safetensors.numpy import load
-
-        tensors = load(blob)
-        check = np.isfinite
-    else:
-        import torch
-        from safetensors.torch import load
-
-        tensors = load(blob)
-        check = torch.isfinite
-    for name, tensor in tensors.items():
-        if not check(tensor).all():
-            raise ValueError(f"{name[:60]} holds NaN or infinite numbers")
-    return tensors
+        return tensors
 
 
 def read_pickled(path: Path, way_out: str = AGAIN, allowed: list | None = None) -> Any:
     """Read what torch.save wrote, weights-only: tensors and plain values, never code.
 
     Arguments: ``allowed`` what else may stand in it, as ``torch.serialization.safe_globals`` takes.
-    Raises: ``h2t.Error``, see ``reading``; one that holds code is named as such.
+    Raises: ``h2t.Error``; a file that holds code is named as such.
     """
     import torch
 
