@@ -176,19 +176,20 @@ def plot_cost(rows, measure: str = "all"):
         size = f", {part['parameters'].mean() / 1e6:.2f} M" if sized else ""
         name = f"{g} (n = {part['unit'].nunique()}{size})"
         ax.plot(x, y, ms=12, mec="white", zorder=4, ls="none", label=name, **look[g])
-        means.append((x, -y if measure == "ece" else y, g))
-    front = sorted(
-        m for m in means if not any(o[0] <= m[0] and o[1] >= m[1] and o[:2] != m[:2] for o in means)
-    )
-    xy = [m[0] for m in front], [abs(m[1]) for m in front]
-    ax.plot(*xy, color="#777777", lw=1.6, ls="--", zorder=3)
+        means.append((x, y, g))
+    sign, front = 1 if measure == "ece" else -1, []
+    for x, y, g in sorted(means, key=lambda mean: (mean[0], sign * mean[1])):
+        if not front or sign * y < sign * front[-1][1]:
+            front.append((x, y, g))
+    seconds, best, names = zip(*front, strict=True)
+    ax.plot(seconds, best, color="#777777", lw=1.6, ls="--", zorder=3)
     low, high = rows["total_seconds"].min() / 1.15, rows["total_seconds"].max() * 1.15
     if high / low > 8:
         ax.set(xscale="log", xlim=(low, high))
         plain_log(ax.xaxis, low, high)
-    (cheap, _, first), (dear, _, last) = front[0], front[-1]
-    said = f"{first} is cheapest, {last} best"
-    said += f",\nfor {dear / cheap:.1f} times the seconds" if len(front) > 1 else " as well"
+    said = f"{names[0]} is cheapest, {names[-1]} best"
+    more = f",\nfor {seconds[-1] / seconds[0]:.1f} times the seconds"
+    said += more if len(front) > 1 else " as well"
     devices = rows["device_name"].fillna("unknown").nunique()
     said += f"  ({devices} devices: seconds are not comparable)" if devices > 1 else ""
     ax.set_title(said)

@@ -35,19 +35,18 @@ def plot_learning_curves(table):
     from matplotlib.ticker import MaxNLocator
 
     left, right = axes = new_axes(11.5, 5, columns=2)
-    seen = table[table["all"].notna()] if "all" in table else table.iloc[:0]
-    look, there = dict(marker="o" if len(seen) <= 30 else None, ms=4, lw=2), []
-    for g in (g for g in _SHOWN if g in seen and seen[g].notna().any()):
-        named, style = f"{g} {seen[g].iloc[-1]:.1f} %", "--" if g == "all" else "-"
-        values = seen[g].astype(float)
-        left.plot(seen["epoch"], values, color=COLOURS[g], ls=style, label=named, **look)
-        there.append(g)
+    seen = table.reindex(columns=["epoch", *_SHOWN]).astype(float).dropna(subset="all")
+    there = [g for g in _SHOWN if seen[g].notna().any()]
+    for g in there:
+        look = dict(color=COLOURS[g], ls="--" if g == "all" else "-", ms=4, lw=2)
+        look["marker"] = "o" if len(seen) <= 30 else None
+        left.plot(seen["epoch"], seen[g], label=f"{g} {seen[g].iloc[-1]:.1f} %", **look)
     left.set(xlabel="epoch", ylabel="test accuracy, %", ylim=(0, 103))
     left.set_title("Accuracy by group: none yet")
     if len(seen):
         last, missing = seen.iloc[-1], [g for g in _SHOWN if g not in there]
         said = f"Accuracy at epoch {last['epoch']:.0f}: {last['all']:.1f} % over all"
-        left.set_title("\n".join([said, empties(missing).strip()]).strip())
+        left.set_title("\n".join(filter(None, [said, empties(missing).strip()])))
         legend_below(left, ncols=2)
     right.plot(table["epoch"], table["loss"], color=COLOURS["all"], lw=2)
     right.set(xlabel="epoch", ylabel="training loss", ylim=(0, None))
