@@ -69,9 +69,7 @@ class Own:
 
 
 def with_choice(found: Comparison) -> Comparison:
-    """The same with rows of ``CHOICE``, the head that does best on held-out images of each split:
-    what choosing so comes to.
-    """
+    """The same with rows of ``CHOICE``, on each split its best head on held-out images."""
     rows = found.table
     best = rows.loc[rows.groupby("seed")["validation"].idxmax()].assign(head=CHOICE)
     return dataclasses.replace(found, rows=[*found.rows, *best.to_dict("records")])
@@ -219,10 +217,11 @@ def _sentences(own: Own, tests: pd.DataFrame) -> list[str]:
         said = f"H2T helps on these images: {fusion['difference']:+.1f} points over {HEADS['crt']}."
     lines.append(said)
     if own.chosen != "ce":
-        moved = (own.classes[HEADS[own.chosen]] - own.classes[HEADS["ce"]]).to_numpy()
-        for what, picked in (("gain", moved > 0), ("lose", moved < 0)):
-            order = np.argsort(-np.abs(moved) * picked)[: min(5, int(picked.sum()))]
-            named = ", ".join(f"{own.classes['class'][c]} {moved[c]:+.0f}" for c in order)
+        classes = own.classes.set_index("class")
+        moved = classes[HEADS[own.chosen]] - classes[HEADS["ce"]]
+        gained, lost = moved[moved > 0].nlargest(5), moved[moved < 0].nsmallest(5)
+        for what, most in (("gain", gained), ("lose", lost)):
+            named = ", ".join(f"{name} {points:+.0f}" for name, points in most.items())
             lines.append(f"classes that {what} most over the CE probe: {named or 'none'}")
     if len(own.suspects):
         picture = own.folder / "suspects.png"

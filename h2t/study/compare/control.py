@@ -79,13 +79,12 @@ def rows_of(root: str | Path):
     if rows.empty:
         what = "no finished exact stage 2 with BN statistics, fused by swap or not at all"
         raise Error(f"{resolve(root)} holds {what}; {_TRAIN}")
-    known = [c for c in dict.fromkeys((*SETTING, *METHOD)) if c in rows and c not in _APART]
+    known = [c for c in (*SETTING, *METHOD) if c in rows and c not in _APART]
     varying = [c for c in known if rows[c].map(str).nunique() > 1]
     settings = [named(row, varying) for row in rows.to_dict("records")]
     rows = rows.assign(setting=settings, statistics=rows["bn_statistics"], unit=units.of(rows))
     own = [c for c in ledger.BASIS if c in rows and c != "seed"]
-    rows = rows[["setting", "fusion_ratio", "statistics", "unit", "seed", *SHOWN, *own]]
-    return rows.astype({m: float for m in ("fusion_ratio", *SHOWN)}).reset_index(drop=True)
+    return rows[["setting", "fusion_ratio", "statistics", "unit", "seed", *SHOWN, *own]]
 
 
 def cached_rows(run, ratio=0.25, seeds=range(5), *, views=4, overrides=None, progress=True):

@@ -114,7 +114,7 @@ def mixed(rows) -> list[str]:
     """What unlike runs the groups of ``grouped`` average, a sentence each: splits, devices, ..."""
     found = {}
     for (setting, group), part in rows.groupby(["setting", "group"], sort=False):
-        for column in dict.fromkeys((*UNLIKE, *SETTING, *METHOD)):
+        for column in (*UNLIKE, *SETTING, *METHOD):
             if column not in part or part[column].nunique(dropna=False) < 2:
                 continue
             values = part[column].astype(object).where(part[column].notna(), "unknown").map(brief)
