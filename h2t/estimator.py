@@ -1,13 +1,11 @@
-"""H2T as a scikit-learn estimator, for embeddings of images, texts, sounds or whatever else has
-them.
-"""
-
-from __future__ import annotations
+"""H2T as a scikit-learn estimator, for embeddings of images, texts, sounds or whatever has them."""
 
 import numpy as np
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.utils.multiclass import check_classification_targets
-from sklearn.utils.validation import check_is_fitted, validate_data
+from sklearn.utils.validation import check_array, check_is_fitted, validate_data
+
+from h2t.metrics import softmax
 
 
 class H2TClassifier(ClassifierMixin, BaseEstimator):
@@ -37,9 +35,7 @@ class H2TClassifier(ClassifierMixin, BaseEstimator):
         self.random_state = random_state
 
     def fit(self, X, y):
-        """Train on embeddings ``X`` (N, D) and labels ``y`` (N,). Raises: ``ValueError`` for what
-        cannot be used.
-        """
+        """Train on embeddings ``X`` (N, D) and labels ``y`` (N,)."""
         X, y = validate_data(self, X, y, dtype=np.float64)
         check_classification_targets(y)
         if not 0 <= self.fusion_ratio <= 1:
@@ -52,19 +48,20 @@ class H2TClassifier(ClassifierMixin, BaseEstimator):
 
     def _trained(self, X: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Rows (C, D) and biases (C,) of the head, for embeddings as they were given."""
-        from h2t.heads import head  # torch loads here
-        from h2t.heads.features import features
+        import torch
+
+        from h2t.heads.features import Features
+        from h2t.heads.h2t import fit
 
         # about a mean of 0, so that a large offset of the embeddings does not slow SGD down
         mean = X.mean(0)
-        scaled, factor = features((X - mean).astype(np.float32), labels).scaled()
-        setting = {
-            "strength": self.fusion_ratio,
-            "lr": self.learning_rate,
-            "weight_decay": self.weight_decay,
-        }
+        views = torch.from_numpy(check_array(X - mean, dtype=np.float32))[None]
+        features = Features(views, torch.from_numpy(labels), len(self.classes_))
+        scaled, factor = features.scaled()
+        setting = {"strength": self.fusion_ratio, "lr": self.learning_rate}
+        setting["weight_decay"] = self.weight_decay
         seed = 0 if self.random_state is None else int(self.random_state)
-        found = head("h2t").fit(scaled, [setting], seed)[0].unscaled(factor)
+        found = fit(scaled, [setting], seed)[0].unscaled(factor)
         weight = found.weight.double().numpy()
         return weight, found.bias.double().numpy() - weight @ mean
 
@@ -80,8 +77,7 @@ class H2TClassifier(ClassifierMixin, BaseEstimator):
         logits = self.decision_function(X)
         if logits.ndim == 1:
             logits = np.stack([-logits / 2, logits / 2], 1)
-        odds = np.exp(logits - logits.max(1, keepdims=True))
-        return odds / odds.sum(1, keepdims=True)
+        return softmax(logits)
 
     def predict(self, X) -> np.ndarray:
         """The label of each row (N,)."""

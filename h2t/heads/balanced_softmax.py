@@ -1,8 +1,4 @@
-"""Balanced softmax: the classes' frequencies stand in the loss, so that the logits need not carry
-them.
-"""
-
-from __future__ import annotations
+"""Balanced softmax: how frequent classes are stands in the loss, not in the logits."""
 
 from h2t.heads.features import Classifier, Features
 from h2t.heads.grids import RATES_AND_DECAYS

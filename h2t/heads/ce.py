@@ -1,8 +1,4 @@
-"""The linear probe: cross entropy on images as they come, which is what most people do with frozen
-features.
-"""
-
-from __future__ import annotations
+"""The linear probe: cross entropy on images as they come, the baseline of baselines."""
 
 from h2t.heads.features import Classifier, Features
 from h2t.heads.grids import RATES_AND_DECAYS
@@ -12,7 +8,5 @@ GRID = RATES_AND_DECAYS
 
 
 def fit(features: Features, grid, seed: int) -> list[Classifier]:
-    """Source: Alain and Bengio 2016. Instance-wise batches, no word on the imbalance: the baseline
-    of baselines.
-    """
+    """Source: Alain and Bengio 2016. Instance-wise batches."""
     return train(features, grid, seed, sampler="instance")

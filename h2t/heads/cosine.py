@@ -1,8 +1,4 @@
-"""A cosine classifier on balanced batches: lengths of rows and features, in which head classes
-gain, do not count.
-"""
-
-from __future__ import annotations
+"""A cosine classifier on balanced batches: lengths, in which head classes gain, do not count."""
 
 from h2t.heads.features import Classifier, Features
 from h2t.heads.sgd import train
@@ -18,4 +14,4 @@ def fit(features: Features, grid, seed: int) -> list[Classifier]:
     """Source: Gidaris and Komodakis 2018; Wang et al. 2021 (RIDE) use scale 30. Rows begin as the
     class means.
     """
-    return train(features, grid, seed, cosine=[g["scale"] for g in grid])
+    return train(features, grid, seed, cosine=True)

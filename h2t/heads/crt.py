@@ -1,7 +1,5 @@
 """Classifier re-training on class-balanced batches (cRT, the field's DR): H2T at p = 0."""
 
-from __future__ import annotations
-
 from h2t.heads.features import Classifier, Features
 from h2t.heads.grids import RATES_AND_DECAYS
 from h2t.heads.sgd import train
@@ -10,7 +8,5 @@ GRID = RATES_AND_DECAYS
 
 
 def fit(features: Features, grid, seed: int) -> list[Classifier]:
-    """Source: Kang et al. 2020, section 4.1: a new classifier, trained on class-balanced
-    batches.
-    """
+    """Source: Kang et al. 2020, section 4.1."""
     return train(features, grid, seed)

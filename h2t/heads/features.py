@@ -1,16 +1,15 @@
-"""What a head is trained on, features of a frozen network, and what it becomes, a classifier of
-them.
-"""
+"""What a head is trained on, features of a frozen network, and what it becomes, a classifier."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 
-from h2t.base.errors import Error
+from h2t.fusion import class_means
+
+LENGTH = 64.0  # the mean squared length of features that heads are trained on
 
 
 @dataclass(frozen=True)
@@ -34,12 +33,8 @@ class Features:
 
     @property
     def means(self) -> torch.Tensor:
-        """The mean feature of each class (C, D) over all views; zeros for a class without
-        images.
-        """
-        z = self.views.mean(0)
-        total = z.new_zeros(self.num_classes, z.shape[1]).index_add_(0, self.labels, z)
-        return total / self.counts.clamp_min(1)[:, None]
+        """The mean feature of each class (C, D) over all views."""
+        return class_means(self.views.mean(0), self.labels, self.num_classes)
 
     def take(self, indices: torch.Tensor) -> Features:
         """The part with these images (M,)."""
@@ -57,36 +52,9 @@ class Features:
         return replace(self, views=self.views * factor, lent=lent), factor
 
 
-LENGTH = 64.0  # the mean squared length of features that heads are trained on
-
-
-def features(views, labels, num_classes: int | None = None) -> Features:
-    """Check arrays and make ``Features`` of them.
-
-    Arguments: ``views`` (V, N, D) or (N, D); ``labels`` (N,) integers. Raises: ``h2t.Error`` for
-    features that are not finite, other numbers of features and labels, or a class without images.
-    """
-    z, y = torch.as_tensor(np.asarray(views)).float(), torch.as_tensor(np.asarray(labels)).long()
-    z = z[None] if z.dim() == 2 else z
-    if z.dim() != 3 or y.dim() != 1 or z.shape[1] != len(y):
-        raise Error(f"features {tuple(z.shape)} and labels {tuple(y.shape)} are not of one length")
-    if not torch.isfinite(z).all():
-        bad = (~torch.isfinite(z)).any(2).any(0).nonzero().flatten()
-        raise Error(f"features of {len(bad)} images are not finite, the first of image {bad[0]}")
-    c = num_classes or int(y.max()) + 1
-    if not len(y) or y.min() < 0 or y.max() >= c:
-        raise Error(f"labels must lie in 0 to {c - 1}")
-    empty = (torch.bincount(y, minlength=c) == 0).nonzero().flatten().tolist()
-    if empty:
-        raise Error(f"class {empty[0]} has no training images; leave it out, or add some")
-    return Features(z, y, c)
-
-
 @dataclass(frozen=True)
 class Classifier:
-    """Linear, ``weight`` (C, D) and ``bias`` (C,); with a ``scale`` the cosine of rows and features
-    instead.
-    """
+    """Linear, ``weight`` (C, D) and ``bias`` (C,); with ``scale`` of cosines instead."""
 
     weight: torch.Tensor
     bias: torch.Tensor

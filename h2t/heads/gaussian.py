@@ -1,8 +1,4 @@
-"""Gaussian spread: images of small classes are moved as the large classes' images lie about their
-means.
-"""
-
-from __future__ import annotations
+"""Gaussian spread: small classes' images move as those of large ones lie about their means."""
 
 import torch
 
@@ -17,14 +13,14 @@ def fit(features: Features, grid, seed: int) -> list[Classifier]:
     """z + s (1 - n_y / n_max) e, e of the mean within-class covariance: after Yin et al. 2019 and
     Liu et al. 2020.
 
-    Deviation: the covariance is drawn from by the difference of a random image to its class's mean,
-    which has that covariance without a matrix of D x D.
+    Deviation: e is the difference of a random image to its class's mean, which has that covariance
+    without a matrix of D x D.
     """
     short = 1 - features.counts / features.counts.max()
-    within = features.means
+    means = features.means
 
     def spread(batch: Batch, strength: torch.Tensor) -> torch.Tensor:
-        moved = (batch.other - within[batch.other_y]) * short[batch.y][:, None]
+        moved = (batch.other - means[batch.other_y]) * short[batch.y][:, None]
         return batch.z + strength.view(-1, 1, 1) * moved
 
     return train(features, grid, seed, second="instance", mix=spread)

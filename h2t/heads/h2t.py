@@ -1,21 +1,17 @@
-"""H2T: a share of each balanced image's channels is replaced by those of an image drawn as images
-come.
-"""
-
-from __future__ import annotations
+"""H2T: a share of each balanced image's channels comes from an image drawn as images come."""
 
 import torch
 
 from h2t.heads.features import Classifier, Features
-from h2t.heads.grids import RATIOS, strengths
+from h2t.heads.grids import RATIOS
 from h2t.heads.sgd import Batch, train
 
-GRID = strengths(RATIOS)
+GRID = RATIOS
 
 
 def swap(batch: Batch, strength: torch.Tensor) -> torch.Tensor:
-    """One random order of the channels a batch, of which each setting swaps the first int(p D): (P,
-    B, D).
+    """Features (P, B, D): of one random order of channels a batch, each of P settings swaps the
+    first int(p D).
     """
     d = batch.z.shape[1]
     rank = torch.randperm(d, generator=batch.generator).argsort()

@@ -1,8 +1,4 @@
-"""Post-hoc logit adjustment: a linear probe whose biases lose tau times the log of the class
-priors.
-"""
-
-from __future__ import annotations
+"""Post-hoc logit adjustment: a linear probe's biases lose tau times the log of the class priors."""
 
 from dataclasses import replace
 

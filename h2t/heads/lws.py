@@ -1,8 +1,4 @@
-"""Learnable weight scaling: a linear probe keeps its directions and learns a factor per class on
-balanced batches.
-"""
-
-from __future__ import annotations
+"""Learnable weight scaling: a linear probe learns one factor per class on balanced batches."""
 
 from h2t.heads.features import Classifier, Features
 from h2t.heads.grids import after_probe
@@ -15,4 +11,4 @@ GRID = after_probe("lr", (0.02, 0.1, 0.3, 1.0))
 def fit(features: Features, grid, seed: int) -> list[Classifier]:
     """Source: Kang et al. 2020, section 4.1 (LWS)."""
     start = probes(features, grid, seed)
-    return train(features, grid, seed, start=start, scale_only=True)
+    return train(features, grid, seed, start=start, learn=("factor",))

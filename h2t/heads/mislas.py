@@ -1,8 +1,4 @@
-"""MiSLAS' second stage: labels softer the larger their class, and a factor per class, on balanced
-batches.
-"""
-
-from __future__ import annotations
+"""MiSLAS' second stage on balanced batches: softer labels for large classes, a factor per class."""
 
 import torch.nn.functional as F
 
@@ -25,4 +21,5 @@ def fit(features: Features, grid, seed: int) -> list[Classifier]:
         loss = -(1 - e) * log_p.gather(2, own)[..., 0] - e * log_p.mean(2)
         return loss.mean(1)
 
-    return train(features, grid, seed, sampler="class_aware", loss=smoothed, learn_scale=True)
+    learn = ("weight", "factor")
+    return train(features, grid, seed, sampler="class_aware", loss=smoothed, learn=learn)

@@ -1,7 +1,5 @@
 """Feature mixup: balanced images are blended with images as they come, and keep their labels."""
 
-from __future__ import annotations
-
 import torch
 
 from h2t.heads.features import Classifier, Features
@@ -16,7 +14,5 @@ def _blend(batch: Batch, strength: torch.Tensor) -> torch.Tensor:
 
 
 def fit(features: Features, grid, seed: int) -> list[Classifier]:
-    """(1 - s) z + s z', all channels alike: after Verma et al. 2019, with the labels of H2T (its
-    control).
-    """
+    """(1 - s) z + s z', all channels alike: after Verma et al. 2019, with the labels of H2T."""
     return train(features, grid, seed, second="instance", mix=_blend)

@@ -1,7 +1,5 @@
 """Nearest class mean: no training, and no class is larger than another."""
 
-from __future__ import annotations
-
 import torch
 
 from h2t.heads.features import Classifier, Features

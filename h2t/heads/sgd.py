@@ -1,10 +1,9 @@
 """Stage 2 on features: a head trained by SGD for several settings at once, from the same draws."""
 
-from __future__ import annotations
-
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import repeat
 from typing import Any
 
 import torch
@@ -14,10 +13,8 @@ from h2t.base import rng
 from h2t.data import samplers
 from h2t.heads.features import Classifier, Features
 
-EPOCHS, BATCH, MOMENTUM, LR, WEIGHT_DECAY = 10, 128, 0.9, 0.02, 5e-4  # those of H2T's stage 2
-STEPS = (
-    400  # and at least so many, since ten epochs of a small set are over before anything is learned
-)
+EPOCHS, BATCH, MOMENTUM, WEIGHT_DECAY = 10, 128, 0.9, 5e-4  # those of H2T's stage 2
+STEPS = 400  # and at least so many: ten epochs of a small set end before anything is learned
 
 
 @dataclass(frozen=True)
@@ -34,13 +31,13 @@ class Batch:
     generator: torch.Generator
 
 
+Mix = Callable[[Batch, torch.Tensor], torch.Tensor]  # (batch, strengths (P,)) to features (P, B, D)
+Loss = Callable[[torch.Tensor, Batch], torch.Tensor]  # (logits (P, B, C), batch) to losses (P,)
+
+
 def epochs_of(n: int) -> int:
     """How many epochs ``n`` images are trained for."""
     return max(EPOCHS, -(-STEPS // -(-n // BATCH)))
-
-
-Mix = Callable[[Batch, torch.Tensor], torch.Tensor]  # (batch, strengths (P,)) to features (P, B, D)
-Loss = Callable[[torch.Tensor, Batch], torch.Tensor]  # (logits (P, B, C), batch) to losses (P,)
 
 
 def cross_entropy(logits: torch.Tensor, batch: Batch) -> torch.Tensor:
@@ -59,9 +56,8 @@ def train(
     mix: Mix | None = None,
     loss: Loss = cross_entropy,
     start: Sequence[Classifier] | None = None,
-    scale_only: bool = False,
-    learn_scale: bool = False,
-    cosine: Sequence[float] | None = None,
+    learn: Sequence[str] = ("weight",),
+    cosine: bool = False,
 ) -> list[Classifier]:
     """Train one classifier a setting of ``grid``: SGD with momentum 0.9, cosine by epoch, batches
     of 128, 10 epochs or 400 steps.
@@ -69,50 +65,42 @@ def train(
     Arguments: ``grid`` P settings with ``lr``, ``weight_decay`` and what else the head asks for, of
     which ``strength`` goes to ``mix``; ``seed`` of every draw; ``sampler`` of the labels' stream
     and ``second`` of the other one (names in ``h2t.data.samplers``); ``start`` classifiers to go on
-    from (zeros else); ``learn_scale`` trains a factor per class too, ``scale_only`` nothing else;
-    ``cosine`` P scales of cosine classifiers. Returns: P classifiers.
+    from (zeros else); ``learn`` what is trained, ``weight``, and ``factor``, one per class;
+    ``cosine`` for classifiers of angles, each times its setting's ``scale``.
     """
-    n, d, p = len(features.labels), features.views.shape[2], len(grid)
-    weight, scale = _begin(start, p, features.num_classes, d), torch.ones(p, features.num_classes)
-    if cosine is not None:  # a row has a direction; zeros have none
-        weight[..., :-1] = F.normalize(features.means, dim=1)
-    parameters = [weight, scale] if learn_scale else [weight]
-    if scale_only:
-        parameters = [scale]
-    optimiser = _SGD(parameters, grid)
+    n, d, p, c = len(features.labels), features.views.shape[2], len(grid), features.num_classes
+    weight, factor = torch.zeros(p, c, d + 1), torch.ones(p, c)
+    if start is not None:
+        weight = torch.stack([torch.cat([s.weight, s.bias[:, None]], 1) for s in start])
+    scale = None
+    if cosine:
+        weight[..., :-1] = F.normalize(features.means, dim=1)  # zeros have no direction
+        scale = torch.tensor([g["scale"] for g in grid]).view(p, 1, 1)
+    parts = {"weight": weight, "factor": factor}
+    optimiser = _SGD([parts[name] for name in learn], grid)
     strength = torch.tensor([float(g.get("strength", 0.0)) for g in grid])
-    scales = None if cosine is None else torch.tensor([float(s) for s in cosine]).view(p, 1, 1)
     epochs = epochs_of(n)
     for epoch in range(epochs):
         rate = 0.5 * (1 + math.cos(math.pi * epoch / epochs))
-        for batch in _batches(features, sampler, second, seed, epoch, n):
+        for batch in _batches(features, sampler, second, seed, epoch):
             z = batch.z[None] if mix is None else mix(batch, strength)
-            logits = _logits(z, weight, scales)
-            if learn_scale or scale_only:
-                logits = logits * scale[:, None]
+            logits = _logits(z, weight, scale)
+            if "factor" in learn:
+                logits = logits * factor[:, None]
             loss(logits, batch).sum().backward()
             optimiser.step(rate)
-    weight, scale = weight.detach(), scale.detach()
-    weight = weight * scale[..., None] if learn_scale or scale_only else weight
-    made = scales.flatten().tolist() if scales is not None else [None] * p
+    weight = (weight * factor[..., None]).detach()
     return [
-        Classifier(w[:, :-1].clone(), w[:, -1].clone(), s)
-        for w, s in zip(weight, made, strict=True)
+        Classifier(w[:, :-1].clone(), w[:, -1].clone(), g["scale"] if cosine else None)
+        for w, g in zip(weight, grid, strict=True)
     ]
 
 
-def _begin(start: Sequence[Classifier] | None, p: int, c: int, d: int) -> torch.Tensor:
-    """Weights (P, C, D + 1), the bias as the weight of a feature that is always 1."""
-    if start is None:
-        return torch.zeros(p, c, d + 1)
-    return torch.stack([torch.cat([s.weight, s.bias[:, None]], 1) for s in start]).clone()
-
-
-def _logits(z: torch.Tensor, weight: torch.Tensor, scales: torch.Tensor | None) -> torch.Tensor:
-    """Logits (P, B, C) of features (P or 1, B, D)."""
+def _logits(z: torch.Tensor, weight: torch.Tensor, scale: torch.Tensor | None) -> torch.Tensor:
+    """Logits (P, B, C) of features (P or 1, B, D) by weights (P, C, D + 1), the last a bias."""
     rows, bias = weight[..., :-1], weight[..., -1]
-    if scales is not None:
-        z, rows, bias = F.normalize(z, dim=2) * scales, F.normalize(rows, dim=2), None
+    if scale is not None:
+        z, rows, bias = F.normalize(z, dim=2) * scale, F.normalize(rows, dim=2), None
     if len(z) == 1 and len(rows) > 1:  # one product for all settings
         logits = (z[0] @ rows.flatten(0, 1).T).unflatten(1, rows.shape[:2]).transpose(0, 1)
     else:
@@ -120,35 +108,35 @@ def _logits(z: torch.Tensor, weight: torch.Tensor, scales: torch.Tensor | None) 
     return logits if bias is None else logits + bias[:, None]
 
 
-def _batches(features: Features, sampler: str, second: str | None, seed: int, epoch: int, n: int):
+def _batches(
+    features: Features, sampler: str, second: str | None, seed: int, epoch: int
+) -> Iterator[Batch]:
     """An epoch's batches; every stream's draws come from (seed, stream, epoch) alone."""
-    streams = {}
-    for name, kind, views in (
-        ("fused", sampler, features.views),
-        ("fusing", second, features.views if features.lent is None else features.lent),
-    ):
-        if kind is not None:
-            g = rng.torch_generator(seed, f"head/{name}", epoch)
-            rows = samplers.epoch(kind, features.labels, n, g)
-            streams[name] = views, rows, torch.randint(len(views), (n,), generator=g)
+
+    def stream(name: str, kind: str, views: torch.Tensor):
+        g = rng.torch_generator(seed, f"head/{name}", epoch)
+        n = len(features.labels)
+        rows = samplers.epoch(kind, features.labels, n, g)
+        view = torch.randint(len(views), (n,), generator=g)
+        for i, v in zip(rows.split(BATCH), view.split(BATCH), strict=True):
+            yield views[v, i], features.labels[i]
+
+    fused, fusing = stream("fused", sampler, features.views), repeat((None, None))
+    if second is not None:
+        lent = features.views if features.lent is None else features.lent
+        fusing = stream("fusing", second, lent)
     generator = rng.torch_generator(seed, "head/mix", epoch)
-    for k in range(0, n, BATCH):
-        drawn = []
-        for views, rows, view in streams.values():
-            i = rows[k : k + BATCH]
-            drawn += [views[view[k : k + BATCH], i], features.labels[i]]
-        yield Batch(*drawn, *[None] * (4 - len(drawn)), generator)
+    for (z, y), (other, other_y) in zip(fused, fusing, strict=False):
+        yield Batch(z, y, other, other_y, generator)
 
 
 class _SGD:
-    """Momentum SGD with a rate and a decay of its own for each setting, as torch.optim has them one
-    for all.
-    """
+    """Momentum SGD with a rate and a decay for each setting, where torch.optim has one for all."""
 
     def __init__(self, parameters: list[torch.Tensor], grid: Sequence[dict[str, Any]]):
         self.parameters = [t.requires_grad_() for t in parameters]
         self.velocity = [torch.zeros_like(t) for t in parameters]
-        self.lr = torch.tensor([float(g.get("lr", LR)) for g in grid])
+        self.lr = torch.tensor([float(g["lr"]) for g in grid])
         self.decay = torch.tensor([float(g.get("weight_decay", WEIGHT_DECAY)) for g in grid])
 
     @torch.no_grad()

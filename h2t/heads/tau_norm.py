@@ -1,8 +1,4 @@
-"""Tau normalisation: each row of a linear probe is divided by a power of its length; nothing is
-trained.
-"""
-
-from __future__ import annotations
+"""Tau normalisation: each row of a linear probe is divided by a power of its length."""
 
 import torch
 

@@ -1,8 +1,4 @@
-"""The setting of a head that does best on images held out of the training images; the test part is
-not looked at.
-"""
-
-from __future__ import annotations
+"""The setting of a head that does best on training images held out; no test image is looked at."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -21,15 +17,12 @@ OBJECTIVES = ("balanced", "natural")
 
 @dataclass(frozen=True)
 class Tuned:
-    """A head's best ``setting``, its ``score`` (%) on the images held out, and the ``scores`` of
-    all, in ``GRID``'s order.
-    """
+    """A head's best ``setting``, its ``score`` (%) on the images held out, and all ``scores``."""
 
     name: str
     setting: dict[str, Any]
     score: float
     scores: tuple[float, ...]
-    held_out: int
 
 
 def folds(
@@ -111,7 +104,7 @@ def tune(
         raise Error("no class has two images, so none can be held out to choose by")
     scores = [score(row[seen], features.labels[seen], priors) for row in predicted]
     best = int(np.argmax(scores))
-    return Tuned(name, module.GRID[best], scores[best], tuple(scores), int(seen.sum()))
+    return Tuned(name, module.GRID[best], scores[best], tuple(scores))
 
 
 def refit(tuned: Tuned, features: Features, seeds: Sequence[int]) -> list[Classifier]:

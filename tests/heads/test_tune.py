@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from h2t.base.errors import Error
 from h2t.heads import head
-from h2t.heads.features import features
+from h2t.heads.features import Features
 from h2t.heads.tune import folds, priors_of, refit, score, tune
 from tests.heads.test_heads import few_steps, toy  # noqa: F401
 
@@ -60,11 +60,11 @@ def test_tuning_cross_validates_each_setting_and_looks_at_nothing_else():
             guess[fold == r] = classifier.logits(f.views[0, fold == r]).argmax(1)
         accuracy = np.mean([(guess[f.labels == c] == c).float().mean() for c in range(4)])
         assert value == pytest.approx(100 * accuracy, abs=2.0)  # one image may lie on a boundary
-    assert found.score == max(found.scores) and found.held_out == len(f.labels)
+    assert found.score == max(found.scores)
     once, again = refit(found, f, [0, 0])
     assert torch.equal(once.weight, again.weight)
 
 
 def test_nothing_can_be_held_out_of_single_images():
     with pytest.raises(Error, match="no class has two images"):
-        tune("nearest_mean", features(np.eye(3, dtype=np.float32), np.arange(3)))
+        tune("nearest_mean", Features(torch.eye(3)[None], torch.arange(3), 3))
