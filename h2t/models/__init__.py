@@ -21,11 +21,12 @@ import torch.nn.functional as F
 from torch import nn
 
 from h2t import encoders
+from h2t.base.choices import HEADS
 from h2t.base.errors import Error
 from h2t.models.backbone import freeze
 from h2t.models.cifar_resnet import CifarResNet
 from h2t.models.experts import ResltResNet, RideResNet
-from h2t.models.heads import HEADS, SharedHead
+from h2t.models.heads import CosineHead, SharedHead
 from h2t.models.imagenet_resnet import STAGES, ImageNetResNet
 from h2t.models.weights import load_pretrained
 
@@ -44,10 +45,8 @@ for _n in (20, 32):
 
 
 class Classifier(nn.Module):
-    """A backbone and a head: ``logits = head(backbone(x))``.
-
-    Arguments: ``backbone`` maps images (B, C, H, W) to features (B, D) and has ``num_features`` and
-    ``maps``; ``head`` maps (B, D) to logits (B, classes).
+    """A ``backbone``, from images (B, C, H, W) to features (B, D), and a ``head``, from those to
+    logits (B, classes).
     """
 
     def __init__(self, backbone: nn.Module, head: nn.Module):
@@ -57,16 +56,13 @@ class Classifier(nn.Module):
     def features(self, x: torch.Tensor) -> torch.Tensor:
         return self.backbone(x)  # (B, D)
 
-    def maps(self, x: torch.Tensor) -> torch.Tensor:
-        return self.backbone.maps(x)  # (B, D, h, w)
-
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return self.head(self.backbone(x))  # (B, classes)
+        return self.head(self.backbone(x))
 
 
 class Frozen(nn.Module):
-    """An encoder as a backbone: images (B, 3, H, W), enlarged to its size where they are smaller,
-    to features (B, D); always in eval mode.
+    """An encoder as a backbone: images are enlarged to its size where they are smaller; always in
+    eval mode.
     """
 
     num_experts = 1
@@ -91,13 +87,13 @@ def build(
 ) -> Classifier:
     """Build a model by name, initialised as the field does (``initialise``).
 
-    Arguments: ``model`` one of ``BACKBONES``; ``num_classes``; ``head`` one of ``HEADS``;
+    Arguments: ``model`` one of ``BACKBONES``, or an encoder; ``head`` one of ``HEADS``;
     ``in_channels`` 1 or 3; ``generator`` for the initialisation (CPU; a fixed one if None).
     Raises: ``h2t.Error`` for an unknown name.
     """
     if encoders.known(model):
         backbone = Frozen(copy.deepcopy(encoders.load(model)))
-        return Classifier(backbone, HEADS[head](backbone.num_features, num_classes))
+        return Classifier(backbone, nn.Linear(backbone.num_features, num_classes))
     if model not in BACKBONES:
         raise Error(f"model is {model!r}; choose one of {', '.join(BACKBONES)}")
     if head not in HEADS:
@@ -106,18 +102,16 @@ def build(
     # torch initialises on construction, from the global generator
     with torch.random.fork_rng(devices=[]):
         backbone = BACKBONES[model](in_channels=in_channels)
-        network = Classifier(backbone, _head(model, head, backbone, num_classes))
+        sizes = backbone.num_features, num_classes
+        if shares_head(model):
+            classifier = SharedHead(*sizes, backbone.num_experts)
+        elif head == "cosine":
+            classifier = CosineHead(*sizes, backbone.num_experts)
+        else:
+            classifier = nn.Linear(*sizes)
+    network = Classifier(backbone, classifier)
     initialise(network, generator, torchvision=isinstance(backbone, ImageNetResNet))
     return network
-
-
-def _head(model: str, head: str, backbone: nn.Module, num_classes: int) -> nn.Module:
-    if shares_head(model):
-        if head != "linear":
-            raise Error(f"model {model} has one linear classifier; use it with head linear")
-        return SharedHead(backbone.num_features, num_classes, backbone.num_experts)
-    more = {"num_experts": backbone.num_experts} if head == "cosine" else {}
-    return HEADS[head](backbone.num_features, num_classes, **more)
 
 
 def num_experts(model: str) -> int:
@@ -155,5 +149,5 @@ def initialise(network: nn.Module, generator: torch.Generator, torchvision: bool
 
 
 def num_parameters(module: nn.Module) -> int:
-    """The number of parameters of a module, trained and frozen, buffers not counted."""
+    """How many parameters a module has, trained and frozen; buffers do not count."""
     return sum(p.numel() for p in module.parameters())

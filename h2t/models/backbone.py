@@ -1,14 +1,19 @@
-"""What backbones share: a part of one can be frozen, and keeps its BN in eval mode."""
+"""What backbones share: pooled maps, and a part that can be frozen, its BN in eval mode."""
 
-from __future__ import annotations
-
+import torch
 from torch import nn
 
 
 class Backbone(nn.Module):
-    """A backbone of which the submodules named in ``frozen`` stay in eval mode."""
+    """Features (B, D), the mean of ``maps`` (B, D, h, w); submodules named in ``frozen`` stay in
+    eval mode.
+    """
 
+    num_experts = 1
     frozen: tuple[str, ...] = ()
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.maps(x).mean((2, 3))
 
     def train(self, mode: bool = True):
         super().train(mode)

@@ -1,7 +1,5 @@
 """The ResNets of the CIFAR experiments: He et al. 2016, section 4.2."""
 
-from __future__ import annotations
-
 import torch
 import torch.nn.functional as F
 from torch import nn
@@ -44,7 +42,7 @@ class CifarResNet(Backbone):
     >= 8.
     """
 
-    num_features, num_experts = 64, 1
+    num_features = 64
 
     def __init__(self, depth: int, in_channels: int = 3):
         super().__init__()
@@ -55,9 +53,8 @@ class CifarResNet(Backbone):
         self.layer2 = stage(16, 32, blocks, 2)
         self.layer3 = stage(32, 64, blocks, 2)
 
-    def maps(self, x: torch.Tensor) -> torch.Tensor:
-        x = F.relu(self.bn1(self.conv1(x)), inplace=True)
-        return self.layer3(self.layer2(self.layer1(x)))  # (B, 64, H/4, W/4)
+    def first(self, x: torch.Tensor) -> torch.Tensor:
+        return self.layer1(F.relu(self.bn1(self.conv1(x)), inplace=True))  # (B, 16, H, W)
 
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return self.maps(x).mean((2, 3))  # (B, D)
+    def maps(self, x: torch.Tensor) -> torch.Tensor:
+        return self.layer3(self.layer2(self.first(x)))  # (B, 64, H/4, W/4)

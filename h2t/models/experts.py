@@ -1,9 +1,6 @@
 """Networks of several experts on one trunk, their features side by side, D for each expert."""
 
-from __future__ import annotations
-
 import torch
-import torch.nn.functional as F
 from torch import nn
 
 from h2t.models.cifar_resnet import CifarResNet, stage
@@ -11,7 +8,7 @@ from h2t.models.cifar_resnet import CifarResNet, stage
 WIDTHS = {"full": (32, 64), "narrow": (24, 48)}  # channels of layers 2 and 3
 
 
-class RideResNet(nn.Module):
+class RideResNet(CifarResNet):
     """A ResNet whose stem and first stage are shared and whose others exist for each of K experts.
 
     Source: Wang et al., "Long-tailed recognition by routing diverse distribution-aware experts",
@@ -23,23 +20,16 @@ class RideResNet(nn.Module):
     ``in_channels`` 1 or 3.
     """
 
-    def __init__(self, depth: int, num_experts: int, width: str = "full", in_channels: int = 3):
-        super().__init__()
+    def __init__(self, depth: int, num_experts: int, width: str, in_channels: int = 3):
+        super().__init__(depth, in_channels)
         blocks, (middle, last), each = (depth - 2) // 6, WIDTHS[width], range(num_experts)
         self.num_experts, self.num_features = num_experts, num_experts * last
-        self.conv1 = nn.Conv2d(in_channels, 16, 3, 1, 1, bias=False)
-        self.bn1 = nn.BatchNorm2d(16)
-        self.layer1 = stage(16, 16, blocks, 1)
         self.layer2 = nn.ModuleList(stage(16, middle, blocks, 2) for _ in each)
         self.layer3 = nn.ModuleList(stage(middle, last, blocks, 2) for _ in each)
 
     def maps(self, x: torch.Tensor) -> torch.Tensor:
-        x = self.layer1(F.relu(self.bn1(self.conv1(x)), inplace=True))  # (B, 16, H, W)
-        experts = zip(self.layer2, self.layer3, strict=True)
+        x, experts = self.first(x), zip(self.layer2, self.layer3, strict=True)
         return torch.cat([last(middle(x)) for middle, last in experts], 1)  # (B, K D, H/4, W/4)
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return self.maps(x).mean((2, 3))  # (B, K D)
 
 
 class ResltResNet(CifarResNet):
@@ -50,8 +40,6 @@ class ResltResNet(CifarResNet):
     keeps the BN alone, without an activation behind it. Parameters with 100 classes, ResNet-32:
     470,388, which is 384 more than the ResNet-32 itself. The H2T reference fuses before these BNs
     and trains them in stage 2 too; here they are frozen with the rest (recipes/methods.yaml).
-
-    Arguments: as ``CifarResNet``.
     """
 
     num_experts, num_features = 3, 3 * 64

@@ -1,7 +1,5 @@
 """Classifier heads: from features (B, D) to logits (B, classes)."""
 
-from __future__ import annotations
-
 import torch
 import torch.nn.functional as F
 from torch import nn
@@ -12,19 +10,16 @@ SCALE = 30.0  # the logit range of a cosine head
 class CosineHead(nn.Module):
     """Cosine classifier: scale * cos(z, w_c); of several experts the mean, each on its block of z.
 
-    Source: as in LDAM (Cao et al. 2019) and RIDE; scale 30; rows begin at length 1, which sets how
-    fast they turn.
+    Source: as in LDAM (Cao et al. 2019) and RIDE, with their scale, 30; rows begin at length 1,
+    which sets how fast they turn.
 
-    Arguments: ``num_features`` of all experts, ``num_classes``, ``scale`` the logit range,
-    ``num_experts`` K.
+    Arguments: ``num_features`` of all experts; ``num_classes``; ``num_experts`` K.
     """
 
-    def __init__(
-        self, num_features: int, num_classes: int, scale: float = SCALE, num_experts: int = 1
-    ):
+    def __init__(self, num_features: int, num_classes: int, num_experts: int = 1):
         super().__init__()
         self.weight = nn.Parameter(torch.empty(num_classes, num_features))
-        self.scale, self.num_experts = scale, num_experts
+        self.num_experts = num_experts
 
     def reset(self, generator: torch.Generator) -> None:
         nn.init.uniform_(self.weight, -1, 1, generator=generator)
@@ -33,13 +28,13 @@ class CosineHead(nn.Module):
 
     def forward(self, z: torch.Tensor) -> torch.Tensor:
         cosines = F.linear(unit(z, self.num_experts), unit(self.weight, self.num_experts))
-        return self.scale / self.num_experts * cosines
+        return SCALE / self.num_experts * cosines
 
     def each(self, z: torch.Tensor) -> torch.Tensor:
         """Logits of every expert, (K, B, classes); their mean is what ``forward`` returns."""
         k = self.num_experts
         blocks = (unit(t, k).unflatten(1, (k, -1)) for t in (z, self.weight))
-        return self.scale * torch.einsum("bkd,ckd->kbc", *blocks)
+        return SCALE * torch.einsum("bkd,ckd->kbc", *blocks)
 
 
 def unit(x: torch.Tensor, num_experts: int = 1) -> torch.Tensor:
@@ -52,8 +47,8 @@ def unit(x: torch.Tensor, num_experts: int = 1) -> torch.Tensor:
 class SharedHead(nn.Linear):
     """One linear classifier for all K experts, whose logits are added up: sum_k (W z_k + b).
 
-    Source: ResLT (Cui et al. 2022), section 3.2. Arguments: ``num_features`` of all experts, K D;
-    ``num_classes``; ``num_experts`` K. ``weight`` is (classes, D).
+    Source: ResLT (Cui et al. 2022), section 3.2. Arguments: as ``CosineHead``. ``weight`` is
+    (classes, D).
     """
 
     def __init__(self, num_features: int, num_classes: int, num_experts: int):
@@ -74,8 +69,7 @@ class ScaledHead(nn.Module):
     """A linear head and one learned factor per class: s_c (w_c . z + b_c).
 
     Source: learnable weight scaling, Kang et al. 2020, section 4.2; MiSLAS (Zhong et al. 2021)
-    trains both parts. Arguments: ``head``, trained or frozen by whoever builds this; ``scale``
-    (C,) starts at 1.
+    trains both parts. ``scale`` (C,) starts at 1.
     """
 
     def __init__(self, head: nn.Linear):
@@ -100,6 +94,3 @@ def tau_normalised(weight: torch.Tensor, tau: float) -> torch.Tensor:
     Source: Kang et al. 2020, equation 5. A row of zeros stays.
     """
     return weight / weight.norm(dim=1, keepdim=True).clamp_min(1e-12) ** tau
-
-
-HEADS = {"linear": nn.Linear, "cosine": CosineHead}

@@ -1,7 +1,5 @@
 """The ResNets of the large sets: torchvision's, without their classifier, its names of tensors."""
 
-from __future__ import annotations
-
 import torch
 from torch import nn
 
@@ -30,14 +28,13 @@ class ImageNetResNet(Backbone):
     are (B, in_channels, H, W) with H, W >= 8; maps have 1/32 of their sides.
     """
 
-    num_experts = 1
-
     def __init__(self, depth: int, groups: int = 1, width: int = 64, in_channels: int = 3):
         from torchvision.models import resnet  # takes seconds, and most runs have no use for it
 
         super().__init__()
-        (block, stages), how = STAGES[depth], {"groups": groups, "width_per_group": width}
-        whole = resnet.ResNet(getattr(resnet, block), list(stages), num_classes=1, **how)
+        block, stages = STAGES[depth]
+        how = {"groups": groups, "width_per_group": width, "num_classes": 1}
+        whole = resnet.ResNet(getattr(resnet, block), list(stages), **how)
         self.num_features = whole.fc.in_features
         for name, part in whole.named_children():
             if name not in ("avgpool", "fc"):
@@ -48,6 +45,3 @@ class ImageNetResNet(Backbone):
     def maps(self, x: torch.Tensor) -> torch.Tensor:
         x = self.maxpool(self.relu(self.bn1(self.conv1(x))))
         return self.layer4(self.layer3(self.layer2(self.layer1(x))))  # (B, D, H/32, W/32)
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return self.maps(x).mean((2, 3))  # (B, D)

@@ -13,8 +13,6 @@ Names may begin with module., backbone. or encoder., and the classifier be calle
 classifier or head.
 """
 
-from __future__ import annotations
-
 import contextlib
 import re
 from pathlib import Path
@@ -37,11 +35,11 @@ BESIDE |= {"centroids", "scheduler", "lr_scheduler", "args"}
 
 
 def read_weights(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
-    """The tensors of a file under torchvision's names (conv1.weight, ..., fc.bias), and the rest.
+    """The tensors of a file in fp32, under torchvision's names (conv1.weight, ..., fc.bias), and
+    what lies beside them.
 
-    Returns: tensors in fp32, and what lies beside them. Raises: ``h2t.Error`` for a file that is
-    missing, damaged, of another layout, or that holds code, or tensors that are no weights: NaN,
-    complex, quantised, whole numbers, or larger than what is on file.
+    Raises: ``h2t.Error`` for a file that is missing, damaged, of another layout, or that holds code
+    or tensors that are no weights.
     """
     plain = path.suffix == ".safetensors"
     found = read_tensors(path, ONLY) if plain else read_pickled(path, ONLY, _numpy_scalars())
@@ -52,6 +50,7 @@ def read_weights(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
 
 
 def _numpy_scalars() -> list:
+    """What a pickle of a NumPy number names, by NumPy 1 and 2: the reference records its_ece so."""
     scalar = np.float64(0).__reduce__()[0]
     dtypes = [type(np.dtype(t)) for t in ("f8", "f4")]
     names = ("numpy.core.multiarray.scalar", "numpy._core.multiarray.scalar")
@@ -119,17 +118,17 @@ def load_pretrained(
 ) -> None:
     """Load weights into a backbone; a classifier that comes with them is left out.
 
-    Arguments: ``model`` name of the backbone; ``pretrained`` a name of torchvision's weights for
-    it, such as IMAGENET1K_V1, which is downloaded once into torch's cache, or a file;
+    Arguments: ``model`` name of the backbone; ``pretrained`` a file, or a name of torchvision's
+    weights for it, such as IMAGENET1K_V1, which are downloaded once into torch's cache;
     ``trainable`` new_last_block leaves the last residual block as it was initialised.
     Raises: ``h2t.Error`` where they cannot be had, or belong to another network.
     """
     file = Path(pretrained).expanduser()
-    if file.suffix or file.exists():
-        if not file.is_file():
-            name = "a file of weights, or torchvision's weights such as IMAGENET1K_V1"
-            raise Error(f"pretrained {file} does not exist; name {name}")
+    if file.is_file():
         state = read_weights(file)[0]
+    elif file.suffix:
+        name = "a file of weights, or torchvision's weights such as IMAGENET1K_V1"
+        raise Error(f"pretrained {file} does not exist; name {name}")
     else:
         state = _download(model, pretrained)
     want = backbone.state_dict()
@@ -169,7 +168,6 @@ def _download(model: str, name: str) -> dict[str, torch.Tensor]:
     try:
         return known[name].get_state_dict(progress=False, check_hash=True)
     except Exception as e:  # of the network, the disk or the hash
-        file, why = known[name].url.rsplit("/", 1)[-1], " ".join(str(e).split())
-        get = f"get the file {file} elsewhere and set pretrained to its path"
+        get = f"get the file {Path(known[name].url).name} elsewhere and set pretrained to its path"
         what = f"the weights {name} of {model} could not be downloaded"
-        raise Error(f"{what} ({why}); {get}") from None
+        raise Error(f"{what} ({' '.join(str(e).split())}); {get}") from None

@@ -101,7 +101,10 @@ def plain_loop(stage: int, device: str, workers: int = 2) -> dict:
                 )
             else:
                 with torch.no_grad():
-                    maps, other = model.maps(x), model.maps(next(second)[0].to(device))
+                    maps, other = (
+                        model.backbone.maps(x),
+                        model.backbone.maps(next(second)[0].to(device)),
+                    )
                     swap = torch.randperm(64, device=device)[:16]
                     maps[:, swap] = other[:, swap]
                 logits = model.head(maps.mean((2, 3)))

@@ -68,8 +68,13 @@ def test_features_are_the_experts_side_by_side(name):
     model = models.build(name, 7, in_channels=1).eval()
     x = torch.randn(2, 1, 12, 12, generator=gen())
     k, d = models.num_experts(name), 48 if "narrow" in name else 64
-    assert model.features(x).shape == (2, k * d) and model.maps(x).shape == (2, k * d, 3, 3)
-    assert torch.allclose(model.features(x), model.maps(x).mean((2, 3)), atol=1e-6)
+    assert model.features(x).shape == (2, k * d) and model.backbone.maps(x).shape == (
+        2,
+        k * d,
+        3,
+        3,
+    )
+    assert torch.allclose(model.features(x), model.backbone.maps(x).mean((2, 3)), atol=1e-6)
     if name.startswith("ride"):  # an expert's block depends on its own layers alone
         before = model.features(x)
         with torch.no_grad():
@@ -88,7 +93,7 @@ def test_features_are_the_experts_side_by_side(name):
                 / (norm.running_var[c] + norm.eps).sqrt()
                 * norm.weight[c]
             )
-            assert torch.allclose(model.maps(x)[:, c], want, atol=1e-5)
+            assert torch.allclose(model.backbone.maps(x)[:, c], want, atol=1e-5)
     folded = fold(model.backbone)
     assert torch.allclose(folded(x), model.features(x), rtol=1e-3, atol=1e-4)
     left = [m for m in folded.modules() if isinstance(m, torch.nn.BatchNorm2d)]

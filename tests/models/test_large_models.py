@@ -61,7 +61,7 @@ def test_it_computes_what_torchvision_computes():
     x = torch.rand(3, 3, 64, 72, generator=gen(2))
     with torch.no_grad():
         assert torch.allclose(model(x), theirs(x), atol=1e-5)
-        maps = model.maps(x)
+        maps = model.backbone.maps(x)
         assert maps.shape == (3, 512, 2, 3) and torch.allclose(maps.mean((2, 3)), model.features(x))
         assert torch.allclose(fold(model)(x), theirs(x), atol=1e-4)
         assert not [

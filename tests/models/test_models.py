@@ -39,8 +39,8 @@ def test_any_size_from_8_and_both_channel_counts(size, channels):
     x = torch.randn(2, channels, size, size, generator=torch.Generator().manual_seed(0))
     half = (size + 1) // 2
     small = (half + 1) // 2
-    assert model.maps(x).shape == (2, 64, small, small)
-    assert torch.allclose(model.features(x), model.maps(x).mean((2, 3)), atol=1e-6)
+    assert model.backbone.maps(x).shape == (2, 64, small, small)
+    assert torch.allclose(model.features(x), model.backbone.maps(x).mean((2, 3)), atol=1e-6)
     assert torch.allclose(model(x), model.head(model.features(x)))
 
 

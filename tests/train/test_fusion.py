@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 
 from h2t import Error
 from h2t.fusion import blend, channel_mask, class_means, fuse, lend, soft_share
-from h2t.models.heads import HEADS
+from h2t.models.heads import CosineHead
 
 
 def gen(seed=0):
@@ -59,14 +59,14 @@ def test_ratio_zero_keeps_and_one_replaces():
     assert torch.equal(fuse(x, y, channel_mask(8, 1.0, gen())), y)
 
 
-@given(ratios, seeds, st.sampled_from(sorted(HEADS)))
+@given(ratios, seeds, st.sampled_from([torch.nn.Linear, CosineHead]))
 def test_fusing_maps_equals_fusing_pooled_features(p, seed, head):
     g = gen(seed)
     x, y = torch.randn(3, 16, 4, 4, generator=g), torch.randn(3, 16, 4, 4, generator=g)
     mask = channel_mask(16, p, g)
     on_maps, pooled = fuse(x, y, mask).mean((2, 3)), fuse(x.mean((2, 3)), y.mean((2, 3)), mask)
     assert torch.equal(on_maps, pooled)
-    classify = HEADS[head](16, 5)
+    classify = head(16, 5)
     torch.nn.init.normal_(classify.weight, generator=g)
     assert torch.equal(classify(on_maps), classify(pooled))
 
