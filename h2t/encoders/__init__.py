@@ -6,9 +6,6 @@ onnx.py: onnx:FILE, whatever network was exported
 features.py: features:FILE.npz, which somebody computed already
 """
 
-from __future__ import annotations
-
-import functools
 import hashlib
 import importlib
 import re
@@ -34,8 +31,8 @@ class Encoder:
 
     ``network`` takes images (B, 3, ``size``, ``size``), normalised by ``mean`` and ``std`` (of
     pixels in [0, 1]), and returns features (B, ``width``); ``fit`` says how an image comes to that
-    size (``data.images.fitting``); ``source`` where the weights are from, ``licence`` what is known
-    of it, ``sha256`` their hash; ``fixed`` where no other size will do.
+    size (``data.images.fitting``); ``source``, ``licence`` and ``sha256`` are of the weights;
+    ``fixed`` where no other size will do.
     """
 
     name: str
@@ -59,7 +56,7 @@ def known(name: str) -> bool:
     """Whether a name is one of an encoder, by its form."""
     name, _ = _sized(name)
     kind, _, rest = name.partition(":")
-    return name == "lite0" or (kind in KINDS and bool(rest))
+    return name == "lite0" or (kind in KINDS and rest != "")
 
 
 def load(name: str) -> Encoder:
@@ -69,7 +66,17 @@ def load(name: str) -> Encoder:
     Raises: ``h2t.Error`` for one that is not there, or whose package or weights are not.
     """
     name, size = _sized(name)
-    encoder = _load(name)
+    if not known(name):
+        raise Error(
+            f"there is no encoder {name!r}; name lite0, torchvision:NAME, timm:NAME, onnx:FILE or "
+            "features:FILE.npz"
+        )
+    kind, _, rest = name.partition(":")
+    if kind == "lite0":
+        encoder = importlib.import_module("h2t.encoders.lite0").load()
+    else:
+        file, function = KINDS[kind]
+        encoder = getattr(importlib.import_module(f"h2t.encoders.{file}"), function)(rest)
     if size and encoder.fixed and size != encoder.size:
         raise Error(
             f"encoder {name} takes {encoder.size} pixels a side; set image_size to that or 0"
@@ -83,19 +90,6 @@ def _sized(name: str) -> tuple[str, int]:
     return (found[1], int(found[2])) if found else (name, 0)
 
 
-def _load(name: str) -> Encoder:
-    kind, _, rest = name.partition(":")
-    if kind == "lite0" and not rest:
-        return _lite0()
-    if kind not in KINDS or not rest:
-        raise Error(
-            f"there is no encoder {name!r}; name lite0, torchvision:NAME, timm:NAME, onnx:FILE or "
-            "features:FILE.npz"
-        )
-    file, function = KINDS[kind]
-    return getattr(importlib.import_module(f"h2t.encoders.{file}"), function)(rest)
-
-
 def hash_of(network: nn.Module) -> str:
     """SHA-256 of a network's tensors, by name."""
     digest = hashlib.sha256()
@@ -103,13 +97,3 @@ def hash_of(network: nn.Module) -> str:
         digest.update(name.encode())
         digest.update(tensor.detach().cpu().flatten().view(torch.uint8).numpy())
     return digest.hexdigest()
-
-
-@functools.cache  # a run asks several times, and nothing about it changes
-def _lite0() -> Encoder:
-    from h2t.encoders import lite0
-
-    network, package = lite0.build(), lite0.PACKAGE.replace("_", "-")
-    how = lite0.FEATURES, lite0.SIZE, "stretch", lite0.MEAN, lite0.STD
-    about = f"PyPI {package}", "Apache-2.0", hash_of(network)
-    return Encoder("lite0", network, *how, *about)

@@ -1,7 +1,5 @@
 """features:FILE, which another program computed: nothing is left to encode."""
 
-from __future__ import annotations
-
 import zipfile
 
 from numpy.lib import format as npy
@@ -9,7 +7,7 @@ from torch import nn
 
 from h2t.base.errors import Error
 from h2t.base.files import resolve
-from h2t.base.readers import sha256
+from h2t.base.readers import reading, sha256
 from h2t.encoders import Encoder
 
 
@@ -33,16 +31,13 @@ def load(name: str) -> Encoder:
     Raises: ``h2t.Error`` for a file that is not there or holds no train_features.
     """
     file = resolve(name)
-    try:
+    with reading(file, "name an npz file with train_features (N, D)"):
         with zipfile.ZipFile(file) as archive, archive.open("train_features.npy") as f:
             old = npy.read_magic(f) == (1, 0)
             read = npy.read_array_header_1_0 if old else npy.read_array_header_2_0
-            shape = read(f)[0]
-    except (OSError, KeyError, ValueError, zipfile.BadZipFile) as e:
-        why = " ".join(str(e).split())[:200]
-        raise Error(f"{name} is not an npz file with train_features (N, D): {why}") from None
-    if len(shape) != 2:
-        raise Error(f"{name}: train_features has shape {shape}; it must be (N, D)")
+            shape = read(f)[0]  # without the numbers, which may be many
+        if len(shape) != 2:
+            raise ValueError(f"train_features has shape {shape}")
     colours = (0.0,) * 3, (1.0,) * 3
     about = file.name, "", sha256(file), True
     network = Elsewhere(file.name)

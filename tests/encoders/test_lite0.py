@@ -84,7 +84,7 @@ def test_what_is_recorded_names_source_and_hash():
     [
         ("nonsense", "there is no encoder 'nonsense'; name lite0"),
         ("torchvision:nonsense", "torchvision has no network 'nonsense'"),
-        ("onnx:nowhere.onnx", "there is no ONNX file nowhere.onnx"),
+        ("onnx:nowhere.onnx", "nowhere.onnx does not exist; name an ONNX network as onnx:FILE"),
     ],
 )
 def test_an_encoder_that_is_not_there_is_named(name, message):
@@ -123,5 +123,5 @@ def test_onnx_gives_what_the_network_gave(tmp_path):
     ):
         encoders.load(f"onnx:{file}")
     file.write_bytes(b"nothing")
-    with pytest.raises(Error, match="cannot be read as an ONNX network"):
+    with pytest.raises(Error, match="net.onnx is damaged .*; name an ONNX network"):
         encoders.load(f"onnx:{file}")
