@@ -1,7 +1,5 @@
 """Measures of a classifier on a test set, all in percent, from logits and labels."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import numpy as np
@@ -33,7 +31,13 @@ def groups(counts: np.ndarray, scheme: str = "field") -> dict[str, np.ndarray]:
     indices, maybe none. Raises: ``h2t.Error`` for counts that are none, an unknown scheme, or the
     reference's with other than 100 classes.
     """
-    counts = _checked_counts(counts)
+    counts = np.asarray(counts)
+    if counts.ndim != 1 or not np.issubdtype(counts.dtype, np.number):
+        got = f"{counts.shape}, {counts.dtype}"
+        raise Error(f"counts must be (C,) numbers of training images; got shape {got}")
+    if not (counts >= 0).all():  # also catches NaN
+        c = int(np.flatnonzero(~(counts >= 0))[0])
+        raise Error(f"counts must be 0 or more; class {c} has {counts[c]}")
     if scheme == "field":
         named = (counts > 100, (counts >= 20) & (counts <= 100), counts < 20)
         return {g: np.flatnonzero(m) for g, m in zip(GROUPS, named, strict=True)}
@@ -48,16 +52,13 @@ def groups(counts: np.ndarray, scheme: str = "field") -> dict[str, np.ndarray]:
 def ends(
     counts: np.ndarray, scheme: str = "field", labels: np.ndarray | None = None
 ) -> dict[str, np.ndarray]:
-    """The head and the tail of any set: its outermost groups that have classes.
-
-    In a set with only one such group, the larger and the smaller half of its classes.
+    """The head and the tail of any set: its outermost groups that have classes, or where only one
+    has, the larger and the smaller half of its classes.
 
     Arguments: ``counts``, ``scheme`` as in ``groups``; ``labels`` of the test set, to leave out
-    classes it does not have.
-    Returns: two names to class indices, the head first. Raises: ``h2t.Error`` for fewer than two
-    classes.
+    classes it does not have. Returns: two names to class indices, the head first. Raises:
+    ``h2t.Error`` for fewer than two classes.
     """
-    counts = _checked_counts(counts)
     here = np.arange(len(counts)) if labels is None else np.unique(labels)
     if len(here) < 2:
         raise Error(f"head and tail need at least two classes; this set has {len(here)}")
@@ -68,20 +69,6 @@ def ends(
     order = here[np.argsort(-counts[here], kind="stable")]
     half = len(order) // 2
     return {"larger": np.sort(order[:half]), "smaller": np.sort(order[half:])}
-
-
-def _checked_counts(counts, num_classes: int | None = None) -> np.ndarray:
-    counts = np.asarray(counts)
-    if counts.ndim != 1 or not np.issubdtype(counts.dtype, np.number):
-        got = f"{counts.shape}, {counts.dtype}"
-        raise Error(f"counts must be (C,) numbers of training images; got shape {got}")
-    if not (counts >= 0).all():  # also catches NaN
-        c = int(np.flatnonzero(~(counts >= 0))[0])
-        raise Error(f"counts must be 0 or more; class {c} has {counts[c]}")
-    if num_classes not in (None, len(counts)):
-        what = f"counts name {len(counts)} classes, but the classifier has {num_classes}"
-        raise Error(f"{what}; give one count per class")
-    return counts
 
 
 def _checked(logits, labels) -> tuple[np.ndarray, np.ndarray]:
@@ -130,9 +117,11 @@ def group_means(
     accuracy: np.ndarray, counts: np.ndarray, scheme: str = "field"
 ) -> dict[str, float | None]:
     """Mean of the classes' accuracies (C,) in each group; None where none is tested."""
-    means, accuracy = {}, np.asarray(accuracy, np.float64)
-    counts = _checked_counts(counts, len(accuracy))
-    for g, classes in groups(counts, scheme).items():
+    means, accuracy, parts = {}, np.asarray(accuracy, np.float64), groups(counts, scheme)
+    if len(counts) != len(accuracy):
+        what = f"counts name {len(counts)} classes, but the classifier has {len(accuracy)}"
+        raise Error(f"{what}; give one count per class")
+    for g, classes in parts.items():
         tested = accuracy[classes][~np.isnan(accuracy[classes])]
         means[g] = float(tested.mean()) if len(tested) else None
     return means
@@ -147,10 +136,9 @@ def summary(
     is the mean over classes, and many, medium and few the means over a group's classes, None where
     it has none.
 
-    Arguments: ``logits`` (N, C) of float16 to float64; ``labels`` (N,) integers; ``counts`` (C,)
-    training images; ``scheme`` as in ``groups``.
-    Raises: ``h2t.Error`` for shapes that do not agree, labels out of range, logits that are not
-    finite.
+    Arguments: ``logits`` (N, C) of float16 to float64; ``labels`` (N,) integers; ``counts``,
+    ``scheme`` as in ``groups``. Raises: ``h2t.Error`` for shapes that do not agree, labels out of
+    range, logits that are not finite.
     """
     logits, labels = _checked(logits, labels)
     accuracy = per_class(logits, labels)
@@ -174,9 +162,8 @@ def confusion(logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
 def class_table(logits: np.ndarray, labels: np.ndarray, names: Sequence[str], counts: np.ndarray):
     """What becomes of each class, in percent: a DataFrame, a row a class.
 
-    Columns: class, training and test images, precision, recall, f1, and the class that its images
-    are most often taken for. A number that does not exist, such as the recall of a class without
-    test images, is NaN. Arguments: as ``summary``, and the ``names`` of the classes.
+    Its last column is the class that its images are most often taken for. A number that does not
+    exist, such as the recall of a class without test images, is NaN.
     """
     import pandas as pd
 
@@ -184,10 +171,16 @@ def class_table(logits: np.ndarray, labels: np.ndarray, names: Sequence[str], co
     hits, given, images = np.diag(table), table.sum(0), table.sum(1)
     wrong = table - np.diag(hits)
     taken = [names[k] if wrong[c, k] else "" for c, k in enumerate(wrong.argmax(1))]
-    columns = {"class": list(names), "training images": counts, "test images": images}
     with np.errstate(invalid="ignore"):
-        columns |= {"precision": 100 * hits / given, "recall": 100 * hits / images}
-        columns |= {"f1": 200 * hits / (given + images), "taken for": taken}
+        columns = {
+            "class": list(names),
+            "training images": counts,
+            "test images": images,
+            "precision": 100 * hits / given,
+            "recall": 100 * hits / images,
+            "f1": 200 * hits / (given + images),
+            "taken for": taken,
+        }
     return pd.DataFrame(columns)
 
 
@@ -202,7 +195,7 @@ def calibration(logits: np.ndarray, labels: np.ndarray, bins: int = 15):
     """The reliability diagram: per bin (lower, upper], count, mean confidence and accuracy in %.
 
     Source: Guo et al. 2017, equal-width bins. Empty bins have count 0 and NaN. Returns: a DataFrame
-    of ``bins`` rows. Raises: ``h2t.Error`` as ``summary`` does.
+    of ``bins`` rows.
     """
     import pandas as pd
 

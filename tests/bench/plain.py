@@ -101,10 +101,8 @@ def plain_loop(stage: int, device: str, workers: int = 2) -> dict:
                 )
             else:
                 with torch.no_grad():
-                    maps, other = (
-                        model.backbone.maps(x),
-                        model.backbone.maps(next(second)[0].to(device)),
-                    )
+                    backbone, other = model.backbone, next(second)[0].to(device)
+                    maps, other = backbone.maps(x), backbone.maps(other)
                     swap = torch.randperm(64, device=device)[:16]
                     maps[:, swap] = other[:, swap]
                 logits = model.head(maps.mean((2, 3)))
