@@ -10,7 +10,7 @@ from h2t.study.sweep.board import Board
 from h2t.study.sweep.pool import Pool
 from tests.study.sweeps import recipe
 
-DOING = "stage 1 of seed 0: stage 1: epoch 1/4, test top-1 43.2 %, 3 min left"
+DOING = "stage 1 of seed 0: stage 1: epoch 1/4, test top-1 43.2 %, 03:00 left"
 
 
 @pytest.fixture

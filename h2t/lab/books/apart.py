@@ -8,18 +8,19 @@ answers with lines of JSON, and ends when nobody holds its standard input any mo
 from __future__ import annotations
 
 import contextlib
+import functools
 import json
 import os
 import subprocess
 import sys
 import threading
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from h2t.base.errors import Error
 from h2t.base.machine import DEVICE
-from h2t.lab.books.cells import code_cells, declared
+from h2t.base.progress import bar as progress_bar
+from h2t.lab.books.cells import code_cells
 from h2t.lab.books.execute import complete, done, execute, state
 from h2t.pipeline import begun, check_files, forget
 from h2t.runs import Run
@@ -37,78 +38,73 @@ def run_recipe(
 ) -> Run:
     """Run notebooks 01 to 04 into one run directory; what is done already is not run again.
 
-    Arguments: ``device`` to train on, auto, cpu or cuda.
     Raises: ``h2t.Error`` with the notebook's own message where a cell fails.
     """
-    place = parameters.get("run") or declared(notebooks[0])["run"][0]
-    if again or not begun(place):
-        check_files(complete(parameters, notebooks))
-    run = Run(place)
+    whole = complete(parameters, notebooks)
+    if again or not begun(whole["run"]):
+        check_files(whole)
+    run = Run(whole["run"])
     if again:
         forget(run)
     with run.lock("notebooks"):
-        todo = [nb for nb in notebooks if not done(run, nb, parameters)]
-        # one cell more each: papermill injects the parameters
-        with _bar(run, sum(len(code_cells(nb)) + 1 for nb in todo), progress) as advance:
-            execute_apart(run, todo, parameters, advance, device=device)
+        execute_apart(run, notebooks, parameters, device=device, progress=progress)
     return run
-
-
-@contextlib.contextmanager
-def _bar(run: Run, total: int, progress: bool):
-    """A bar over code cells that also says which step trains. Yields: what counts one."""
-    from tqdm import tqdm
-
-    stop, form = threading.Event(), "{l_bar}{bar:20}| {elapsed}{postfix}"
-    with tqdm(total=total, unit="cell", disable=not progress, bar_format=form) as bar:
-
-        def follow():
-            while not stop.wait(0.5):
-                bar.set_postfix_str(state(run), refresh=True)
-
-        def advance(notebook: str) -> None:
-            bar.set_description_str(notebook)
-            bar.update()
-
-        thread = threading.Thread(target=follow, daemon=True)
-        thread.start()
-        try:
-            yield advance
-        finally:
-            stop.set()
-            thread.join()
-            bar.set_postfix_str("")
 
 
 def execute_apart(
     run: Run,
     notebooks: list[Path],
     parameters: dict[str, Any],
-    advance: Callable[[str], object],
     *,
     device: str = "auto",
     reads: str = "",
+    progress: bool = True,
 ) -> None:
     """Execute those of some notebooks that a run does not hold yet, as ``execute``.
 
-    Call under ``run.lock("notebooks")``. Arguments: ``advance`` is called with a notebook's name
-    for each of its code cells; ``device`` to train on. Raises: ``h2t.Error`` as ``execute``, and
-    where the process was killed twice.
+    Call under ``run.lock("notebooks")``. Raises: ``h2t.Error`` as ``execute``, and where the
+    process was killed twice.
     """
     # of the debugger that ipykernel loads: a warning to every terminal
     environment = {**os.environ, "PYDEVD_DISABLE_FILE_VALIDATION": "1"}
     environment |= {} if device == "auto" else {DEVICE: device}
     for _ in range(ATTEMPTS):
-        todo = [str(nb) for nb in notebooks if not done(run, nb, parameters, reads)]
-        task = {"run": str(run.path), "todo": todo, "parameters": parameters, "reads": reads}
-        code = _followed(task, environment, advance) if todo else 0
+        todo = [nb for nb in notebooks if not done(run, nb, parameters, reads)]
+        if not todo:
+            return
+        books = list(map(str, todo))
+        task = {"run": str(run.path), "todo": books, "parameters": parameters, "reads": reads}
+        with _bar(run, todo, progress) as bar:
+            code = _followed(task, environment, bar)
         if code == 0:
             return
     shows = f"{run.path / 'notebooks'} shows how far it came"
     raise Error(f"the process of the notebooks ended with code {code} (out of memory?); {shows}")
 
 
-def _followed(task: dict[str, Any], environment: dict[str, str], advance: Callable) -> int:
+@contextlib.contextmanager
+def _bar(run: Run, notebooks: list[Path], progress: bool):
+    """A bar over code cells that also says which step trains."""
+    # one cell more each: papermill injects the parameters
+    total = sum(len(code_cells(nb)) + 1 for nb in notebooks)
+    ended, form = threading.Event(), "{l_bar}{bar:20}| {elapsed}{postfix}"
+    with progress_bar(total=total, unit="cell", bar_format=form, progress=progress) as bar:
+
+        def follow() -> None:
+            while not ended.wait(0.5):
+                bar.set_postfix_str(state(run))
+
+        thread = threading.Thread(target=follow, daemon=True)
+        thread.start()
+        try:
+            yield bar
+        finally:
+            ended.set()
+            thread.join()
+            bar.set_postfix_str("")
+
+
+def _followed(task: dict[str, Any], environment: dict[str, str], bar) -> int:
     """Do a task in a process. Returns: its exit code."""
     command = [sys.executable, "-m", "h2t.lab.books.apart"]
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
@@ -118,10 +114,9 @@ def _followed(task: dict[str, Any], environment: dict[str, str], advance: Callab
         for line in process.stdout:
             answer = json.loads(line)
             if "message" in answer:
-                error = Error(answer["message"])
-                error.notebook = answer["notebook"]
-                raise error
-            advance(answer["cell"])
+                raise Error(answer["message"])
+            bar.set_description_str(answer["notebook"])
+            bar.update()
     return process.returncode
 
 
@@ -135,12 +130,12 @@ def main() -> None:
         answers.write(json.dumps(said) + "\n")
 
     try:
+        run = Run(task["run"], create=False, kind="")
         for book in map(Path, task["todo"]):
-            parameters, reads = task["parameters"], task["reads"]
-            advance = lambda name=book.stem: answer(cell=name)  # noqa: E731
-            execute(Run(task["run"], create=False, kind=""), book, parameters, advance, reads)
+            advance = functools.partial(answer, notebook=book.stem)
+            execute(run, book, task["parameters"], advance, task["reads"])
     except Error as e:
-        answer(message=str(e), notebook=str(getattr(e, "notebook", "")))
+        answer(message=str(e))
 
 
 def _end_with_parent() -> None:

@@ -13,7 +13,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-import yaml
+from tqdm import tqdm
 
 from h2t.base.errors import Error, named
 from h2t.base.files import write_atomic
@@ -25,16 +25,17 @@ from h2t.recipes.names import STEPS
 from h2t.recipes.shipped import recipe_file
 from h2t.runs import Run
 
-_TYPES = {"int": int, "float": float, "str": str, "bool": bool, "list": list}
+_TYPES = {"int": [int], "float": [int, float], "str": [str], "bool": [bool], "list": [list]}
 
 
 def parse_value(text: str) -> Any:
     """A value of the command line as papermill reads it: YAML, where 1e-3 is a number too."""
+    if not text.strip():
+        return ""
     try:
-        value = parse_yaml(text)
-    except (ValueError, yaml.YAMLError):
+        return _numbers(parse_yaml(text))
+    except ValueError:
         return text
-    return _numbers(value) if text.strip() else ""
 
 
 def _numbers(value: Any) -> Any:
@@ -51,24 +52,19 @@ def check(parameters: dict[str, Any], notebooks: list[Path]) -> None:
     """Refuse a parameter that no notebook declares, or a value that its declaration forbids."""
     known = {name: kind for nb in notebooks for name, (_, kind) in declared(nb).items()}
     # with their defaults: some values do not go together
-    config.check({**complete({}, notebooks), **parameters}, also=known)
+    config.check(complete(parameters, notebooks), also=known)
     for name, value in parameters.items():
         if name not in known:
             raise Error(f"parameter {name!r} belongs to no notebook that is run here")
-        want = _TYPES.get(known[name].split("[")[0])
-        if name in config.described_parameters() or want is None:
+        if name in config.described_parameters():
             continue
-        fits = isinstance(value, want | int if want is float else want)
-        if not fits or (isinstance(value, bool) and want is not bool):
+        if type(value) not in _TYPES[known[name].split("[")[0]]:
             kind = f"notebook parameters declare it as {known[name]}"
             raise Error(f"{name} is {value!r} ({type(value).__name__}); {kind}")
 
 
 def load_recipe(recipe: str | Path, overrides: dict[str, Any]) -> tuple[dict[str, Any], list[Path]]:
-    """A recipe with overrides, checked, and the notebooks it goes through.
-
-    Raises: ``h2t.Error`` before any work.
-    """
+    """A recipe with overrides, checked, and the notebooks it goes through."""
     path = recipe_file(recipe)
     folder = find(path)
     notebooks = [folder / f"{name}.ipynb" for name in MAIN]
@@ -121,10 +117,13 @@ def execute(
     command or of a sweep's job.
 
     Arguments: ``advance`` is called for each code cell; ``reads`` as in ``done``. Raises:
-    ``h2t.Error`` with the notebook's own message where a cell fails; its ``notebook`` is the
-    executed copy, which shows where.
+    ``h2t.Error`` with the notebook's own message where a cell fails.
     """
-    pm = _papermill()
+    import papermill as pm
+
+    from h2t.lab.books.inline import InlineEngine
+
+    pm.engines.papermill_engines.register("h2t", InlineEngine)
     out = run.path / "notebooks" / notebook.name
     part = out.with_suffix(".part.ipynb")
     out.parent.mkdir(exist_ok=True)
@@ -138,9 +137,7 @@ def execute(
         if e.ename == "KeyboardInterrupt":
             raise KeyboardInterrupt from None
         part.replace(out)
-        error = Error(_explain(e, out))
-        error.notebook = out
-        raise error from None
+        raise Error(_explain(e, out)) from None
     part.replace(out)
     write_atomic(out.with_suffix(".done"), _key(notebook, parameters, reads).encode())
 
@@ -152,19 +149,6 @@ def _explain(e, out: Path) -> str:
     return f"cell {e.exec_count} of {out.name} ended in {said}\nThe executed copy is {out}"
 
 
-def _papermill():
-    """papermill with the engine of ``inline``. Raises ``h2t.Error`` where it is not installed."""
-    try:
-        import papermill
-
-        from h2t.lab.books.inline import InlineEngine
-    except ImportError:
-        way = "use --plain to train without them"
-        raise Error(f"papermill is not installed, so the notebooks cannot run; {way}") from None
-    papermill.engines.papermill_engines.register("h2t", InlineEngine)
-    return papermill
-
-
 def state(run: Run) -> str:
     """What a run is training right now: step, epoch, latest test accuracy and the time that its
     step still takes; empty where nothing is under way."""
@@ -174,7 +158,7 @@ def state(run: Run) -> str:
             continue
         try:
             params, rows = step.params, step.history()
-        except (OSError, ValueError, Error):
+        except Error:  # a file of it is damaged: who opens it says so
             continue
         name = STEPS.get(step.name, step.name)
         epochs = params.get("stage1_epochs" if step.name == "stage1" else "stage2_epochs")
@@ -182,21 +166,7 @@ def state(run: Run) -> str:
             return f"{name}: begun"
         last, measured = rows[-1], [r["all"] for r in rows if r.get("all") is not None]
         spent = sum(r["seconds"] + r.get("eval_seconds", 0) for r in rows)
-        left = spell((epochs - last["epoch"]) * spent / len(rows))
+        left = tqdm.format_interval((epochs - last["epoch"]) * spent / len(rows))
         accuracy = f", test top-1 {measured[-1]:.1f} %" if measured else ""
         return f"{name}: epoch {last['epoch']}/{epochs}{accuracy}, {left} left"
     return ""
-
-
-def spell(seconds: float) -> str:
-    """A duration as one says it."""
-    hours = seconds / 3600
-    for limit, value, unit, digits in (
-        (90 / 3600, seconds, "s", 0),
-        (1.5, 60 * hours, "min", 0),
-        (10, hours, "h", 1),
-        (48, hours, "h", 0),
-    ):
-        if hours < limit:
-            return f"{value:.{digits}f} {unit}"
-    return f"{hours / 24:.0f} days"

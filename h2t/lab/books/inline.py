@@ -73,8 +73,7 @@ class _Client(PapermillNotebookClient):
 
 
 class InlineEngine(Engine):
-    """See the module; arguments as those of papermill's own engine, and ``advance``, which is
-    called before each code cell."""
+    """See the module. ``advance`` is called before each code cell."""
 
     @classmethod
     def execute_managed_notebook(cls, nb_man, kernel_name, advance, **kwargs):

@@ -17,7 +17,6 @@ from h2t.base.progress import bar
 from h2t.base.readers import read_json
 from h2t.lab.books import execute as notebooks
 from h2t.lab.books.apart import execute_apart
-from h2t.lab.books.cells import code_cells
 from h2t.runs import Run
 from h2t.study.compare.table import find, table
 from h2t.study.report import pages
@@ -79,10 +78,7 @@ def _compare(root: Path, book: Path, given: dict[str, Any], progress: bool) -> P
     """Execute notebook 06, unless table, notebook, package and parameters are as before."""
     run, reads = Run(root, kind=""), hashlib.sha256((root / "table.csv").read_bytes()).hexdigest()
     with run.lock("notebooks"):
-        if not notebooks.done(run, book, given, reads):
-            cells = len(code_cells(book)) + 1
-            with bar(total=cells, desc=BOOK, unit="cell", progress=progress) as shown:
-                execute_apart(run, [book], given, lambda _: shown.update(), reads=reads)
+        execute_apart(run, [book], given, reads=reads, progress=progress)
     return root / "notebooks" / book.name
 
 
