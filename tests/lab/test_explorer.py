@@ -250,7 +250,7 @@ def test_a_classifier_is_saved_that_notebook_05_repeats(trained, tmp_path):
     assert "saved as stage2-mine" in answer(session)["text"]
     session.close()
     recipe = dataclasses.replace(session.recipe, fusion_ratio=0.55)
-    right = engine.logits(engine.fit(recipe)).argmax(1) == engine.labels
+    right = engine.predict(*engine.fit(recipe)) == engine.labels
     result = Run(run).step("stage2-mine").result
     assert result["last"]["all"] == pytest.approx(100 * right.mean())
     again = shutil.copytree(trained, tmp_path / "again")

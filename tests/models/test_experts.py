@@ -199,7 +199,7 @@ def test_boundaries_of_the_explorer_are_where_the_model_decides(trained, tmp_pat
     )
     state, bank = engine.start, engine.bank
     drawn, points = reference.boundary(engine, state)
-    logits = engine.logits(engine.fit(state.recipe))
+    logits = bank.classify(bank.test, *engine.fit(state.recipe)).numpy()
     for name, c in (("test head", state.head), ("test tail", state.tail)):
         rows = logits[engine.labels == c]
         decided = rows[:, state.tail] > rows[:, state.head]

@@ -62,8 +62,7 @@ def execute_apart(
 ) -> None:
     """Execute those of some notebooks that a run does not hold yet, as ``execute``.
 
-    Call under ``run.lock("notebooks")``. Raises: ``h2t.Error`` as ``execute``, and where the
-    process was killed twice.
+    Raises: ``h2t.Error`` as ``execute``, and where the process was killed twice.
     """
     # of the debugger that ipykernel loads: a warning to every terminal
     environment = {**os.environ, "PYDEVD_DISABLE_FILE_VALIDATION": "1"}

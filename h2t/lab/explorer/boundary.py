@@ -92,15 +92,14 @@ def pair_table(
     scale: float | None = None,
     num_experts: int = 1,
 ) -> pd.DataFrame:
-    """How far each boundary between a head and a tail class moved.
+    """How far each boundary between a head and a tail class moved: a row per pair, by that.
 
     ``moved`` is the shift of the boundary towards the head along the line between the two classes'
     mean features, as a share of it. ``tail_before`` and the like are the shares, in %, of a class's
     features on its own side.
 
     Arguments: ``z`` (n, D) features and ``labels`` (n,), usually the test set's; ``heads``,
-    ``tails`` class indices. Returns: a row per pair, largest shift first. Raises: ``h2t.Error`` for
-    a class without features.
+    ``tails`` class indices. Raises: ``h2t.Error`` for a class without features.
     """
     z, labels, rows = seen(z, scale, num_experts), np.asarray(labels), []
     of_class = {int(c): z[labels == c] for c in {*heads, *tails}}

@@ -134,10 +134,6 @@ class Explorer:
         own = range(recipe.seed, recipe.seed + seeds)
         return fitting.fit(self.bank, RATIOS, own, recipe, on_epoch=on_epoch).table()
 
-    def logits(self, classifier) -> np.ndarray:
-        """Test logits (T, C) of a classifier."""
-        return self.bank.classify(self.bank.test, *classifier).numpy()
-
     def predict(self, weight: torch.Tensor, bias: torch.Tensor) -> np.ndarray:
         """The classes (T,) that a classifier gives the test images."""
         bank, rows = self.bank, max(1, metrics.BLOCK // len(self.bank.counts))

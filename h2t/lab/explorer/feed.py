@@ -34,7 +34,7 @@ class Feed:
                 del self.frames[slot]
 
     def since(self, number: int, seconds: float = 0) -> tuple[int, list[bytes]]:
-        """The frames after a number, and the number to ask from next; waits at most so long."""
+        """The number to ask from next, and the frames after one; waits at most so long."""
         with self.changed:
             self.changed.wait_for(lambda: self.last > number, seconds)
             return self.last, [f for n, f in self.frames.values() if n > number]

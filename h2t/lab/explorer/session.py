@@ -28,10 +28,9 @@ class Stopped(Exception):
 
 
 class Session:
-    """An explorer with its threads and its feed. ``close`` ends both.
+    """An explorer with its threads and its feed, until ``close``.
 
-    The newest request wins: an older one's fit ends with its epoch. One fit and one map are made at
-    a time.
+    The newest request wins: an older one's fit ends with its epoch.
 
     Arguments: ``state`` to start from (the engine's by default); ``live`` whether somebody can ask
     for more.
@@ -61,7 +60,7 @@ class Session:
         self.feed.readers.clear()
 
     def finish(self) -> None:
-        """Wait until all that was asked for is there. Raises ``h2t.Error`` for what went wrong."""
+        """Wait for classifiers and map. Raises ``h2t.Error`` for what went wrong."""
         self.idle.wait()
         self.settled.wait()
         if self.failure:
