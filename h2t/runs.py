@@ -40,7 +40,7 @@ NEEDED = ("model", "head", "num_classes", "in_channels", "weights_sha256")
 DATA = {"source": str, "groups": str, "mean": [float], "std": [float]}
 MORE = {"encoder": str, "image_fit": str, "white_level": int, "val_fraction": float}
 ROW = {"epoch": int, "seconds": float, "eval_seconds": float}
-INPUTS = {"classes": [str], "shape": [int], "parts": {str: {str: str}}}
+INPUTS = {"classes": [str], "shape": [int], "notes": [str], "parts": {str: {str: str}}}
 OVER = "start the run over with `--again`"
 
 
@@ -64,10 +64,8 @@ class Run:
         if not str(path).strip() or "://" in str(path):
             raise Error(f"run is {str(path)!r}; name a directory, such as runs/first")
         self.path = path.path if isinstance(path, Run) else files.resolve(path)
-        if create and kind:
+        if create:
             files.claim(self.path, kind)
-        elif create:
-            self.path.mkdir(parents=True, exist_ok=True)
         elif not self.path.is_dir():
             how = f"`h2t run RECIPE -p run {self.path}`"
             raise Error(f"there is no run directory {self.path}; make it with {how}")
@@ -94,24 +92,24 @@ class Run:
         params = _yaml(path, OVER, prepared)
         with readers.reading(path, OVER):
             readers.agrees(params, {**DATA, **MORE}, DATA if prepared else ())
-            if not all(map(bool, params.get("std", ()))):
+            if 0 in params.get("std", ()):
                 raise ValueError("its std is 0")
         return params
 
     @property
     def inputs(self) -> dict[str, Any]:
         """What it takes to use its models: ``classes``, their names, ``shape`` (H, W, C), ..."""
-        inputs = readers.read_json(path := self.path / "inputs.json", OVER)
+        path = self.path / "inputs.json"
+        inputs = readers.read_json(path, OVER)
         with readers.reading(path, OVER):
-            readers.agrees(inputs, {**INPUTS, "notes": [str]}, INPUTS)
+            readers.agrees(inputs, INPUTS, INPUTS)
             if len(inputs["shape"]) != 3 or not all(0 < n < 1 << 16 for n in inputs["shape"]):
                 raise ValueError("its shape is no (height, width, channels)")
         return inputs
 
     def steps(self) -> list[Step]:
         """Finished steps, stage 1 first, then the stage-2 variants by name."""
-        found = [Step(self, p.parent.name) for p in sorted(self.path.glob("stage*/result.json"))]
-        return [s for s in found if s.done]
+        return [self.step(p.parent.name) for p in sorted(self.path.glob("stage*/result.json"))]
 
     def step(self, name: str) -> Step:
         return Step(self, name)
@@ -147,7 +145,7 @@ class Step:
     def result(self) -> dict[str, Any]:
         """What result.json says. Raises ``h2t.Error`` where the step is not finished."""
         path = self._there("result.json", "is not finished: it has no result.json; run it first")
-        result = renamed(readers.read_json(path, self.over))
+        result = readers.read_json(path, self.over)
         with readers.reading(path, self.over):
             readers.agrees(result, RESULT, NEEDED)
         return result
@@ -156,16 +154,13 @@ class Step:
     def params(self) -> dict[str, Any]:
         return _yaml(self.path / "params.yaml", self.over)
 
-    def begin(
-        self, params: dict[str, Any], again: bool = False, defaults: dict[str, Any] | None = None
-    ) -> dict[str, Any] | None:
+    def begin(self, params: dict[str, Any], again: bool = False) -> dict[str, Any] | None:
         """Open the step for work, under ``run.lock()``, or return the result that it has.
 
         A step that was interrupted before its first checkpoint may be begun with other parameters.
 
         Arguments: ``params`` what it is made from; ``pretrained``, a file of weights, is recorded
-        by its hash too; ``defaults`` of those that an earlier version did not record.
-        Raises: ``h2t.Error`` where it was begun with other parameters.
+        by its hash too. Raises: ``h2t.Error`` where it was begun with other parameters.
         """
         if again:
             self.clear()
@@ -174,11 +169,9 @@ class Step:
             params = {**params, "pretrained_sha256": readers.sha256(file)}
         before = self.params if self.done or (self.path / "checkpoint.pt").exists() else {}
         if before:
-            before = {**(defaults or {}), **before}
-            differ = [k for k in params if k in before and before[k] != params[k]]
-            differ += [k for k in params if k not in before and k != "pretrained_sha256"]
+            differ = [k for k in params if before.get(k) != params[k]]
             if self.done and self.result.get("imported"):
-                differ = [k for k in differ if k in ("model", "head", "split")]
+                differ = [k for k in differ if k in ("model", "head")]
             for k in differ[:1]:
                 was, now = quoted(before.get(k)), quoted(params[k])
                 what = f"{self.name} of run {self.run.path} was begun with {k} = {was}, not {now}"
@@ -221,7 +214,7 @@ class Step:
         with readers.reading(path, self.over):
             for row in rows:
                 readers.agrees(row, ROW, ["epoch"])
-        return list(map(renamed, rows))
+        return rows
 
     def finish(self, weights: dict, outputs: dict, result: dict[str, Any]) -> dict[str, Any]:
         """Write weights and test outputs, and result.json last, and drop the checkpoint."""
@@ -274,12 +267,5 @@ def _size(weights: dict) -> dict[str, int]:
     """The number of trained values, buffers not counted, and of features of the classifier."""
     buffers = ("running_mean", "running_var", "num_batches_tracked")
     size = sum(t.numel() for k, t in weights.items() if not k.endswith(buffers))
-    width = {k: t.shape[-1] for k, t in weights.items() if k == "head.weight"}
-    return {"parameters": size, "width": width.get("head.weight", 0)}
-
-
-def renamed(record: dict[str, Any]) -> dict[str, Any]:
-    """A recorded result under today's names: before 0.2 the measure ``all`` was called top1."""
-    old = {"top1": "all"}
-    inner = {k for k in ("last", "best", "val") if isinstance(record.get(k), dict)}
-    return {old.get(k, k): renamed(v) if k in inner else v for k, v in record.items()}
+    width = weights["head.weight"].shape[-1] if "head.weight" in weights else 0
+    return {"parameters": size, "width": width}

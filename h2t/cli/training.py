@@ -53,8 +53,7 @@ def _run(recipe, overrides, again, plain, device) -> None:
         from h2t.lab.books.apart import run_recipe
 
         done = run_recipe(parameters, books, again=again, device=device)
-    if (done.path / "inputs.json").exists():  # not in runs of an earlier version
-        click.echo("\n".join(done.inputs.get("notes", ())))
+    click.echo("\n".join(done.inputs["notes"]))
     results = done.results()
     if imported := results.get("stage1", {}).get("imported"):
         click.echo(f"stage 1 was imported from {imported['file']}, and not trained by this recipe")

@@ -7,14 +7,13 @@ OUT/  h2t.json, the mark that h2t made it
 
 from __future__ import annotations
 
-import hashlib
 from pathlib import Path
 from typing import Any
 
 from h2t.base.errors import Error
 from h2t.base.files import claim, remove, resolve, write_atomic, write_json
 from h2t.base.progress import bar
-from h2t.base.readers import read_json
+from h2t.base.readers import read_json, sha256
 from h2t.lab.books import execute as notebooks
 from h2t.lab.books.apart import execute_apart
 from h2t.runs import Run
@@ -76,7 +75,7 @@ def _sources(root: Path, executed: Path, shared: set[str]) -> dict[str, Path]:
 
 def _compare(root: Path, book: Path, given: dict[str, Any], progress: bool) -> Path:
     """Execute notebook 06, unless table, notebook, package and parameters are as before."""
-    run, reads = Run(root, kind=""), hashlib.sha256((root / "table.csv").read_bytes()).hexdigest()
+    run, reads = Run(root, create=False, kind=""), sha256(root / "table.csv")
     with run.lock("notebooks"):
         execute_apart(run, [book], given, reads=reads, progress=progress)
     return root / "notebooks" / book.name

@@ -44,7 +44,7 @@ def train_stage1(
     """
     step, start = data.run.step("stage1"), time.perf_counter()
     with data.run.lock():
-        done = step.begin(config.to_dict(), again, Stage1().to_dict())
+        done = step.begin(config.to_dict(), again)
         if done is not None:
             return done
         folder = encode(data, frozen(config), VIEWS, device=device, progress=progress)
