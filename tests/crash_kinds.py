@@ -71,7 +71,7 @@ def sweep(folder: Path, images: Path) -> None:
     short = dict(stage1_epochs=1, stage2_epochs=1, control=False)
     recipe = images.with_name(f"{folder.name}.yaml")
     recipe.write_text(yaml.safe_dump(_parameters(folder, images, fusion_ratio=[0.2, 0.5], **short)))
-    failed = drive(plan(recipe, books=None), Forked(), progress=False).failed
+    failed = drive(plan(recipe, books=None), Forked(), progress=False)
     assert not failed, failed
 
 

@@ -101,14 +101,14 @@ def sweep(recipe, parameters, jobs, address, gpus, books, plain, dry_run):
         return pool.close()
     from h2t.study.sweep.drive import sweep
 
-    outcome = sweep(plan, pool)
-    if outcome.done:
+    failed, done = sweep(plan, pool), plan.done
+    if done:
         from h2t.study.compare.overview import overview
 
         click.echo(overview(plan.root))
-    compare = f"; compare them: h2t report {plan.root}" if outcome.done else ""
-    click.echo(f"{len(outcome.done)} of {len(plan.points)} runs are done in {plan.root}{compare}")
-    _failures(outcome.failed)
+    compare = f"; compare them: h2t report {plan.root}" if done else ""
+    click.echo(f"{len(done)} of {len(plan.points)} runs are done in {plan.root}{compare}")
+    _failures(failed)
 
 
 def _failures(failed: dict[str, str]) -> None:
@@ -146,7 +146,7 @@ def reproduce(root, jobs, gpus, out, parameters):
         click.echo(planned)
         root = planned.root
         try:
-            failed = sweep(planned, Pool(jobs, gpus, notebooks=False)).failed
+            failed = sweep(planned, Pool(jobs, gpus, notebooks=False))
         except KeyboardInterrupt:
             on = "the table is of the runs that are done; run the same command again to go on"
             click.echo(f"interrupted; {on}", err=True)

@@ -40,7 +40,7 @@ def test_in_a_notebook_it_is_lines_that_are_replaced(at_work, monkeypatch, capsy
         board.show([job.name])
         assert text(board._lines[0]).strip().endswith(DOING) and len(board._lines) == 2
         assert "0/8" in text(board._total) and "0 of 6 runs done" in text(board._total)
-        board.ended(job.name, None)
+        board.ended(job.name, "")
         for name in plan.todo[1:]:
             board.ended(name, "it broke")
         board.show([])

@@ -4,6 +4,7 @@ import contextlib
 import json
 import os
 import random
+import re
 import shutil
 import signal
 import subprocess
@@ -20,7 +21,7 @@ import h2t
 from h2t import Run
 from h2t.base.files import held
 from h2t.study.sweep import plan as sweeping
-from h2t.study.sweep.job import perform
+from h2t.study.sweep.job import perform, reason
 from tests.helpers import ROOT
 from tests.study.sweeps import cli, found, recipe, server, start
 
@@ -128,9 +129,9 @@ def test_a_failure_is_named_and_the_others_go_on(tmp_path):
     assert "2 jobs failed" in result.output and "stage 1 diverged" in result.output
     assert "02_stage1.ipynb" in result.output
     assert "not begun: it needs stage 1 of stage1_lr 1" in result.output
-    failed = [json.loads(p.read_text()) for p in (tmp_path / "root").rglob("failed.json")]
-    assert len(failed) == 1 and "diverged" in failed[0]["message"]
-    assert Path(failed[0]["notebook"]).exists()
+    failed = [p for p in (tmp_path / "root").rglob("log.txt") if "Traceback" in p.read_text()]
+    assert len(failed) == 1 and "diverged" in failed[0].read_text()
+    assert Path(re.search(r"see (\S*02_stage1.ipynb)", result.output)[1]).exists()
     # an error would come again
     assert "Trying once more" not in (tmp_path / "root" / "sweep.log").read_text()
     good = next(p for p in (tmp_path / "root").iterdir() if (p / "done.json").exists())
@@ -176,15 +177,15 @@ def test_a_gpu_out_of_memory_is_named_with_the_mend_and_the_job_goes_on_when_ask
         return real(self, epoch, *rest)
 
     monkeypatch.setattr(loop.Report, "epoch", full)
-    with pytest.raises(torch.OutOfMemoryError):
+    with pytest.raises(torch.OutOfMemoryError) as caught:
         perform(job)
-    failed = json.loads((Path(job.run) / "failed.json").read_text())["message"]
+    failed = reason(caught.value)
     said = "OutOfMemoryError: CUDA out of memory. Tried to allocate 2.00 GiB. GPU 0"
     assert failed.startswith(said)
     assert "lower batch_size, or let fewer runs share it" in failed
     monkeypatch.setattr(loop.Report, "epoch", noted)
     perform(job)
-    assert trained == [2, 3] and job.done and not (Path(job.run) / "failed.json").exists()
+    assert trained == [2, 3] and job.done
 
 
 def test_a_full_disk_loses_nothing(tmp_path):

@@ -29,7 +29,7 @@ class Board:
 
         self.plan, self.shown, self._tqdm, todo = plan, progress, tqdm, plan.todo
         self._begun, self._failed, self._last = {}, 0, time.monotonic()
-        self._done = len(plan.points) - sum(plan.jobs[n].kind == "run" for n in todo)
+        self._done = len(plan.done)
         hidden = None if progress else True  # None: where lines cannot be rewritten
         places = range(1, 1 + min(pool.slots, len(todo), LINES))
         how = dict(bar_format="{desc}", leave=False, disable=hidden)
@@ -53,7 +53,7 @@ class Board:
         self._begun[name] = time.monotonic()
         self._write(f"{self.plan.jobs[name].label}: begun")
 
-    def ended(self, name: str, failure: str | None) -> None:
+    def ended(self, name: str, failure: str) -> None:
         """Note that a job is done, or why it is not."""
         job = self.plan.jobs[name]
         self._total.update(1)
@@ -61,8 +61,7 @@ class Board:
             self._failed += 1
             return self.say(f"{job.label}: FAILED: {failure}")
         self._done += job.kind == "run"
-        seconds = time.monotonic() - self._begun[name]
-        self.say(f"{job.label}: done in {seconds:.0f} s{_result(job)}")
+        self.say(f"{job.label}: done in {time.monotonic() - self._begun[name]:.0f} s")
 
     def say(self, text: str) -> None:
         """One line for all readers."""
@@ -75,11 +74,12 @@ class Board:
         due = time.monotonic() - self._last > EVERY
         if self._total.disable and not due:
             return
-        lines = [f"{self.plan.jobs[n].label}: {_doing(self.plan.jobs[n])}" for n in running]
+        jobs = [self.plan.jobs[name] for name in running]
+        lines = [f"{job.label}: {_doing(job)}" for job in jobs]
         self._draw(lines)
         if due:
             self._last = time.monotonic()
-            self._write(f"{self._sum()}; {'; '.join(lines) or 'waiting'}")
+            self._write(f"{self._sum()}; {'; '.join(lines)}")
 
     def _sum(self) -> str:
         failed = f", {self._failed} FAILED" if self._failed else ""
@@ -100,14 +100,4 @@ class Board:
 def _doing(job: Job) -> str:
     with contextlib.suppress(Error):  # the job itself says what is wrong with its run
         return state(Run(job.run, create=False)) or "data, notebooks and figures"
-    return ""
-
-
-def _result(job: Job) -> str:
-    if job.kind == "run":
-        with contextlib.suppress(Error):
-            last = Run(job.run).step("stage2-h2t").result["last"]
-            groups = [last[g] for g in ("many", "medium", "few")]
-            said = "/".join("empty" if g is None else f"{g:.1f}" for g in groups)
-            return f": test top-1 {last['all']:.2f} % (many/medium/few {said})"
     return ""

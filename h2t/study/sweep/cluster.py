@@ -85,18 +85,18 @@ class Cluster:
     def start(self, job: Job) -> None:
         self._running[self._task.remote(job, sys.path)] = job
 
-    def wait(self, seconds: float) -> list[tuple[Job, tuple[str, str, str]]]:
+    def wait(self, seconds: float) -> list[tuple[Job, tuple[str, str]]]:
         """As ``Pool.wait``."""
         if not self._running:
             return []
         ended, _ = self._ray.wait(list(self._running), num_returns=1, timeout=seconds)
         return [(self._running.pop(ref), self._outcome(ref)) for ref in ended]
 
-    def _outcome(self, ref) -> tuple[str, str, str]:
+    def _outcome(self, ref) -> tuple[str, str]:
         try:
             return self._ray.get(ref)
         except self._ray.exceptions.RayError as e:
-            return DIED, f"its process or machine was lost ({type(e).__name__}).", ""
+            return DIED, f"its process or machine was lost ({type(e).__name__})."
 
     def close(self) -> None:
         for ref in self._running:
@@ -119,12 +119,12 @@ def _knock(address: str) -> None:
         raise Error(f"no Ray cluster answers at {address!r} ({e}); {START}") from None
 
 
-def work(job: Job, path: list[str]) -> tuple[str, str, str]:
+def work(job: Job, path: list[str]) -> tuple[str, str]:
     """Do a job in a worker process of the cluster."""
     sys.path[:] = [*dict.fromkeys([*path, *sys.path])]
     if not job.store and not job.root.is_dir():
         share = "give a folder that all machines share, or an s3:// address, with `-p run`"
-        return "failed", f"{job.root} is not there on {platform.node()}; {share}", ""
-    sent: list[tuple[str, str, str]] = []
+        return "failed", f"{job.root} is not there on {platform.node()}; {share}"
+    sent: list[tuple[str, str]] = []
     child(job, {}, 1, SimpleNamespace(send=sent.append))
     return sent[0]

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import contextlib
 from collections import Counter
-from dataclasses import dataclass
 
-from h2t.base.files import claim, clean, held, write_json
+from h2t.base.files import claim, clean, held
 from h2t.study.sweep.board import Board
 from h2t.study.sweep.plan import Plan
 from h2t.study.sweep.pool import DIED, Pool
@@ -15,22 +14,14 @@ from h2t.study.sweep.store import Store
 ATTEMPTS = 2  # of a job whose process was killed; an error is not tried again
 
 
-@dataclass(frozen=True)
-class Outcome:
-    """What a sweep came to: the points that are ``done``, and the jobs that ``failed`` or could
-    not begin, with why."""
-
-    done: tuple[str, ...]
-    failed: dict[str, str]
-
-
-def sweep(plan: Plan, pool=None, *, progress: bool = True) -> Outcome:
+def sweep(plan: Plan, pool=None, *, progress: bool = True) -> dict[str, str]:
     """Do what a plan has left to do; interrupted at any moment, it goes on when it is called again.
 
     A job that fails is named and the others go on; one whose process is killed is tried once more.
     Arguments: ``pool`` runs the jobs, an ``h2t.study.sweep.pool.Pool`` (the default) or an
     ``h2t.study.sweep.cluster.Cluster``, and is closed at the end; ``progress`` shows a line for
-    each running job and a total. Raises: ``h2t.Error`` where another sweep holds the root.
+    each running job and a total. Returns: the jobs that failed or could not begin, name to reason.
+    Raises: ``h2t.Error`` where another sweep holds the root.
     """
     pool = pool or Pool()
     with contextlib.ExitStack() as stack:
@@ -38,12 +29,10 @@ def sweep(plan: Plan, pool=None, *, progress: bool = True) -> Outcome:
         claim(plan.root, "sweep")
         stack.enter_context(held(plan.root / ".lock-sweep", f"sweep {plan.root}"))
         clean(plan.root)
-        made = {"recipe": plan.recipe, "axes": list(plan.axes), "points": list(plan.points)}
-        write_json(plan.root / "sweep.json", made)
         failed = _drive(plan, pool, stack.enter_context(Board(plan, pool, progress)))
         if plan.store:  # the other machines' runs, for the table and the report
             Store(plan.store).pull()
-    return Outcome(tuple(p for p in plan.points if plan.jobs[p].done), failed)
+    return failed
 
 
 def _drive(plan: Plan, pool, board: Board) -> dict[str, str]:
@@ -63,15 +52,14 @@ def _drive(plan: Plan, pool, board: Board) -> dict[str, str]:
             attempts[name] += 1
             board.began(name)
             pool.start(plan.jobs[name])
-        for job, (how, message, notebook) in pool.wait(0.5):
+        for job, (how, message) in pool.wait(0.5):
             running.discard(job.name)
             if how == DIED and attempts[job.name] < ATTEMPTS:
                 board.say(f"{job.name}: {message} Trying once more")
                 waiting.insert(0, job.name)
                 continue
             if how != "done":
-                named = not notebook or notebook in message
-                failed[job.name] = message if named else f"{message}\n    see {notebook}"
-            board.ended(job.name, failed.get(job.name))
+                failed[job.name] = message
+            board.ended(job.name, message)
         board.show(sorted(running))
     return failed

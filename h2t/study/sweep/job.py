@@ -19,10 +19,11 @@ from typing import Any
 
 from h2t.base.errors import Error, named
 from h2t.base.files import TEMPORARY, link, write_json, write_yaml
-from h2t.base.readers import agrees, read_json, reading
+from h2t.base.readers import agrees, read_json, read_yaml, reading
 from h2t.recipes import parameters as config
 from h2t.recipes.names import STEPS
 from h2t.runs import Run, Step
+from h2t.study.sweep.store import Store
 
 # What a job needs and takes seconds to import: a warm process has it before the job begins.
 PRELOAD = ("h2t.train.ready", "h2t.train.stage2", "h2t.exchange.reference")
@@ -32,7 +33,8 @@ PRELOAD_NOTEBOOKS += ("h2t.lab.books.warm", "h2t.train.cached.steps", "ipywidget
 PRELOAD_NOTEBOOKS += ("ipykernel.debugger", "ipykernel.inprocess.ipkernel")
 
 # Files of a run that speak of its job, not of its data.
-OWN = ("job.json", "recipe.yaml", "done.json", "failed.json", "log.txt")
+OWN = ("recipe.yaml", "done.json", "log.txt")
+DONE = {"key": str, "notebooks": [str]}
 AGAIN = "delete it and run the sweep again: what is trained is kept"
 
 
@@ -75,26 +77,20 @@ class Job:
         return [Path(b).stem for b in self.notebooks]
 
     @property
-    def mark(self) -> dict[str, Any]:
-        """What was noted when it was done: key, notebooks, seconds; empty where it is not."""
-        return self._noted("done.json", {"key": str, "notebooks": [str], "seconds": int | float})
-
-    @property
     def done(self) -> bool:
-        mark = self.mark
-        return mark.get("key") == self.key and set(self.books) <= set(mark["notebooks"])
+        file = Path(self.run) / "done.json"
+        if not file.exists():
+            return False
+        mark = read_json(file, AGAIN)
+        with reading(file, AGAIN):
+            agrees(mark, DONE, DONE)
+        return mark["key"] == self.key and set(self.books) <= set(mark["notebooks"])
 
     @property
     def recorded(self) -> dict[str, Any]:
         """The parameters with which its run was begun; empty where it was not."""
-        return self._noted("job.json", {"parameters": dict}).get("parameters", {})
-
-    def _noted(self, name: str, kinds: dict[str, Any]) -> dict[str, Any]:
-        if not (file := Path(self.run) / name).exists():
-            return {}
-        with reading(file, AGAIN):
-            agrees(found := read_json(file, AGAIN), kinds, kinds)
-        return found
+        file = Path(self.run) / "recipe.yaml"
+        return read_yaml(file, AGAIN) if file.exists() else {}
 
 
 def key_of(parameters: dict[str, Any]) -> str:
@@ -104,44 +100,26 @@ def key_of(parameters: dict[str, Any]) -> str:
 
 
 def perform(job: Job) -> None:
-    """Do a job, or what is left of it.
-
-    Raises: ``h2t.Error``, or whatever went wrong; the run then holds failed.json.
-    """
+    """Do a job, or what is left of it. Raises: ``h2t.Error``, or whatever went wrong."""
     if not job.store:
-        return _recorded(job)
-    from h2t.study.sweep.store import Store
-
+        return _perform(job)
     store = Store(job.store, job.root)
     for name in filter(None, (job.needs, job.name)):
         store.pull(name)
     with store.following(job.name):
-        _recorded(job)
+        _perform(job)
 
 
-def _recorded(job: Job) -> None:
-    """Do a job and note in its run what it is, and that it is done or why not."""
-    start, run = time.time(), Run(job.run)
-    (run.path / "failed.json").unlink(missing_ok=True)
-    write_json(run.path / "job.json", {"kind": job.kind, "parameters": job.parameters})
+def _perform(job: Job) -> None:
+    run = Run(job.run)
     # `h2t run .../recipe.yaml` repeats this run by itself
     write_yaml(run.path / "recipe.yaml", job.parameters)
-    try:
-        _wait_for(run)
-        _perform(job, run)
-    except BaseException as e:
-        failed = dict(zip(("message", "notebook"), _reason(e), strict=True))
-        with contextlib.suppress(Error, OSError):  # a full disk has no room for this either
-            write_json(run.path / "failed.json", failed | {"traceback": traceback.format_exc()})
-        raise
-    done = {"key": job.key, "kind": job.kind, "notebooks": job.books}
-    write_json(run.path / "done.json", done | {"seconds": round(time.time() - start, 3)})
-
-
-def _reason(e: BaseException) -> tuple[str, str]:
-    """Why a job failed, and the executed notebook that shows it, if one does."""
-    message = str(e) if isinstance(e, Error) else named(type(e).__name__, str(e))
-    return message, str(getattr(e, "notebook", ""))
+    _wait_for(run)
+    if job.needs:
+        adopt(Run(job.root / job.needs, create=False).step("stage1"), run.step("stage1"))
+    _execute(job, run)
+    _train(job, run)
+    write_json(run.path / "done.json", {"key": job.key, "notebooks": job.books})
 
 
 def _wait_for(run: Run, seconds: float = 30) -> None:
@@ -155,31 +133,30 @@ def _wait_for(run: Run, seconds: float = 30) -> None:
             time.sleep(0.2)
 
 
-def _perform(job: Job, run: Run) -> None:
-    from h2t.pipeline import train_stage1
+def _execute(job: Job, run: Run) -> None:
+    if not job.notebooks:
+        return
+    from h2t.lab.books import execute as notebooks
+
+    with run.lock("notebooks"):
+        for book in map(Path, job.notebooks):
+            if not notebooks.done(run, book, job.parameters):
+                notebooks.execute(run, book, job.parameters)
+
+
+def _train(job: Job, run: Run) -> None:
+    """Train what the notebooks have not."""
+    from h2t.pipeline import train_stage1, train_variants
     from h2t.train.prepare import prepare
     from h2t.train.rundata import dataset
-    from h2t.train.stage2 import train_stage2
 
-    if job.needs:
-        adopt(Run(job.root / job.needs, create=False).step("stage1"), run.step("stage1"))
-    if job.notebooks:
-        from h2t.lab.books import execute as notebooks
-
-        with run.lock("notebooks"):
-            for book in map(Path, job.notebooks):
-                if not notebooks.done(run, book, job.parameters):
-                    notebooks.execute(run, book, job.parameters)
-    if job.kind == "stage1" and not run.step("stage1").done:  # by notebook 02
+    if job.kind == "run":
+        data = run if "03_stage2" in job.books else dataset(run)
+        stage2, control = config.Stage2.of(job.parameters), job.parameters.get("control", False)
+        train_variants(data, stage2, control, progress=False)
+    elif not run.step("stage1").done:
         data = prepare(run, config.Data.of(job.parameters), progress=False)
         train_stage1(data, config.Stage1.of(job.parameters), progress=False)
-    if job.kind == "run":
-        stage2, control = config.Stage2.of(job.parameters), job.parameters.get("control", False)
-        steps = config.variants(stage2, control)
-        trained = all(run.step(f"stage2-{name}").done for name in steps)  # by the notebooks
-        data = run if trained else dataset(run)
-        for name, variant in steps.items():
-            train_stage2(data, variant, name, progress=False)
 
 
 def adopt(source: Step, target: Step) -> None:
@@ -200,8 +177,8 @@ def adopt(source: Step, target: Step) -> None:
         for file in _files(source.path):
             if file.name != "result.json":
                 link(file, target.path / file.name)
-        names = {"step": target.name, "adopted_from": os.path.relpath(source.path, here)}
-        write_json(target.path / "result.json", {**result, **names})
+        adopted = {"step": target.name, "adopted_from": os.path.relpath(source.path, here)}
+        write_json(target.path / "result.json", {**result, **adopted})
 
 
 def _files(folder: Path) -> Iterator[Path]:
@@ -216,7 +193,7 @@ def child(job: Job, environment: dict[str, str], threads: int, pipe) -> None:
     """The body of a job's process: held to its share of the machine, silent, and gone when its
     parent is.
 
-    Sends ("done", "", "") or ("failed", message, executed notebook) through ``pipe``.
+    Sends ("done", "") or ("failed", why) through ``pipe``; what it says goes to the run's log.txt.
     """
     _end_with_parent()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the sweep's to handle
@@ -233,9 +210,18 @@ def child(job: Job, environment: dict[str, str], threads: int, pipe) -> None:
 
         torch.set_num_threads(threads)
         perform(job)
-        pipe.send(("done", "", ""))
+        pipe.send(("done", ""))
     except BaseException as e:
-        pipe.send(("failed", *_reason(e)))
+        with contextlib.suppress(OSError):  # a full disk has no room for this either
+            traceback.print_exc()
+        pipe.send(("failed", reason(e)))
+
+
+def reason(e: BaseException) -> str:
+    """Why a job failed, with the executed notebook that shows it, if one does."""
+    message = str(e) if isinstance(e, Error) else named(type(e).__name__, str(e))
+    notebook = str(getattr(e, "notebook", ""))
+    return message if notebook in message else f"{message}\n    see {notebook}"
 
 
 def _end_with_parent() -> None:

@@ -1,16 +1,13 @@
 """From a recipe with lists to the jobs of a sweep, checked as a whole before anything is run.
 
-ROOT/  sweep.json           the recipe, its axes and points
-       sweep.log            what happened, and the state once a minute
-       <point>/             a run directory for each point, with recipe.yaml; done.json is last
-       shared/<name>/       the stage 1s: the points link to their files
+ROOT/  sweep.log       what happened, and the state once a minute
+       <point>/        a run directory for each point, with recipe.yaml; done.json is last
+       shared/<name>/  the stage 1s: the points link to their files
 """
 
 from __future__ import annotations
 
-import contextlib
-from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,7 +24,6 @@ from h2t.recipes.shipped import recipe_file
 from h2t.study.sweep.job import Job, key_of
 from h2t.study.sweep.store import Store
 
-DEFAULT_BOOKS = ("01_dataset", "02_stage1", "03_stage2")
 ANOTHER = "another folder with `-p run FOLDER`"
 Points = dict[str, dict[str, Any]]  # names of the grid's runs to their parameters
 
@@ -37,33 +33,41 @@ class Plan:
     """What a sweep will do.
 
     ``jobs`` all of them by name, each after the one it needs; ``points`` the names of the grid's
-    runs; ``axes`` the parameters that differ; ``recipe`` what was asked for; ``store`` the URL of
-    the object store that holds the runs, if one does: ``root`` is then this machine's copy.
+    runs; ``axes`` the parameters that differ; ``store`` the URL of the object store that holds the
+    runs, if one does: ``root`` is then this machine's copy.
     """
 
     root: Path
     jobs: dict[str, Job]
     points: tuple[str, ...]
     axes: tuple[str, ...]
-    recipe: dict[str, Any]
     store: str = ""
+
+    @property
+    def done(self) -> list[str]:
+        """The points that are finished."""
+        return [name for name in self.points if self.jobs[name].done]
 
     @property
     def todo(self) -> tuple[str, ...]:
         """Unfinished points and the stage 1s that they need, in the order of ``jobs``."""
-        wanted = {name for name in self.points if not self.jobs[name].done}
+        wanted = set(self.points) - set(self.done)
         needed = {self.jobs[name].needs for name in wanted}
         wanted |= {name for name in needed if not self.jobs[name].done}
         return tuple(name for name in self.jobs if name in wanted)
 
     def __str__(self) -> str:
-        kinds = Counter(self.jobs[name].kind for name in self.todo)
-        finished = len(self.points) - kinds["run"]
-        said = f"{len(self.points)} runs over {', '.join(self.axes)} in {self.store or self.root}"
-        lines = [said + (f"; {finished} done already" if finished else "")]
-        if kinds:
-            shared = f", sharing {kinds['stage1']} stage 1 to be trained once"
-            lines.append(f"to do: {kinds['run']} runs" + (shared if kinds["stage1"] else ""))
+        todo = self.todo
+        runs = sum(self.jobs[name].kind == "run" for name in todo)
+        lines = [
+            f"{len(self.points)} runs over {', '.join(self.axes)} in {self.store or self.root}"
+        ]
+        if runs < len(self.points):
+            lines[0] += f"; {len(self.points) - runs} done already"
+        if todo:
+            lines.append(
+                f"to do: {runs} runs, sharing {len(todo) - runs} stage 1 to be trained once"
+            )
         books = ", ".join(self.jobs[self.points[0]].books)
         lines.append(f"notebooks: {books or 'none, the steps are trained by function calls'}")
         return "\n".join(lines)
@@ -73,30 +77,27 @@ def plan(
     recipe: str | Path,
     overrides: dict[str, Any] | None = None,
     *,
-    books: tuple[str, ...] | None = DEFAULT_BOOKS,
+    books: Sequence[str] | None = None,
 ) -> Plan:
     """Plan a sweep and check all of it, before anything is run or written.
 
     Arguments: ``recipe`` a file of parameters with lists or ranges (``h2t.recipes.grid.expand``);
     ``overrides`` parameters that replace the recipe's; ``books`` the notebooks to execute in each
-    run, among those of ``h2t run``, None for none.
+    run, among those of ``h2t run``.
     Raises: ``h2t.Error`` for an undeclared or ill-typed parameter in any point, data that are not
     there, runs of one name, a root that is itself a run, or a run under it that was made with other
     parameters.
     """
     path, overrides = recipe_file(recipe), overrides or {}
     folder = notebooks.find(path)
-    main = [folder / f"{name}.ipynb" for name in notebooks.MAIN]
     given = _read(path, overrides)
-    points = _points(given, overrides, main)
+    points = _points(given, overrides, [folder / f"{name}.ipynb" for name in notebooks.MAIN])
     root, store = _place(str(given.get("run") or f"runs/{path.stem}"))
-    complete = _complete(points, main)
-    axes = _axes(given, complete)
+    axes = _axes(given, points)
     executed = tuple(str(folder / f"{b}.ipynb") for b in books or ())
-    jobs = _jobs(root, complete, axes, executed, store)
-    _check_runs(jobs)
-    asked = {k: v for k, v in given.items() if k != "run"}
-    return Plan(root, jobs, tuple(complete), axes, asked, store)
+    jobs = _jobs(root, points, axes, executed, store)
+    _check_runs([jobs[name] for name in points])
+    return Plan(root, jobs, tuple(points), axes, store)
 
 
 def _read(path: Path, overrides: dict[str, Any]) -> dict[str, Any]:
@@ -109,7 +110,8 @@ def _read(path: Path, overrides: dict[str, Any]) -> dict[str, Any]:
 
 
 def _points(given: dict[str, Any], overrides: dict[str, Any], main: list[Path]) -> Points:
-    """The points of the grid, each with what its method stands for, and the method."""
+    """The points of the grid, checked, with all parameters, as their dataclasses hold them (1 is
+    1.0 there), and the method, for who reads the plan or a run's recipe.yaml."""
     declared = {name: spec for book in main for name, spec in notebooks.declared(book).items()}
     defaults = {name: value for name, (value, _) in declared.items()}
     points = grid.expand(given, declared)
@@ -117,20 +119,19 @@ def _points(given: dict[str, Any], overrides: dict[str, Any], main: list[Path]) 
     single = {k for k in given if k not in overrides and not isinstance(given[k], list | dict)}
     low = single if "method" in overrides else ()
     for name, parameters in points.items():
-        with _in_point(name, points):
+        try:
             spelt = recipes.spelt_out(parameters, defaults, low)
-        # the method is for who reads the plan or a run's recipe.yaml
-        points[name] = spelt | {k: v for k, v in parameters.items() if k == "method"}
+            notebooks.check(spelt, main)
+        except Error as e:
+            raise Error(f"{e} (in the grid's point {name})") from None
+        values = {**defaults, **spelt}
+        for step in config.STEPS:
+            held = step.of(values).to_dict()
+            values |= {k: v for k, v in held.items() if k in values}
+        points[name] = values | {k: v for k, v in parameters.items() if k == "method"}
+    for parameters in points.values():
+        check_files(parameters)
     return points
-
-
-@contextlib.contextmanager
-def _in_point(name: str, points: Points) -> Iterator[None]:
-    """Say of a mistake in which point of the grid it is."""
-    try:
-        yield
-    except Error as e:
-        raise Error(f"{e} (in the grid's point {name})" if len(points) > 1 else str(e)) from None
 
 
 def _place(run: str) -> tuple[Path, str]:
@@ -138,7 +139,7 @@ def _place(run: str) -> tuple[Path, str]:
     if "://" in run:
         store = Store(run)
         claim(store.scratch, "sweep")
-        store.pull(only=("done.json", "job.json"))  # what is done there
+        store.pull(only=("done.json", "recipe.yaml"))  # what is done there
         return store.scratch, store.url
     root = resolve(run)
     if (root / "params.yaml").exists():
@@ -147,23 +148,6 @@ def _place(run: str) -> tuple[Path, str]:
     if any(f[0] != "." and not unmarked(f) for f in files) and not owned(root, "sweep"):
         raise Error(f"{root} is not empty and is no sweep that h2t made; name {ANOTHER}")
     return root, ""
-
-
-def _complete(points: Points, main: list[Path]) -> Points:
-    """Every point checked, with all parameters, each as its dataclass holds it: 1 is 1.0 there."""
-    complete = {}
-    for name, parameters in points.items():
-        own = {k: v for k, v in parameters.items() if k != "method"}
-        with _in_point(name, points):
-            notebooks.check(own, main)
-        values = notebooks.complete(own, main)
-        for step in config.STEPS:
-            held = step.of(values).to_dict()
-            values |= {k: v for k, v in held.items() if k in values}
-        complete[name] = values | {k: v for k, v in parameters.items() if k == "method"}
-    for values in complete.values():
-        check_files(values)
-    return complete
 
 
 def _axes(given: dict[str, Any], points: Points) -> tuple[str, ...]:
@@ -184,17 +168,18 @@ def _jobs(root: Path, points: Points, axes, books: tuple[str, ...], store: str) 
     first = tuple(b for b in books if Path(b).stem < "03")
     jobs: dict[str, Job] = {}
 
-    def add(name: str, kind: str, parameters: dict[str, Any], *rest: Any) -> None:
+    def job(name: str, kind: str, parameters: dict[str, Any], books, **more: str) -> Job:
         place = str(root / name)
-        jobs[name] = Job(name, kind, place, {**parameters, "run": place}, *rest, store)
+        return Job(name, kind, place, {**parameters, "run": place}, books, store=store, **more)
 
     for name, parameters in points.items():
         made = _stage1(parameters)
         base = f"shared/stage1-{key_of(made)[:12]}"
         if base not in jobs:
             values = [f"{k} {parameters[k]}" for k in axes if k in made or k == "method"]
-            add(base, "stage1", made, first, "", f" of {', '.join(values)}" if values else "")
-        add(name, "run", parameters, books, base, "")
+            of = f" of {', '.join(values)}" if values else ""
+            jobs[base] = job(base, "stage1", made, first, of=of)
+        jobs[name] = job(name, "run", parameters, books, needs=base)
     return jobs
 
 
@@ -206,15 +191,14 @@ def _stage1(parameters: dict[str, Any]) -> dict[str, Any]:
     return {k: v for k, v in parameters.items() if k in names}
 
 
-def _check_runs(jobs: dict[str, Job]) -> None:
+def _check_runs(points: list[Job]) -> None:
     """A run that was made with other parameters must not be mistaken for a point of this grid."""
-    for job in jobs.values():
-        if job.kind == "stage1":
-            continue  # its name is a hash of its parameters
-        for k, before in job.recorded.items():
-            if k != "run" and k in job.parameters and before != job.parameters[k]:
+    for job in points:
+        before = {} if job.done else job.recorded
+        for k, value in job.parameters.items():
+            if k != "run" and k in before and before[k] != value:
                 raise Error(
-                    f"{job.run} was made with {k} = {before!r}, not {job.parameters[k]!r}; "
+                    f"{job.run} was made with {k} = {before[k]!r}, not {value!r}; "
                     f"choose {ANOTHER}, or delete that one"
                 )
 
@@ -224,13 +208,11 @@ def choose_books(text: str) -> tuple[str, ...]:
 
     Raises: ``h2t.Error`` for one that is not there, or for a later one without an earlier one.
     """
-    numbers = {name[:2]: name for name in notebooks.MAIN}
-    asked = [t.strip().zfill(2) for t in text.split(",") if t.strip()]
-    if text.strip() == "all":
-        asked = list(numbers)
-    if not asked or asked != list(numbers)[: len(asked)]:
+    numbers = [name[:2] for name in notebooks.MAIN]
+    asked = numbers if text == "all" else [t.strip().zfill(2) for t in text.split(",")]
+    if asked != numbers[: len(asked)]:
         raise Error(
             f"notebooks is {text!r}; they build on one another: choose 01, 01,02 and so on up to "
             f"{','.join(numbers)}, or all; --plain runs none"
         )
-    return tuple(numbers[n] for n in asked)
+    return notebooks.MAIN[: len(asked)]

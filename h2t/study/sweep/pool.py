@@ -68,9 +68,8 @@ class Pool:
         there.close()
         self._running[here] = (job, process, slot)
 
-    def wait(self, seconds: float) -> list[tuple[Job, tuple[str, str, str]]]:
-        """Jobs that ended within so many seconds, each with done, failed or died, a message, and
-        the executed notebook."""
+    def wait(self, seconds: float) -> list[tuple[Job, tuple[str, str]]]:
+        """Jobs that ended within so many seconds, each with done, failed or died, and why."""
         ended = []
         for pipe in wait(list(self._running), seconds):
             job, process, _ = self._running.pop(pipe)
@@ -79,7 +78,7 @@ class Pool:
             except (EOFError, OSError):
                 process.join()
                 killed = f"its process was killed (exit code {process.exitcode}); out of memory?"
-                outcome = (DIED, killed, "")
+                outcome = (DIED, killed)
             pipe.close()
             process.join()
             ended.append((job, outcome))

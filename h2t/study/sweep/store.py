@@ -79,7 +79,7 @@ class Store:
         """Make the store's copy of a run that of the scratch folder.
 
         What is new or has changed goes there, marks of being done last, and what is gone here, such
-        as the reason of an earlier failure, is removed there.
+        as a checkpoint, is removed there.
         """
         files = [f for f in (self.scratch / name).rglob("*") if f.is_file()]
         files = [f for f in files if f.name[0] != "." and not f.name.endswith(TEMPORARY)]
