@@ -97,7 +97,7 @@ def test_bad_sweeps_are_refused_before_anything_runs(tmp_path, changes, options,
 
 def test_a_root_that_is_a_run_and_a_run_of_other_parameters_are_refused(undisturbed, tmp_path):
     root = undisturbed[1]
-    with pytest.raises(Error, match="is itself a run"):
+    with pytest.raises(Error, match="is no sweep that h2t made"):
         sweeping.plan(recipe(tmp_path, run=str(root / "fusion_ratio-0.3_seed-0")))
     with pytest.raises(Error, match="was made with stage1_epochs = 2, not 3"):
         sweeping.plan(recipe(tmp_path, run=str(root), stage1_epochs=3))

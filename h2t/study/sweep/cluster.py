@@ -1,7 +1,5 @@
-"""The jobs of a sweep on a Ray cluster; the only importer of ray.
-
-The runs lie on a path that all machines share, or in an object store.
-"""
+"""The jobs of a sweep on a Ray cluster, whose machines share the path of the runs, or an object
+store; the only importer of ray."""
 
 from __future__ import annotations
 
@@ -51,12 +49,11 @@ class Cluster:
                 f"{best:g}; ask for less, or add one"
             )
         self._asked = {"CPU": 1, **({"GPU": gpus} if gpus else {})}
-        how = dict(num_cpus=1, num_gpus=gpus, max_retries=LOST, retry_exceptions=False)
-        self._task = ray.remote(**how)(work)
+        self._task = ray.remote(num_cpus=1, num_gpus=gpus, max_retries=LOST)(work)
 
     def _join(self, address: str) -> None:
         _knock(address)
-        quiet = dict(log_to_driver=False, include_dashboard=None, logging_level="ERROR")
+        quiet = dict(log_to_driver=False, logging_level="ERROR")
         try:
             self._ray.init(address=address, **quiet)
         except Exception as e:
@@ -65,8 +62,7 @@ class Cluster:
 
     def __str__(self) -> str:
         asked = " and ".join(f"{v:g} {k}" for k, v in self._asked.items())
-        machines = f"{len(self._nodes())} machines of a Ray cluster"
-        return f"{self.slots} at a time on {machines}, {asked} each"
+        return f"{self.slots} at a time on {len(self._nodes())} machines of a Ray cluster, {asked} each"
 
     def _nodes(self) -> list[dict]:
         return [n for n in self._ray.nodes() if n["Alive"]]
@@ -87,7 +83,7 @@ class Cluster:
 
     def wait(self, seconds: float) -> list[tuple[Job, tuple[str, str]]]:
         """As ``Pool.wait``."""
-        if not self._running:
+        if not self._running:  # which Ray refuses to wait for
             return []
         ended, _ = self._ray.wait(list(self._running), num_returns=1, timeout=seconds)
         return [(self._running.pop(ref), self._outcome(ref)) for ref in ended]

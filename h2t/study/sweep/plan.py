@@ -85,7 +85,7 @@ def plan(
     ``overrides`` parameters that replace the recipe's; ``books`` the notebooks to execute in each
     run, among those of ``h2t run``.
     Raises: ``h2t.Error`` for an undeclared or ill-typed parameter in any point, data that are not
-    there, runs of one name, a root that is itself a run, or a run under it that was made with other
+    there, runs of one name, a root that is no sweep, or a run under it that was made with other
     parameters.
     """
     path, overrides = recipe_file(recipe), overrides or {}
@@ -142,10 +142,8 @@ def _place(run: str) -> tuple[Path, str]:
         store.pull(only=("done.json", "recipe.yaml"))  # what is done there
         return store.scratch, store.url
     root = resolve(run)
-    if (root / "params.yaml").exists():
-        raise Error(f"{root} is itself a run; name {ANOTHER}")
-    files = [f.name for f in root.iterdir()] if root.is_dir() else []
-    if any(f[0] != "." and not unmarked(f) for f in files) and not owned(root, "sweep"):
+    inside = [f.name for f in root.iterdir()] if root.is_dir() else []
+    if not all(map(unmarked, inside)) and not owned(root, "sweep"):
         raise Error(f"{root} is not empty and is no sweep that h2t made; name {ANOTHER}")
     return root, ""
 

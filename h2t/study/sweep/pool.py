@@ -1,8 +1,5 @@
-"""The processes of this machine that do the jobs of a sweep.
-
-Each job has a process of its own, forked from one that has imported everything already, so that it
-starts at once, and what kills it kills nothing else.
-"""
+"""The processes of this machine that do the jobs of a sweep: one each, forked from one that has
+imported everything already, so that it starts at once, and what kills it kills nothing else."""
 
 from __future__ import annotations
 
@@ -43,17 +40,17 @@ class Pool:
             seen = found if self._on_gpus else [""]
             dealt = (seen[k % len(seen)] for k in range(self.slots))
             self.environments = [{"CUDA_VISIBLE_DEVICES": gpu} for gpu in dealt]
-        # elsewhere than on Linux libraries do not survive a fork
-        self._context = mp.get_context("forkserver" if sys.platform == "linux" else "spawn")
         # of the debugger that ipykernel loads: a warning to every terminal
         os.environ.setdefault("PYDEVD_DISABLE_FILE_VALIDATION", "1")
-        if sys.platform == "linux":
+        self._context = mp.get_context("spawn")
+        if sys.platform == "linux":  # elsewhere libraries do not survive a fork
+            self._context = mp.get_context("forkserver")
             self._context.set_forkserver_preload([*PRELOAD, *PRELOAD_NOTEBOOKS * notebooks])
         self._running: dict = {}  # pipe -> (job, process, slot)
 
     def __str__(self) -> str:
-        threads = f"{self.threads} thread{'s' * (self.threads > 1)}"
-        return f"{self.slots} at a time on this machine, {'a GPU' * self._on_gpus or threads} each"
+        each = "a GPU" if self._on_gpus else f"threads: {self.threads}"
+        return f"{self.slots} at a time on this machine, {each} each"
 
     @property
     def free(self) -> int:
@@ -86,9 +83,8 @@ class Pool:
 
     def close(self) -> None:
         """Kill what still runs: every step goes on from its last checkpoint."""
-        for _, process, _ in self._running.values():
-            process.kill()
         for pipe, (_, process, _) in self._running.items():
+            process.kill()
             process.join()
             pipe.close()
         self._running.clear()

@@ -1,7 +1,7 @@
 """A sweep's runs in an object store, such as s3://bucket/folder, for machines that share no path.
 
-Every machine works in a scratch folder of its own and copies finished and half-finished runs to and
-from the store.
+Every machine works in a scratch folder of its own, and copies runs, finished or not, to and from
+the store.
 """
 
 from __future__ import annotations
@@ -34,8 +34,7 @@ class Store:
 
     def __init__(self, url: str, scratch: Path | None = None):
         self.url = url.rstrip("/")
-        # what this machine has put there: name to size and time
-        self._pushed: dict[str, tuple[int, int]] = {}
+        self._pushed: dict[str, tuple[int, int]] = {}  # name to size and time
         with self._said("reach"):
             try:
                 import fsspec
@@ -59,12 +58,10 @@ class Store:
         return {}
 
     def pull(self, name: str = "", only: tuple[str, ...] = ()) -> None:
-        """Copy a run from the store to the scratch folder, as far as it is not there already.
-
-        Arguments: ``name`` of the run, all if empty; ``only`` files of these names.
-        """
+        """Copy a run, all if ``name`` is empty, from the store to the scratch folder, as far as it
+        is not there already; ``only`` files of these names."""
         sizes = {f: n for f, n in self.sizes(name).items() if not only or Path(f).name in only}
-        for file in sorted(sizes, key=lambda f: Path(f).name in MARKS):
+        for file in sorted(sizes, key=_turn):
             place = self.scratch / file
             same = place.exists() and place.stat().st_size == sizes[file]
             if same and place.name not in GROWING:
@@ -83,27 +80,22 @@ class Store:
         """
         files = [f for f in (self.scratch / name).rglob("*") if f.is_file()]
         files = [f for f in files if f.name[0] != "." and not f.name.endswith(TEMPORARY)]
-        for file in sorted(files, key=lambda f: (f.name in MARKS, f.name == "done.json")):
-            self._put(file)
-        here = {f.relative_to(self.scratch).as_posix() for f in files}
+        here = {f.relative_to(self.scratch).as_posix(): f for f in files}
+        for file in sorted(here, key=_turn):
+            self._put(here[file], file)
         with self._said("clear", name):
-            for gone in self.sizes(name).keys() - here:
+            for gone in self.sizes(name).keys() - here.keys():
                 self._fs.rm_file(f"{self._path}/{gone}")
 
-    def _put(self, file: Path) -> None:
-        name = file.relative_to(self.scratch).as_posix()
+    def _put(self, file: Path, name: str) -> None:
         there = f"{self._path}/{name}"
         with self._said("write", there):
-            try:
-                status = file.stat()
-                if self._pushed.get(name) == (stamp := (status.st_size, status.st_mtime_ns)):
-                    return
+            status = file.stat()
+            stamp = status.st_size, status.st_mtime_ns
+            if self._pushed.get(name) != stamp:
                 self._fs.makedirs(there.rpartition("/")[0], exist_ok=True)
                 self._fs.put_file(str(file), there)
                 self._pushed[name] = stamp
-            except FileNotFoundError:
-                if file.exists():  # else it was removed since it was listed
-                    raise
 
     @contextlib.contextmanager
     def following(self, name: str) -> Iterator[None]:
@@ -135,3 +127,9 @@ class Store:
             why = f"{type(e).__name__}: {' '.join(str(e).split())}"
             at = f"{file} in {self.url}" if file else self.url
             raise Error(f"cannot {what} {at}: {why}") from None
+
+
+def _turn(file: str) -> int:
+    """When a file is copied: marks come last."""
+    name = Path(file).name
+    return 1 + MARKS.index(name) if name in MARKS else 0
