@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import time
 from pathlib import Path
 
 import click
 
+from h2t.base.errors import Error
 from h2t.cli import options
 from h2t.cli.options import AGAIN, DEVICE, PARAMETERS, PATH, RUN, STEP, main, option, show
 
@@ -14,18 +14,21 @@ from h2t.cli.options import AGAIN, DEVICE, PARAMETERS, PATH, RUN, STEP, main, op
 @main.command()
 @RUN
 @DEVICE
-@option("--precision", default="auto", help="fp32, bf16, or auto: as each step was measured.")
-@option("--recorded", is_flag=True, help="From recorded answers; no images are needed.")
+@option("--recorded", is_flag=True, help="Show what was measured; no images are needed.")
 @option("--out", type=PATH, help="A folder for tables of classes and wrong images.")
-def evaluate(run, device, precision, recorded, out):
+def evaluate(run, device, recorded, out):
     """Evaluate a run's finished steps on its test set."""
-    from h2t.exchange import answers
+    from h2t.exchange.answers import write_answers
+    from h2t.runs import Run
     from h2t.train.evaluate import evaluate
 
-    how = dict(device=device, precision=precision)
-    show(answers.recorded(run) if recorded else evaluate(run, **how))
+    run = Run(run, create=False)
+    results = run.results() if recorded else evaluate(run, device=device)
+    if not results:
+        raise Error(f"run {run.path} has no finished step; run it first")
+    show(results)
     if out:
-        click.echo("\n".join(map(str, answers.write_answers(run, out))))
+        click.echo("\n".join(map(str, write_answers(run, out))))
 
 
 @main.command()
@@ -39,15 +42,13 @@ def predict(run, images, step, out, device):
     from h2t.base.files import write_atomic
     from h2t.exchange.predict import predict
 
-    out, start = Path(out).resolve(), time.perf_counter()
+    out = Path(out).resolve()
     table = predict(run, Path(images).resolve(), step, device=device)
     write_atomic(out, table.to_csv(index=False).encode())
     bad = int((table["error"] != "").sum())
     click.echo(table.drop(columns="error").head(10).to_string(index=False))
-    rate = len(table) / (time.perf_counter() - start)
     unread = f"; {bad} could not be read, see its column error" if bad else ""
     click.echo(f"{len(table) - bad} images labelled by {table.attrs['step']} in {out}{unread}")
-    click.echo(f"{rate:.1f} images a second, with opening the network")
 
 
 @main.command()
@@ -58,7 +59,7 @@ def predict(run, images, step, out, device):
 def export(run, step, out, onnx):
     """Write a model for other software.
 
-    As safetensors, state dict, checkpoint of the reference, and ONNX.
+    As safetensors, checkpoint of the reference, and ONNX.
     """
     from h2t.exchange.export import describe, export
 
@@ -75,9 +76,9 @@ def export(run, step, out, onnx):
 @DEVICE
 def import_(file, run_, recipe, indices, parameters, again, device):
     """Make a checkpoint of the reference the stage 1 of a run."""
-    from h2t.exchange import reference as published
+    from h2t.exchange.reference import import_checkpoint, read_checkpoint
 
-    published.read_checkpoint(file)
+    read_checkpoint(file)
     if recipe or parameters or indices:
         from h2t.base.readers import read_array
         from h2t.lab.books import execute as notebooks
@@ -90,7 +91,7 @@ def import_(file, run_, recipe, indices, parameters, again, device):
         subset = read_array(Path(indices)) if indices else None
         prepare(run_, Data.of(parameters), indices=subset)
     how = dict(device=device, precision=parameters.get("precision", "auto"))
-    result = published.import_checkpoint(file, run_, again=again, **how)
+    result = import_checkpoint(file, run_, again=again, **how)
     if "last" in result:
         show({"stage1": result})
     click.echo(f"imported {file} as stage 1 of {run_}")
@@ -112,8 +113,7 @@ def pack(recipe, file, parameters):
     click.echo(
         f"{sum(made.counts):,} training images and the test images in {resolve(file)}, "
         f"{size / 1e6:.1f} MB; there: -p source npz -p root {file}\n"
-        "it stands for the whole set at this imbalance_factor and at larger ones, with the same "
-        "images"
+        "it stands for the whole set at this imbalance_factor and at larger ones"
     )
 
 

@@ -61,20 +61,16 @@ def main():
     """
 
 
-def show(results, main_only: bool = False) -> None:
-    """Print accuracies in %, an empty group as such, beside those on a validation part.
-
-    ``main_only`` leaves out further stage-2 variants of the run.
-    """
+def show(results) -> None:
+    """Print accuracies in %, an empty group as such, beside those on a validation part."""
     from h2t.base.tables import number, plain
     from h2t.recipes.names import STEPS
 
-    names = {k: name if k == "stage1" else f"stage 2, {name}" for k, name in STEPS.items()}
-    shown = {k: r for k, r in results.items() if "last" in r and (k in names or not main_only)}
     header, rows = ["test accuracy, %", "many", "medium", "few", "all", "ece"], []
     held_out = any("val" in r for r in results.values())
-    for step, r in shown.items():
-        values = [r["last"].get(k) for k in header[1:]]
-        values += [r.get("val", {}).get("balanced")] if held_out else []
-        rows.append([names.get(step, step), *(number(v) or "empty" for v in values)])
+    for step, r in results.items():
+        if "last" in r:
+            values = [r["last"].get(k) for k in header[1:]]
+            values += [r.get("val", {}).get("balanced")] if held_out else []
+            rows.append([STEPS.get(step, step), *(number(v) or "empty" for v in values)])
     click.echo(plain(header + ["validation"] * held_out, rows))

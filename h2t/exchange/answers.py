@@ -1,9 +1,8 @@
-"""What a run's steps answered on the test set, from what is recorded: no image is needed."""
+"""What a run's steps answered on the test set, from what is recorded."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -12,21 +11,6 @@ from h2t.base.errors import Error
 from h2t.base.files import resolve, write_atomic
 from h2t.runs import Run, Step
 from h2t.train.rundata import dataset, prepared
-
-
-def recorded(run: Run | str) -> dict[str, dict[str, Any]]:
-    """Every finished step's result, its measures computed again from its recorded answers.
-
-    Raises: ``h2t.Error`` where no step is finished, or one has no test outputs.
-    """
-    run, found = Run(run, create=False), {}
-    for name, result in run.results().items():
-        how = np.asarray(result.get("counts", [])), result.get("groups", "field")
-        last = metrics.summary(*run.step(name).outputs(), *how)
-        found[name] = {**result, "last": last}
-    if not found:
-        raise Error(f"run {run.path} has no finished step; run it first")
-    return found
 
 
 def write_answers(run: Run | str, out: str | Path) -> list[Path]:

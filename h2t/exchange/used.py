@@ -9,8 +9,6 @@ from h2t.data.images import fitting
 from h2t.runs import Run, Step
 from h2t.train.rundata import prepared
 
-BY = "balanced"  # the measure on the validation part by which a step is chosen
-
 
 def chosen(run: Run, name: str = "") -> Step:
     """The step of a run to use: the one named, the only one, or the best on its validation part.
@@ -22,8 +20,8 @@ def chosen(run: Run, name: str = "") -> Step:
         raise Error(f"run {run.path} has no finished step; run it first")
     results = {step: step.result for step in steps}
     # what was imported may have been trained on the validation part
-    if all(BY in r.get("val", {}) and "val_is" not in r for r in results.values()):
-        return max(steps, key=lambda step: results[step]["val"][BY])
+    if all("val" in r and "val_is" not in r for r in results.values()):
+        return max(steps, key=lambda step: results[step]["val"]["balanced"])
     if len(steps) > 1:
         has = f"has {', '.join(map(said, steps))}, and no validation part to choose by"
         raise Error(f"run {run.path} {has}; name one with --step")
@@ -45,29 +43,33 @@ def inputs(run: Run) -> dict[str, Any]:
     recorded, params = prepared(run).inputs, run.params
     height, width, channels = recorded["shape"]
     fit = params.get("image_fit", "stretch")
-    share, filtered = fitting(fit)
-    size = f"{width} x {height} pixels (width x height)"
-    if height != width:
-        resized = f"no resizing: images are {size}"
-    else:
-        resized = f"resize to {size}, both sides"
-        if share:
-            resized = (
-                f"resize the shorter side to {round(height / share)}, the other rounded down, "
-            )
-            resized += f"and cut the middle {size} out"
-        resized += f"; Pillow's Image.resize, {filtered.upper()}, which antialiases"
     color = {1: "grey: Pillow's convert('L')", 3: "colour: Pillow's convert('RGB')"}
     return {
         "classes": recorded["classes"],
-        **{"height": height, "width": width, "in_channels": channels},
-        **{"image_fit": fit, "white_level": params.get("white_level", 0)},
-        **{"mean": params["mean"], "std": params["std"]},
+        "height": height,
+        "width": width,
+        "in_channels": channels,
+        "image_fit": fit,
+        "white_level": params.get("white_level", 0),
+        "mean": params["mean"],
+        "std": params["std"],
         "preprocessing": [
             "decode; turn upright by the EXIF orientation; lay what is transparent on white",
             color.get(channels, f"{channels} channels"),
-            resized,
+            _resized(height, width, fit),
             "divide by 255; subtract mean, divide by std, both by channel",
             "float32, axes (image, channel, row, column)",
         ],
     }
+
+
+def _resized(height: int, width: int, fit: str) -> str:
+    share, filtered = fitting(fit)
+    size = f"{width} x {height} pixels (width x height)"
+    if height != width:
+        return f"no resizing: images are {size}"
+    how = f"resize to {size}, both sides"
+    if share:
+        shorter = f"resize the shorter side to {round(height / share)}, the other rounded down"
+        how = f"{shorter}, and cut the middle {size} out"
+    return f"{how}; Pillow's Image.resize, {filtered.upper()}, which antialiases"

@@ -9,6 +9,7 @@ import pytest
 import torch
 from click.testing import CliRunner
 from PIL import Image, ImageOps
+from safetensors.torch import load_file
 
 from h2t import Data, Error, Run, models, prepare, train_stage1, train_stage2
 from h2t.base.files import write_json
@@ -58,7 +59,7 @@ def test_an_export_agrees_with_a_plain_pipeline_on_large_jpegs(made, tmp_path):
     about = json.loads((folder / "model.json").read_text())
     assert about["classes"] == NAMES and "24 x 24" in about["preprocessing"][2]
     model = models.build(about["model"], 3).eval()
-    tensors = torch.load(folder / "model.pt", weights_only=True)
+    tensors = load_file(folder / "model.safetensors")
     named = {("head." if k.startswith("fc.") else "backbone.") + k: v for k, v in tensors.items()}
     model.load_state_dict({k.replace("head.fc.", "head."): v for k, v in named.items()})
     said = predict(run, new, "stage1", progress=False).set_index("path")["label"]

@@ -8,7 +8,7 @@ import torch
 from h2t import Run, models
 from h2t.base.errors import Error
 from h2t.data.manifest import Manifest
-from h2t.exchange.answers import recorded, wrong_answers
+from h2t.exchange.answers import wrong_answers
 from h2t.exchange.used import inputs
 from h2t.pipeline import run_plain
 from h2t.study.compare.table import table
@@ -58,7 +58,6 @@ def use(folder: Path) -> str:
         read(lambda: run.inputs["classes"])
         read(lambda: inputs(run))
         read(lambda: dataset(run, progress=False))
-        read(lambda: recorded(run))
         for step in steps:
             read(lambda s=step: s.history())
             read(lambda s=step: s.load_checkpoint())
