@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import sys
 
 import click
 
@@ -20,10 +19,6 @@ def lab(arguments):
     from h2t.lab.books.copies import command
 
     start = command(arguments)
-    if sys.platform == "win32":  # exec there returns to the prompt at once
-        import subprocess
-
-        sys.exit(subprocess.call(start))
     os.execv(start[0], start)  # Ctrl-C is Jupyter's own then
 
 
@@ -88,12 +83,11 @@ def report(root, out, tensorboard, parameters):
 @main.command()
 @click.argument("runs", nargs=-1, required=True, type=PATH)
 @option("--seeds", default=5, help="Trainings of each head.")
-@option("--views", default=2, help="Augmented views of each training image.")
 @option("--objective", default="balanced", help="What counts: balanced or natural.")
 @option("--only", default="", help="These heads alone, such as crt,mixup,h2t.")
 @option("--out", default="runs/heads", type=PATH, help="Where the tables are saved.")
 @DEVICE
-def heads(runs, seeds, views, objective, only, out, device):
+def heads(runs, seeds, objective, only, out, device):
     """Compare all heads, tuned alike, on the features of runs."""
     from h2t.base import tables
     from h2t.heads import HEADS
@@ -103,7 +97,7 @@ def heads(runs, seeds, views, objective, only, out, device):
     names = only.split(",") if only else tuple(HEADS)
     comparing.check(names)  # before banks are built
     how = {"names": names, "seeds": range(seeds), "objective": objective}
-    found = comparing.compare_heads(comparing.banks_of(runs, views, device=device), **how)
+    found = comparing.compare_heads(comparing.banks_of(runs, device=device), **how)
     tests = comparing.differences(found)
     click.echo(tables.plain(*ledger.texts(comparing.summary(found, tests), strong=""), left=2))
     click.echo("\n".join(comparing.verdict(found, tests)))
@@ -113,19 +107,17 @@ def heads(runs, seeds, views, objective, only, out, device):
 @main.command()
 @ROOT
 @option("--ratio", type=float, help="Of this fusion ratio.", show_default="all, cached 0.25")
-@option("--cached", is_flag=True, help="ROOT is a run: train the four cells by cached stage 2s.")
-@option("--seeds", default=5, help="With --cached: seeds of stage 2.")
-@VIEWS
+@option("--cached", is_flag=True, help="ROOT is a run: five cached stage 2s of each cell.")
 @LEDGER
 @PARAMETERS
-def control(root, ratio, cached, seeds, views, out, parameters):
+def control(root, ratio, cached, out, parameters):
     """Tell the effect of fusion from that of BN statistics."""
     from h2t.study.compare import control as controlling
     from h2t.study.compare import ledger
 
     if cached:
-        ratio, how = 0.25 if ratio is None else ratio, dict(views=views, overrides=parameters)
-        found = controlling.summarise(controlling.cached_rows(root, ratio, range(seeds), **how))
+        ratio = 0.25 if ratio is None else ratio
+        found = controlling.summarise(controlling.cached_rows(root, ratio, overrides=parameters))
     else:
         found = controlling.control(root, ratio)
     click.echo(controlling.markdown(found))

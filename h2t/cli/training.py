@@ -62,9 +62,10 @@ def _run(recipe, overrides, again, plain, device) -> None:
 
         click.echo(ending(done))
     else:
+        from h2t.recipes.names import STEPS
         from h2t.study import own
 
-        show(results, main_only=True)
+        show({step: result for step, result in results.items() if step in STEPS})
         click.echo(f"run directory: {done.path}")
         click.echo(own.choose_head(done, objective=parameters["objective"], device=device))
         click.echo(f"next:\n{own.next_commands(done)}")
