@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import platform
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from h2t.base.errors import Error
 from h2t.base.files import MARK, remove, resolve
+from h2t.base.readers import sha256
 from h2t.data.sources import ROOTED
 from h2t.recipes.parameters import Data, Stage1, Stage2, variants
 from h2t.runs import Run
@@ -19,10 +19,10 @@ if TYPE_CHECKING:  # what loads torch does so where it is used: a recipe's mista
 
 
 def run_plain(parameters: dict[str, Any], *, again: bool = False, device: str = "auto") -> Run:
-    """The steps of notebooks 01 to 03 as plain function calls; what is done is not done again.
+    """The steps of notebooks 01 to 03 as function calls; what is done is not done again.
 
-    Arguments: ``parameters`` complete, as a recipe gives them; ``again`` discards what the run
-    holds. Raises: ``h2t.Error`` for what does not go together or is not there, before any work.
+    Arguments: ``parameters`` complete; ``again`` discards what the run holds. Raises: ``h2t.Error``
+    for what does not go together or is not there, before any work.
     """
     from h2t.train.processes.ranks import ranks
 
@@ -46,8 +46,7 @@ def run_plain(parameters: dict[str, Any], *, again: bool = False, device: str = 
 
 
 def _loaded(run: Run, wanted: Data) -> RunData:
-    """The run's data, prepared by the first process; what is downloaded or decoded, is once on each
-    machine."""
+    """The run's data, prepared by the first process, then read once on each other machine."""
     from h2t.train.prepare import prepare
     from h2t.train.processes.ranks import ranks
     from h2t.train.rundata import dataset
@@ -77,11 +76,9 @@ def train_stage1(run: RunData | Run | str, config: Stage1, **how: Any) -> dict[s
 
     if encoder_of(run):
         return encoded.train_stage1(_encoded(run, how), config, **how)
-    together, step, again = ranks(), run_of(run).step("stage1"), how.get("again", False)
+    together, again, device = ranks(), how.get("again", False), how.get("device", "auto")
     # what was begun by training is not thrown away for a checkpoint: the step itself refuses that
-    begun_here = together.first(lambda: step.done or (step.path / "checkpoint.pt").exists())
-    device = how.get("device", "auto")
-    if config.checkpoint and (again or not begun_here):
+    if config.checkpoint and (again or not together.first(begun, run_of(run).path)):
         together.first(_imported, run, config, again, device)
         how["again"] = False
     elif not again:
@@ -92,8 +89,8 @@ def train_stage1(run: RunData | Run | str, config: Stage1, **how: Any) -> dict[s
 def train_stage2(
     run: RunData | Run | str, config: Stage2, variant: str = "h2t", **how: Any
 ) -> dict[str, Any]:
-    """Stage 2 of a run: exact, or of a run with an encoder on its bank of features. Arguments,
-    result and what it raises: as of ``h2t.train.stage2.train_stage2``."""
+    """Stage 2 of a run: exact, or with an encoder on its bank of features. Arguments, result and
+    what it raises: as of ``h2t.train.stage2.train_stage2``."""
     from h2t.train import stage2
     from h2t.train.cached import encoded
     from h2t.train.rundata import encoder_of
@@ -140,8 +137,7 @@ def _imported(run: RunData | Run | str, config: Stage1, again: bool, device: str
 
 
 def _checked(run: RunData | Run | str, config: Stage1, device: str) -> None:
-    """Refuse an imported stage 1 that is not the one asked for; measure one that came before there
-    were data."""
+    """Refuse an imported stage 1 that is not the one asked for; measure one that is not yet."""
     from h2t.train.evaluate import evaluate
     from h2t.train.rundata import run_of
 
@@ -150,11 +146,12 @@ def _checked(run: RunData | Run | str, config: Stage1, device: str) -> None:
     if not imported:
         return
     wanted, by_recipe = config.checkpoint, step.params.get("checkpoint", "")
-    file = resolve(wanted) if wanted else None
-    if file and file.is_file():
-        same = hashlib.sha256(file.read_bytes()).hexdigest() == imported["sha256"]
-    else:  # it may be gone by now; `h2t import` needs no recipe that names it
-        same = file.name == imported["file"] if file else not by_recipe
+    if not wanted:  # `h2t import` needs no recipe that names it
+        same = not by_recipe
+    elif resolve(wanted).is_file():
+        same = sha256(resolve(wanted)) == imported["sha256"]
+    else:  # it may be gone by now
+        same = Path(wanted).name == imported["file"]
     if not same:
         says = f"names {wanted}" if wanted else "names no checkpoint"
         raise Error(
@@ -171,14 +168,7 @@ def check_files(parameters: dict[str, Any]) -> None:
     names = ("source", "root", "checkpoint", "pretrained")
     source, root, checkpoint, pretrained = (parameters.get(name) or "" for name in names)
     if source in ROOTED:
-        for part in [root] if source in ("npz", "features", "folder") else root.split(":"):
-            if not part or not resolve(part).exists():
-                if source == "features":
-                    raise Error(f"there is no file of features {part}; name one as features:FILE")
-                raise Error(
-                    f"source is {source!r}, but there is nothing at root {part!r}; "
-                    "set it with `-p root PATH`"
-                )
+        _check_root(source, root)
     if checkpoint and not resolve(checkpoint).is_file():
         raise Error(
             f"there is no checkpoint {checkpoint}; set it with `-p checkpoint FILE`, "
@@ -191,7 +181,20 @@ def check_files(parameters: dict[str, Any]) -> None:
         )
 
 
-def begun(run: str) -> bool:
+def _check_root(source: str, root: str) -> None:
+    parts = [root] if source in ("npz", "features", "folder") else root.split(":")
+    missing = [part for part in parts if not part or not resolve(part).exists()]
+    if not missing:
+        return
+    if source == "features":
+        raise Error(f"there is no file of features {root}; name one as features:FILE")
+    raise Error(
+        f"source is {source!r}, but there is nothing at root {missing[0]!r}; "
+        "set it with `-p root PATH`"
+    )
+
+
+def begun(run: str | Path) -> bool:
     """Whether stage 1 is trained or goes on from a checkpoint: its files are not needed again."""
     step = resolve(run) / "stage1"
     return (step / "result.json").exists() or (step / "checkpoint.pt").exists()

@@ -51,28 +51,19 @@ def predict(
     used = chosen(run, step)
     model, about = load_model(run, used.name, str(device)), inputs(run)
     top = resolve(images)
-    found = [top] if top.is_file() else top.rglob("*")
+    start, found = (top.parent, [top]) if top.is_file() else (top, top.rglob("*"))
     paths = sorted(p for p in found if p == top or p.suffix.lower() in SUFFIXES)
     if not paths:
-        raise Error(f"{top} holds no images" if top.exists() else f"there are no images at {top}")
-    read, rows, start = reader(about), [], top.parent if top.is_file() else top
+        raise Error(f"there are no images at {top}")
+    read, rows = reader(about), []
     with (
         ThreadPoolExecutor() as pool,
         bar(total=len(paths), desc="images", progress=progress) as shown,
     ):
         for first in range(0, len(paths), CHUNK):
             part = paths[first : first + CHUNK]
-            pixels = list(pool.map(read, part))
-            good = [image for image in pixels if not isinstance(image, str)]
-            shares = iter(_shares(model, good, about, device))
-            for path, image in zip(part, pixels, strict=True):
-                row = {"path": _shown(path.relative_to(start)), "label": "", "confidence": np.nan}
-                if isinstance(image, str):
-                    rows.append({**row, "error": image})
-                    continue
-                share = next(shares)
-                row["label"] = about["classes"][share.argmax()]
-                rows.append({**row, "confidence": round(100 * share.max(), 2), "error": ""})
+            names = [_shown(path.relative_to(start)) for path in part]
+            rows += _rows(names, list(pool.map(read, part)), model, about, device)
             shown.update(len(part))
     table = pd.DataFrame(rows)
     table.attrs["step"] = said(used)
@@ -98,14 +89,25 @@ def reader(about: dict[str, Any]) -> Callable[[Path], np.ndarray | str]:
     return read
 
 
-def _shares(model, images: list[np.ndarray], about: dict[str, Any], device) -> np.ndarray:
-    """Probabilities (N, C) of decoded images."""
-    if not images:
-        return np.zeros((0, len(about["classes"])))
-    labels = np.zeros(len(images), np.int64)
-    split = Split(np.stack(images), labels, tuple(about["classes"]))
-    loader = Resident(split, about["mean"], about["std"], device)
-    return metrics.softmax(answers(model, loader, "fp32").numpy())
+def _rows(names: list[str], images: list, model, about: dict[str, Any], device) -> list[dict]:
+    """The rows of some images, each of them pixels, or why it cannot be read."""
+    empty = {"label": "", "confidence": np.nan, "error": ""}
+    rows = [{"path": name, **empty} for name in names]
+    good = []
+    for row, image in zip(rows, images, strict=True):
+        if isinstance(image, str):
+            row["error"] = image
+        else:
+            good.append((row, image))
+    if good:
+        pixels = np.stack([image for _, image in good])
+        split = Split(pixels, np.zeros(len(good), np.int64), tuple(about["classes"]))
+        loader = Resident(split, about["mean"], about["std"], device)
+        shares = metrics.softmax(answers(model, loader, "fp32").numpy())  # (N, C)
+        for (row, _), share in zip(good, shares, strict=True):
+            row["label"] = about["classes"][share.argmax()]
+            row["confidence"] = round(100 * share.max(), 2)
+    return rows
 
 
 def _shown(path: Path) -> str:

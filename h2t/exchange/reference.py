@@ -109,24 +109,24 @@ def import_checkpoint(
     """Make a reference checkpoint the finished stage 1 of a run, and evaluate it where the run has
     data.
 
-    Arguments: ``run`` or its data; ``made`` parameters of a recipe that asked for it, which the
-    step records. Raises: ``h2t.Error`` as ``read_checkpoint`` does, and where its class count or
-    channels differ from the run's data.
+    Arguments: ``made`` parameters of a recipe that asked for it, which the step records. Raises:
+    ``h2t.Error`` as ``read_checkpoint`` does, and where its class count or channels differ from the
+    run's data.
     """
     content = read_checkpoint(file)
     given, run = run, run.run if isinstance(run, RunData) else Run(run)
     step = run.step("stage1")
     data = dataset(given) if (run.path / "split.json").exists() else None
-    if data is not None:
+    if data:
         check_fit(content, data, str(file))
     with run.lock():
         if not again and step.done and not step.result.get("imported"):
             own = f"run {run.path} has a stage 1 of its own"
             raise Error(f"{own}; choose another run or give `--again`")
-        step.clear()
-        step.begin({k: content[k] for k in ("model", "head", "trainable")} | (made or {}))
+        params = {k: content[k] for k in ("model", "head", "trainable")}
+        step.begin({**params, **(made or {})}, again=True)
         source = {"file": Path(file).name, "sha256": sha256(resolve(file))}
         source |= {k: content[k] for k in ("epoch", "best_acc1")}
         kind = {k: content[k] for k in ("model", "head", "num_classes", "in_channels")}
         result = step.finish(content["weights"], {}, {"imported": source, **kind})
-    return result if data is None else evaluate(data, device=device, precision=precision)["stage1"]
+    return evaluate(data, device=device, precision=precision)["stage1"] if data else result

@@ -64,7 +64,7 @@ def test_what_cannot_be_predicted_is_said(trained, tmp_path):
     run, _ = trained
     (tmp_path / "empty").mkdir()
     for images, step, message in (
-        (tmp_path / "empty", "", "holds no images"),
+        (tmp_path / "empty", "", "there are no images at"),
         (tmp_path / "none", "", "there are no images at"),
         (tmp_path, "stage2-x", "is not finished"),
     ):

@@ -62,7 +62,8 @@ class Cluster:
 
     def __str__(self) -> str:
         asked = " and ".join(f"{v:g} {k}" for k, v in self._asked.items())
-        return f"{self.slots} at a time on {len(self._nodes())} machines of a Ray cluster, {asked} each"
+        machines = f"{len(self._nodes())} machines of a Ray cluster"
+        return f"{self.slots} at a time on {machines}, {asked} each"
 
     def _nodes(self) -> list[dict]:
         return [n for n in self._ray.nodes() if n["Alive"]]
