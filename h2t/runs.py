@@ -14,6 +14,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -46,8 +47,7 @@ OVER = "start the run over with `--again`"
 
 def check_variant(name: str) -> None:
     """Refuse a name of a stage-2 variant that could not be a folder's. Raises ``h2t.Error``."""
-    usable = name and name[0] not in ".-" and all(c.isalnum() or c in "-_." for c in name)
-    if not usable or len(name) > 100:
+    if not re.fullmatch(r"\w[\w.-]{0,99}", name):
         use = "it names a folder: use up to 100 letters, digits, '-', '_' and '.'"
         raise Error(f"variant is {name[:80]!r}; {use}")
 
@@ -157,10 +157,8 @@ class Step:
     def begin(self, params: dict[str, Any], again: bool = False) -> dict[str, Any] | None:
         """Open the step for work, under ``run.lock()``, or return the result that it has.
 
-        A step that was interrupted before its first checkpoint may be begun with other parameters.
-
         Arguments: ``params`` what it is made from; ``pretrained``, a file of weights, is recorded
-        by its hash too. Raises: ``h2t.Error`` where it was begun with other parameters.
+        by its hash too. Raises: ``h2t.Error`` where it has a checkpoint of other parameters.
         """
         if again:
             self.clear()
@@ -168,12 +166,10 @@ class Step:
         if (file := files.resolve(str(params.get("pretrained") or "-"))).is_file():
             params = {**params, "pretrained_sha256": readers.sha256(file)}
         before = self.params if self.done or (self.path / "checkpoint.pt").exists() else {}
-        if before:
-            differ = [k for k in params if before.get(k) != params[k]]
-            if self.done and self.result.get("imported"):
-                differ = [k for k in differ if k in ("model", "head")]
-            for k in differ[:1]:
-                was, now = quoted(before.get(k)), quoted(params[k])
+        imported = self.done and self.result.get("imported")
+        for k in ("model", "head") if imported else params:
+            if before and before.get(k) != params.get(k):
+                was, now = quoted(before.get(k)), quoted(params.get(k))
                 what = f"{self.name} of run {self.run.path} was begun with {k} = {was}, not {now}"
                 raise Error(f"{what}; choose another run, or {self.over}")
         if self.path.is_dir():
@@ -252,10 +248,9 @@ class Step:
             raise Error(f"{self.name} of run {self.run.path} {none}")
         with readers.reading(path, self.over):
             logits, labels = both["logits"], both["labels"]
-            if logits.ndim != 2 or labels.shape != logits.shape[:1] or labels.dtype.kind != "i":
-                raise ValueError(f"its shapes are {logits.shape} and {labels.shape}")
-            if len(labels) and not 0 <= labels.min() <= labels.max() < logits.shape[1]:
-                raise ValueError(f"a label of it is not among the {logits.shape[1]} classes")
+            fit = logits.ndim == 2 and labels.shape == logits.shape[:1] and labels.dtype.kind == "i"
+            if not fit or not ((labels >= 0) & (labels < logits.shape[1])).all():
+                raise ValueError("its labels are not those of its logits")
         return logits, labels
 
 

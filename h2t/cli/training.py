@@ -146,11 +146,7 @@ def reproduce(root, jobs, gpus, out, parameters):
         planned = plan(root, parameters, books=None)
         click.echo(planned)
         root = planned.root
-        try:
-            failed = sweep(planned, Pool(jobs, gpus, notebooks=False))
-        except KeyboardInterrupt:
-            on = "the table is of the runs that are done; run the same command again to go on"
-            click.echo(f"interrupted; {on}", err=True)
+        failed = sweep(planned, Pool(jobs, gpus, notebooks=False))
     found = reproduce(root)
     click.echo(markdown(found))
     click.echo(f"saved as {resolve(root) / 'reproduced.md'}")

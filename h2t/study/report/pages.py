@@ -1,7 +1,5 @@
-"""The pages of a report: notebooks with their code folded away, and an index of runs.
-
-Self-contained: no script, font or picture comes from anywhere else.
-"""
+"""The pages of a report: notebooks with their code folded away, and an index of runs; no script,
+font or picture comes from anywhere else."""
 
 from __future__ import annotations
 
@@ -58,11 +56,7 @@ def _exporter():
 
 
 def notebook(source: Path, name: str, title: str, pages: set[str]) -> str:
-    """An executed notebook as a page.
-
-    Arguments: ``name`` of the page under the report's folder; ``pages`` names of all, to which
-    links between notebooks lead.
-    """
+    """An executed notebook as the page ``name``; links between notebooks lead to ``pages``."""
     import nbformat
     from pygments.formatters import HtmlFormatter
 
@@ -106,10 +100,9 @@ def _linked(text: str, name: str, pages: set[str]) -> str:
 
 
 def index(rows, pages: list[str], problems: list[str], root: Path) -> str:
-    """The index: a link to the comparison, and a row a run with what sets it apart.
+    """The index: a link to the comparison, a row a run with what sets it apart, and ``problems``.
 
-    Arguments: ``rows`` of ``h2t.study.compare.table.table`` with copies; ``pages`` names of all;
-    ``problems`` to list; ``root`` the folder of the runs.
+    Arguments: ``rows`` of ``h2t.study.compare.table.table`` with copies; ``pages`` names of all.
     """
     listed = rows[~rows["run"].isin(shared(rows, root))]
     columns, methods = _varying(listed), sorted(listed["method"].unique(), key=order)
@@ -157,10 +150,7 @@ def _varying(rows) -> list[str]:
 
 def _accuracy(steps) -> dict[str, Any]:
     """A run's accuracy by one method, or from the lowest to the highest of several."""
-    values = steps["all"].dropna()
-    text = "none" if len(steps) else ""
-    if len(values):
-        low, high = values.min(), values.max()
-        one = high - low < 0.005
-        text = number(low) if one else f"{number(low, 1)}–{number(high, 1)}"
-    return {"text": text, "copied": bool(len(steps)) and bool(steps["copy"].all())}
+    low, high = steps["all"].min(), steps["all"].max()  # NaN where there is none
+    several = high - low >= 0.005
+    text = f"{number(low, 1)}–{number(high, 1)}" if several else number(low)
+    return {"text": text, "copied": bool(len(steps) and steps["copy"].all())}

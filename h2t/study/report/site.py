@@ -32,9 +32,8 @@ def report(
 ) -> Path:
     """Run notebook 06 on a folder of runs and render it, and every run's notebooks, to HTML.
 
-    What has not changed since the last report is not done again. Code is hidden, one click away.
-    All links are relative and all pictures are in the pages, so that the folder can be mailed or
-    put on any web server.
+    What has not changed since the last report is not done again. The folder can be mailed or put on
+    any web server.
 
     Arguments: ``root`` a folder of runs, or one run; ``out`` folder, by default ``report`` under
     ``root``; ``parameters`` of notebook 06. Returns: the index page.
@@ -62,7 +61,7 @@ def report(
 
 
 def _sources(root: Path, executed: Path, shared: set[str]) -> dict[str, Path]:
-    """The notebooks to render by the names of their pages; those of shared runs are in others."""
+    """The notebooks to render, by the names of their pages; those of shared runs are in others."""
     sources = {f"{BOOK}.html": executed}
     for folder, _ in sorted(find(root)):
         run = Path(folder).relative_to(root)

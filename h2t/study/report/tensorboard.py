@@ -16,12 +16,11 @@ FILE = "events.out.tfevents.0000000000.h2t"  # TensorBoard looks for "tfevents" 
 
 
 def export(root: str | Path) -> tuple[Path, int]:
-    """Write ROOT/tensorboard/<run>/<step>/ with the scalars of every metrics.jsonl.
+    """Write ROOT/tensorboard/<run>/<step>/ with the scalars of every metrics.jsonl that has changed
+    since, also of a step that is still running; a step that runs share is written once.
 
-    Also of a step that is still running. A scalar has the epoch as its step and the name of its
-    column as its tag; the time of an epoch is reckoned back from when its file was last written.
-    What is newer than its metrics.jsonl is left as it is; a step that was copied into other runs is
-    written once, for the run that trained it.
+    A scalar has the epoch as its step and the name of its column as its tag; the time of an epoch
+    is reckoned back from when its file was last written.
     Returns: the folder, and how many steps it holds. Raises: ``h2t.Error`` where tensorboard is not
     installed, or there is no learning curve.
     """

@@ -21,7 +21,6 @@ from h2t.base.errors import Error, named
 from h2t.base.files import TEMPORARY, link, write_json, write_yaml
 from h2t.base.readers import agrees, read_json, read_yaml, reading
 from h2t.recipes import parameters as config
-from h2t.recipes.names import STEPS
 from h2t.runs import Run, Step
 from h2t.study.sweep.store import Store
 
@@ -42,11 +41,11 @@ AGAIN = "delete it and run the sweep again: what is trained is kept"
 class Job:
     """A piece of a sweep that runs by itself.
 
-    ``name`` is the run's path under the root, ``run`` the whole path. ``kind`` is stage1 (data and
+    ``name`` is the run's path under the root, ``run`` the whole path; ``kind`` is stage1 (data and
     stage 1, shared by the runs that name it) or run (a point of the grid). ``notebooks`` are
-    executed; if there are none the steps are trained by function calls. ``needs`` names the stage 1
-    that is taken over, and so must be done before; ``of`` the values of the grid that a stage 1
-    belongs to. ``store`` is the URL of the object store that holds the runs, if one does.
+    executed, and what they leave out is trained by function calls. ``needs`` names the stage 1 that
+    is taken over; ``of`` says to which values of the grid a stage 1 belongs. ``store`` is the URL
+    of the object store that holds the runs, if one does.
     """
 
     name: str
@@ -61,16 +60,14 @@ class Job:
     @property
     def label(self) -> str:
         """What a person calls it: the run's name, or of which values of the grid a stage 1 is."""
-        return self.name if self.kind == "run" else STEPS["stage1"] + self.of
+        if self.kind == "run":
+            return self.name
+        return f"stage 1 of {self.of}" if self.of else "stage 1"
 
     @property
     def root(self) -> Path:
         """The folder of the sweep's runs on this machine."""
         return Path(self.run).parents[len(Path(self.name).parts) - 1]
-
-    @property
-    def key(self) -> str:
-        return key_of(self.parameters)
 
     @property
     def books(self) -> list[str]:
@@ -84,7 +81,7 @@ class Job:
         mark = read_json(file, AGAIN)
         with reading(file, AGAIN):
             agrees(mark, DONE, DONE)
-        return mark["key"] == self.key and set(self.books) <= set(mark["notebooks"])
+        return mark["key"] == key_of(self.parameters) and set(self.books) <= set(mark["notebooks"])
 
     @property
     def recorded(self) -> dict[str, Any]:
@@ -119,7 +116,7 @@ def _perform(job: Job) -> None:
         adopt(Run(job.root / job.needs, create=False).step("stage1"), run.step("stage1"))
     _execute(job, run)
     _train(job, run)
-    write_json(run.path / "done.json", {"key": job.key, "notebooks": job.books})
+    write_json(run.path / "done.json", {"key": key_of(job.parameters), "notebooks": job.books})
 
 
 def _wait_for(run: Run, seconds: float = 30) -> None:
@@ -160,11 +157,8 @@ def _train(job: Job, run: Run) -> None:
 
 
 def adopt(source: Step, target: Step) -> None:
-    """Take a finished step over from another run, with the data and notebooks that led to it.
-
-    By hard links, where the file system has them; what is there already stays. Raises:
-    ``h2t.Error`` where ``source`` is not finished or the disk is full.
-    """
+    """Take a finished step over from another run, by hard links where the file system has them,
+    with the data and notebooks that led to it; what is there already stays."""
     here, there, result = target.run.path, source.run.path, source.result
     with target.run.lock():
         led = [*_files(there / "notebooks"), *_files(there / "figures")]
@@ -190,8 +184,7 @@ def _files(folder: Path) -> Iterator[Path]:
 
 
 def child(job: Job, environment: dict[str, str], threads: int, pipe) -> None:
-    """The body of a job's process: held to its share of the machine, silent, and gone when its
-    parent is.
+    """The body of a job's process: held to its share of the machine, and gone when its parent is.
 
     Sends ("done", "") or ("failed", why) through ``pipe``; what it says goes to the run's log.txt.
     """

@@ -149,16 +149,10 @@ def _place(run: str) -> tuple[Path, str]:
 
 
 def _axes(given: dict[str, Any], points: Points) -> tuple[str, ...]:
-    """The parameters that differ between points, in the recipe's order."""
-    names = [k for k in next(iter(points.values())) if k != "run"]
-    differ = [k for k in names if len({str(p.get(k)) for p in points.values()}) > 1]
-    if "method" in differ:  # it stands for what it sets, but for what was asked for by itself
-        table = given.get("sweep")
-        asked = {k for row in table for k in row} if isinstance(table, list) else set()
-        asked |= {k for k, v in given.items() if isinstance(v, list | dict)}
-        differ = [k for k in differ if k in asked or k not in recipes.SETS]
-    order = [*given, *differ]
-    return tuple(sorted(differ, key=order.index))
+    """The parameters of the recipe, and of its table of runs, that differ between points."""
+    names = dict.fromkeys([*given, *(k for row in given.get("sweep", ()) for k in row)])
+    values = {k: {str(p.get(k)) for p in points.values()} for k in names}
+    return tuple(k for k in names if len(values[k]) > 1)
 
 
 def _jobs(root: Path, points: Points, axes, books: tuple[str, ...], store: str) -> dict[str, Job]:
@@ -175,8 +169,7 @@ def _jobs(root: Path, points: Points, axes, books: tuple[str, ...], store: str) 
         base = f"shared/stage1-{key_of(made)[:12]}"
         if base not in jobs:
             values = [f"{k} {parameters[k]}" for k in axes if k in made or k == "method"]
-            of = f" of {', '.join(values)}" if values else ""
-            jobs[base] = job(base, "stage1", made, first, of=of)
+            jobs[base] = job(base, "stage1", made, first, of=", ".join(values))
         jobs[name] = job(name, "run", parameters, books, needs=base)
     return jobs
 
