@@ -49,12 +49,11 @@ def export(run: Run | str, step: str = "", out: str | Path = "", *, onnx: bool =
             raise Error(f"{network} is a network in ONNX already; {use}")
     folder = resolve(out) if str(out) else run.path / "export"
     folder.mkdir(parents=True, exist_ok=True)
-    state = {k: v.contiguous() for k, v in model.state_dict().items()}
-    plain = {_plain(k): v for k, v in state.items()}
+    plain = {_plain(k): v.contiguous() for k, v in model.state_dict().items()}
     write_atomic(folder / "model.safetensors", save(plain))
     # neither a cosine head nor an encoder is the reference's
     if result["head"] == "linear" and result["model"] in models.BACKBONES:
-        content = _checkpoint(state, result)
+        content = _checkpoint(plain, result)
         write_atomic(folder / "model.pth.tar", lambda file: torch.save(content, file))
     if onnx:
         _write_onnx(folder / "model.onnx", _Whole(model, about), about)
@@ -78,16 +77,14 @@ def _plain(name: str) -> str:
     return name.removeprefix("backbone.")
 
 
-def _checkpoint(state: dict[str, torch.Tensor], result: dict[str, Any]) -> dict[str, Any]:
+def _checkpoint(plain: dict[str, torch.Tensor], result: dict[str, Any]) -> dict[str, Any]:
     """The reference's layout, with the names of its parallel models."""
-
-    def part(own: str) -> dict[str, torch.Tensor]:
-        return {f"module.{_plain(k)}": v for k, v in state.items() if k.startswith(own)}
-
+    head = {f"module.{k}": v for k, v in plain.items() if k.startswith("fc.")}
+    backbone = {f"module.{k}": v for k, v in plain.items() if not k.startswith("fc.")}
     return {
         "epoch": result.get("epochs", 0),
-        "state_dict_model": part("backbone."),
-        "state_dict_classifier": part("head."),
+        "state_dict_model": backbone,
+        "state_dict_classifier": head,
         "best_acc1": torch.tensor(result["last"]["all"]),
         "its_ece": result["last"]["ece"],
     }
@@ -118,7 +115,7 @@ def _import_onnx():
 
 
 def _write_onnx(path: Path, whole: _Whole, about: dict[str, Any]) -> None:
-    """Write ONNX for any number of images and hold it against the original in another runtime."""
+    """Write ONNX for any number of images and hold it against the original."""
     onnx, runtime = _import_onnx()
     shape = 16, about["in_channels"], about["height"], about["width"]
     images = torch.rand(shape, generator=torch.Generator().manual_seed(0))  # (N, C, H, W)

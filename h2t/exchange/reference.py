@@ -35,13 +35,13 @@ def read_checkpoint(file: str | Path) -> dict[str, Any]:
         f"head.{k[3:]}" if k.startswith("fc.") else f"backbone.{k}": v for k, v in found.items()
     }
     with reading(path, ONLY):
-        numbers = {k: _number(k, beside.get(k, 0)) for k in ("epoch", "best_acc1", "its_ece")}
+        epoch, accuracy = (_number(k, beside.get(k, 0)) for k in ("epoch", "best_acc1"))
     return {
         "weights": weights,
         **_recognise(path, weights),
         "trainable": "last_block" if "state_dict_block" in beside else "all",
-        "epoch": int(numbers["epoch"]),
-        "best_acc1": numbers["best_acc1"],
+        "epoch": int(epoch),
+        "best_acc1": accuracy,
     }
 
 

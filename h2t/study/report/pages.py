@@ -139,11 +139,9 @@ def shared(rows, root: Path) -> set[str]:
 
 def _varying(rows) -> list[str]:
     """The parameters that tell the runs apart."""
-    each = rows.groupby("run")
-    known = [c for c in (*SETTING, *METHOD, *SEEDS) if c in rows]
-    varying = [c for c in known if rows.drop_duplicates(["run", c])[c].nunique() > 1]
-    always = ("fusion_ratio", "seed")
-    found = [c for c in varying if c in always or each[c].nunique().max() == 1]
+    known = [c for c in (*SETTING, *METHOD, *SEEDS) if c in rows and rows[c].nunique() > 1]
+    most = rows.groupby("run")[known].nunique().max()  # values within a run
+    found = [c for c in known if c in ("fusion_ratio", "seed") or most[c] == 1]
     same = {c for c in found if c.startswith("stage1_") and c[7:] in found}
     return [c for c in found if c not in same or (rows[c] != rows[c[7:]]).any()]
 

@@ -8,22 +8,21 @@ from collections import Counter
 from h2t.base.files import claim, clean, held
 from h2t.study.sweep.board import Board
 from h2t.study.sweep.plan import Plan
-from h2t.study.sweep.pool import DIED, Pool
+from h2t.study.sweep.pool import DIED
 from h2t.study.sweep.store import Store
 
 ATTEMPTS = 2  # of a job whose process was killed; an error is not tried again
 
 
-def sweep(plan: Plan, pool=None, *, progress: bool = True) -> dict[str, str]:
+def sweep(plan: Plan, pool, *, progress: bool = True) -> dict[str, str]:
     """Do what a plan has left to do; interrupted at any moment, it goes on when it is called again.
 
     A job that fails is named and the others go on; one whose process is killed is tried once more.
-    Arguments: ``pool`` runs the jobs, an ``h2t.study.sweep.pool.Pool`` (the default) or an
+    Arguments: ``pool`` runs the jobs, an ``h2t.study.sweep.pool.Pool`` or an
     ``h2t.study.sweep.cluster.Cluster``, and is closed at the end; ``progress`` shows a line for
     each running job and a total. Returns: the jobs that failed or could not begin, name to reason.
     Raises: ``h2t.Error`` where another sweep holds the root.
     """
-    pool = pool or Pool()
     with contextlib.ExitStack() as stack:
         stack.callback(pool.close)
         claim(plan.root, "sweep")
