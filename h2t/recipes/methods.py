@@ -59,11 +59,10 @@ METHODS = {name: _method(entry) for name, entry in _FILE["methods"].items()}
 
 
 def settings(method: str, imbalance_factor: float, source: str = "") -> dict[str, Any]:
-    """The parameters that a method's name stands for at an imbalance factor.
+    """The parameters that a method's name stands for at an imbalance factor: all of ``SETS``.
 
-    Arguments: ``method`` one of ``METHODS``; ``source`` of the images, where it is known. Returns:
-    a value for each of ``SETS``. Raises: ``h2t.Error`` for an unknown name, an imbalance factor
-    without settings, or those of another data set.
+    Arguments: ``source`` of the images, where it is known. Raises: ``h2t.Error`` for an unknown
+    name, an imbalance factor without settings, or the settings of another data set.
     """
     if not isinstance(method, str) or method not in METHODS:
         near = nearest(quoted(method).strip("'"), METHODS)
@@ -113,7 +112,7 @@ def merged(
 
 
 def table() -> list[tuple[str, ...]]:
-    """What methods there are, a row each under a header; a star: settings of another factor."""
+    """What methods there are, a row each under a header; a star marks a factor as borrowed."""
     rows = [("name", "method", "source", "imbalance factors")]
     for name, it in METHODS.items():
         factors = (f"{k}{'*' if k in it.borrowed else ''}" for k in it.factors)

@@ -43,7 +43,7 @@ def method_of(
 
     The stage 1 is in the name: RIDE + H2T for DR + H2T on RIDE, LDAM-DRW for stage 1 itself.
 
-    Arguments: ``params`` of the step, ``stage1`` those of its stage 1; ``cached`` of a stage 2.
+    Arguments: ``params`` of the step, ``stage1`` those of its stage 1.
     """
     first = first_stage(stage1 or {})
     if stage == 1:

@@ -1,9 +1,8 @@
 """What others published, in published.csv, and how a step differs from the protocol of a method.
 
 Top-1 test accuracy in %, ResNet-32, of the best epoch on the test set, one run each as far as
-is said. The slides and the readme are those of H2T (Li et al., AAAI 2024); slides have its paper's
-fusion ratio, 0.3, its readme that of the released settings, 0.25. A row of H2T without a ratio is
-of a publication that does not say which of the two it is.
+is said. The slides and the readme are those of H2T (Li et al., AAAI 2024): of its paper's fusion
+ratio, 0.3, and of the released one, 0.25. A row of H2T without a ratio does not say which it is.
 """
 
 from __future__ import annotations
@@ -25,7 +24,7 @@ RATIOS = (0.25, 0.3)  # H2T's released settings, and its paper's
 
 @dataclass(frozen=True)
 class Number:
-    """A published accuracy: of how many classes, which method and step of it, where and by whom."""
+    """A published accuracy: a row of the file."""
 
     classes: int
     method: str
@@ -44,9 +43,16 @@ class Number:
 def _read() -> Iterator[Number]:
     text = (resources.files("h2t.recipes") / "published.csv").read_text(encoding="utf-8")
     for row in csv.DictReader(text.splitlines()):
-        ratio, accuracy = row["fusion_ratio"], float(row["accuracy"])
-        of = int(row["classes"]), row["method"], int(row["step"][-1]), int(row["imbalance_factor"])
-        yield Number(*of, float(ratio) if ratio else None, row["group"], accuracy, row["source"])
+        yield Number(
+            classes=int(row["classes"]),
+            method=row["method"],
+            stage=int(row["step"].removeprefix("stage ")),
+            imbalance_factor=int(row["imbalance_factor"]),
+            fusion_ratio=float(row["fusion_ratio"]) if row["fusion_ratio"] else None,
+            group=row["group"],
+            accuracy=float(row["accuracy"]),
+            source=row["source"],
+        )
 
 
 NUMBERS = tuple(_read())
@@ -61,15 +67,16 @@ def published(step: Mapping[str, Any]) -> float | None:
     are. What the publications leave open (stage 2 of RIDE and ResLT, MiSLAS and ResLT at 200) is
     as the method has it.
 
-    Arguments: ``step`` a row of ``h2t.study.compare.table.table``, with its num_classes, profile,
-    imbalance_factor, stage, cached.
+    Arguments: ``step`` a row of ``h2t.table``.
     """
     if step.get("profile") != "exponential" or step.get("cached"):
         return None
     of = (step.get("num_classes"), step.get("imbalance_factor"), step.get("stage"), "all")
     near = [n for n in NUMBERS if of == (n.classes, n.imbalance_factor, n.stage, n.group)]
-    follows = (n for n in near if not differences(step, n.method, of[1], _as_in(n, step)))
-    return next((n.accuracy for n in follows), None)
+    for n in near:
+        if not differences(step, n.method, n.imbalance_factor, _as_in(n, step)):
+            return n.accuracy
+    return None
 
 
 def _as_in(number: Number, step: Mapping[str, Any]) -> dict[str, Any]:
@@ -94,8 +101,8 @@ def differences(
 ) -> list[tuple[str, Any, int]]:
     """What a step and its stage 1 have otherwise than the protocol of a method.
 
-    Arguments: ``step`` a row of the table of runs; ``factor`` imbalance factor; ``instead`` values
-    in place of the method's own for the step; ``free`` names that may differ.
+    Arguments: ``step`` a row of ``h2t.table``; ``factor`` imbalance factor; ``instead`` values in
+    place of the method's own for the step; ``free`` names that may differ.
     Returns: name, value and stage of each; of an imported stage 1, whose training is not known, the
     name is ``imported``.
     """
@@ -122,9 +129,8 @@ def _value(value: Any, name: str) -> Any:
 def published_curve(counts=None, model: str = "resnet32"):
     """Accuracy of DR + H2T against the fusion ratio, by slide 10 (CIFAR-100-LT, IF 100).
 
-    Arguments: ``counts`` (C,) training images of a set, to get None for one that it does not belong
-    to: it is of 100 classes with the counts of CIFAR-100-LT at an imbalance factor of 100;
-    ``model`` likewise.
+    Arguments: ``counts`` (C,) training images of a set, and ``model``: for others than it is of the
+    curve is None.
     Returns: a DataFrame: ratio, group (the reference's fixed class ranges), accuracy (%).
     """
     import pandas as pd

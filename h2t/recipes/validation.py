@@ -26,10 +26,10 @@ _KINDS = {
 
 
 def block(group: str):
-    """A maker of the fields of one headed block.
+    """A function that makes the fields of one headed block.
 
-    Returns: a function of a field's default, its text (the first line is what notebooks show beside
-    it, the others are further explanation) and its limits, as ``pydantic.Field`` names them.
+    It takes a field's default, its text (the first line is what notebooks show beside it, the
+    others are further explanation) and its limits, as ``pydantic.Field`` names them.
     """
 
     def made(default: Any, text: str, **limits: Any) -> Any:
@@ -66,7 +66,7 @@ class Parameters:
 
 @dataclasses.dataclass(frozen=True)
 class Described:
-    """What is known of a parameter: its block, kind, default, limits and texts."""
+    """What is known of a parameter."""
 
     name: str
     group: str
