@@ -29,8 +29,7 @@ def environment(device: str | None = None) -> dict[str, Any]:
         "cores": cores(),
         "time": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
     }
-    torch = sys.modules.get("torch")
-    if torch is not None:
+    if torch := sys.modules.get("torch"):
         cuda = device and device.startswith("cuda")
         record["threads"] = torch.get_num_threads()
         record["device"] = torch.cuda.get_device_name() if cuda else "cpu"
@@ -45,10 +44,10 @@ def cores() -> int:
 
 
 def memory() -> int:
-    """Bytes of main memory; 0 where that cannot be told."""
-    with contextlib.suppress(OSError, ValueError, AttributeError):
-        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    return 0
+    """Bytes of main memory."""
+    import psutil
+
+    return psutil.virtual_memory().total
 
 
 def gpus() -> list[str]:

@@ -31,8 +31,9 @@ def normal(shape, source):
     """
     import torch
 
-    drawing = isinstance(source, torch.Generator)
-    return torch.randn(shape, generator=source) if drawing else next(source)
+    if isinstance(source, torch.Generator):
+        return torch.randn(shape, generator=source)
+    return next(source)
 
 
 def numpy_generator(seed: int, stream: str, epoch: int = 0) -> np.random.Generator:

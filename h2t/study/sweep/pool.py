@@ -31,7 +31,7 @@ class Pool:
         wanted = 1 if gpus_per_run is None else gpus_per_run
         self._on_gpus = bool(found and wanted)
         places = len(found) * int(1 / wanted) if self._on_gpus else cores()
-        if not self._on_gpus and memory():
+        if not self._on_gpus:
             places = max(1, min(places, memory() // EACH))
         self.slots = jobs or places
         self.threads = max(1, cores() // self.slots)
