@@ -8,22 +8,18 @@ in the same order and with the same hash, as if the whole set were here.
 
 from __future__ import annotations
 
-import contextlib
-import math
 import zipfile
-from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-from numpy.lib import format as npy
+from numpy.lib.npyio import NpzFile
 
 from h2t.base.errors import Error
 from h2t.base.files import write_atomic
+from h2t.base.readers import reading, regular
 from h2t.data.manifest import Manifest
 from h2t.data.split import Dataset, Split
 
-HEADERS = {(1, 0): npy.read_array_header_1_0, (2, 0): npy.read_array_header_2_0}
-COMPRESSED = 1100  # deflate makes nothing smaller than this part of it
 SAVE = "save it with numpy.savez_compressed"
 EXTRA = ("source_indices", "source_labels", "packed_as")  # what a packed file holds besides
 
@@ -35,77 +31,52 @@ def read(path: Path, *how: int) -> dict[str, Split]:
     Raises: ``h2t.Error`` naming the file, and the array or class at fault.
     """
     with opened(path) as archive:
-        return _read(archive, path, *how)
-
-
-@contextlib.contextmanager
-def opened(path: Path):
-    """An npz file as the archive that it is. Raises ``h2t.Error`` for a file that is none."""
-    try:
-        with open(path, "rb") as f:
-            start = f.read(6)
-        if start[:2] != b"PK":
-            single = start == b"\x93NUMPY"
-            what = "it holds a single array" if single else "it is none by its first bytes"
-            raise OSError(f"{what}; {SAVE}")
-        with zipfile.ZipFile(path) as archive:
-            yield archive
-    except FileNotFoundError:
-        raise Error(f"npz file {path} does not exist") from None
-    except (OSError, UnicodeError, zipfile.BadZipFile, NotImplementedError) as e:
-        raise Error(f"{path} is not a readable npz file: {' '.join(str(e).split())}") from None
-
-
-def require(path: Path, names: set[str], parts: Sequence[str], kind: str) -> None:
-    """Raise ``h2t.Error`` where a part lacks its ``kind``, images or features, or its labels."""
-    for name in (f"{p}_{what}" for p in parts for what in (kind, "labels")):
-        if name not in names:
-            held = ", ".join(sorted(names)) or "nothing"
-            raise Error(f"{path} lacks the array {name!r}; it holds {held:.500}")
-
-
-def _read(archive: zipfile.ZipFile, path: Path, *how: int) -> dict[str, Split]:
-    names = {n.removesuffix(".npy") for n in archive.namelist()}
-    parts = ["train", *(p for p in ("val", "test") if {f"{p}_images", f"{p}_labels"} & names)]
-    require(path, names, parts, "images")
-    arrays = {p: _part(archive, path, p) for p in parts}
-    given = array(archive, path, "class_names") if "class_names" in names else None
-    classes = class_names(path, {p: labels for p, (_, labels) in arrays.items()}, given)
-    splits = {p: Split(resized(x, *how), y, classes) for p, (x, y) in arrays.items()}
-    if set(EXTRA) <= names:
-        extra = [array(archive, path, name) for name in EXTRA]
-        splits["train"] = _unpack(splits["train"], *extra, path)
+        parts = {part: _part(archive, path, part) for part in parts_of(archive, path, "images")}
+        classes = class_names(archive, path, {part: y for part, (_, y) in parts.items()})
+        splits = {part: Split(resized(x, *how), y, classes) for part, (x, y) in parts.items()}
+        if set(EXTRA) <= set(archive):
+            extra = [array(archive, path, name) for name in EXTRA]
+            splits["train"] = _unpack(splits["train"], *extra, path)
     return splits
 
 
-def array(archive: zipfile.ZipFile, path: Path, name: str) -> np.ndarray:
-    """One array. What its header says is held against the file's size before memory is taken."""
+def opened(path: Path) -> NpzFile:
+    """An npz file, whose arrays are read when they are asked for. Raises ``h2t.Error``."""
+    with reading(path, SAVE):
+        regular(path)
+        if not zipfile.is_zipfile(path):
+            raise ValueError("it is no npz file")
+        return np.load(path, allow_pickle=False)
+
+
+def parts_of(archive: NpzFile, path: Path, kind: str) -> list[str]:
+    """The parts in a file. Raises ``h2t.Error`` where one lacks its ``kind``, images or features,
+    or its labels."""
+    further = [p for p in ("val", "test") if {f"{p}_{kind}", f"{p}_labels"} & set(archive)]
+    parts = ["train", *further]
+    for name in (f"{part}_{what}" for part in parts for what in (kind, "labels")):
+        if name not in archive:
+            held = ", ".join(sorted(archive)) or "nothing"
+            raise Error(f"{path} lacks the array {name!r}; it holds {held:.500}")
+    return parts
+
+
+def array(archive: NpzFile, path: Path, name: str) -> np.ndarray:
+    """One array of a file. Raises ``h2t.Error`` naming it."""
     try:
-        info = archive.getinfo(f"{name}.npy")
-        if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
-            raise ValueError(f"it is compressed as NumPy does not; {SAVE}")
-        with archive.open(info) as f:
-            shape, _, dtype = HEADERS[npy.read_magic(f)](f)
-            if dtype.hasobject:
-                raise ValueError("it holds pickled objects, which are not read; save plain numbers")
-            size = math.prod(shape) * dtype.itemsize
-            if size != info.file_size - f.tell() or size > COMPRESSED * (info.compress_size + 1):
-                raise ValueError(f"its shape {str(shape):.80} does not fit its bytes")
-            f.seek(0)
-            return npy.read_array(f, allow_pickle=False)
+        return np.asarray(archive[name])
     except Exception as e:  # zipfile, zlib and NumPy raise nearly anything on damaged bytes
         why = " ".join(str(e).split()) or type(e).__name__
-        raise Error(f"{path}: the array {name!r} cannot be read: {why:.200}") from None
+        raise Error(f"{path}: the array {name!r} cannot be read: {why:.200}; {SAVE}") from None
 
 
-def _part(archive: zipfile.ZipFile, path: Path, part: str) -> tuple[np.ndarray, np.ndarray]:
+def _part(archive: NpzFile, path: Path, part: str) -> tuple[np.ndarray, np.ndarray]:
     """The images (N, H, W, C) uint8 and labels (N,) int64 of a part."""
     images, y = (array(archive, path, f"{part}_{kind}") for kind in ("images", "labels"))
     if not images.size:
         raise Error(f"{path}: {part}_images is empty")
     what = f"{path}: {part}_images is {images.dtype} of shape {images.shape}; it must be"
-    images = _pixels(images, what)
-    return images, labels(path, part, y, len(images), "images")
+    return _pixels(images, what), labels(path, part, y, len(images), "images")
 
 
 def labels(path: Path, part: str, labels: np.ndarray, count: int, kind: str) -> np.ndarray:
@@ -113,9 +84,10 @@ def labels(path: Path, part: str, labels: np.ndarray, count: int, kind: str) -> 
     if labels.ndim == 2 and labels.shape[1] == 1:
         labels = labels[:, 0]
     if labels.ndim != 1 or labels.dtype.kind not in "iu":
-        several = "; of several labels an image, save the images that have one, and that as number"
-        said = f"{labels.dtype} of shape {labels.shape}; it must be whole numbers (N,) or (N, 1)"
-        said += several if labels.ndim == 2 else ""
+        said = (
+            f"{labels.dtype} of shape {labels.shape}; it must be whole numbers (N,) or (N, 1); "
+            "of several labels an image, save the images that have one"
+        )
     elif count != len(labels):
         said = f"{len(labels)} labels of {count} {kind}"
     elif not 0 <= int(labels.min()) <= int(labels.max()) < 2**62:
@@ -130,12 +102,10 @@ def _pixels(images: np.ndarray, what: str) -> np.ndarray:
     if images.ndim == 3:
         images = images[..., None]
     if images.ndim != 4 or images.shape[3] not in (1, 3):
-        mend = ""
-        if images.ndim == 4 and images.shape[1] in (1, 3):
-            mend = "; channels come last: save images.transpose(0, 2, 3, 1)"
-        elif images.ndim in (4, 5):
-            mend = "; of volumes save a slice, such as images[:, images.shape[1] // 2]"
-        raise Error(f"{what} (N, H, W) or (N, H, W, 3){mend}")
+        raise Error(
+            f"{what} (N, H, W) or (N, H, W, 3); where channels come first, save "
+            "images.transpose(0, 2, 3, 1), of volumes save a slice"
+        )
     if images.dtype == np.uint8:
         return images
     if images.dtype.kind == "f" and images.min() >= 0 and images.max() <= 1:  # NaN is neither
@@ -164,20 +134,24 @@ def resized(images: np.ndarray, image_size=0, channels=0, at_most=False) -> np.n
     return out
 
 
-def class_names(path: Path, labels: dict[str, np.ndarray], names: np.ndarray | None):
+def class_names(archive: NpzFile, path: Path, labels: dict[str, np.ndarray]) -> tuple[str, ...]:
     """The names of the C classes, their numbers where none are given."""
     present = np.unique(labels["train"])
-    if names is not None and names.ndim != 1:
-        raise Error(f"{path}: class_names has shape {names.shape}; it must be a list of names (C,)")
-    count = int(present[-1]) + 1 if names is None else len(names)
-    highest = max(int(of_part.max()) for of_part in labels.values())
+    if "class_names" in archive:
+        given = array(archive, path, "class_names")
+        if given.ndim != 1:
+            must = "it must be a list of names (C,)"
+            raise Error(f"{path}: class_names has shape {given.shape}; {must}")
+        names = given.tolist()
+    else:
+        names = range(int(present[-1]) + 1)
+    count, highest = len(names), max(int(of_part.max()) for of_part in labels.values())
     if highest >= count:
         raise Error(f"{path} has a label {highest}, outside its {count} classes 0 to {count - 1}")
     if len(present) < count:
         missing = [*np.flatnonzero(present != np.arange(len(present))), len(present)][0]
         need = "labels must be 0 to C - 1, each with an image"
         raise Error(f"{path}: class {missing} has no training image; {need}")
-    names = range(count) if names is None else names.tolist()
     return tuple(n.decode("utf-8", "replace") if isinstance(n, bytes) else str(n) for n in names)
 
 
@@ -215,13 +189,8 @@ def pack(data: Dataset, manifest: Manifest, file: str | Path) -> int:
     """Write the long tail of a manifest, with the test part, to a file for source npz.
 
     Arguments: ``data`` the whole set that the manifest's indices are of. Returns: the file's bytes.
-    Raises: ``h2t.Error`` for a manifest of other images, or where the file cannot be written.
     """
-    if len(manifest.val_indices):
-        raise Error("a run's validation part is held out in preparing it; pack with val_fraction 0")
     train = data.train
-    if not np.array_equal(train.labels[manifest.indices], manifest.labels):
-        raise Error("the manifest is of another set of images")
     parts = {"train": train.take(manifest.indices), "test": data.test, "val": data.val}
     arrays = {"class_names": np.array(train.classes)}
     for name, part in parts.items():

@@ -6,10 +6,10 @@ val_* alike, class_names (C,), and train_paths (N,), test_paths, what each row i
 
 from __future__ import annotations
 
-import zipfile
 from pathlib import Path
 
 import numpy as np
+from numpy.lib.npyio import NpzFile
 
 from h2t.base.errors import Error
 from h2t.data import arrays
@@ -50,14 +50,11 @@ def read(path: Path) -> dict[str, Split]:
     length or width than the others, or not finite.
     """
     with arrays.opened(path) as archive:
-        names = {n.removesuffix(".npy") for n in archive.namelist()}
-        parts = [p for p in ("val", "test") if {f"{p}_features", f"{p}_labels"} & names]
-        arrays.require(path, names, ("train", *parts), "features")
-        found = {part: _part(archive, path, part) for part in ("train", *parts)}
-        given = arrays.array(archive, path, "class_names") if "class_names" in names else None
-        classes = arrays.class_names(path, {p: y for p, (_, y) in found.items()}, given)
-        called = [p for p in found if f"{p}_paths" in names]
-        paths = {p: arrays.array(archive, path, f"{p}_paths") for p in called}
+        parts = arrays.parts_of(archive, path, "features")
+        found = {part: _part(archive, path, part) for part in parts}
+        classes = arrays.class_names(archive, path, {part: y for part, (_, y) in found.items()})
+        called = [part for part in parts if f"{part}_paths" in archive]
+        paths = {part: arrays.array(archive, path, f"{part}_paths") for part in called}
     width = found["train"][0].shape[1]
     splits = {}
     for part, (z, y) in found.items():
@@ -69,7 +66,7 @@ def read(path: Path) -> dict[str, Split]:
     return splits
 
 
-def _part(archive: zipfile.ZipFile, path: Path, part: str) -> tuple[np.ndarray, np.ndarray]:
+def _part(archive: NpzFile, path: Path, part: str) -> tuple[np.ndarray, np.ndarray]:
     """Features (N, D) float32 and labels (N,) int64 of a part."""
     z, y = (arrays.array(archive, path, f"{part}_{kind}") for kind in ("features", "labels"))
     if z.ndim != 2 or not z.size or z.dtype.kind not in "fiu":
