@@ -59,6 +59,8 @@ def write_atomic(path: str | Path, content: bytes | Callable[[BinaryIO], object]
     except Exception as e:
         with contextlib.suppress(OSError):
             temporary.unlink(missing_ok=True)
+        if isinstance(e, Error):
+            raise
         # torch.save wraps a failed write in a RuntimeError of its own
         cause = e if isinstance(e, OSError) else e.__cause__ or e.__context__
         if isinstance(cause, OSError) or "write" in str(e):

@@ -19,7 +19,7 @@ KEEP = 2  # a JPEG is decoded smaller where that leaves this many times the pixe
 def read_image(
     path: str | Path,
     image_size: int = 0,
-    channels: int = 0,
+    channels: int = 3,
     fit: str = "stretch",
     crop: tuple[int, bool] | None = None,
     white_level: int = 0,
@@ -33,10 +33,10 @@ def read_image(
     shrunk to less than half, a quarter or an eighth, the decoder leaves that factor out, which
     changes pixels by a level or two.
 
-    Arguments: ``image_size`` pixels a side, 0 as it is; ``channels`` 1 or 3, 0 for 3 unless the
-    image is grey; ``fit`` as of ``fitting``; ``crop`` the seed of a random one, and whether it is
-    mirrored; ``white_level`` the value of white in files deeper than 8 bits, 0 for 65535.
-    Returns: (H, W, C) uint8, C 1 or 3. Raises: ``h2t.Error`` naming an image that is damaged.
+    Arguments: ``image_size`` pixels a side, 0 as it is; ``channels`` C, 1 or 3; ``fit`` as
+    of ``fitting``; ``crop`` the seed of a random one, and whether it is mirrored; ``white_level``
+    the value of white in files deeper than 8 bits, 0 for 65535.
+    Returns: (H, W, C) uint8. Raises: ``h2t.Error`` naming an image that is damaged.
     """
     from PIL import Image, ImageOps
 
@@ -118,6 +118,18 @@ def deepest(path: str | Path) -> int:
         return 0
 
 
+def is_grey(path: str | Path) -> bool:
+    """Whether a file holds no colours; one that is damaged is named when it is read."""
+    from PIL import Image
+
+    try:
+        with Image.open(path) as image:
+            plain = image.mode in ("1", "L") and "transparency" not in image.info
+            return plain or image.mode.startswith(("I", "F"))
+    except Exception:
+        return True
+
+
 def _converted(image, channels: int, white_level: int):
     """An image of any mode as RGB or grey."""
     from PIL import Image
@@ -129,7 +141,7 @@ def _converted(image, channels: int, white_level: int):
     if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
         image = image.convert("RGBA")
         image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image).convert("RGB")
-    mode = "L" if channels == 1 or (image.mode in ("1", "L") and not channels) else "RGB"
+    mode = "L" if channels == 1 else "RGB"
     return image if image.mode == mode else image.convert(mode)
 
 

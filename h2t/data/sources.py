@@ -63,7 +63,6 @@ def load(
     skip_damaged: bool = False,
     drop_identical: bool = False,
     keep_together: bool = False,
-    cache: str | Path | None = None,
     progress: bool = True,
 ) -> Dataset:
     """Load a set of images by the name of its source, as described above.
@@ -73,7 +72,7 @@ def load(
     test part.
 
     Arguments: those of a recipe (`h2t parameters`); ``at_most`` leaves arrays of smaller images as
-    they are; ``cache`` folder for decoded files.
+    they are.
     Returns: the set, with ``notes`` on what was read.
     Raises: ``h2t.Error`` for every kind of bad input, naming the file, line or class at fault.
     """
@@ -84,7 +83,7 @@ def load(
     if name in FILES:
         how = {"image_size": image_size, "channels": channels, "fit": image_fit}
         how["white_level"] = white_level
-        reading = Reading(how, loader == "streamed", follow_links, skip_damaged, cache, progress)
+        reading = Reading(how, loader == "streamed", follow_links, skip_damaged, progress)
         found, classes = _find(name, root, keep_together, notes)
         parts = _read(found, classes, loader, reading, notes)
         tops = {part: top for part, (top, _) in found.items()}

@@ -148,7 +148,7 @@ def test_published_sizes_of_the_sets():
         ),
         (
             lambda r: (r / "train" / IMAGENET[1] / f"{IMAGENET[1]}_3.JPEG").unlink(),
-            r"image .*n01443537_3.JPEG \(train\) does not exist; check the image root",
+            r"image .*n01443537_3.JPEG \(train\) does not exist, or links to nothing; check the image root",
         ),
         (
             lambda r: (r / "ImageNet_LT_train.txt").write_text(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import zipfile
 from pathlib import Path
 
@@ -31,8 +32,9 @@ def run(seed: int, folder: Path) -> str:
     r = np.random.default_rng(seed)
     kind = [_npz, _list, _table][seed % 3]
     source, root = kind(r, folder)
+    os.environ["H2T_CACHE"] = str(folder / "cache")
     try:
-        data = load(source, root, cache=folder / "cache", progress=False)
+        data = load(source, root, progress=False)
     except Error as e:
         assert "\n" not in str(e) and len(str(e)) < 2000, f"no short sentence: {str(e)[:300]!r}"
         return "refused"
