@@ -4,25 +4,13 @@ from __future__ import annotations
 
 import os
 import re
-from collections import Counter
+from collections import Counter, defaultdict
 from pathlib import Path
 
 import numpy as np
 
 from h2t.base.errors import Error
-from h2t.data.lists import (
-    JPEG,
-    LOSSLESS,
-    PARTS,
-    SUFFIXES,
-    TABLES,
-    Found,
-    Listed,
-    by_name,
-    objects,
-    part_of,
-    read_list,
-)
+from h2t.data.lists import JPEG, LOSSLESS, SUFFIXES, Found, Listed, objects, part_of
 
 MASK = re.compile(r"(.+)[-_ ](mask|masks|seg|segmentation|gt|annotation)", re.I)
 
@@ -34,36 +22,32 @@ def find(root: str, notes: list[str]) -> Found:
     """
     top, parts = Path(root), {}
     names = _folders(top)
-    for name in names:
-        if (part := part_of(name)) in parts:
+    for name in filter(part_of, names):
+        part = part_of(name)
+        if part in parts:
             both = f"{parts[part].name}/ and {name}/, both of the {part} part"
             raise Error(f"folder {top} has {both}; keep one, or put the images of both into one")
-        if part:
-            parts[part] = top / name
-    if parts and "train" not in parts:
-        there = parts[min(parts, key=PARTS.index)].name
+        parts[part] = top / name
+    if not parts:
+        listed, classes = list_folder(top)
+        return {"train": (top, listed)}, classes
+    if "train" not in parts:
+        there = ", ".join(f"{folder.name}/" for folder in parts.values())
         put = f"put the training images in {top}/train/<class>/"
-        raise Error(f"folder {top} has {there}/ but no train/; {put}")
-    if parts and (others := [f"{name}/" for name in names if not part_of(name)]):
+        raise Error(f"folder {top} has {there} but no train/; {put}")
+    if others := [f"{name}/" for name in names if not part_of(name)]:
         notes.append(f"left out beside {parts['train'].name}/: {', '.join(others):.200}")
-    listed, classes = list_folder(parts.get("train", top))
-    found = {"train": (parts.get("train", top), listed)}
-    for part in ("val", "test"):
-        if part in parts and (more := _further(parts[part], classes, notes)):
-            found[part] = more
+    listed, classes = list_folder(parts["train"])
+    found = {"train": (parts["train"], listed)}
+    for part in [part for part in ("val", "test") if part in parts]:
+        folder = parts[part]
+        inside = _folders(folder)
+        if any(folder.iterdir()) and len(inside) < 2 and not set(inside) & set(classes):
+            what = "whose images are in no class folders; source lists reads list files"
+            notes.append(f"left out: {folder.name}/, {what}")
+        else:
+            found[part] = folder, list_folder(folder, classes)[0]
     return found, classes
-
-
-def _further(top: Path, classes: tuple[str, ...], notes: list[str]) -> tuple[Path, Listed] | None:
-    """The val or test part: class folders, or images with one list of their classes, if any."""
-    names = _folders(top)
-    files = [p for p in sorted(top.iterdir()) if p.suffix.lower() in (".txt", *TABLES)]
-    if set(names) & set(classes) or len(names) > 1 or not any(top.iterdir()):
-        return top, list_folder(top, classes)[0]
-    if len(files) != 1:
-        notes.append(f"left out: {top.name}/, whose images are in no class folders and no list")
-        return None
-    return top / "".join(names), by_name(files[0], read_list(files[0]), classes)
 
 
 def list_folder(
@@ -123,9 +107,9 @@ def _images(folder: Path, name: str, left_out: Counter) -> list[str]:
     images = []
     for top, folders, files in os.walk(folder / name, onerror=refuse, followlinks=True):
         folders[:] = [f for f in folders if deeper(top, f)]
-        endings: dict[str, set[str]] = {}
+        endings: dict[str, set[str]] = defaultdict(set)
         for stem, suffix in (os.path.splitext(file) for file in files if file[0] != "."):
-            endings.setdefault(stem, set()).add(suffix)
+            endings[stem].add(suffix)
         for stem, suffixes in endings.items():
             of = MASK.fullmatch(stem)
             mask = of and of[1] in endings

@@ -16,21 +16,16 @@ from pathlib import Path
 import numpy as np
 
 from h2t.base.errors import Error
-from h2t.data.lists import Found, Listed, numbered, objects, read_list, split_root
+from h2t.data.lists import PARTS, Found, Listed, numbered, objects, read_list, split_root
 
 
 @dataclass(frozen=True)
 class LargeSet:
-    """A set as its lists have it.
-
-    ``lists`` part to the name of its list file, without .txt; ``images`` of each part and
-    ``classes``, as published; ``places`` where else an image may lie, by its path and class.
-    """
+    """``lists`` part to the name of its list file, without .txt; ``places`` where else an image may
+    lie, by its path and class."""
 
     title: str
     lists: dict[str, str]
-    images: dict[str, int]
-    classes: int
     places: Callable[[str, str], list[str]]
 
 
@@ -60,33 +55,26 @@ def _places365(path: str, name: str) -> list[str]:
     return [f"train/{name}/{file}", *(f"{top}/{nested}" for top in tops)]
 
 
-def _three(stem: str) -> dict[str, str]:
-    return {part: f"{stem}_{part}" for part in ("train", "val", "test")}
-
-
-IMAGENET = {"train": 115_846, "val": 20_000, "test": 50_000}
-PLACES = {"train": 62_500, "val": 7_300, "test": 36_500}
 SETS = {
-    "imagenet_lt": LargeSet("ImageNet-LT", _three("ImageNet_LT"), IMAGENET, 1000, _imagenet),
-    "places_lt": LargeSet("Places-LT", _three("Places_LT"), PLACES, 365, _places365),
+    "imagenet_lt": LargeSet(
+        "ImageNet-LT", {part: f"ImageNet_LT_{part}" for part in PARTS}, _imagenet
+    ),
+    "places_lt": LargeSet("Places-LT", {part: f"Places_LT_{part}" for part in PARTS}, _places365),
     # the labels of its test part are not public: the field tests on the validation part
     "inaturalist2018": LargeSet(
         "iNaturalist 2018",
         {"train": "iNaturalist18_train", "test": "iNaturalist18_val"},
-        {"train": 437_513, "test": 24_426},
-        8142,
         _below_the_top,
     ),
 }
 
 
 def find(name: str, root: str) -> Found:
-    """Read the lists of one of ``SETS`` and find its images.
+    """Read the lists of one of ``SETS`` and find its images; classes are called as their folders.
 
-    Arguments: ``root`` as in ``split_root``. Returns: part to image root and images, and class
-    names: the folders that the training images lie in. A list of the validation part may be
-    missing. Raises: ``h2t.Error`` for a missing or malformed list, labels with gaps or outside the
-    training list's, or a part whose images lie in no known place.
+    Arguments: ``root`` as in ``split_root``. A list of the validation part may be missing.
+    Raises: ``h2t.Error`` for a missing or malformed list, labels with gaps or outside the training
+    list's, or a part whose images lie in no known place.
     """
     large, (folder, images) = SETS[name], split_root(root)
     files = {part: _list_file(folder, part, large) for part in large.lists}
@@ -111,11 +99,12 @@ def _list_file(folder: Path, part: str, large: LargeSet) -> Path | None:
     found = [p for p in sorted(folder.glob("*.txt")) if p.name.lower().startswith(stem.lower())]
     if len(found) == 1:
         return found[0]
-    if not found and part == "val":
-        return None
-    what = "does not hold it; root is the folder of lists and images, or LISTS:IMAGES"
     if found:
         what = f"has several that begin so ({', '.join(p.name for p in found)}); keep one"
+    elif part == "val":
+        return None
+    else:
+        what = "does not hold it; root is the folder of lists and images, or LISTS:IMAGES"
     raise Error(f"{large.title} needs the list {stem}.txt, but {folder} {what}")
 
 
@@ -136,11 +125,11 @@ def _found(
         path = listed.paths[k]
         return [path, *places(path, classes[listed.labels[k]])]
 
-    first, *others = tried = places_of(0)
+    tried = places_of(0)
     which = next((i for i, path in enumerate(tried) if os.path.exists(root / path)), None)
     if which is None:
-        also = f"nor {', '.join(others)} there, where other copies have it; " if others else ""
-        raise Error(f"image {root / first} ({part}) does not exist, {also}check the image root")
-    if which == 0:
-        return listed
+        raise Error(
+            f"the first image ({part}) lies nowhere in {root} where copies of the set have it: "
+            f"{', '.join(tried)}; check the image root"
+        )
     return replace(listed, paths=objects(places_of(k)[which] for k in range(len(listed))))

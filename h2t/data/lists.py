@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import csv
 import re
-from collections import Counter
-from collections.abc import Iterable
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 
@@ -19,7 +19,6 @@ LOSSLESS = {".png", ".bmp", ".gif", ".tif", ".tiff"}
 SUFFIXES = {*JPEG, *LOSSLESS, ".webp", ".ppm", ".pgm"}
 PARTS = ("train", "val", "test")
 TABLES = (".csv", ".tsv")
-LONGEST = 10_000  # characters of a line
 COLUMNS = {  # what the columns of a CSV file may be called
     "path": "path file filename file_name filepath file_path image image_path image_name img",
     "label": "label labels class class_name category target y",
@@ -144,7 +143,42 @@ def read_list(file: str | Path) -> Listed:
     with reading(Path(file), "a list file is UTF-8 text, a path and a label a line"):
         regular(Path(file))
         with open(file, encoding="utf-8-sig") as lines:
-            return _listed(file, lines)
+            values = _columns(file, lines)
+    if not values["path"]:
+        raise Error(f"list file {file} is empty")
+    labels = objects(label.strip() for label in values["label"])
+    if all(map(NUMBER.fullmatch, labels)):
+        labels = np.array([int(label.partition(".")[0]) for label in labels], np.int64)
+    groups, parts = (objects(values[k]) if k in values else None for k in ("group", "part"))
+    return _once(file, Listed(objects(values["path"]), labels, groups, parts))
+
+
+def _columns(file, lines: Iterator[str]) -> dict[str, list[str]]:
+    """The values of each column of a list file."""
+    form, values = None, defaultdict(list)
+    for k, line in enumerate(lines, 1):
+        line = line.rstrip("\n")
+        if form is None:
+            form = _form_of(line)
+            if form.header:
+                continue
+        row = form.row(line)
+        if row is None:
+            if not line.strip() and not any(rest.strip() for rest in lines):
+                break  # blank lines at the end
+            what = "a line" if form.header else "`relative/path label`"
+            wanted = f"{what} with a whole number from 0, or a name, as label"
+            raise Error(f"{file}, line {k}: {line[:80]!r} is not {wanted}")
+        path = row["path"]
+        outside = path[0] in "/\\" or path[1:2] == ":" or ".." in re.split(r"[/\\]", path)
+        if outside or "\0" in path:
+            raise Error(
+                f"{file}, line {k}: the path {path[:80]!r} leaves the image root or holds a zero "
+                "byte; write it relative to the root, without '..'"
+            )
+        for name, value in row.items():
+            values[name].append(value)
+    return values
 
 
 @dataclass(frozen=True)
@@ -159,8 +193,10 @@ class _Form:
     def row(self, line: str) -> dict[str, str] | None:
         """The fields of a line, or None where it is malformed."""
         fields = _fields(line, self.separator)
-        row = {name: fields[k] for name, k in self.columns.items() if k < len(fields)}
-        if len(row) < len(self.columns) or not row["path"].strip() or not row["label"]:
+        if len(fields) <= max(self.columns.values()):
+            return None
+        row = {name: fields[k] for name, k in self.columns.items()}
+        if not row["path"].strip() or not row["label"]:
             return None
         if NUMBER.fullmatch(row["label"]):
             return None if row["label"][0] == "-" else row
@@ -169,65 +205,27 @@ class _Form:
 
 
 def _form_of(first: str) -> _Form:
+    """How a list is written, by its first line."""
     for separator in ",\t;":
         header = [name.strip().lower() for name in _fields(first, separator)]
-        known = {kind: set(names.split()) & set(header) for kind, names in COLUMNS.items()}
-        if known["path"] and known["label"]:
-            columns = {
-                kind: min(map(header.index, found)) for kind, found in known.items() if found
-            }
+        columns = {}
+        for kind, names in COLUMNS.items():
+            if found := [k for k, name in enumerate(header) if name in names.split()]:
+                columns[kind] = found[0]
+        if {"path", "label"} <= columns.keys():
             return _Form(separator, columns, header=True)
     separator = "\t" if "\t" in first else " "
     if separator == " " and "," in first and not NUMBER.fullmatch(first.rpartition(" ")[2]):
         separator = ","
     form = _Form(separator, {"path": 0, "label": 1})
-    label = (form.row(first) or {}).get("label", "0")
-    return replace(form, numbers=bool(NUMBER.fullmatch(label)))
+    row = form.row(first)
+    return replace(form, numbers=row is None or bool(NUMBER.fullmatch(row["label"])))
 
 
 def _fields(line: str, separator: str) -> list[str]:
     if separator == " ":
         return [*line.rpartition(" ")[::2]]
     return next(csv.reader([line], delimiter=separator), [])
-
-
-def _listed(file, lines: Iterable[str]) -> Listed:
-    form, blank, values = None, 0, {}
-    for k, line in enumerate(lines, 1):
-        line = line.rstrip("\n")
-        if not line.strip():
-            blank = blank or k  # only at the end
-            continue
-        good = not blank and len(line) <= LONGEST
-        if form is None and good:
-            form = _form_of(line)
-            values = {name: [] for name in form.columns}
-            if form.header:
-                continue
-        if not good or (row := form.row(line)) is None:
-            what = "a line" if form and form.header else "`relative/path label`"
-            where = f"{file}, line {blank or k}: {'' if blank else line[:80]!r} is not {what}"
-            raise Error(f"{where} with a whole number from 0, or a name, as label")
-        if why := _escapes(row["path"]):
-            raise Error(f"{file}, line {k}: the path {row['path'][:80]!r} {why}")
-        for name, value in row.items():
-            values[name].append(value)
-    if not values.get("path"):
-        raise Error(f"list file {file} is empty")
-    labels = objects(label.strip() for label in values["label"])
-    if all(map(NUMBER.fullmatch, labels)):
-        labels = np.array([int(label.partition(".")[0]) for label in labels], np.int64)
-    more = {f"{name}s": objects(values[name]) for name in ("group", "part") if name in values}
-    return _once(file, Listed(objects(values["path"]), labels, **more))
-
-
-def _escapes(path: str) -> str:
-    if "\0" in path:
-        return "holds a zero byte; save it as plain text"
-    outside = path[0] in "/\\" or path[1:2] == ":"
-    if outside or ".." in path and ".." in re.split(r"[/\\]", path):
-        return "leaves the image root; write it relative to the root, without '..'"
-    return ""
 
 
 def _once(file, listed: Listed) -> Listed:

@@ -5,8 +5,8 @@ cifar10, cifar100: through torchvision; root is the folder they are in, or are d
 npz: root is a file in the MedMNIST layout: train_images (N, H, W) or (N, H, W, 3), uint8 or floats
     from 0 to 1, train_labels (N,) or (N, 1), and optionally val_*, test_* and class_names; or one
     of `h2t pack`, a long tail that stands for its whole set
-folder: root holds train/<class>/*, and optionally val/ and test/ alike or with a list file (also
-    Training, valid, Test_set, ...), or the class folders themselves
+folder: root holds train/<class>/*, and optionally val/ and test/ alike (also Training, valid,
+    Test_set, ...), or the class folders themselves
 features: root is a file of features that others computed (embeddings.py), for encoder features:FILE
 lists: root is the image root with a list or CSV file each that is named after train, val and test,
     or with one CSV file with the columns path, label and perhaps split and group; or that file;
@@ -76,23 +76,24 @@ def load(
     Returns: the set, with ``notes`` on what was read.
     Raises: ``h2t.Error`` for every kind of bad input, naming the file, line or class at fault.
     """
-    root, notes, tops = str(root), [], {}
+    root, notes = str(root), []
     _check(name, root, image_size, channels, test_fraction, split_seed, image_fit, loader)
     if follow_links and name != "folder":
         raise Error(f"follow_links is for source folder; lists of source {name} stay in their root")
-    if name in FILES:
+    found, classes = _find(name, root, keep_together, notes) if name in FILES else ({}, ())
+    if found:
         how = {"image_size": image_size, "channels": channels, "fit": image_fit}
         how["white_level"] = white_level
         reading = Reading(how, loader == "streamed", follow_links, skip_damaged, progress)
-        found, classes = _find(name, root, keep_together, notes)
         parts = _read(found, classes, loader, reading, notes)
-        tops = {part: top for part, (top, _) in found.items()}
     else:
-        parts = _ARRAYS[name](root, image_size, channels, at_most)
+        parts = _arrays(name, root, image_size, channels, at_most)
     drawn = "test" not in parts
-    parts = _with_test(name, root, parts, test_fraction, split_seed, notes)
+    if drawn:
+        parts = _with_test(name, root, parts, test_fraction, split_seed, notes)
     _same_shape(name, parts)
-    parts["train"] = _twins(parts, tops, drop_identical, notes)
+    tops = [found[part][0] for part in ("train", "test") if part in found]
+    parts["train"] = _twins(parts["train"], parts["test"], tops, drop_identical, notes)
     sizes = " + ".join(f"{len(split):,} {part}" for part, split in parts.items())
     read = f"read {len(parts['train'].classes)} classes, {sizes} images"
     return Dataset(name, parts["train"], parts["test"], parts.get("val"), (read, *notes), drawn)
@@ -144,9 +145,9 @@ def _check(name, root, image_size, channels, test_fraction, split_seed, image_fi
         if value not in choices:
             raise Error(f"{what} is {value!r}; choose one of {', '.join(map(str, choices))}")
     for what, value, good in (
-        ("image_size", image_size, isinstance(image_size, int | np.integer) and image_size >= 0),
+        ("image_size", image_size, isinstance(image_size, int) and image_size >= 0),
         ("test_fraction", test_fraction, 0 < test_fraction < 1),
-        ("split_seed", split_seed, split_seed in range(2**32)),
+        ("split_seed", split_seed, isinstance(split_seed, int) and 0 <= split_seed < 2**32),
     ):
         if not good:
             raise Error(f"{what} is {value!r}, out of its range")
@@ -164,9 +165,7 @@ def _check(name, root, image_size, channels, test_fraction, split_seed, image_fi
 
 
 def _with_test(name, root, parts, test_fraction, split_seed, notes) -> dict[str, Split]:
-    """The parts, with a test part held out of the training part where there is none."""
-    if "test" in parts:
-        return parts
+    """The parts, with a test part held out of the training part."""
     train = parts["train"]
     how = len(train.classes), test_fraction, split_seed, train.groups
     kept, held = stratified(train.labels, *how)
@@ -189,66 +188,68 @@ def _same_shape(name: str, parts: dict[str, Split]) -> None:
             raise Error(f"{differ}; set image_size and channels")
 
 
-def _twins(parts: dict[str, Split], tops: dict[str, Path], drop: bool, notes: list[str]) -> Split:
+def _twins(train: Split, test: Split, tops: list[Path], drop: bool, notes: list[str]) -> Split:
     """The training part, with ``drop`` without what is also in the test part; twins are counted."""
-    train, test = parts["train"], parts["test"]
     if isinstance(train.images, arrays.Packed):
         return train
-    same = identical(train, test, tops.get("train"), tops.get("test", tops.get("train")))
-    if number := int(same.sum()):
-        twice = f"{number:,} training images are also in the test part, to the last byte"
-        leave = "drop_identical leaves them out of training"
-        gone = f"left out of training: {number:,} images that are also in the test part"
-        notes.append(gone if drop else f"{twice}; {leave}")
-        train = train.take(np.flatnonzero(~same)) if drop else train
+    same = identical(train, test, tops)
+    if drop and same.any():
+        notes.append(f"left out of training: {same.sum():,} images that are also in the test part")
+        train = train.take(np.flatnonzero(~same))
+    elif same.any():
+        notes.append(
+            f"{same.sum():,} training images are also in the test part, to the last byte; "
+            "drop_identical leaves them out of training"
+        )
     if isinstance(train.images, Files):
         notes.append("the set is streamed: near twins of its test images are not looked for")
     elif tops and (found := near(train, test))[0]:
         alike, seen = found
-        of_all = "" if seen == len(test) else " that were looked at"
         notes.append(
-            f"{alike:,} of {seen:,} test images{of_all} look much like a training image; if they "
+            f"{alike:,} of {seen:,} test images look much like a training image; if they "
             "show the same thing, put what belongs together into one folder and set "
             "keep_together, or list it with a column group"
         )
     return train
 
 
-def _digits(root: str, *how: int) -> dict[str, Split]:
-    from sklearn.datasets import load_digits
+def _arrays(name: str, root: str, *how: int) -> dict[str, Split]:
+    """The parts of a source without image files. Arguments: ``how`` as of ``arrays.resized``."""
+    if name == "npz":
+        return arrays.read(Path(root), *how)
+    if name == "features":
+        return embeddings.read(Path(root))
+    if name == "digits":
+        from sklearn.datasets import load_digits
 
-    digits = load_digits()
-    images = np.round(digits.images * (255 / 16)).astype(np.uint8)[..., None]
-    labels = digits.target.astype(np.int64)
-    return {"train": Split(arrays.resized(images, *how), labels, tuple("0123456789"))}
-
-
-def _cifar(name: str):
-    def source(root: str, *how: int) -> dict[str, Split]:
-        from torchvision import datasets
-
-        kind = getattr(datasets, name.upper())
-        parts = {}
-        for part in ("train", "test"):
-            try:
-                try:
-                    data = kind(root, train=part == "train", download=False)
-                except RuntimeError:  # not there, or another process is at it
-                    with alone(Path(root) / f".{name}.lock"):
-                        there = (Path(root) / kind.base_folder).is_dir()
-                        data = kind(root, train=part == "train", download=not there)
-            except Exception as e:
-                put = f"Put the extracted folder {kind.base_folder!r} there"
-                why = f"{name} could not be had in {root}: {' '.join(str(e).split())}"
-                archive = f"(archive {kind.filename}), or let it be downloaded with a network"
-                raise Error(f"{why}. {put} {archive}") from None
-            labels = np.array(data.targets, np.int64)
-            parts[part] = Split(arrays.resized(data.data, *how), labels, tuple(data.classes))
-        return parts
-
-    return source
+        digits = load_digits()
+        images = np.round(digits.images * (255 / 16)).astype(np.uint8)[..., None]
+        labels = digits.target.astype(np.int64)
+        return {"train": Split(arrays.resized(images, *how), labels, tuple("0123456789"))}
+    parts = {part: _cifar(name, root, part) for part in ("train", "test")}
+    return {
+        part: Split(
+            arrays.resized(data.data, *how), np.array(data.targets, np.int64), tuple(data.classes)
+        )
+        for part, data in parts.items()
+    }
 
 
-_ARRAYS = {"digits": _digits, "cifar10": _cifar("cifar10"), "cifar100": _cifar("cifar100")}
-_ARRAYS["npz"] = lambda root, *how: arrays.read(Path(root), *how)
-_ARRAYS["features"] = lambda root, *_: embeddings.read(Path(root))
+def _cifar(name: str, root: str, part: str):
+    """torchvision's data set of a part, downloaded where it is not there."""
+    from torchvision import datasets
+
+    kind, train = getattr(datasets, name.upper()), part == "train"
+    try:
+        try:
+            return kind(root, train=train, download=False)
+        except RuntimeError:  # not there, or another process is at it
+            with alone(Path(root) / f".{name}.lock"):
+                there = (Path(root) / kind.base_folder).is_dir()
+                return kind(root, train=train, download=not there)
+    except Exception as e:
+        raise Error(
+            f"{name} could not be had in {root}: {' '.join(str(e).split())}. Put the extracted "
+            f"folder {kind.base_folder!r} there (archive {kind.filename}), or let it be downloaded "
+            "with a network"
+        ) from None

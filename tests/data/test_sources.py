@@ -123,7 +123,7 @@ def test_hidden_files_are_no_images(tmp_path):
 
 
 def test_parts_without_train_are_not_taken_for_classes(tmp_path):
-    with pytest.raises(Error, match="has val/ but no train/"):
+    with pytest.raises(Error, match="has test/, val/ but no train/"):
         load("folder", tree(tmp_path / "set", ("val", "test")), progress=False)
 
 
@@ -228,6 +228,7 @@ def test_bad_names_are_refused(name, message):
         ({"test_fraction": 0}, "test_fraction is 0"),
         ({"split_seed": -1}, "split_seed is -1"),
         ({"split_seed": 2**32}, "split_seed is 4294967296"),
+        ({"split_seed": 0.5}, "split_seed is 0.5"),
         ({"image_size": -3}, "image_size is -3"),
         ({"image_size": 8.5}, "image_size is 8.5"),
         ({"channels": 2}, "channels is 2; choose one of 0"),
