@@ -145,9 +145,13 @@ def _check(name, root, image_size, channels, test_fraction, split_seed, image_fi
         if value not in choices:
             raise Error(f"{what} is {value!r}; choose one of {', '.join(map(str, choices))}")
     for what, value, good in (
-        ("image_size", image_size, isinstance(image_size, int) and image_size >= 0),
+        ("image_size", image_size, isinstance(image_size, int | np.integer) and image_size >= 0),
         ("test_fraction", test_fraction, 0 < test_fraction < 1),
-        ("split_seed", split_seed, isinstance(split_seed, int) and 0 <= split_seed < 2**32),
+        (
+            "split_seed",
+            split_seed,
+            isinstance(split_seed, int | np.integer) and 0 <= split_seed < 2**32,
+        ),
     ):
         if not good:
             raise Error(f"{what} is {value!r}, out of its range")
