@@ -144,17 +144,11 @@ def _check(name, root, image_size, channels, test_fraction, split_seed, image_fi
     ):
         if value not in choices:
             raise Error(f"{what} is {value!r}; choose one of {', '.join(map(str, choices))}")
-    for what, value, good in (
-        ("image_size", image_size, isinstance(image_size, int | np.integer) and image_size >= 0),
-        ("test_fraction", test_fraction, 0 < test_fraction < 1),
-        (
-            "split_seed",
-            split_seed,
-            isinstance(split_seed, int | np.integer) and 0 <= split_seed < 2**32,
-        ),
-    ):
-        if not good:
-            raise Error(f"{what} is {value!r}, out of its range")
+    for what, value in (("image_size", image_size), ("split_seed", split_seed)):
+        if not isinstance(value, int | np.integer) or not 0 <= value < 2**32:
+            raise Error(f"{what} is {value!r}; it must be a whole number from 0 to 4294967295")
+    if not 0 < test_fraction < 1:
+        raise Error(f"test_fraction is {test_fraction!r}; it must be between 0 and 1")
     if name != "digits" and not root:
         raise Error(f"source {name!r} needs root: {ROOTS[name]}")
     fit = fitting(image_fit)
