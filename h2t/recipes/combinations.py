@@ -1,4 +1,7 @@
-"""What does not go together: values that are fine by themselves, refused before any work."""
+"""What does not go together: values that are fine by themselves, refused before any work.
+
+All but ``settled`` raise ``h2t.Error``.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +16,7 @@ COSINE_LOSSES = ("ldam", "gcl", "ride")  # they set margins between cosines
 
 
 def check_schedule(stage1) -> None:
-    """Lists of stage 1 that belong together, and mixing of images. Raises ``h2t.Error``."""
+    """Lists of stage 1 that belong together, and mixing of images."""
     shares, begins = list(stage1.decay_at), list(stage1.reslt_from)
     if len(shares) != len(stage1.lr_factors) or shares != sorted(shares):
         raise Error("decay_at and lr_factors must be lists of one length, decay_at ascending")
@@ -24,17 +27,20 @@ def check_schedule(stage1) -> None:
 
 
 def check_network(stage1) -> None:
-    """A loss has the head and the model that it needs. Raises ``h2t.Error``."""
+    """A loss has the head and the model that it needs."""
     loss, model, head = stage1.loss, stage1.model, stage1.head
     if loss in COSINE_LOSSES and head != "cosine":
         raise Error(f"loss {loss} sets margins between cosines; use it with head cosine")
     if loss in EXPERT_LOSSES and not model.startswith(loss):
         like = {"ride": "ride3_resnet32", "reslt": "reslt_resnet32"}[loss]
-        has = f"which model {model} has not; use it with a model such as {like}"
-        raise Error(f"loss {loss} is of several experts, {has}")
+        raise Error(
+            f"loss {loss} is of several experts, which model {model} has not; use it with a model "
+            f"such as {like}"
+        )
     if model.startswith("reslt") and head != "linear":
-        has = "one linear classifier for all branches; use it with head linear"
-        raise Error(f"model {model} has {has}, not {head}")
+        raise Error(
+            f"model {model} has one linear classifier for all branches; use it with head linear"
+        )
     if stage1.trainable == "all":
         return
     if not stage1.pretrained:
@@ -50,18 +56,22 @@ def check_network(stage1) -> None:
 
 
 def check_stage2(stage2) -> None:
-    """A method of stage 2 and what it trains. Raises ``h2t.Error``."""
+    """A method of stage 2 and what it trains."""
     method = stage2.stage2_method
     if method == "tau" and stage2.fusion_ratio:
-        nothing = "method tau trains nothing, so there is nothing to fuse"
-        raise Error(f"{nothing} at ratio {stage2.fusion_ratio:g}; set fusion_ratio to 0")
+        raise Error(
+            "method tau trains nothing, so there is nothing to fuse at ratio "
+            f"{stage2.fusion_ratio:g}; set fusion_ratio to 0"
+        )
     if method in ("tau", "lws") and stage2.reinitialise_head:
-        keeps = f"method {method} keeps the classifier of stage 1"
-        raise Error(f"{keeps}; set reinitialise_head to false, or stage2_method to crt")
+        raise Error(
+            f"method {method} keeps the classifier of stage 1; set reinitialise_head to false, or "
+            "stage2_method to crt"
+        )
 
 
 def check_method(method: str, head: str) -> None:
-    """A method of stage 2 makes sense on stage 1's kind of head. Raises ``h2t.Error``."""
+    """A method of stage 2 makes sense on stage 1's kind of head."""
     if method == "gcl" and head != "cosine":
         raise Error("method gcl lowers cosines; use a stage 1 with head cosine (and loss gcl)")
     if head == "cosine" and method in (*LEARNED_SCALE, "tau"):
@@ -85,7 +95,7 @@ def settled(parameters: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def check_together(parameters: Mapping[str, Any]) -> None:
-    """Parameters of different steps, before the first step is trained. Raises ``h2t.Error``."""
+    """Parameters of different steps."""
     if "head" in parameters:
         check_method(parameters.get("stage2_method", "crt"), parameters["head"])
     if parameters.get("crop") == "resized" and parameters.get("loader") == "resident":
