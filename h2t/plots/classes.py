@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 
 from h2t.plots.style import (
@@ -21,16 +23,15 @@ from h2t.plots.style import (
 __all__ = ["plot_class_accuracy", "plot_confusion_groups", "plot_reliability", "plot_weight_norms"]
 
 
-def _spans(counts: np.ndarray, groups: dict[str, np.ndarray]) -> dict[str, tuple[float, float]]:
+def _spans(counts: np.ndarray, groups: dict[str, np.ndarray]) -> dict[str, list[float]]:
     """From where to where each group reaches on an axis of training images, apart if they are."""
     there = {g: counts[c] for g, c in groups.items() if len(c)}
-    ends = {g: [n.min() / 1.06, n.max() * 1.06] for g, n in there.items()}
-    rising = sorted(ends, key=lambda g: ends[g][0])
-    for low, high in zip(rising, rising[1:], strict=False):
+    spans = {g: [n.min() / 1.06, n.max() * 1.06] for g, n in there.items()}
+    for low, high in itertools.pairwise(sorted(spans, key=spans.get)):
         below, above = there[low].max(), there[high].min()
-        if below < above and ends[low][1] > ends[high][0]:
-            ends[low][1] = ends[high][0] = np.sqrt(below * above)
-    return {g: tuple(ends[g]) for g in ends}
+        if below < above and spans[low][1] > spans[high][0]:
+            spans[low][1] = spans[high][0] = np.sqrt(below * above)
+    return spans
 
 
 @styled
@@ -67,11 +68,8 @@ def plot_class_accuracy(table, groups: dict[str, np.ndarray]):
     ax.set(xscale="log", xlim=(low / 1.03, high * 1.03), ylim=(-3, 103))
     ax.set(xlabel="training images of the class", ylabel="test accuracy, %")
     plain_log(ax.xaxis, low, high)
-    ax.set_title(
-        "Accuracy by class (dots) and group means (bars)"
-        + empties([g for g in groups if g not in spans]),
-        pad=26,
-    )
+    empty = empties([g for g in groups if g not in spans])
+    ax.set_title(f"Accuracy by class (dots) and group means (bars){empty}", pad=26)
     legend_below(ax, ncols=min(4, table["method"].nunique()))
     for handle in ax.get_legend().legend_handles:
         handle.set(alpha=1, sizes=[40])

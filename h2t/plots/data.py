@@ -49,9 +49,9 @@ def plot_strip(images, labels, counts, groups: dict, classes, columns: int = 10)
     """
     chosen = []
     for g, members in groups.items():
-        by_size = members[np.argsort(-counts[members], kind="stable")] if len(members) else []
-        picks = sorted({0, len(by_size) // 2, len(by_size) - 1}) if len(by_size) else []
-        chosen += [(g, int(by_size[k])) for k in picks] or [(g, None)]
+        by_size = members[np.argsort(-counts[members], kind="stable")]
+        picks = {0, len(by_size) // 2, len(by_size) - 1} if len(by_size) else ()
+        chosen += [(g, int(by_size[k])) for k in sorted(picks)] or [(g, None)]
     heights = [1 if k is not None else 0.35 for _, k in chosen]
     axes = new_axes(9, 0.95 * sum(heights) + 0.6, rows=len(chosen), height_ratios=heights)
     h, w = images.shape[1:3]
@@ -61,9 +61,8 @@ def plot_strip(images, labels, counts, groups: dict, classes, columns: int = 10)
         ax.grid(False)
         ax.spines[:].set_visible(False)
         if g not in named:
-            ax.set_title(
-                g if k is not None else f"{g}: empty", color=TEXT[g], fontsize=13, weight="bold"
-            )
+            name = g if k is not None else f"{g}: empty"
+            ax.set_title(name, color=TEXT[g], fontsize=13, weight="bold")
         named.add(g)
         if k is None:
             continue

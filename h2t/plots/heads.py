@@ -24,13 +24,11 @@ def plot_head_gains(tests, names, baseline: str):
     order = tests.groupby("head")["difference"].mean().sort_values().index
     axes = new_axes(4.2 * len(banks) + 2.6, 0.36 * len(order) + 1.8, columns=len(banks))
     for ax, bank in zip(axes, banks, strict=True):
-        part = tests[tests["bank"] == bank].set_index("head").reindex(order).dropna()
-        for head, row in part.iterrows():
-            y = list(order).index(head)
+        part = tests[tests["bank"] == bank].set_index("head").reindex(order)
+        for y, (head, row) in enumerate(part.iterrows()):
             colour = _COLOURS.get(head, METHODS[0])
-            sure = row["p_holm"] < 0.05
+            face = colour if row["p_holm"] < 0.05 else "white"
             ax.plot([row["low"], row["high"]], [y, y], color=colour, lw=2.5)
-            face = colour if sure else "white"
             ax.plot(row["difference"], y, "o", ms=8, color=colour, mfc=face, mew=2)
         ax.axvline(0, color="#222222", lw=1)
         shown = ax is axes[0]
