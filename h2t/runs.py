@@ -100,9 +100,8 @@ class Run:
     def inputs(self) -> dict[str, Any]:
         """What it takes to use its models: ``classes``, their names, ``shape`` (H, W, C), ..."""
         path = self.path / "inputs.json"
-        inputs = readers.read_json(path, OVER)
+        inputs = readers.read_json(path, OVER, INPUTS, INPUTS)
         with readers.reading(path, OVER):
-            readers.agrees(inputs, INPUTS, INPUTS)
             if len(inputs["shape"]) != 3 or not all(0 < n < 1 << 16 for n in inputs["shape"]):
                 raise ValueError("its shape is no (height, width, channels)")
         return inputs
@@ -136,19 +135,16 @@ class Step:
     def done(self) -> bool:
         return (self.path / "result.json").exists()
 
-    def _there(self, file: str, otherwise: str) -> Path:
-        if not (self.path / file).exists():
-            raise Error(f"{self.name} of run {self.run.path} {otherwise}")
-        return self.path / file
-
     @property
     def result(self) -> dict[str, Any]:
         """What result.json says. Raises ``h2t.Error`` where the step is not finished."""
-        path = self._there("result.json", "is not finished: it has no result.json; run it first")
-        result = readers.read_json(path, self.over)
-        with readers.reading(path, self.over):
-            readers.agrees(result, RESULT, NEEDED)
-        return result
+        return readers.read_json(self._finished("result.json"), self.over, RESULT, NEEDED)
+
+    def _finished(self, file: str) -> Path:
+        if not self.done:
+            how = f"train it with `h2t run RECIPE -p run {self.run.path}`"
+            raise Error(f"{self.name} of run {self.run.path} is not finished; {how}")
+        return self.path / file
 
     @property
     def params(self) -> dict[str, Any]:
@@ -229,23 +225,17 @@ class Step:
         return result
 
     def weights(self) -> dict:
-        """The trained tensors, by name, held against the hash in result.json.
-
-        Raises: ``h2t.Error`` where the file is missing, damaged, another one, or holds NaN.
-        """
-        path = self._there("weights.safetensors", "has no weights yet; run it first")
-        recorded = self.result.get("weights_sha256") if self.done else None
+        """The trained tensors, by name, held against the hash in result.json."""
+        recorded, path = self.result["weights_sha256"], self.path / "weights.safetensors"
         return readers.read_tensors(path, self.over, sha256=recorded)
 
     def outputs(self) -> tuple[np.ndarray, np.ndarray]:
         """The test set's ``logits`` (N, C) float32 and ``labels`` (N,) int64 as NumPy arrays."""
-        unfinished = f"is not finished; train it with `h2t run RECIPE -p run {self.run.path}`"
-        none = f"has no test outputs; evaluate it with `h2t evaluate {self.run.path}`"
-        self._there("result.json", unfinished)
-        path = self._there("outputs.safetensors", none)
+        path = self._finished("outputs.safetensors")
         both = readers.read_tensors(path, self.over, numpy=True)
         if not both:  # of a checkpoint that was imported and not evaluated
-            raise Error(f"{self.name} of run {self.run.path} {none}")
+            what = f"{self.name} of run {self.run.path} has no test outputs"
+            raise Error(f"{what}; evaluate it with `h2t evaluate {self.run.path}`")
         with readers.reading(path, self.over):
             logits, labels = both["logits"], both["labels"]
             fit = logits.ndim == 2 and labels.shape == logits.shape[:1] and labels.dtype.kind == "i"

@@ -73,12 +73,18 @@ def sha256(path: Path) -> str:
         return hashlib.file_digest(f, "sha256").hexdigest()
 
 
-def read_json(path: Path, way_out: str = AGAIN) -> dict[str, Any]:
-    """Read a JSON object, with the numbers that JSON has."""
+def read_json(
+    path: Path,
+    way_out: str = AGAIN,
+    kinds: dict[str, Any] | None = None,
+    needed: Collection[str] = (),
+) -> dict[str, Any]:
+    """Read a JSON object, with the numbers that JSON has, which ``agrees`` with ``kinds``."""
     with reading(path, way_out):
         value = _parsed(content(path, LINES))
         if not isinstance(value, dict):
             raise ValueError("it holds no object")
+        agrees(value, kinds or {}, needed)
         return value
 
 

@@ -6,7 +6,6 @@ from pathlib import Path
 
 import click
 
-from h2t.base.errors import Error
 from h2t.cli import options
 from h2t.cli.options import AGAIN, DEVICE, PARAMETERS, PATH, RUN, STEP, main, option, show
 
@@ -14,21 +13,15 @@ from h2t.cli.options import AGAIN, DEVICE, PARAMETERS, PATH, RUN, STEP, main, op
 @main.command()
 @RUN
 @DEVICE
-@option("--recorded", is_flag=True, help="Show what was measured; no images are needed.")
-@option("--out", type=PATH, help="A folder for tables of classes and wrong images.")
-def evaluate(run, device, recorded, out):
+@option("--out", type=PATH, help="Write what was answered into this folder, without images.")
+def evaluate(run, device, out):
     """Evaluate a run's finished steps on its test set."""
     from h2t.exchange.answers import write_answers
-    from h2t.runs import Run
     from h2t.train.evaluate import evaluate
 
-    run = Run(run, create=False)
-    results = run.results() if recorded else evaluate(run, device=device)
-    if not results:
-        raise Error(f"run {run.path} has no finished step; run it first")
-    show(results)
     if out:
-        click.echo("\n".join(map(str, write_answers(run, out))))
+        return click.echo("\n".join(map(str, write_answers(run, out))))
+    show(evaluate(run, device=device))
 
 
 @main.command()

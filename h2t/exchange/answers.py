@@ -17,9 +17,11 @@ def write_answers(run: Run | str, out: str | Path) -> list[Path]:
     """Write what became of each class, and every wrong answer, as CSV files, two a step.
 
     Images are named by their files where those are there, else by their number in the test set.
-    Returns: the files. Raises: ``h2t.Error`` where a step has no test outputs.
+    Returns: the files. Raises: ``h2t.Error`` where no step is finished, or one has no test outputs.
     """
     run, folder, files = Run(run, create=False), resolve(out), []
+    if not run.steps():
+        raise Error(f"run {run.path} has no finished step; run it first")
     names = tuple(prepared(run).inputs["classes"])
     try:
         paths = dataset(run, progress=False).test.paths

@@ -29,16 +29,12 @@ def look() -> str:
     return hashlib.sha256(b"\0".join(f.read_bytes() for f in files)).hexdigest()
 
 
-def _fill(template: str, **values) -> str:
-    return _templates().get_template(template).render(**values)
-
-
 @functools.cache
-def _templates():
+def _template(name: str):
     from jinja2 import Environment, FileSystemLoader
 
-    how = dict(trim_blocks=True, lstrip_blocks=True)
-    return Environment(loader=FileSystemLoader(HERE), autoescape=True, **how)
+    how = dict(trim_blocks=True, lstrip_blocks=True, autoescape=True)
+    return Environment(loader=FileSystemLoader(HERE), **how).get_template(name)
 
 
 @functools.cache
@@ -74,7 +70,9 @@ def notebook(source: Path, name: str, title: str, pages: set[str]) -> str:
         body, _ = _exporter().from_notebook_node(book, resources=where)
     index = "../" * name.count("/") + "index.html"
     highlight = HtmlFormatter(style="friendly", nobackground=True).get_style_defs(".highlight")
-    return _fill("notebook.html.j2", title=title, index=index, body=body, highlight=highlight)
+    return _template("notebook.html.j2").render(
+        title=title, index=index, body=body, highlight=highlight
+    )
 
 
 def _shown(output: dict) -> bool:
@@ -104,7 +102,7 @@ def index(rows, pages: list[str], problems: list[str], root: Path) -> str:
 
     Arguments: ``rows`` of ``h2t.study.compare.table.table`` with copies; ``pages`` names of all.
     """
-    listed = rows[~rows["run"].isin(shared(rows, root))]
+    listed = rows[~rows["run"].isin(shared(rows))]
     columns, methods = _varying(listed), sorted(listed["method"].unique(), key=order)
     books: dict[str, list[tuple[str, str]]] = {}
     for page in sorted(pages):
@@ -122,26 +120,30 @@ def index(rows, pages: list[str], problems: list[str], root: Path) -> str:
         for name, part in listed.groupby("run", sort=True)
     ]
     unfinished = [(name, books[name]) for name in sorted(set(books) - set(listed["run"]))]
-    shown = dict(runs=runs, columns=columns, methods=methods, unfinished=unfinished)
-    steps = int((~rows["copy"]).sum())
-    return _fill("index.html.j2", name=root.name, steps=steps, problems=problems, **shown)
+    return _template("index.html.j2").render(
+        name=root.name,
+        steps=int((~rows["copy"]).sum()),
+        problems=problems,
+        runs=runs,
+        columns=columns,
+        methods=methods,
+        unfinished=unfinished,
+    )
 
 
-def shared(rows, root: Path) -> set[str]:
+def shared(rows) -> set[str]:
     """Runs that are there for others only: every step of theirs is held by another run too."""
-    held = set()
-    for run, source in rows[["run", "adopted_from"]].dropna().itertuples(index=False):
-        there = os.path.normpath(os.path.join(root, run, source))
-        held.add(os.path.relpath(there, root))
+    copies = rows[["run", "adopted_from"]].dropna().itertuples(index=False)
+    held = {os.path.normpath(f"{run}/{source}") for run, source in copies}
     whole = {r: {f"{r}/{step}" for step in part["step"]} for r, part in rows.groupby("run")}
     return {run for run, steps in whole.items() if steps <= held}
 
 
 def _varying(rows) -> list[str]:
     """The parameters that tell the runs apart."""
+    each, always = rows.groupby("run"), ("fusion_ratio", "seed")
     known = [c for c in (*SETTING, *METHOD, *SEEDS) if c in rows and rows[c].nunique() > 1]
-    most = rows.groupby("run")[known].nunique().max()  # values within a run
-    found = [c for c in known if c in ("fusion_ratio", "seed") or most[c] == 1]
+    found = [c for c in known if c in always or each[c].nunique().max() == 1]
     same = {c for c in found if c.startswith("stage1_") and c[7:] in found}
     return [c for c in found if c not in same or (rows[c] != rows[c[7:]]).any()]
 

@@ -52,7 +52,7 @@ def report(
     rows = table(root, copies=True)
     claim(out, "report")
     executed = _compare(root, book, given, progress)
-    sources = _sources(root, executed, pages.shared(rows, root))
+    sources = _sources(root, executed, pages.shared(rows))
     damaged = _render(sources, out, root, progress)
     made = [name for name in sources if name not in damaged]
     problems = [*rows.attrs["skipped"], *damaged.values()]

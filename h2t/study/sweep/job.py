@@ -19,7 +19,7 @@ from typing import Any
 
 from h2t.base.errors import Error, named
 from h2t.base.files import TEMPORARY, link, write_json, write_yaml
-from h2t.base.readers import agrees, read_json, read_yaml, reading
+from h2t.base.readers import read_json, read_yaml
 from h2t.recipes import parameters as config
 from h2t.runs import Run, Step
 from h2t.study.sweep.store import Store
@@ -78,9 +78,7 @@ class Job:
         file = Path(self.run) / "done.json"
         if not file.exists():
             return False
-        mark = read_json(file, AGAIN)
-        with reading(file, AGAIN):
-            agrees(mark, DONE, DONE)
+        mark = read_json(file, AGAIN, DONE, DONE)
         return mark["key"] == key_of(self.parameters) and set(self.books) <= set(mark["notebooks"])
 
     @property
