@@ -16,7 +16,7 @@ class Error(Exception):
 
 _MENDS = {
     "OutOfMemoryError": "the GPU's memory is full: lower batch_size, or let fewer runs share it "
-    "(--jobs, --gpus 1), then run again",
+    "(--jobs), then run again",
     "MemoryError": "main memory is full: lower batch_size, or run fewer at a time (--jobs), then "
     "run again",
 }

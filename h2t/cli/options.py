@@ -25,8 +25,8 @@ _GIVEN = dict(nargs=2, multiple=True, metavar="NAME VALUE", callback=_values)
 PARAMETERS = option("-p", "parameters", help="Set a parameter; may be repeated.", **_GIVEN)
 DEVICE = option("--device", default="auto", help="auto, cpu or cuda.")
 AGAIN = option("--again", is_flag=True, help="Start over: what the run holds is discarded.")
-JOBS = option("--jobs", default=0, help="Runs at a time; 0: one to a GPU or core.")
-GPUS = option("--gpus", type=float, help="GPUs for each run: 1, a share such as 0.5, or 0.")
+_MANY = "Runs at a time; 0: one to a GPU or core."
+JOBS = option("--jobs", type=click.IntRange(min=0), default=0, help=_MANY)
 BEST = "the best on the validation part"
 STEP = option("--step", default="", help="The step to use.", show_default=BEST)
 LEDGER = option("--out", type=PATH, help="Also write the table as CSV, with hashes.")

@@ -76,11 +76,10 @@ def _run(recipe, overrides, again, plain, device) -> None:
 @PARAMETERS
 @options.JOBS
 @option("--ray", "address", metavar="ADDRESS", help="Run on a Ray cluster: its address, or auto.")
-@options.GPUS
 @option("--notebooks", "books", default="01,02,03", help="Those to execute in each run, or all.")
 @option("--plain", is_flag=True, help="Train without notebooks.")
 @option("--dry-run", is_flag=True, help="Show the plan and stop.")
-def sweep(recipe, parameters, jobs, address, gpus, books, plain, dry_run):
+def sweep(recipe, parameters, jobs, address, books, plain, dry_run):
     """Train each run of a recipe that has lists or ranges.
 
     Stopped by anything, the same command goes on.
@@ -92,11 +91,11 @@ def sweep(recipe, parameters, jobs, address, gpus, books, plain, dry_run):
     if address:
         from h2t.study.sweep.cluster import Cluster
 
-        pool = Cluster(address, jobs, gpus)
+        pool = Cluster(address, jobs)
     else:
         from h2t.study.sweep.pool import Pool
 
-        pool = Pool(jobs, gpus, notebooks=not plain)
+        pool = Pool(jobs, notebooks=not plain)
     click.echo(f"{plan}\n{pool}")
     if dry_run:
         return pool.close()
@@ -125,10 +124,9 @@ def _failures(failed: dict[str, str]) -> None:
 @main.command()
 @options.ROOT
 @options.JOBS
-@options.GPUS
 @options.LEDGER
 @PARAMETERS
-def reproduce(root, jobs, gpus, out, parameters):
+def reproduce(root, jobs, out, parameters):
     """Hold runs against the published tables.
 
     ROOT may be a recipe: those of its runs that are missing are trained first.
@@ -146,7 +144,7 @@ def reproduce(root, jobs, gpus, out, parameters):
         planned = plan(root, parameters, books=None)
         click.echo(planned)
         root = planned.root
-        failed = sweep(planned, Pool(jobs, gpus, notebooks=False))
+        failed = sweep(planned, Pool(jobs, notebooks=False))
     found = reproduce(root)
     click.echo(markdown(found))
     click.echo(f"saved as {resolve(root) / 'reproduced.md'}")

@@ -187,7 +187,6 @@ def section_runs(args, say) -> dict:
 def _swept(args, file: Path, log: Path, jobs: int, seconds: float, environment: dict):
     """The sweep's exit status, or that it was stopped."""
     command = [sys.executable, "-m", "h2t", "sweep", str(file), "--plain", "--jobs", str(jobs)]
-    command += ["--gpus", "1"] if args.device == "cuda" else []
     how = {"cwd": HERE, "stderr": subprocess.STDOUT, "env": plan.environment() | environment}
     with open(log, "a") as out:
         process = subprocess.Popen(command, stdout=out, **how)

@@ -65,13 +65,6 @@ def test_a_sweep_goes_on_when_a_machine_is_lost(machines, tmp_path):
     assert found(tmp_path / "there" / "root") == found(tmp_path / "here" / "root")
 
 
-def test_a_resource_that_no_machine_has_is_refused_at_once(machines):
-    with pytest.raises(
-        Error, match="a run asks for 1 GPU, but no machine of the Ray cluster has more than 0"
-    ):
-        Cluster(machines.address, gpus_per_run=1)
-
-
 @pytest.mark.parametrize(
     ("address", "message"),
     [

@@ -21,12 +21,11 @@ class Cluster:
     """Slots for jobs on a Ray cluster, as ``h2t.study.sweep.pool.Pool`` has them on one machine.
 
     Arguments: ``address`` of the cluster, or "auto" for the one that this machine belongs to;
-    ``jobs`` at most so many at a time, 0 for as many as the cluster can take; ``gpus_per_run`` GPUs
-    for each, None for one where there are any. Each has one core.
-    Raises: ``h2t.Error`` where there is no such cluster, or no machine in it for such a job.
+    ``jobs`` at most so many at a time, 0 for as many as the cluster can take. Each has one core,
+    and one GPU where there are any. Raises: ``h2t.Error`` where there is no such cluster.
     """
 
-    def __init__(self, address: str = "auto", jobs: int = 0, gpus_per_run: float | None = None):
+    def __init__(self, address: str = "auto", jobs: int = 0):
         # under `uv run` Ray would pack the project and build an environment for every worker, for
         # minutes; all machines have h2t
         os.environ.setdefault("RAY_ENABLE_UV_RUN_RUNTIME_ENV", "0")
@@ -40,15 +39,8 @@ class Cluster:
         self._ours = not ray.is_initialized()
         if self._ours:
             self._join(address)
-        best = max((n["Resources"].get("GPU", 0) for n in self._nodes()), default=0)
-        gpus = min(1, best) if gpus_per_run is None else gpus_per_run
-        if gpus > best:
-            self.close()
-            raise Error(
-                f"a run asks for {gpus:g} GPU, but no machine of the Ray cluster has more than "
-                f"{best:g}; ask for less, or add one"
-            )
-        self._asked = {"CPU": 1, **({"GPU": gpus} if gpus else {})}
+        gpus = int(any(n["Resources"].get("GPU", 0) >= 1 for n in self._nodes()))
+        self._asked = {"CPU": 1, "GPU": 1} if gpus else {"CPU": 1}
         self._task = ray.remote(num_cpus=1, num_gpus=gpus, max_retries=LOST)(work)
 
     def _join(self, address: str) -> None:
@@ -61,7 +53,7 @@ class Cluster:
             raise Error(f"cannot reach a Ray cluster at {address!r}: {why}; {START}") from None
 
     def __str__(self) -> str:
-        asked = " and ".join(f"{v:g} {k}" for k, v in self._asked.items())
+        asked = " and ".join(f"{v} {k}" for k, v in self._asked.items())
         machines = f"{len(self._nodes())} machines of a Ray cluster"
         return f"{self.slots} at a time on {machines}, {asked} each"
 

@@ -3,12 +3,12 @@ imported everything already, so that it starts at once, and what kills it kills 
 
 from __future__ import annotations
 
+import itertools
 import multiprocessing as mp
 import os
 import sys
 from multiprocessing.connection import wait
 
-from h2t.base.errors import Error
 from h2t.base.machine import cores, gpus, memory
 from h2t.study.sweep.job import PRELOAD, PRELOAD_NOTEBOOKS, Job, child
 
@@ -17,28 +17,19 @@ EACH = 2**31  # bytes of memory that a job may take
 
 
 class Pool:
-    """Slots for jobs on this machine: one to a GPU where there are GPUs, else one to a core as far
-    as memory goes (2 GB a job).
+    """Slots for jobs on this machine, which its GPUs are dealt to: by default one to a GPU, and
+    where there is none one to a core, as far as memory goes.
 
-    Arguments: ``jobs`` slots, 0 for that default; ``gpus_per_run`` a number from 0, which hides
-    them, to 1, None for one where there is one; ``notebooks`` whether the jobs execute any.
-    Raises: ``h2t.Error`` where more is asked for than there is.
+    Arguments: ``jobs`` slots, 0 for that default; ``notebooks`` whether the jobs execute any.
     """
 
-    def __init__(self, jobs: int = 0, gpus_per_run: float | None = None, notebooks: bool = True):
-        found = gpus()
-        _check(jobs, gpus_per_run, found)
-        wanted = 1 if gpus_per_run is None else gpus_per_run
-        self._on_gpus = bool(found and wanted)
-        places = len(found) * int(1 / wanted) if self._on_gpus else cores()
-        if not self._on_gpus:
-            places = max(1, min(places, memory() // EACH))
-        self.slots = jobs or places
+    def __init__(self, jobs: int = 0, notebooks: bool = True):
+        self._gpus = gpus()
+        self.slots = jobs or len(self._gpus) or max(1, min(cores(), memory() // EACH))
         self.threads = max(1, cores() // self.slots)
         self.environments = [{}] * self.slots
-        if found or gpus_per_run == 0:
-            seen = found if self._on_gpus else [""]
-            dealt = (seen[k % len(seen)] for k in range(self.slots))
+        if self._gpus:
+            dealt = itertools.islice(itertools.cycle(self._gpus), self.slots)
             self.environments = [{"CUDA_VISIBLE_DEVICES": gpu} for gpu in dealt]
         # of the debugger that ipykernel loads: a warning to every terminal
         os.environ.setdefault("PYDEVD_DISABLE_FILE_VALIDATION", "1")
@@ -49,8 +40,8 @@ class Pool:
         self._running: dict = {}  # pipe -> (job, process, slot)
 
     def __str__(self) -> str:
-        each = "a GPU" if self._on_gpus else f"threads: {self.threads}"
-        return f"{self.slots} at a time on this machine, {each} each"
+        on = f"GPUs: {len(self._gpus)}" if self._gpus else f"threads each: {self.threads}"
+        return f"{self.slots} at a time on this machine, {on}"
 
     @property
     def free(self) -> int:
@@ -88,15 +79,3 @@ class Pool:
             process.join()
             pipe.close()
         self._running.clear()
-
-
-def _check(jobs: int, gpus_per_run: float | None, found: list[str]) -> None:
-    if jobs < 0:
-        raise Error(f"jobs is {jobs}; give a number, or 0 for as many as the machine can take")
-    if not 0 <= (gpus_per_run or 0) <= 1:
-        raise Error(f"a run trains on one GPU, not {gpus_per_run:g}; ask for 1, or a part as 0.5")
-    if gpus_per_run and not found:
-        raise Error(
-            f"--gpus {gpus_per_run:g} was asked for, but no GPU can be seen here; leave it out to "
-            "train on the CPU"
-        )
