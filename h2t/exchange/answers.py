@@ -42,18 +42,17 @@ def wrong_answers(step: Step, names: tuple[str, ...], paths=None):
     import pandas as pd
 
     logits, labels = _outputs(step, names)
-    answers, shares = logits.argmax(1), 100 * metrics.softmax(logits)
-    rows = np.flatnonzero(answers != labels)
-    sure = shares[rows, answers[rows]]
-    order = np.argsort(-sure, kind="stable")
-    rows = rows[order]
-    columns = {
-        "image": rows if paths is None else [str(paths[k]) for k in rows],
-        "label": [names[k] for k in labels[rows]],
-        "answer": [names[k] for k in answers[rows]],
-        "confidence": sure[order].round(2),
-    }
-    return pd.DataFrame(columns)
+    answers, known = logits.argmax(1), np.array(names, object)
+    table = pd.DataFrame(
+        {
+            "image": range(len(labels)) if paths is None else list(map(str, paths)),
+            "label": known[labels],
+            "answer": known[answers],
+            "confidence": 100 * metrics.softmax(logits).max(1),
+        }
+    )
+    wrong = table[answers != labels]
+    return wrong.sort_values("confidence", ascending=False, kind="stable").round(2)
 
 
 def _outputs(step: Step, names: tuple[str, ...]) -> tuple[np.ndarray, np.ndarray]:
