@@ -40,20 +40,19 @@ class Cluster:
         if self._ours:
             self._join(address)
         gpus = int(any(n["Resources"].get("GPU", 0) >= 1 for n in self._nodes()))
-        self._asked = {"CPU": 1, "GPU": 1} if gpus else {"CPU": 1}
+        self._asked = ["CPU", "GPU"] if gpus else ["CPU"]  # one of each for a job
         self._task = ray.remote(num_cpus=1, num_gpus=gpus, max_retries=LOST)(work)
 
     def _join(self, address: str) -> None:
         _knock(address)
-        quiet = dict(log_to_driver=False, logging_level="ERROR")
         try:
-            self._ray.init(address=address, **quiet)
+            self._ray.init(address=address, log_to_driver=False, logging_level="ERROR")
         except Exception as e:
             why = " ".join(str(e).split())
             raise Error(f"cannot reach a Ray cluster at {address!r}: {why}; {START}") from None
 
     def __str__(self) -> str:
-        asked = " and ".join(f"{v} {k}" for k, v in self._asked.items())
+        asked = " and ".join(f"1 {k}" for k in self._asked)
         machines = f"{len(self._nodes())} machines of a Ray cluster"
         return f"{self.slots} at a time on {machines}, {asked} each"
 
@@ -64,7 +63,7 @@ class Cluster:
     def slots(self) -> int:
         """How many jobs the machines that are there now can do at a time."""
         has = [n["Resources"] for n in self._nodes()]
-        places = sum(min(int(r.get(k, 0) / v) for k, v in self._asked.items()) for r in has)
+        places = sum(int(min(r.get(k, 0) for k in self._asked)) for r in has)
         return max(1, min(places, self._limit or places))
 
     @property
@@ -74,12 +73,12 @@ class Cluster:
     def start(self, job: Job) -> None:
         self._running[self._task.remote(job, sys.path)] = job
 
-    def wait(self, seconds: float) -> list[tuple[Job, tuple[str, str]]]:
+    def wait(self, seconds: float) -> list[tuple[Job, str, str]]:
         """As ``Pool.wait``."""
         if not self._running:  # which Ray refuses to wait for
             return []
         ended, _ = self._ray.wait(list(self._running), num_returns=1, timeout=seconds)
-        return [(self._running.pop(ref), self._outcome(ref)) for ref in ended]
+        return [(self._running.pop(ref), *self._outcome(ref)) for ref in ended]
 
     def _outcome(self, ref) -> tuple[str, str]:
         try:

@@ -51,7 +51,7 @@ def _drive(plan: Plan, pool, board: Board) -> dict[str, str]:
             attempts[name] += 1
             board.began(name)
             pool.start(plan.jobs[name])
-        for job, (how, message) in pool.wait(0.5):
+        for job, how, message in pool.wait(0.5):
             running.discard(job.name)
             if how == DIED and attempts[job.name] < ATTEMPTS:
                 board.say(f"{job.name}: {message} Trying once more")

@@ -56,20 +56,20 @@ class Pool:
         there.close()
         self._running[here] = (job, process, slot)
 
-    def wait(self, seconds: float) -> list[tuple[Job, tuple[str, str]]]:
+    def wait(self, seconds: float) -> list[tuple[Job, str, str]]:
         """Jobs that ended within so many seconds, each with done, failed or died, and why."""
         ended = []
         for pipe in wait(list(self._running), seconds):
             job, process, _ = self._running.pop(pipe)
             try:
-                outcome = pipe.recv()
+                how, message = pipe.recv()
+                process.join()
             except (EOFError, OSError):
                 process.join()
-                killed = f"its process was killed (exit code {process.exitcode}); out of memory?"
-                outcome = (DIED, killed)
+                how, code = DIED, process.exitcode
+                message = f"its process was killed (exit code {code}); out of memory?"
             pipe.close()
-            process.join()
-            ended.append((job, outcome))
+            ended.append((job, how, message))
         return ended
 
     def close(self) -> None:
