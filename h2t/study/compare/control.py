@@ -22,7 +22,7 @@ from h2t.metrics import label
 from h2t.runs import Run
 from h2t.study.compare import ledger, units
 from h2t.study.compare.groups import METHOD, SETTING, named, spreads
-from h2t.study.compare.significance import holm
+from h2t.study.compare.significance import corrected
 from h2t.study.compare.table import exact_stage2s, table
 from h2t.study.compare.units import ALPHA
 
@@ -128,10 +128,8 @@ def summarise(rows, ratio: float | None = None) -> Control:
     rows = pd.concat(parts).drop(columns="fusion_ratio")
     rows, found = rows.sort_values(_CELL, kind="stable", ignore_index=True), []
     for (setting, p), part in rows.groupby(["setting", "ratio"], sort=False):
-        tests = [row for measure in MEASURES for row in _effects(part, measure)]
-        corrected = holm([row["p"] for row in tests])
-        for row, q in zip(tests, corrected, strict=True):
-            found.append({"setting": setting, "ratio": p, **row, "p_holm": q})
+        tests = [test for measure in MEASURES for test in _effects(part, measure)]
+        found += [{"setting": setting, "ratio": p, **test} for test in corrected(tests)]
     if not found:
         raise Error(f"there are no two cells to compare; {_TRAIN}")
     return Control(rows, spreads(rows, _CELL, SHOWN), pd.DataFrame(found))

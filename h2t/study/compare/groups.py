@@ -182,10 +182,10 @@ def ratio_table(rows):
     ``setting`` names it.
     """
     chosen = exact_stage2s(rows)
-    if "fusion_ratio" not in chosen or chosen.empty:
-        return rows.iloc[:0].assign(ratio=0.0)
-    unfused = chosen["fusion_ratio"] == 0
-    chosen = chosen[(chosen["bn_statistics"] == "both") & (unfused | (chosen["fusion"] == "swap"))]
+    if chosen.empty:
+        return chosen
+    swapped = (chosen["fusion_ratio"] == 0) | (chosen["fusion"] == "swap")
+    chosen = chosen[swapped & (chosen["bn_statistics"] == "both")]
     kinds = chosen["method"].map(lambda m: names.place(m)[0])
     if kinds.nunique() > 1:
         before = chosen["setting"].where(chosen["setting"] == "", chosen["setting"] + ", ")

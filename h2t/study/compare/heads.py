@@ -16,14 +16,14 @@ import torch
 from h2t import metrics
 from h2t.base import tables
 from h2t.base.errors import Error
-from h2t.base.files import write_atomic
 from h2t.base.progress import bar
 from h2t.heads import HEADS, head
 from h2t.heads.features import Classifier, Features
 from h2t.heads.tune import priors_of, refit, score, tune
 from h2t.study.compare import ledger
 from h2t.study.compare.images import bootstrap
-from h2t.study.compare.significance import holm
+from h2t.study.compare.significance import corrected
+from h2t.study.compare.units import ALPHA
 
 if TYPE_CHECKING:
     from h2t.train.cached.bank import Bank
@@ -167,8 +167,7 @@ def differences(found: Comparison) -> pd.DataFrame:
             low, high, p, mean = bootstrap(moved, labels, found.priors[bank])
             test = {"difference": mean, "low": low, "high": high, "p": p}
             part.append({"bank": bank, "head": name, **test})
-        corrected = holm([row["p"] for row in part])
-        rows += [row | {"p_holm": p} for row, p in zip(part, corrected, strict=True)]
+        rows += corrected(part)
     return pd.DataFrame(rows)
 
 
@@ -197,7 +196,7 @@ def verdict(found: Comparison, tests: pd.DataFrame) -> list[str]:
     told = []
     for bank, part in tests.groupby("bank", sort=False):
         part = part.set_index("head")
-        better = part[(part["p_holm"] < 0.05) & (part["difference"] > 0)]
+        better = part[(part["p_holm"] < ALPHA) & (part["difference"] > 0)]
         better = better.sort_values("difference", ascending=False)
         named = [f"{HEADS[h]} ({d:+.1f})" for h, d in better["difference"].items()]
         said = f"no head is shown to be better than {HEADS[BASELINE]}"
@@ -216,19 +215,15 @@ def _on_fusion(found: Comparison, bank: str, part: pd.DataFrame) -> str:
     own = found.right[bank, "h2t"] - found.right[bank, best]
     low, high, p, mean = bootstrap(own, found.labels[bank], found.priors[bank])
     about = f"H2T less its best control, {HEADS[best]}: {mean:+.1f} ({low:+.1f} to {high:+.1f})"
-    if p < 0.05 and mean > 0:
-        return f" {about}: what the head lends matters."
-    if p < 0.05:
-        return f" {about}: the control does better."
-    return f" {about}: it may be regularisation alone."
+    if p >= ALPHA:
+        return f" {about}: it may be regularisation alone."
+    return f" {about}: {'what the head lends matters' if mean > 0 else 'the control does better'}."
 
 
 def save(found: Comparison, folder: str | Path, shown: Comparison | None = None) -> Path:
     """Write heads.csv, a row a head and seed, and heads_summary.csv, the ledger of ``shown``, all
     of it if None. Returns: the folder.
     """
-    folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
-    write_atomic(folder / "heads.csv", found.table.round(4).to_csv(index=False).encode())
-    ledger.save(summary(shown or found, differences(found)), folder / "heads_summary.csv")
-    return folder
+    ledger.save(found.table.round(4), Path(folder) / "heads.csv")
+    table = summary(shown or found, differences(found))
+    return ledger.save(table, Path(folder) / "heads_summary.csv").parent

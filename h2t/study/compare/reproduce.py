@@ -36,7 +36,7 @@ def reproduce(root: str | Path):
     class counts that are not the formula's: where a number is missed, look for its cause there.
     ``n`` counts stage 1s. ``deviations`` is the distance to the published number in standard
     deviations of the difference of one published run and the mean of ours, s * sqrt(1 + 1/n), with
-    s between our stage 1s, and ``p_published`` what Student's t says of it: NaN for a single one.
+    s between our stage 1s, and ``p_published`` what Student's t says of it.
     Published numbers are of the best epoch on the test set, so ``best`` is held against them;
     ``last`` is our result. Runs with a validation part are left out. Saved as reproduced.md.
     """
@@ -77,19 +77,18 @@ def _row(root: Path, step: dict[str, Any]) -> dict[str, Any] | None:
     said = _otherwise(step, factor)
     if not np.array_equal(counts, class_counts(n_max, factor, len(counts))):
         said.append("class counts")
-    second = step["stage"] == 2
     row = {c: step[c] for c in ("unit", *ledger.BASIS) if c in step} | {
         "set": name,
         "imbalance_factor": factor,
         "weight_decay": step.get("stage1_weight_decay"),
         "method": step["method"],
-        "p": step.get("fusion_ratio") if second else None,
-        "bn": step.get("bn_statistics") if second else None,
+        "p": step.get("fusion_ratio"),
+        "bn": step.get("bn_statistics"),
         "otherwise": ", ".join(said),
         "published": published(step),
-        "last": result["last"]["all"],
-        "best": (result.get("best") or {}).get("all"),
-        "ece": result["last"]["ece"],
+        "last": step["all"],
+        "best": step["best_all"],
+        "ece": step["ece"],
     }
     accuracy = np.array(result["per_class"], float)  # None of an untested class becomes NaN
     for scheme in metrics.SCHEMES if len(counts) == 100 else ("field",):

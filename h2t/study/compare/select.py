@@ -4,15 +4,18 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from h2t.base import tables
+import pandas as pd
+
 from h2t.base.errors import Error
 from h2t.base.files import resolve, write_atomic, write_yaml
+from h2t.base.tables import number
 from h2t.recipes.parameters import Data, Stage1, Stage2
 from h2t.runs import Run
-from h2t.study.compare import units
+from h2t.study.compare import ledger
 from h2t.study.compare.groups import grouped, summary
 from h2t.study.compare.significance import pairwise
 from h2t.study.compare.table import exact_stage2s, table
+from h2t.study.compare.units import ALPHA
 
 MEASURE = "val_balanced"  # the mean over classes: the part is as long-tailed as the training set
 MOST = 20  # rows shown
@@ -73,12 +76,13 @@ def _recipe(root: Path, row) -> dict:
 
 def markdown(found) -> str:
     """The first rows of the ranking as a Markdown table, and what it is worth."""
-    head = ["setting", "n", "validation, mean over classes", "behind the best", "p (Holm)"]
     lines = []
     for row in found.head(MOST).to_dict("records"):
-        p = "" if row["p_holm"] != row["p_holm"] else f"{row['p_holm']:.2g}"
-        behind = tables.number(row["behind"], sign=True)
-        lines.append([row["group"], str(row["n"]), units.shown(row), behind or "–", p or "–"])
-    level = int((~(found["p_holm"] < units.ALPHA)).sum()) - 1
+        line = {"setting": row["group"], "stage 1s": str(row["n"])}
+        line |= ledger.cells("validation, mean over classes", row)
+        line["behind the best"] = number(row["behind"], sign=True)
+        line["p (Holm)"] = "" if pd.isna(row["p_holm"]) else f"{row['p_holm']:.2g}"
+        lines.append(line)
+    level = int((~(found["p_holm"] < ALPHA)).sum()) - 1
     said = f"{found['group'][0]} is highest of {len(found)}; {level} others are not shown to be"
-    return f"{tables.markdown(head, lines)}\n\n{said} worse.\n"
+    return f"{ledger.markdown(pd.DataFrame(lines))}\n\n{said} worse.\n"

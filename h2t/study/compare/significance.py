@@ -36,6 +36,12 @@ def holm(p) -> np.ndarray:
     return corrected
 
 
+def corrected(tests: list[dict]) -> list[dict]:
+    """Tests with a ``p`` and, by ``holm`` over all of them, a ``p_holm``."""
+    by_holm = holm([test["p"] for test in tests])
+    return [test | {"p_holm": p} for test, p in zip(tests, by_holm, strict=True)]
+
+
 def pairwise(rows, root: str | Path, measures=("all",), against: str = ""):
     """Every group against every other of its setting, or against one: differences and their tests.
 
@@ -46,8 +52,7 @@ def pairwise(rows, root: str | Path, measures=("all",), against: str = ""):
     Arguments: ``rows`` of ``groups.grouped``, read from ``root``; ``against`` a group, or empty for
     all pairs. Returns: a DataFrame: ``units`` in common, ``repeats`` networks of the larger group,
     ``difference`` group minus against in points, ``within`` its deviation over the seeds of a stage
-    1, ``differ`` what else is unlike in the two. Raises: ``h2t.Error`` where ``against`` is not
-    among the groups.
+    1, ``differ`` what else is unlike in the two.
     """
     if against and against not in set(rows["group"]):
         there = ", ".join(map(repr, rows["group"].unique()))
@@ -69,9 +74,7 @@ def pairwise(rows, root: str | Path, measures=("all",), against: str = ""):
             found += [
                 named | test for test in _tests(groups[group], groups[other], measures, right)
             ]
-    corrected = holm([test["p"] for test in found])
-    tests = [test | {"p_holm": p} for test, p in zip(found, corrected, strict=True)]
-    return pd.DataFrame(tests, columns=COLUMNS)
+    return pd.DataFrame(corrected(found), columns=COLUMNS)
 
 
 def _tests(a, b, measures: list[str], right) -> list[dict]:

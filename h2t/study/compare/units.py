@@ -24,8 +24,8 @@ ALONE = (
 class Spread(NamedTuple):
     """A mean over ``n`` units, from ``repeats`` values; NaN where too few have a spread.
 
-    ``std`` is between units, ``within`` between the repeats of one unit, ``low`` and ``high`` end
-    a confidence interval of the mean.
+    ``std`` is between units, ``within`` between the repeats of one, ``low`` and ``high`` end a
+    confidence interval of the mean.
     """
 
     n: int
@@ -38,9 +38,8 @@ class Spread(NamedTuple):
 
 
 def of(rows):
-    """The unit of each row: its split and its stage 1, by seed, or by weights if it was imported.
-
-    Arguments: ``rows`` of ``h2t.table``. Returns: a Series of texts.
+    """The unit of each row of ``h2t.table``: its split and its stage 1, by seed, or by weights if
+    it was imported.
     """
     seeds = rows["stage1_seed"].astype(object)
     stage1 = seeds.where(seeds.notna(), rows["stage1_weights"])
