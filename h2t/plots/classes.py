@@ -88,11 +88,11 @@ def plot_confusion_groups(confusions: dict[str, np.ndarray], groups: dict[str, n
     width = max(6.2, 3.9 * len(confusions) + 0.8)
     axes = new_axes(width, 4.6, columns=len(confusions), sharey=True)
     names, lost = list(groups), []
+    number = len(next(iter(confusions.values())))
+    inside = np.stack([np.isin(np.arange(number), groups[g]) for g in names]).astype(int)
     how = dict(fmt="", cmap="Blues", vmin=0, vmax=100, cbar=False, linewidths=1.5)
     for ax, (method, confusion) in zip(axes, confusions.items(), strict=True):
-        blocks = [[confusion[np.ix_(groups[a], groups[b])] for b in names] for a in names]
-        cells = np.array([[block.sum() for block in row] for row in blocks], float)
-        right = np.array([np.trace(blocks[i][i]) for i in range(len(names))])
+        cells, right = inside @ confusion @ inside.T, inside @ np.diag(confusion)
         total = cells.sum(1, keepdims=True)
         with np.errstate(invalid="ignore"):  # of an empty group
             share, kept = 100 * cells / total, 100 * right / total[:, 0]
