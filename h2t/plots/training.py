@@ -77,21 +77,21 @@ def plot_group_bars(table, spread=None):
     ax, count = new_ax(10, 5), len(values)
     errors = values * np.nan if spread is None else spread.astype(float).reindex_like(values)
     named = [STEPS.get(str(method), str(method)) for method in values.index]
-    width, text = 0.84 / count, dict(ha="center", va="bottom")
+    width = 0.84 / count
     for m, colour in enumerate(method_colours(named)):
         row, error = values.iloc[m].to_numpy(), errors.iloc[m].to_numpy()
         x = np.arange(len(row)) + (m - (count - 1) / 2) * width
         there = ~np.isnan(row)
-        ax.bar(x[there], row[there], width * 0.94, color=colour, label=named[m])
+        look = dict(
+            color=colour, label=named[m], error_kw=dict(ecolor="#222222", capsize=3, lw=1.4)
+        )
         if not np.isnan(error[there]).all():
-            line = dict(fmt="none", ecolor="#222222", capsize=3, lw=1.4)
-            ax.errorbar(x[there], row[there], error[there], **line)
+            look["yerr"] = np.nan_to_num(error[there])
+        bars = ax.bar(x[there], row[there], width * 0.94, **look)
         size, turn = 11 if count <= 3 else 9.5, 90 if count > 5 else 0
-        for k in np.flatnonzero(there):
-            at = row[k] + np.nan_to_num(error[k]) + 1
-            ax.text(x[k], at, f"{row[k]:.1f}", fontsize=size, rotation=turn, **text)
+        ax.bar_label(bars, fmt="%.1f", padding=3, fontsize=size, rotation=turn)
     for k in np.flatnonzero(values.isna().all()):
-        ax.text(k, 1, "empty", color="#555555", style="italic", **text)
+        ax.text(k, 1, "empty", color="#555555", style="italic", ha="center", va="bottom")
     ax.set_xticks(range(values.shape[1]), values.columns)
     highest = float(np.nanmax(values + errors.fillna(0))) + (14 if count > 5 else 8)
     ax.set(xlim=(-0.55, values.shape[1] - 0.45), ylim=(0, max(100, highest)))
