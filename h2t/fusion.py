@@ -1,11 +1,8 @@
 """H2T, the fusion of head features into the tail, and what to hold it against."""
 
-from __future__ import annotations
-
 import torch
 
 from h2t.base import rng
-from h2t.base.choices import FUSIONS
 from h2t.base.errors import Error
 
 # The permutation-invariant fusion (PIF) of the follow-up, Li et al. 2025, arXiv 2506.00625, is not
@@ -15,7 +12,7 @@ from h2t.base.errors import Error
 def channel_mask(
     num_channels: int, fusion_ratio: float, generator: torch.Generator, num_experts: int = 1
 ) -> torch.Tensor:
-    """Draw the channel mask M_p of one batch, for a model of several experts one after another.
+    """Draw the channel mask M_p of one batch.
 
     Source: Li et al., "Feature Fusion from Head to Tail for Long-Tailed Visual Recognition", AAAI
     2024, section 3.2.
@@ -25,9 +22,7 @@ def channel_mask(
     Returns: (D,) bool, True for the first int(p * D / K) channels of each permutation.
     """
     if not 0.0 <= fusion_ratio <= 1.0:
-        raise Error(
-            f"fusion_ratio is {fusion_ratio}; it is a share of channels and must lie in [0, 1]"
-        )
+        raise Error(f"fusion_ratio is {fusion_ratio}, a share of channels; it must lie in [0, 1]")
     each = num_channels // num_experts
     mask = torch.zeros(num_experts, each, dtype=torch.bool)
     for row in mask:
@@ -36,12 +31,10 @@ def channel_mask(
 
 
 def fuse(fused: torch.Tensor, fusing: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
-    """Replace the masked channels of the fused branch by those of the fusing branch: M_p * F_I + (1
-    - M_p) * F_B.
+    """Replace the masked channels of the fused branch: M_p * F_I + (1 - M_p) * F_B.
 
     Source: Li et al., AAAI 2024, equation 4. The fused branch keeps its labels. The swap commutes
-    with average pooling, so it may be applied to feature maps or to pooled features with the same
-    result.
+    with average pooling: feature maps or pooled features give the same result.
 
     Arguments: ``fused`` F_B and ``fusing`` F_I, both (B, D) or (B, D, h, w); ``mask`` (D,) bool.
     """
@@ -54,11 +47,10 @@ def fuse(fused: torch.Tensor, fusing: torch.Tensor, mask: torch.Tensor) -> torch
 
 
 def lend(fusing: torch.Tensor, fusion: str, generator) -> torch.Tensor:
-    """What is put into the swapped channels (B, D): the fusing branch's features ``fusing``; with
-    ``fusion`` noise Gaussian noise of each channel's mean and standard deviation over the batch,
-    drawn as by ``rng.normal``; with zeros zeros."""
-    if fusion not in FUSIONS:
-        raise Error(f"fusion is {fusion!r}; choose one of {', '.join(FUSIONS)}")
+    """What is put into the swapped channels (B, D): the features ``fusing``; with ``fusion`` noise
+    a Gaussian of each channel's mean and standard deviation over the batch, drawn as by
+    ``rng.normal``; with zeros zeros.
+    """
     if fusion == "zeros":
         return torch.zeros_like(fusing)
     if fusion == "noise":
@@ -68,8 +60,7 @@ def lend(fusing: torch.Tensor, fusion: str, generator) -> torch.Tensor:
 
 
 def soft_share(fused: torch.Tensor, centres: torch.Tensor) -> torch.Tensor:
-    """The share w that an image keeps of itself in a soft fusion: 0.2 + 0.8 / (1 + d), d its
-    distance to its class.
+    """The share w that an image keeps of itself in a soft fusion: 0.2 + 0.8 / (1 + d).
 
     Source: a variant in the code of Li et al. 2024 that its paper does not use. Its d is taken here
     as the Euclidean distance to the mean feature of the image's class, as stage 1's backbone sees
@@ -81,8 +72,7 @@ def soft_share(fused: torch.Tensor, centres: torch.Tensor) -> torch.Tensor:
 
 
 def class_means(z: torch.Tensor, labels: torch.Tensor, num_classes: int) -> torch.Tensor:
-    """Mean features by class (C, D), of features ``z`` (N, D) and ``labels`` (N,); zeros for a
-    class without any."""
+    """Mean features by class (C, D) of ``z`` (N, D) and ``labels`` (N,), zeros for one without."""
     total = z.new_zeros(num_classes, z.shape[1]).index_add_(0, labels, z)
     return total / torch.bincount(labels, minlength=num_classes).clamp_min(1)[:, None]
 

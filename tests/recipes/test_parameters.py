@@ -8,11 +8,11 @@ import pytest
 from click.testing import CliRunner
 
 from h2t import Error
+from h2t.base.choices import FUSIONS
 from h2t.base.readers import read_yaml
 from h2t.cli import main
 from h2t.data import SAMPLERS
 from h2t.data.sources import SOURCES
-from h2t.fusion import FUSIONS
 from h2t.losses import LOSSES
 from h2t.metrics import SCHEMES
 from h2t.models import BACKBONES

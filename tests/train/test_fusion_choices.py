@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from h2t import Run, train_stage1, train_stage2
-from h2t.fusion import FUSIONS
+from h2t.base.choices import FUSIONS
 from h2t.lab.explorer.engine import Explorer
 from h2t.train.cached import bank as banking
 from h2t.train.cached import fit as fitting

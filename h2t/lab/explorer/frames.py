@@ -11,7 +11,7 @@ import numpy as np
 from PIL import Image
 
 from h2t import metrics
-from h2t.fusion import FUSIONS
+from h2t.base.choices import FUSIONS
 from h2t.lab.explorer.engine import BRANCHES, LIMITS, Explorer
 from h2t.lab.payload import Quantised, names, pack
 from h2t.recipes.names import STEPS
