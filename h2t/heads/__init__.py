@@ -1,5 +1,8 @@
 """Heads: methods that train a classifier on the features of a frozen network, one idea a file.
 
+Each has ``GRID``, the settings among which it is tuned, and ``fit(features, grid, seed)``: from
+``Features`` a ``Classifier`` for each setting. Where it is ``DETERMINISTIC`` nothing is drawn.
+
 balanced_softmax.py: the classes' frequencies in the loss
 ce.py: the linear probe
 cosine.py: angles only
@@ -18,13 +21,11 @@ tau_norm.py: a probe's rows of one length
 zeros.py: nothing for channels (control)
 
 features.py: what goes in and what comes out
-grids.py: the settings among which each is tuned
+grids.py: settings that several share
 probe.py: linear probes that others begin with
 sgd.py: several settings trained at once
 tune.py: the setting that does best on images held out
 """
-
-from __future__ import annotations
 
 import importlib
 from types import ModuleType
@@ -53,10 +54,7 @@ HEADS = {
 
 
 def head(name: str) -> ModuleType:
-    """A head's file, with ``GRID``, its settings, and ``fit(features, grid, seed)``.
-
-    Raises: ``h2t.Error`` for one that is not there.
-    """
+    """A head's file. Raises: ``h2t.Error`` for one that is not there."""
     if name not in HEADS:
         raise Error(f"there is no head {name!r}; choose one of {', '.join(HEADS)}")
     return importlib.import_module(f"h2t.heads.{name}")

@@ -1,6 +1,5 @@
 """A cosine classifier on balanced batches: lengths, in which head classes gain, do not count."""
 
-from h2t.heads.features import Classifier, Features
 from h2t.heads.sgd import train
 
 GRID = [
@@ -10,7 +9,7 @@ GRID = [
 ]
 
 
-def fit(features: Features, grid, seed: int) -> list[Classifier]:
+def fit(features, grid, seed):
     """Source: Gidaris and Komodakis 2018; Wang et al. 2021 (RIDE) use scale 30. Rows begin as the
     class means.
     """

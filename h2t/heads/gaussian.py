@@ -1,15 +1,12 @@
 """Gaussian spread: small classes' images move as those of large ones lie about their means."""
 
-import torch
-
-from h2t.heads.features import Classifier, Features
 from h2t.heads.grids import strengths
-from h2t.heads.sgd import Batch, train
+from h2t.heads.sgd import train
 
 GRID = strengths((0.25, 0.5, 0.75, 1.0))
 
 
-def fit(features: Features, grid, seed: int) -> list[Classifier]:
+def fit(features, grid, seed):
     """z + s (1 - n_y / n_max) e, e of the mean within-class covariance: after Yin et al. 2019 and
     Liu et al. 2020.
 
@@ -19,7 +16,7 @@ def fit(features: Features, grid, seed: int) -> list[Classifier]:
     short = 1 - features.counts / features.counts.max()
     means = features.means
 
-    def spread(batch: Batch, strength: torch.Tensor) -> torch.Tensor:
+    def spread(batch, strength):
         moved = (batch.other - means[batch.other_y]) * short[batch.y][:, None]
         return batch.z + strength.view(-1, 1, 1) * moved
 

@@ -5,13 +5,13 @@ import warnings
 import numpy as np
 import torch
 
-from h2t.heads.features import Classifier, Features
+from h2t.heads.features import Classifier
 
 DETERMINISTIC = True
 GRID = [{"C": 10.0**k} for k in (-4, -3.5, -3, -2.5, -2, -1.5, -1, 0)]
 
 
-def fit(features: Features, grid, seed: int) -> list[Classifier]:
+def fit(features, grid, seed):
     """``LogisticRegression(class_weight="balanced")`` on the first view, standardised."""
     from sklearn.exceptions import ConvergenceWarning
     from sklearn.linear_model import LogisticRegression

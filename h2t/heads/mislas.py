@@ -2,19 +2,18 @@
 
 import torch.nn.functional as F
 
-from h2t.heads.features import Classifier, Features
 from h2t.heads.grids import RATES_AND_DECAYS
-from h2t.heads.sgd import Batch, train
+from h2t.heads.sgd import train
 from h2t.losses.label_aware_smoothing import smoothing
 
 GRID = RATES_AND_DECAYS
 
 
-def fit(features: Features, grid, seed: int) -> list[Classifier]:
+def fit(features, grid, seed):
     """Source: Zhong et al. 2021, equations 5, 8 (head 0.4, tail 0.1) and 9."""
     soft = smoothing(features.counts).float()
 
-    def smoothed(logits, batch: Batch):
+    def smoothed(logits, batch):
         log_p = F.log_softmax(logits, 2)
         e = soft[batch.y]
         own = batch.y.expand(len(logits), -1)[..., None]

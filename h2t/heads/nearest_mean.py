@@ -2,13 +2,13 @@
 
 import torch
 
-from h2t.heads.features import Classifier, Features
+from h2t.heads.features import Classifier
 
 DETERMINISTIC = True
 GRID = [{"shrinkage": s} for s in (0.0, 0.1, 0.2, 0.3, 0.4, 0.6, 0.8, 1.0)]
 
 
-def fit(features: Features, grid, seed: int) -> list[Classifier]:
+def fit(features, grid, seed):
     """Source: Kang et al. 2020 (NCM); Mahalanobis distance with the pooled within-class covariance,
     shrunk by ``shrinkage`` towards a multiple of the identity (1: plain Euclidean distance). Linear
     in the features.

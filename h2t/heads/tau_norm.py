@@ -2,7 +2,7 @@
 
 import torch
 
-from h2t.heads.features import Classifier, Features
+from h2t.heads.features import Classifier
 from h2t.heads.grids import after_probe
 from h2t.heads.probe import probes
 from h2t.models.heads import tau_normalised
@@ -10,7 +10,7 @@ from h2t.models.heads import tau_normalised
 GRID = after_probe("tau", (0.5, 0.75, 1.0, 1.5))
 
 
-def fit(features: Features, grid, seed: int) -> list[Classifier]:
+def fit(features, grid, seed):
     """Source: Kang et al. 2020, section 4.1 (tau-norm), without a bias, as there."""
     found = zip(grid, probes(features, grid, seed), strict=True)
     return [

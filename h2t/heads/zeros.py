@@ -1,21 +1,15 @@
 """A control of H2T: the swapped channels are set to zero, as dropout does."""
 
-from dataclasses import replace
+from functools import partial
 
-import torch
-
-from h2t.heads.features import Classifier, Features
 from h2t.heads.grids import RATIOS
 from h2t.heads.h2t import swap
-from h2t.heads.sgd import Batch, train
+from h2t.heads.sgd import train
 
 GRID = RATIOS
 
 
-def _zeros(batch: Batch, strength: torch.Tensor) -> torch.Tensor:
-    return swap(replace(batch, other=torch.zeros_like(batch.z)), strength)
-
-
-def fit(features: Features, grid, seed: int) -> list[Classifier]:
+def fit(features, grid, seed):
     """As H2T with nothing to lend. Features are not rescaled, as H2T does not rescale them."""
-    return train(features, grid, seed, mix=_zeros)
+    mix = partial(swap, fusion="zeros")
+    return train(features, grid, seed, second="instance", mix=mix)

@@ -1,4 +1,4 @@
-"""Losses, one idea a file: a function of (logits, labels, counts, weight).
+"""Losses, one idea a file: functions of (logits, labels, counts, weight) that return a scalar.
 
     balanced_softmax.py: BSCE, Ren et al. 2020
     class_balanced.py: weights by effective number, Cui et al. 2019
@@ -11,9 +11,8 @@
     reslt.py: ResLT's branches, Cui et al. 2022
     ride.py: RIDE's diverse experts, Wang et al. 2021
 
-A new one is a file and a line here.
-
-``weight`` (C,) or None is the deferred re-weighting of the training loop (DRW, Cao et al. 2019); a
+``logits`` are (B, C), ``labels`` (B,) int64, ``counts`` (C,) training images per class, none 0;
+``weight`` (C,) or None is the deferred re-weighting of the training loop (DRW, Cao et al. 2019): a
 batch's mean is then the weighted one, as in ``torch.nn.functional.cross_entropy``. What else a loss
 takes are keywords: one named like a parameter of stage 1 gets its value, and ``generator``, of a
 loss that draws, one of its own for every epoch.

@@ -5,11 +5,7 @@ import torch.nn.functional as F
 
 
 def cross_entropy(logits, labels, counts, weight=None) -> torch.Tensor:
-    """Cross entropy, the mean over the batch of -log softmax(logits)[label].
-
-    Arguments: ``logits`` (B, C), ``labels`` (B,) int64, ``counts`` (C,) training images per class
-    (not used here), ``weight`` (C,) of classes or None. Returns: a scalar.
-    """
+    """Cross entropy, the mean over the batch of -log softmax(logits)[label]."""
     return F.cross_entropy(logits, labels, weight)
 
 

@@ -31,10 +31,9 @@ def gcl(
     ``margin`` 0.1 off the true class's cosine, and a focal factor (1 - p)^``gamma``, gamma = 1,
     through which no gradient flows.
 
-    Arguments and result as ``cross_entropy``; ``logits`` of a cosine head, already multiplied by
-    ``SCALE``; ``generator`` of the cloud, on the CPU, or an iterator over standard normal numbers
-    (B, C) (None: no cloud); ``delta`` its size and ``margin``, both in cosines; ``scale`` of this
-    loss.
+    Arguments: ``logits`` of a cosine head, already multiplied by ``SCALE``; ``generator`` of the
+    cloud, on the CPU, or an iterator over standard normal numbers (B, C) (None: no cloud);
+    ``delta`` its size and ``margin``, both in cosines; ``scale`` of this loss.
     """
     log_n = counts.double().log()
     spread = (log_n.max() - log_n.min()).clamp_min(1e-12)

@@ -11,13 +11,12 @@ HEAD, TAIL = 0.4, 0.1
 
 
 def smoothing(counts: torch.Tensor, head: float = HEAD, tail: float = TAIL) -> torch.Tensor:
-    """How much of its probability each class's label gives away.
+    """How much of its probability each class's label gives away, (C,) float64.
 
     e = tail + (head - tail) sin(pi/2 (n - n_min)/(n_max - n_min)).
 
-    Source: Zhong et al. 2021, equation 8, the concave form. Arguments: ``counts`` (C,); ``head``
-    and ``tail`` in [0, 1], of the largest and the smallest class. Returns: (C,) float64; ``tail``
-    throughout where all classes are of one size.
+    Source: Zhong et al. 2021, equation 8, the concave form. Arguments: ``head`` and ``tail`` in
+    [0, 1], of the largest and the smallest class; ``tail`` of all where they are of one size.
     """
     n = counts.double()
     share = (n - n.min()) / (n.max() - n.min()).clamp_min(1)
@@ -38,8 +37,8 @@ def label_aware_smoothing(
     The loss is (1 - e_y) (-log p_y) + e_y mean_c(-log p_c).
 
     Source: Zhong et al. 2021 (MiSLAS), equation 5 as its released code has it: what a label gives
-    away is spread over all classes, itself among them. Arguments and result as ``cross_entropy``;
-    ``smooth_head`` and ``smooth_tail`` as in ``smoothing``.
+    away is spread over all classes, itself among them. ``smooth_head`` and ``smooth_tail`` as in
+    ``smoothing``.
     """
     log_p = F.log_softmax(logits, 1)  # (B, C)
     e = smoothing(counts, smooth_head, smooth_tail).to(logits.dtype)[labels]  # (B,)

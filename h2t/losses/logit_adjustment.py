@@ -10,7 +10,6 @@ def logit_adjustment(logits, labels, counts, weight=None) -> torch.Tensor:
     """Cross entropy on logits + tau log(n_c / N).
 
     Source: Menon et al. 2021, equation 10, tau = 1, at which it equals balanced softmax.
-    Arguments and result as ``cross_entropy``; ``counts`` > 0.
     """
     prior = counts.to(logits.dtype) / counts.sum()
     return F.cross_entropy(logits + TAU * prior.log(), labels, weight)

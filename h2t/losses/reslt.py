@@ -35,9 +35,8 @@ def reslt(
     beta 0.995, 0.99, 0.72 at imbalance factor 100, 50, 10. Deviation: the log of the softmax
     itself, where the released code adds 1e-7 to the softmax.
 
-    Arguments: ``logits`` (K, B, C) of the branches, K <= 3, or (B, C) of one; the rest as
-    ``cross_entropy``; ``reslt_beta`` beta; ``reslt_from`` shares of the classes, as in ``members``.
-    Returns: a scalar.
+    Arguments: ``logits`` (K, B, C) of the branches, K <= 3, or (B, C) of one; ``reslt_beta`` beta;
+    ``reslt_from`` shares of the classes, as in ``members``.
     """
     branches = logits if logits.dim() == 3 else logits[None]
     k, b, c = branches.shape

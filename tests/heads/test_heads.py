@@ -144,7 +144,7 @@ def test_zeros_mixup_noise_and_gaussian_change_features_as_they_say():
     )
     other = torch.randn(4000, 12, generator=g) * 3 + 5
     batch = Batch(torch.zeros(4000, 12), torch.zeros(4000).long(), other, None, g)
-    drawn = noise._noise(batch, torch.tensor([1.0]))[0]
+    drawn = asked(noise, f)["mix"](batch, torch.tensor([1.0]))[0]
     torch.testing.assert_close(drawn.mean(0), other.mean(0), atol=0.3, rtol=0)
     torch.testing.assert_close(drawn.std(0), other.std(0), atol=0.3, rtol=0)
 
@@ -167,15 +167,16 @@ def test_what_comes_after_a_probe_follows_its_formula():
     assert factor.std(1).max() < 1e-3 and factor.mean(1).std() > 0  # one factor a class
 
 
+def asked(module, f: Features) -> dict:
+    """What a head asks ``train`` for."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(module, "train", lambda *a, **how: how)
+        return module.fit(f, [], 0)
+
+
 def test_mislas_loss_is_equation_5():
-    f, caught = toy(6), {}
-    module = head("mislas")
-    keep = module.train
-    module.train = lambda *a, **how: caught.update(how) or []
-    try:
-        module.fit(f, [], 0)
-    finally:
-        module.train = keep
+    f = toy(6)
+    caught = asked(head("mislas"), f)
     logits, y = torch.randn(1, 5, 4), torch.tensor([0, 1, 2, 3, 3])
     total = 0.0
     for row, c in zip(logits[0], y, strict=True):
