@@ -18,7 +18,7 @@ from h2t.base.errors import Error
 from h2t.base.files import write_atomic
 from h2t.base.readers import reading, regular
 from h2t.data.manifest import Manifest
-from h2t.data.split import Dataset, Split
+from h2t.data.split import Dataset, Split, Unread
 
 SAVE = "save it with numpy.savez_compressed"
 EXTRA = ("source_indices", "source_labels", "packed_as")  # what a packed file holds besides
@@ -155,22 +155,17 @@ def class_names(archive: NpzFile, path: Path, labels: dict[str, np.ndarray]) -> 
     return tuple(n.decode("utf-8", "replace") if isinstance(n, bytes) else str(n) for n in names)
 
 
-class Packed:
+class Packed(Unread):
     """The images (N, H, W, C) of a training part, of which M are here; another is an error.
 
     Arguments: ``images`` (M, H, W, C); ``indices`` (M,) their places among ``total`` N; ``made``
     says what was packed.
     """
 
-    dtype, ndim = np.dtype(np.uint8), 4
-
     def __init__(self, images: np.ndarray, indices: np.ndarray, total: int, made: str):
         self.images, self.made, self.shape = images, made, (total, *images.shape[1:])
         self.place = np.full(total, -1)
         self.place[indices] = np.arange(len(indices))
-
-    def __len__(self) -> int:
-        return self.shape[0]
 
     def __getitem__(self, key) -> np.ndarray:
         places = self.place[key]

@@ -13,24 +13,19 @@ from numpy.lib.npyio import NpzFile
 
 from h2t.base.errors import Error
 from h2t.data import arrays
-from h2t.data.split import Split
+from h2t.data.split import Split, Unread
 
 SIDE, GREY = 8, 128  # where an image would be shown there is a grey square
 
 
-class Embedded:
+class Embedded(Unread):
     """What stands for the images of a part: ``features`` (N, D) float32, shown as grey squares, and
     ``names`` (N,) of what they are of, or None.
     """
 
-    dtype, ndim = np.dtype(np.uint8), 4
-
     def __init__(self, features: np.ndarray, names: np.ndarray | None = None):
         self.features, self.names = features, names
         self.shape = (len(features), SIDE, SIDE, 3)
-
-    def __len__(self) -> int:
-        return len(self.features)
 
     def __getitem__(self, key) -> np.ndarray:
         return np.full((*np.empty(len(self), bool)[key].shape, *self.shape[1:]), GREY, np.uint8)

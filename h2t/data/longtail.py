@@ -17,13 +17,11 @@ PROFILES = ("exponential", "step", "natural")
 def class_counts(
     n_max: int, imbalance_factor: float, num_classes: int, profile: str = "exponential"
 ) -> np.ndarray:
-    """Training images per class, class 0 the head.
+    """Training images per class (C,) int64, class 0 the head.
 
     Source: Cao et al. 2019 (LDAM) and the H2T reference: exponential,
     int(n_max * (1 / IF)^(i / (C - 1))); step, half of the classes n_max, the others n_max / IF.
-
-    Arguments: ``n_max`` images of the largest class; ``imbalance_factor`` IF = n_max / n_min >= 1.
-    Returns: (C,) int64. Raises: ``h2t.Error`` for a factor below 1 or one that empties a class.
+    Raises: ``h2t.Error`` for a factor IF below 1 or one that empties a class.
     """
     shares = _shares(imbalance_factor, num_classes, profile)
     if n_max < 1:
@@ -73,45 +71,43 @@ def draw(labels: np.ndarray, counts: np.ndarray, seed: int) -> np.ndarray:
 
     Subsets of smaller counts are contained in those of larger ones with the same seed.
     Arguments: ``labels`` (N,) int64; ``counts`` (C,) n_c. Returns: (sum of counts,) int64, class
-    after class. Raises: ``h2t.Error`` for a label without a count, or a seed out of range.
+    after class.
     """
     if not isinstance(seed, int | np.integer) or not 0 <= seed < 2**32:
         raise Error(f"split_seed is {seed!r}; it must be a whole number from 0 to 4294967295")
-    if labels.max() >= len(counts):
-        raise Error(f"label {labels.max()} is outside the {len(counts)} classes of the counts")
-    have = np.bincount(labels, minlength=len(counts))
-    generator, order = np.random.RandomState(seed), np.argsort(labels, kind="stable")
-    chosen = []
-    for indices, n in zip(np.split(order, np.cumsum(have)[:-1]), counts, strict=True):
+    generator, chosen = np.random.RandomState(seed), []
+    for indices, n in zip(_by_class(labels, len(counts)), counts, strict=True):
         generator.shuffle(indices)
         chosen.append(indices[:n])
     return np.concatenate(chosen).astype(np.int64)
+
+
+def _by_class(labels: np.ndarray, num_classes: int) -> list[np.ndarray]:
+    """The indices of each class, ascending."""
+    ends = np.cumsum(np.bincount(labels, minlength=num_classes))
+    return np.split(np.argsort(labels, kind="stable"), ends[:-1])
 
 
 def build(
     labels: np.ndarray,
     *,
     classes: tuple[str, ...],
+    source: str,
     profile: str = "exponential",
     imbalance_factor: float = 100.0,
     n_max: int = 0,
     split_seed: int = 0,
-    **record,
 ) -> Manifest:
     """Draw a long-tailed subset of a training part and record it.
 
-    Arguments: ``labels`` (N,); ``classes`` C names; ``n_max`` 0 takes the largest the set allows;
-    ``profile`` natural keeps every image; ``record`` the source.
-    Raises: ``h2t.Error`` where a class ends empty or has too few images.
+    Arguments: ``labels`` (N,); ``n_max`` 0 takes the largest the set allows; ``profile`` natural
+    keeps every image. Raises: ``h2t.Error`` where a class ends empty or has too few images.
     """
     available = np.bincount(labels, minlength=len(classes))
     if (available == 0).any():
         raise Error(f"class {classes[available.argmin()]!r} has no training image")
     indices = np.arange(len(labels), dtype=np.int64)
     if profile != "natural":
-        if n_max > available.max():
-            most = f"the largest class has {available.max()} images"
-            raise Error(f"n_max is {n_max}, but {most}; set it to 0 for as many as there are")
         n_max = n_max or largest_n_max(available, imbalance_factor, profile)
         counts = class_counts(n_max, imbalance_factor, len(classes), profile)
         if (short := np.flatnonzero(available < counts)).size:
@@ -119,8 +115,8 @@ def build(
             has = f"class {classes[c]!r} has {available[c]} images, but {counts[c]} are asked for"
             raise Error(f"{has}; lower n_max, or set it to 0 for as many as fit")
         indices = draw(labels, counts, split_seed)
-    how = {"profile": profile, "imbalance_factor": imbalance_factor, "split_seed": split_seed}
-    return from_indices(labels, indices, classes=classes, **how, **record)
+    how = {"imbalance_factor": imbalance_factor, "split_seed": split_seed}
+    return from_indices(labels, indices, classes=classes, source=source, profile=profile, **how)
 
 
 def from_indices(
@@ -155,9 +151,8 @@ def hold_out(
 ) -> Manifest:
     """Take a validation part out of a long-tailed set, to choose by without the test set.
 
-    It is as long-tailed as the set. With 0.2 a class of 500 gives 100 images and one of 5 gives 1;
-    measure it by the mean over classes (``balanced``), and over several ``seed``s, since a tail
-    class is then judged by a single image.
+    It is as long-tailed as the set: measure it by the mean over classes, and over several seeds,
+    since of a tail class it may hold a single image.
 
     Arguments: as of ``stratified``. Returns: the manifest of what is left to train on.
     Raises: ``h2t.Error`` where no class has two images.
@@ -167,9 +162,13 @@ def hold_out(
         none = "no class has two training images (or groups) to hold one out"
         raise Error(f"val_fraction is above 0, but {none}; set val_fraction to 0")
     labels = manifest.labels[kept]
-    counts = tuple(np.bincount(labels, minlength=len(manifest.counts)).tolist())
-    rest = {"labels": labels, "counts": counts, "val_indices": manifest.indices[held]}
-    return replace(manifest, indices=manifest.indices[kept], **rest)
+    return replace(
+        manifest,
+        indices=manifest.indices[kept],
+        labels=labels,
+        counts=tuple(np.bincount(labels, minlength=len(manifest.counts)).tolist()),
+        val_indices=manifest.indices[held],
+    )
 
 
 def stratified(
@@ -185,15 +184,14 @@ def stratified(
     met as far as groups allow. Returns: kept and held-out indices, ascending.
     """
     generator = np.random.default_rng([seed, 0x5917])
-    if groups is None:
-        held = []
-        ends = np.cumsum(np.bincount(labels, minlength=num_classes))
-        for indices in np.split(np.argsort(labels, kind="stable"), ends[:-1]):
-            number = min(max(round(fraction * len(indices)), 1), len(indices) - 1)
-            held.append(generator.permutation(indices)[: max(number, 0)])
-        test = np.sort(np.concatenate(held))
-    else:
+    if groups is not None:
         test = _whole_groups(labels, num_classes, fraction, generator, groups)
+        return np.setdiff1d(np.arange(len(labels)), test), test
+    held = []
+    for indices in _by_class(labels, num_classes):
+        number = min(max(round(fraction * len(indices)), 1), max(len(indices) - 1, 0))
+        held.append(generator.permutation(indices)[:number])
+    test = np.sort(np.concatenate(held))
     return np.setdiff1d(np.arange(len(labels)), test), test
 
 

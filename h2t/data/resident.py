@@ -17,12 +17,11 @@ ROWS = 4096  # images read from disk at a time
 class Loader:
     """What loaders share: labels, what an epoch draws, the way from pixels to a network's input.
 
-    Arguments: ``split``; ``mean``, ``std`` per channel in [0, 1]; ``device``; ``padding`` p in
-    pixels; ``pad_value`` zero pads the raw image with black, as the reference does, mean with the
-    mean colour rounded to 8 bits (what padding after normalisation gives, up to that rounding);
-    ``shard`` (rank, world) of a process among several, which gets every world-th image from the
-    rank-th on; ``color_jitter`` the strength of random changes of brightness, contrast and
-    saturation; ``rotation`` up to how many degrees ``epoch`` turns every image.
+    Arguments: ``mean``, ``std`` per channel in [0, 1]; ``padding`` p in pixels; ``pad_value`` zero
+    pads the raw image with black, as the reference does, mean with the mean colour rounded to 8
+    bits (what padding after normalisation gives, up to that rounding); ``shard`` (rank, world) of a
+    process among several, which gets every world-th image from the rank-th on; ``color_jitter`` the
+    strength of ``augment.jitter``; ``rotation`` up to how many degrees ``epoch`` turns every image.
     """
 
     def __init__(
@@ -79,8 +78,8 @@ class Loader:
 
         Arguments: ``images`` (N, H + 2p, W + 2p, C) uint8; the others (B,) on the device: ``index``
         int64 into them; ``top``, ``left`` int64 offsets in pixels, 0..2p; ``flip`` bool; ``more``
-        nothing, or what ``draw`` gives besides: float32 angles in degrees, counter-clockwise, where
-        there is a ``rotation``, and factors and order (B, 3) of ``color_jitter``.
+        what ``draw`` gives besides: angles in degrees, counter-clockwise, where there is a
+        ``rotation``, and factors and order (B, 3) of ``color_jitter``.
         Returns: (B, C, H, W) float32 in channels_last memory order.
         """
         angle, jitter = (more[:1], more[1:]) if self.rotation else ((), more)
@@ -114,7 +113,7 @@ class Loader:
         return (index * down + rows + top) * across + columns, outside
 
     def finish(self, pixels: torch.Tensor, *jitter: torch.Tensor) -> torch.Tensor:
-        """Change colours and normalise. ``pixels`` (B, H, W, C) uint8; all else as of ``place``."""
+        """Change colours and normalise pixels (B, H, W, C) uint8, to what ``place`` returns."""
         group = max(1, GROUP // (self.height * self.width))
         if self.device.type != "cpu" or len(pixels) <= group:
             return self._finished(pixels, *jitter)
@@ -132,38 +131,28 @@ class Loader:
 
 
 class Resident(Loader):
-    """A split held on the device as uint8 (N, H + 2p, W + 2p, C), padded once, cut batch by batch.
-
-    Arguments: as of ``Loader``.
-    """
+    """A split held on the device as uint8 (N, H + 2p, W + 2p, C), padded once."""
 
     def __init__(self, split: Split, *how, **more):
         super().__init__(split, *how, **more)
-        pixels = split.images
-        if isinstance(pixels, np.ndarray) and pixels.flags.writeable:
-            self.images = self.pad(torch.from_numpy(pixels).to(self.device)).contiguous()
-            return
-        # a memory map: never the whole of it in memory besides
         p, (h, w) = self.padding, (self.height, self.width)
         self.images = self.fill.repeat(len(split), h + 2 * p, w + 2 * p, 1)
-        for k in range(0, len(split), ROWS):
-            part = torch.from_numpy(np.array(pixels[k : k + ROWS])).to(self.device)
+        for k in range(0, len(split), ROWS):  # of a memory map never the whole in memory besides
+            part = torch.from_numpy(np.array(split.images[k : k + ROWS])).to(self.device)
             self.images[k : k + ROWS, p : p + h, p : p + w] = part
 
     def cut(self, index: torch.Tensor, *draws: torch.Tensor) -> torch.Tensor:
-        """Images ``index``, cut, mirrored, turned and normalised: see ``place``."""
+        """Images ``index`` as ``place`` makes them."""
         return self.place(self.images, index, *draws)
 
     def epoch(
         self, indices: torch.Tensor, batch_size: int, generator: torch.Generator, flip: bool = True
     ) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-        """One augmented epoch: a random crop, flip and, with ``rotation``, turn for every image,
-        drawn at once; the last batch may be short.
+        """One epoch, all that is random in it drawn at once; the last batch may be short.
 
-        Arguments: ``indices`` (M,) int64 on the CPU; ``generator`` on the CPU; ``flip`` whether to
-        mirror half of them.
-        Yields: images (B, C, H, W) float32, of several processes its share of the batch; labels
-        (B,) int64 of the whole batch.
+        Arguments: ``indices`` (M,) int64 and ``generator`` on the CPU; ``flip`` mirrors half of
+        them. Yields: images (B, C, H, W) float32, of several processes its share of the batch;
+        labels (B,) int64 of the whole batch.
         """
         draws = [t.to(self.device) for t in (indices, *self.draw(len(indices), generator, flip))]
         rank, world = self.shard

@@ -13,17 +13,22 @@ import numpy as np
 from h2t.data.images import read_image
 
 
-class Rows:
-    """Some ``rows`` (M,) of a memory-mapped array (N, H, W, C), read when they are indexed."""
+class Unread:
+    """What stands for images (N, H, W, C) uint8, and gives them when it is indexed."""
 
     dtype, ndim = np.dtype(np.uint8), 4
+    shape: tuple[int, ...]
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+
+class Rows(Unread):
+    """Some ``rows`` (M,) of a memory-mapped array (N, H, W, C)."""
 
     def __init__(self, images: np.ndarray, rows: np.ndarray):
         self.images, self.rows = images, np.asarray(rows)
         self.shape = (len(self.rows), *images.shape[1:])
-
-    def __len__(self) -> int:
-        return len(self.rows)
 
     def __getitem__(self, k) -> np.ndarray:
         return np.asarray(self.images[self.rows[k]])
@@ -32,13 +37,11 @@ class Rows:
         return Rows(self.images, self.rows[rows])
 
 
-class Files:
-    """Image files, ``paths`` (N,) below a ``root``, decoded when they are indexed, unaugmented.
+class Files(Unread):
+    """Image files, ``paths`` (N,) below a ``root``, decoded unaugmented.
 
-    Arguments: ``image_size`` pixels a side; ``channels`` 1 or 3; ``how`` else as in ``read_image``.
+    Arguments: ``image_size`` pixels a side; ``how`` else as in ``read_image``.
     """
-
-    dtype, ndim = np.dtype(np.uint8), 4
 
     def __init__(
         self, root: str | Path, paths: np.ndarray, image_size: int, channels: int = 3, **how
@@ -46,9 +49,6 @@ class Files:
         self.root, self.paths = str(root), paths
         self.how = {"image_size": image_size, "channels": channels, **how}
         self.shape = (len(paths), image_size, image_size, channels)
-
-    def __len__(self) -> int:
-        return len(self.paths)
 
     def path(self, k: int) -> str:
         return os.path.join(self.root, self.paths[k])
@@ -72,10 +72,9 @@ class Files:
 class Split:
     """One part of a data set.
 
-    ``images`` (N, H, W, C) uint8: an array, a memory map, ``Rows`` of one, or ``Files``;
-    ``labels`` (N,) int64; ``classes`` C names. Where the images are files: ``paths`` (N,), relative
-    to their root, and ``sizes`` (N,) in bytes, else None. ``groups`` (N,) names what a split keeps
-    together, or is None.
+    ``images`` (N, H, W, C) uint8: an array, a memory map, or ``Unread``; ``labels`` (N,) int64.
+    Where the images are files: ``paths`` (N,), relative to their root, and ``sizes`` (N,) in bytes,
+    else None. ``groups`` (N,) names what a split keeps together, or is None.
     """
 
     images: Any

@@ -9,9 +9,7 @@ import signal
 import sys
 import threading
 import types
-import warnings
 from collections.abc import Iterator
-from itertools import repeat
 
 import numpy as np
 import torch
@@ -47,10 +45,10 @@ def number_of_workers() -> int:
 class Streamed(Loader):
     """A split of image files with the iteration of ``Resident``.
 
-    Other processes decode, cut and resize, in 8 bits; changes of colour and normalisation are done
-    for a whole batch on the device. All that is random is drawn in this process for the epoch, as
-    ``Resident`` draws it, so that batches do not depend on the number of processes; with ``crop``
-    padded they are those of ``Resident`` to the bit.
+    Other processes decode, cut and resize, in 8 bits; a whole batch is coloured and normalised on
+    the device. All that is random is drawn in this process for the epoch, so that batches do not
+    depend on the number of processes; with ``crop`` padded they are those of ``Resident`` to the
+    bit.
 
     Arguments: ``split`` with images of kind ``Files``; ``crop`` padded cuts from the image with a
     border, resized cuts a random part out of the file and resizes it (``images.random_box``);
@@ -70,10 +68,7 @@ class Streamed(Loader):
     def epoch(
         self, indices: torch.Tensor, batch_size: int, generator: torch.Generator, flip: bool = True
     ) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-        """One augmented epoch, the last batch may be short. All else as of ``Resident.epoch``.
-
-        Raises: ``h2t.Error`` naming an image that cannot be decoded.
-        """
+        """As ``Resident.epoch``. Raises ``h2t.Error`` naming an image that cannot be decoded."""
         draws, crops = self.draw(len(indices), generator, flip), None
         if self.crop == "resized":
             crops = torch.randint(2**62, (len(indices),), generator=generator), draws[2]
@@ -92,16 +87,15 @@ class Streamed(Loader):
             yield x, self.labels[index]
 
     def plain(self, index: torch.Tensor) -> torch.Tensor:
-        """Images ``index`` (B,), uncropped and unflipped: (B, C, H, W)."""
+        """As ``Resident.plain``."""
         return self.finish(torch.from_numpy(self.files[index.cpu().numpy()]).to(self.device))
 
     def batches(self, batch_size: int = 500) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-        """All images once, in order, unaugmented; of several processes its share, with labels."""
+        """As ``Resident.batches``."""
         rank, world = self.shard
         own = list(torch.arange(rank, len(self), world).split(batch_size))
-        for index, pixels in zip(
-            own, self._pixels(torch.arange(len(self)), own, None), strict=True
-        ):
+        pixels_of = self._pixels(torch.arange(len(self)), own, None)
+        for index, pixels in zip(own, pixels_of, strict=True):
             yield self.finish(pixels), self.labels[index.to(self.device)]
 
     def _pixels(self, indices: torch.Tensor, batches: list[torch.Tensor], crops):
@@ -127,9 +121,12 @@ class Streamed(Loader):
             if not left:  # all that was asked for has come; who takes the last may not come back
                 self._idle.append(decoding)
 
-    def _task(self, indices: torch.Tensor, part: torch.Tensor, crops):
+    def _task(self, indices: torch.Tensor, part: torch.Tensor, crops) -> list[tuple]:
+        """The files of a part and, as ``read_image`` takes them, their random crops or None."""
         paths = [self.files.path(int(k)) for k in indices[part]]
-        return paths, crops and list(zip(*[t[part].tolist() for t in crops], strict=True))
+        if not crops:
+            return [(path, None) for path in paths]
+        return list(zip(paths, zip(*[t[part].tolist() for t in crops], strict=True), strict=True))
 
 
 class _Decoding:
@@ -148,22 +145,21 @@ class _Decoding:
                 prefetch_factor=max(2, -(-ahead // (CHUNK * workers))),
                 worker_init_fn=_begin,
             )
-        with _no_advice():
-            self.loader = DataLoader(
-                _Decoder(files.how),
-                batch_size=None,
-                sampler=self.tasks,
-                num_workers=workers,
-                collate_fn=_as_it_is,
-                generator=torch.Generator(),  # or the global one is drawn from
-                **how,
-            )
+        self.loader = DataLoader(
+            _Decoder(files.how),
+            batch_size=None,
+            sampler=self.tasks,
+            num_workers=workers,
+            collate_fn=_as_it_is,
+            generator=torch.Generator(),  # or the global one is drawn from
+            **how,
+        )
 
     def images(self, tasks) -> Iterator[np.ndarray]:
         """Decode. Yields: for every task its images (n, H, W, C). Raises: ``h2t.Error``."""
         self.tasks.now = iter(tasks)
         try:
-            with _nothing_of_main(), _no_advice():
+            with _nothing_of_main():
                 chunks = iter(self.loader)
             for chunk in chunks:
                 if isinstance(chunk, str):
@@ -186,16 +182,14 @@ class _Tasks:
 
 
 class _Decoder:
-    """The images of a task (paths, and random crops as of ``read_image``), or an error's text."""
+    """The images of a task, or an error's text."""
 
     def __init__(self, how: dict):
         self.how = how
 
     def __getitem__(self, task) -> np.ndarray | str:
-        paths, crops = task
         try:
-            pairs = zip(paths, crops or repeat(None), strict=False)
-            return np.stack([read_image(path, crop=crop, **self.how) for path, crop in pairs])
+            return np.stack([read_image(path, crop=crop, **self.how) for path, crop in task])
         except Error as e:
             return str(e)
 
@@ -214,14 +208,6 @@ def _begin(_) -> None:
         os._exit(0)
 
     threading.Thread(target=end_with_it, daemon=True).start()
-
-
-@contextlib.contextmanager
-def _no_advice() -> Iterator[None]:
-    """More processes than there are cores are the user's to ask for."""
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "This DataLoader will create")
-        yield
 
 
 @contextlib.contextmanager
