@@ -27,8 +27,7 @@ EXTRA = ("source_indices", "source_labels", "packed_as")  # what a packed file h
 def read(path: Path, *how: int) -> dict[str, Split]:
     """Read train_images, train_labels and, where they are there, val_*, test_* and class_names.
 
-    Arguments: ``how`` as of ``resized``.
-    Raises: ``h2t.Error`` naming the file, and the array or class at fault.
+    Arguments: ``how`` as of ``resized``. Raises: ``h2t.Error`` naming the array or class at fault.
     """
     with opened(path) as archive:
         parts = {part: _part(archive, path, part) for part in parts_of(archive, path, "images")}
@@ -156,7 +155,7 @@ def class_names(archive: NpzFile, path: Path, labels: dict[str, np.ndarray]) -> 
 
 
 class Packed(Unread):
-    """The images (N, H, W, C) of a training part, of which M are here; another is an error.
+    """The images of a training part, of which some are here; another is an error.
 
     Arguments: ``images`` (M, H, W, C); ``indices`` (M,) their places among ``total`` N; ``made``
     says what was packed.

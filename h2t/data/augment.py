@@ -9,10 +9,8 @@ import torch
 
 
 def mixup_draws(steps: int, alpha: float, generator: np.random.Generator) -> np.ndarray:
-    """The mixing weights of an epoch, lambda ~ Beta(alpha, alpha), one a batch (Zhang et al. 2018).
-
-    Arguments: ``steps`` batches; ``alpha`` > 0. Returns: (steps,) float32.
-    """
+    """The mixing weights of an epoch, lambda ~ Beta(alpha, alpha), one a batch (Zhang et al. 2018):
+    (steps,) float32."""
     return generator.beta(alpha, alpha, size=steps).astype(np.float32)
 
 
@@ -30,8 +28,7 @@ def cutmix_draws(
     """The boxes of one epoch of CutMix (Yun et al. 2019, equation 2): of area 1 - lambda,
     lambda ~ Beta(1, 1), around a uniform centre, cut off at the border.
 
-    Arguments: ``steps`` batches; ``height``, ``width`` of the images in pixels; ``probability``
-    that a batch is mixed at all.
+    Arguments: ``probability`` that a batch is mixed at all.
     Returns: ``mixed`` (steps,) bool; ``boxes`` (steps, 4) int64, rows and columns ``top, bottom,
     left, right``, ends excluded; ``kept`` (steps,) float32, what share of the image is left.
     """
@@ -60,11 +57,10 @@ def paste(images: torch.Tensor, patches: torch.Tensor, box: torch.Tensor) -> tor
 def jitter_draws(
     num: int, strength: float, generator: torch.Generator
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """The colour changes of every image of an epoch.
+    """The colour changes of every image of an epoch, drawn on the CPU.
 
-    Arguments: ``num`` images; ``strength`` s; ``generator`` on the CPU.
     Returns: ``factors`` (num, 3) float32 of brightness, contrast and saturation, uniform in
-    [max(0, 1 - s), 1 + s]; ``order`` (num, 3) int64, a permutation of these three each.
+    [max(0, 1 - s), 1 + s], s the strength; ``order`` (num, 3) int64, a permutation of these each.
     """
     low, high = max(0.0, 1 - strength), 1 + strength
     factors = low + (high - low) * torch.rand(num, 3, generator=generator)

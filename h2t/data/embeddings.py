@@ -39,11 +39,8 @@ class Embedded(Unread):
 
 
 def read(path: Path) -> dict[str, Split]:
-    """The parts of a file of features.
-
-    Raises: ``h2t.Error`` naming the file and the array at fault: one that is missing, of another
-    length or width than the others, or not finite.
-    """
+    """The parts of a file of features. Raises ``h2t.Error`` naming the array at fault: one that is
+    missing, of another length or width than the others, or not finite."""
     with arrays.opened(path) as archive:
         parts = arrays.parts_of(archive, path, "features")
         found = {part: _part(archive, path, part) for part in parts}
@@ -65,13 +62,10 @@ def _part(archive: NpzFile, path: Path, part: str) -> tuple[np.ndarray, np.ndarr
     """Features (N, D) float32 and labels (N,) int64 of a part."""
     z, y = (arrays.array(archive, path, f"{part}_{kind}") for kind in ("features", "labels"))
     if z.ndim != 2 or not z.size or z.dtype.kind not in "fiu":
-        raise Error(
-            f"{path}: {part}_features is {z.dtype} of shape {z.shape}; it must be numbers (N, D)"
-        )
+        kind = f"{part}_features is {z.dtype} of shape {z.shape}"
+        raise Error(f"{path}: {kind}; it must be numbers (N, D)")
     y = arrays.labels(path, part, y, len(z), "features")
-    if not np.isfinite(z).all():
-        row = int(np.flatnonzero(~np.isfinite(z).all(1))[0])
-        raise Error(
-            f"{path}: {part}_features has values that are not finite, the first in row {row}"
-        )
+    if (rows := np.flatnonzero(~np.isfinite(z).all(1))).size:
+        wrong = f"{part}_features has values that are not finite, the first in row {rows[0]}"
+        raise Error(f"{path}: {wrong}")
     return np.ascontiguousarray(z, np.float32), y

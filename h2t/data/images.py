@@ -26,12 +26,10 @@ def read_image(
 ) -> np.ndarray:
     """Decode one image, upright by its EXIF orientation, transparent parts on white.
 
-    Resizing is Pillow's, antialiased, as in torchvision's transforms of PIL images: ``fit`` crop
-    gives what Resize(256) and CenterCrop(224) give, and a random ``crop`` what RandomResizedCrop
-    gives, to the bit.
-    Deviations: images are turned upright and transparency becomes white; of a JPEG that would be
-    shrunk to less than half, a quarter or an eighth, the decoder leaves that factor out, which
-    changes pixels by a level or two.
+    Resizing is Pillow's, antialiased: ``fit`` crop gives what torchvision's Resize(256) and
+    CenterCrop(224) give, and a random ``crop`` what its RandomResizedCrop gives, to the bit.
+    Deviation: of a JPEG that would be shrunk to less than half, a quarter or an eighth, the decoder
+    leaves that factor out, which changes pixels by a level or two.
 
     Arguments: ``image_size`` pixels a side, 0 as it is; ``channels`` C, 1 or 3; ``fit`` as
     of ``fitting``; ``crop`` the seed of a random one, and whether it is mirrored; ``white_level``
@@ -74,9 +72,8 @@ def read_image(
 def fitting(fit: str) -> tuple[float, str]:
     """How an image comes to its size, by the words of ``image_fit``.
 
-    ``stretch`` resizes both sides, ``crop`` the shorter one, and cuts the middle out. Behind them
-    may stand what an encoder was trained with, as in ``crop 0.95 bicubic``: the share of the
-    shorter side that is seen, and one of Pillow's filters.
+    ``stretch`` resizes both sides, ``crop`` the shorter one, and cuts the middle out; ``crop 0.95
+    bicubic`` says the share of the shorter side that is seen, and one of Pillow's filters.
     Returns: the share, 0 for both sides stretched, and the filter. Raises: ``h2t.Error``.
     """
     found = re.fullmatch(r"(?:stretch|crop(?: (1|0\.\d+))?)(?: (\w+))?", fit)
@@ -89,13 +86,12 @@ def fitting(fit: str) -> tuple[float, str]:
 
 def _cut(whole: tuple[int, int], image_size: int, share: float, crop):
     """Which part of an image is taken, left, top, right, bottom, and to what size it is brought."""
-    if not image_size:
-        return (0, 0, *whole), whole
-    if crop:
+    if image_size and crop:
         return random_box(*whole, random.Random(crop[0])), (image_size, image_size)
-    if share:
-        return (0, 0, *whole), short_side(*whole, round(image_size / share))
-    return (0, 0, *whole), (image_size, image_size)
+    if image_size and share:
+        return (0, 0, *whole), _short_side(*whole, round(image_size / share))
+    scaled = (image_size, image_size) if image_size else whole
+    return (0, 0, *whole), scaled
 
 
 def _cropped(image, box: tuple[float, ...]):
@@ -145,7 +141,7 @@ def _converted(image, channels: int, white_level: int):
     return image if image.mode == mode else image.convert(mode)
 
 
-def short_side(width: int, height: int, side: int) -> tuple[int, int]:
+def _short_side(width: int, height: int, side: int) -> tuple[int, int]:
     """Width and height, the shorter at ``side`` pixels, as torchvision's Resize rounds them."""
     if width <= height:
         return side, int(side * height / width)

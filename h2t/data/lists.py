@@ -18,7 +18,7 @@ JPEG = {".jpg", ".jpeg", ".jfif"}
 LOSSLESS = {".png", ".bmp", ".gif", ".tif", ".tiff"}
 SUFFIXES = {*JPEG, *LOSSLESS, ".webp", ".ppm", ".pgm"}
 PARTS = ("train", "val", "test")
-TABLES = (".csv", ".tsv")
+LISTS = (".txt", ".csv", ".tsv")
 COLUMNS = {  # what the columns of a CSV file may be called
     "path": "path file filename file_name filepath file_path image image_path image_name img",
     "label": "label labels class class_name category target y",
@@ -39,12 +39,9 @@ def part_of(name: str) -> str:
 
 @dataclass(frozen=True)
 class Listed:
-    """Image files by name.
-
-    ``paths`` (N,) str, relative to a root; ``labels`` (N,) int64, or names; ``groups`` (N,) names
-    of what a split keeps together, and ``parts`` (N,), if they are given; ``left_out`` how many
-    files or lines were passed over, by kind.
-    """
+    """Image files: ``paths`` (N,) relative to a root; ``labels`` (N,) int64, or names; ``groups``
+    (N,) names of what a split keeps together; ``left_out`` how many files or lines were passed
+    over, by kind."""
 
     paths: np.ndarray
     labels: np.ndarray
@@ -80,9 +77,9 @@ def find(root: str) -> Found:
         where, images, parts = Path(root), Path(root).parent, _by_column(Path(root))
     else:
         where, images = split_root(root)
-        files = [p for p in sorted(where.iterdir()) if p.suffix.lower() in (".txt", *TABLES)]
+        files = [p for p in sorted(where.iterdir()) if p.suffix.lower() in LISTS]
         parts = {part: read_list(file) for part, file in _by_name(where, files).items()}
-        tables = [p for p in files if p.suffix.lower() in TABLES]
+        tables = [p for p in files if p.suffix.lower() != ".txt"]
         if not parts and len(tables) == 1:
             parts = _by_column(tables[0])
     if "train" not in parts:
@@ -92,11 +89,10 @@ def find(root: str) -> Found:
 
 
 def split_root(root: str) -> tuple[Path, Path]:
-    """The folders of the list files and of the images: one for both, or LISTS:IMAGES.
-
-    Raises: ``h2t.Error`` where one does not exist.
-    """
-    lists, _, images = root.partition(":") if not Path(root).is_dir() else (root, "", "")
+    """The folders of the list files and of the images: one for both, or LISTS:IMAGES."""
+    if Path(root).is_dir():
+        return Path(root), Path(root)
+    lists, _, images = root.partition(":")
     folders = Path(lists), Path(images or lists)
     for name, path in zip(("list folder", "image root"), folders, strict=True):
         if not path.is_dir():
@@ -249,7 +245,7 @@ def numbered(where, lists: dict[str, Listed]) -> tuple[dict[str, Listed], tuple[
     """
     if any(listed.labels.dtype == object for listed in lists.values()):
         classes = tuple(sorted(set(map(str, lists["train"].labels))))
-        return {part: by_name(where, listed, classes) for part, listed in lists.items()}, classes
+        return {part: _by_class(where, listed, classes) for part, listed in lists.items()}, classes
     known = np.unique(lists["train"].labels)
     first = int(min(listed.labels.min() for listed in lists.values()) == known[0] == 1)
     if (gaps := np.flatnonzero(known != np.arange(len(known)) + first)).size:
@@ -258,16 +254,14 @@ def numbered(where, lists: dict[str, Listed]) -> tuple[dict[str, Listed], tuple[
         raise Error(f"the training list in {where} has {lacks}; {need}")
     highest = max(int(listed.labels.max()) for listed in lists.values())
     if highest > known[-1]:
-        among = f"its labels are {known[0]} to {known[-1]}"
-        raise Error(
-            f"label {highest} is outside the range of the training list in {where}: {among}"
-        )
+        outside = f"label {highest} is outside the range of the training list in {where}"
+        raise Error(f"{outside}: its labels are {known[0]} to {known[-1]}")
     lists = {part: replace(listed, labels=listed.labels - first) for part, listed in lists.items()}
     return lists, tuple(map(str, known))
 
 
-def by_name(where, listed: Listed, classes: tuple[str, ...]) -> Listed:
-    """A list with the numbers of its labels' names. Raises ``h2t.Error`` for one not known."""
+def _by_class(where, listed: Listed, classes: tuple[str, ...]) -> Listed:
+    """A list with numbers in place of its classes' names."""
     number = {name: k for k, name in enumerate(classes)}
     if odd := next((x for x in listed.labels if str(x) not in number), None):
         raise Error(f"{where} has a class {str(odd)[:80]!r} that the training part does not have")

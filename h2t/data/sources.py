@@ -67,14 +67,11 @@ def load(
 ) -> Dataset:
     """Load a set of images by the name of its source, as described above.
 
-    A set without a test part is split by ``split_seed``, stratified; ``test_fraction`` of every
-    class, and at least one image where it has two, is held out. A validation part is never used as
-    test part.
+    Where there is no test part, one is held out (``longtail.stratified``); a validation part is
+    never used as such.
 
     Arguments: those of a recipe (`h2t parameters`); ``at_most`` leaves arrays of smaller images as
-    they are.
-    Returns: the set, with ``notes`` on what was read.
-    Raises: ``h2t.Error`` for every kind of bad input, naming the file, line or class at fault.
+    they are. Raises: ``h2t.Error`` naming the file, line or class at fault.
     """
     root, notes = str(root), []
     _check(name, root, image_size, channels, test_fraction, split_seed, image_fit, loader)
