@@ -59,6 +59,7 @@ def ends(
     classes it does not have. Returns: two names to class indices, the head first. Raises:
     ``h2t.Error`` for fewer than two classes.
     """
+    counts = np.asarray(counts)  # a list, as a file has them
     here = np.arange(len(counts)) if labels is None else np.unique(labels)
     if len(here) < 2:
         raise Error(f"head and tail need at least two classes; this set has {len(here)}")
