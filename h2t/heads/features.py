@@ -14,10 +14,9 @@ LENGTH = 64.0  # the mean squared length of features that heads are trained on
 
 @dataclass(frozen=True)
 class Features:
-    """Features of training images: ``views`` (V, N, D) float32, a row of views an image; ``labels``
-    (N,) int64 in 0 to C - 1; ``num_classes`` C. ``lent`` (L, N, D) are what the fusing branch
-    lends, the views where it is None; ``groups`` (N,) int64 say which images no split may part, or
-    are None.
+    """Features of training images: ``views`` (V, N, D) float32 and ``labels`` (N,) int64 in 0 to
+    C - 1. ``lent`` (L, N, D) is what the fusing branch lends, the views where None; ``groups`` (N,)
+    int64 say which images no split may part.
     """
 
     views: torch.Tensor
@@ -28,12 +27,12 @@ class Features:
 
     @property
     def counts(self) -> torch.Tensor:
-        """Images per class, (C,) int64."""
+        """Images per class (C,)."""
         return torch.bincount(self.labels, minlength=self.num_classes)
 
     @property
     def means(self) -> torch.Tensor:
-        """The mean feature of each class (C, D) over all views."""
+        """Each class's mean feature over all views (C, D)."""
         return class_means(self.views.mean(0), self.labels, self.num_classes)
 
     def take(self, indices: torch.Tensor) -> Features:
@@ -44,9 +43,7 @@ class Features:
         return replace(self, views=views, labels=labels, lent=lent, groups=groups)
 
     def scaled(self) -> tuple[Features, float]:
-        """The same with a mean squared length of ``LENGTH``, and the factor: one learning rate
-        suits all networks.
-        """
+        """Features of ``LENGTH``, so that one rate suits all networks, and their factor."""
         factor = (LENGTH / self.views.square().sum(2).mean().clamp_min(1e-12)).sqrt().item()
         lent = None if self.lent is None else self.lent * factor
         return replace(self, views=self.views * factor, lent=lent), factor

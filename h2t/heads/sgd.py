@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from h2t.base import rng
 from h2t.data import samplers
 from h2t.heads.features import Classifier, Features
+from h2t.losses.cross_entropy import cross_entropy
 
 EPOCHS, BATCH, MOMENTUM, WEIGHT_DECAY = 10, 128, 0.9, 5e-4  # those of H2T's stage 2
 STEPS = 400  # and at least so many: ten epochs of a small set end before anything is learned
@@ -19,9 +20,8 @@ STEPS = 400  # and at least so many: ten epochs of a small set end before anythi
 
 @dataclass(frozen=True)
 class Batch:
-    """One step's draws, shared by all P settings: features ``z`` (B, D) of labels ``y`` (B,), and
-    where a head asks for a second stream, ``other`` (B, D) of labels ``other_y`` (B,).
-    ``generator`` for what else is random.
+    """One step's draws, shared by all P settings: features ``z`` (B, D) of labels ``y`` (B,), the
+    same of a ``second`` stream where a head asks for one, and ``generator`` for what else is drawn.
     """
 
     z: torch.Tensor
@@ -32,18 +32,11 @@ class Batch:
 
 
 Mix = Callable[[Batch, torch.Tensor], torch.Tensor]  # (batch, strengths (P,)) to features (P, B, D)
-Loss = Callable[[torch.Tensor, Batch], torch.Tensor]  # (logits (P, B, C), batch) to losses (P,)
 
 
 def epochs_of(n: int) -> int:
-    """How many epochs ``n`` images are trained for."""
+    """For how many epochs ``n`` images are trained on."""
     return max(EPOCHS, -(-STEPS // -(-n // BATCH)))
-
-
-def cross_entropy(logits: torch.Tensor, batch: Batch) -> torch.Tensor:
-    """The mean cross entropy of each setting, (P,)."""
-    flat = F.cross_entropy(logits.flatten(0, 1), batch.y.repeat(len(logits)), reduction="none")
-    return flat.view(len(logits), -1).mean(1)
 
 
 def train(
@@ -54,19 +47,18 @@ def train(
     sampler: str = "balanced",
     second: str | None = None,
     mix: Mix | None = None,
-    loss: Loss = cross_entropy,
+    loss: Callable[..., torch.Tensor] = cross_entropy,
     start: Sequence[Classifier] | None = None,
     learn: Sequence[str] = ("weight",),
     cosine: bool = False,
 ) -> list[Classifier]:
-    """Train one classifier a setting of ``grid``: SGD with momentum 0.9, cosine by epoch, batches
-    of 128, 10 epochs or 400 steps.
+    """Train one classifier for each setting: SGD with momentum, its rate a cosine over the epochs.
 
     Arguments: ``grid`` P settings with ``lr``, ``weight_decay`` and what else the head asks for, of
-    which ``strength`` goes to ``mix``; ``seed`` of every draw; ``sampler`` of the labels' stream
-    and ``second`` of the other one (names in ``h2t.data.samplers``); ``start`` classifiers to go on
-    from (zeros else); ``learn`` what is trained, ``weight``, and ``factor``, one per class;
-    ``cosine`` for classifiers of angles, each times its setting's ``scale``.
+    which ``strength`` goes to ``mix``; ``sampler`` of the labels' stream and ``second`` of the
+    other one (names in ``h2t.data.samplers``); ``loss`` one of ``h2t.losses``; ``start``
+    classifiers to go on from (zeros else); ``learn`` what is trained, ``weight``, and ``factor``,
+    one per class; ``cosine`` for classifiers of angles, each times its setting's ``scale``.
     """
     n, d, p, c = len(features.labels), features.views.shape[2], len(grid), features.num_classes
     weight, factor = torch.zeros(p, c, d + 1), torch.ones(p, c)
@@ -79,7 +71,7 @@ def train(
     parts = {"weight": weight, "factor": factor}
     optimiser = _SGD([parts[name] for name in learn], grid)
     strength = torch.tensor([float(g.get("strength", 0.0)) for g in grid])
-    epochs = epochs_of(n)
+    epochs, counts = epochs_of(n), features.counts
     for epoch in range(epochs):
         rate = 0.5 * (1 + math.cos(math.pi * epoch / epochs))
         for batch in _batches(features, sampler, second, seed, epoch):
@@ -87,7 +79,8 @@ def train(
             logits = _logits(z, weight, scale)
             if "factor" in learn:
                 logits = logits * factor[:, None]
-            loss(logits, batch).sum().backward()
+            every = loss(logits.flatten(0, 1), batch.y.repeat(p), counts)
+            (p * every).backward()  # a mean over all settings: each goes by its own
             optimiser.step(rate)
     weight = (weight * factor[..., None]).detach()
     return [

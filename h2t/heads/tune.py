@@ -28,9 +28,8 @@ class Tuned:
 def folds(
     labels: torch.Tensor, k: int, seed: int, groups: torch.Tensor | None = None
 ) -> torch.Tensor:
-    """The fold (N,) in which each image is held out, -1 for never: stratified, and of a class with
-    fewer images than folds each is held out once, but the only image of a class never, since
-    nothing could be learned without it. Of ``groups`` (N,) none is parted.
+    """The fold (N,) of ``k`` in which each image is held out, stratified by class; -1, never, for
+    the only image of a class, without which nothing could be learned. No group (N,) is parted.
     """
     if groups is not None:
         units, unit = groups.unique(return_inverse=True)
@@ -51,21 +50,19 @@ def priors_of(objective: str | np.ndarray, counts: torch.Tensor) -> torch.Tensor
     """How much each class counts, (C,), summing to 1: all alike for ``balanced``, as the training
     images for ``natural``, or an array (C,) of one's own. Raises ``h2t.Error`` for anything else.
     """
-    if isinstance(objective, str) and objective not in OBJECTIVES:
-        raise Error(f"objective is {objective!r}; choose one of {', '.join(OBJECTIVES)}")
-    if isinstance(objective, str):
+    if not isinstance(objective, str):
+        weights = torch.as_tensor(np.asarray(objective)).float()
+    elif objective in OBJECTIVES:
         weights = torch.ones(len(counts)) if objective == "balanced" else counts.float()
     else:
-        weights = torch.as_tensor(np.asarray(objective)).float()
+        raise Error(f"objective is {objective!r}; choose one of {', '.join(OBJECTIVES)}")
     if weights.shape != (len(counts),) or not (weights >= 0).all() or not weights.sum() > 0:
         raise Error(f"priors must be {len(counts)} numbers, none below 0 and not all 0")
     return weights / weights.sum()
 
 
 def score(predicted: torch.Tensor, labels: torch.Tensor, priors: torch.Tensor) -> float:
-    """The accuracy (%) to expect in a world with these class ``priors``; classes without images in
-    ``labels`` do not count.
-    """
+    """The accuracy (%) in a world with these class ``priors``, of classes that have images."""
     total = torch.bincount(labels, minlength=len(priors))
     hit = torch.bincount(labels[predicted == labels], minlength=len(priors))
     there = total > 0
@@ -85,9 +82,8 @@ def tune(
     """Cross-validate every setting of a head.
 
     Arguments: ``features`` of the training images, scaled; ``objective`` as in ``priors_of``; ``k``
-    folds, of which ``rounds`` are tried (all; 1 is a single validation part of 1 / k); ``seed``.
-    Returns: the best setting, the first of equals. Raises: ``h2t.Error`` where no class has two
-    images.
+    folds, of which ``rounds`` are tried (all if None). Returns: the best setting, the first of
+    equals. Raises: ``h2t.Error`` where no class has two images.
     """
     module, fold = head(name), folds(features.labels, k, seed, features.groups)
     priors = priors_of(objective, features.counts)

@@ -23,7 +23,7 @@ class Backbone(nn.Module):
 
 
 def last_block(backbone: nn.Module) -> str:
-    """The name of a backbone's last residual block, such as layer4.2."""
+    """The name of the last residual block, such as layer4.2."""
     stage = [name for name, _ in backbone.named_children() if name.startswith("layer")][-1]
     return f"{stage}.{len(backbone.get_submodule(stage)) - 1}"
 

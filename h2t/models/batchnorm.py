@@ -1,7 +1,5 @@
 """Batch normalisation: over all processes that train together, and folded into convolutions."""
 
-from __future__ import annotations
-
 import copy
 
 import torch
@@ -12,15 +10,13 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 def norms(network: nn.Module) -> list[nn.Module]:
     """The batch normalisations of a network, in order."""
-    kinds = (nn.BatchNorm2d, nn.SyncBatchNorm)
-    return [m for m in network.modules() if isinstance(m, kinds)]
+    return [m for m in network.modules() if isinstance(m, nn.BatchNorm2d | nn.SyncBatchNorm)]
 
 
 class SyncBatchNorm2d(nn.BatchNorm2d):
     """Batch normalisation by the whole batch, of which each process holds a share, or no image.
 
-    torch's own, ``nn.SyncBatchNorm``, knows GPUs only; this one is for the rest. In eval mode it is
-    ``nn.BatchNorm2d``, with the same parameters and buffers.
+    torch's own, ``nn.SyncBatchNorm``, knows GPUs only; this one is for the rest.
     """
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
@@ -64,10 +60,7 @@ class _Gathered(torch.autograd.Function):
 
 
 def synchronise(model: nn.Module, device: torch.device) -> nn.Module:
-    """Let a model's batch normalisations see the batches of all processes, which all call this.
-
-    Returns: the model, its parameters and buffers as they were.
-    """
+    """Let a model's batch normalisations see the batches of all processes, which all call this."""
     if device.type == "cuda":
         return nn.SyncBatchNorm.convert_sync_batchnorm(model)
     for module in model.modules():
