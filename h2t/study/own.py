@@ -24,6 +24,7 @@ from h2t.runs import Run
 from h2t.study.compare import heads as comparing
 from h2t.study.compare import ledger
 from h2t.study.compare.heads import Comparison, compare_heads, features_of
+from h2t.study.compare.overview import commands
 from h2t.study.compare.units import ALPHA
 from h2t.train.cached.bank import Bank, build_bank
 from h2t.train.cached.encoded import VIEWS, frozen
@@ -143,16 +144,15 @@ def other_splits(bank: Bank) -> list[Bank]:
     share = len(bank.test_labels) / (len(bank.labels) + len(bank.test_labels))
     others = max(1, min(FOLDS, round(1 / share)) - 1)
     fold, made = folds(bank.labels, others, 1, bank.groups), []
+    plain, groups = bank.test.expand(len(bank.train), -1, -1), None
     for k in range(others):
-        held, kept = (fold == k).nonzero().flatten(), (fold != k).nonzero().flatten()
-        plain = bank.test.expand(len(bank.train), -1, -1)
+        held, kept = fold == k, fold != k
         views = torch.cat([bank.train[:, kept], plain], 1)
         labels = torch.cat([bank.labels[kept], bank.test_labels])
         counts = torch.bincount(labels, minlength=len(bank.classes)).numpy()
-        groups = bank.groups
-        if groups is not None:  # the test part's own are parted from the training part's already
-            alone = groups.max() + 1 + torch.arange(len(bank.test_labels))
-            groups = torch.cat([groups[kept], alone])
+        if bank.groups is not None:  # the test part shares none with the training part
+            alone = bank.groups.max() + 1 + torch.arange(len(bank.test_labels))
+            groups = torch.cat([bank.groups[kept], alone])
         test, answers = bank.train[0, held], bank.labels[held]
         parts = dict(train=views, lent=views, labels=labels, groups=groups, counts=counts)
         made.append(dataclasses.replace(bank, **parts, test=test, test_labels=answers))
@@ -186,12 +186,12 @@ def _suspects(data: RunData, bank: Bank, best: str, setting: dict) -> pd.DataFra
     fold = folds(bank.labels, FOLDS, 0, bank.groups)
     share = torch.full((len(fold), len(bank.counts)), float("nan"))
     for r in range(FOLDS):
-        kept, held = (fold != r).nonzero().flatten(), (fold == r).nonzero().flatten()
-        if len(held):
-            (fitted,) = head(best).fit(features.take(kept), [setting], 0)
+        held = fold == r
+        if held.any():
+            (fitted,) = head(best).fit(features.take(fold != r), [setting], 0)
             share[held] = fitted.logits(features.views[0, held]).softmax(1)
-    own = share.gather(1, bank.labels[:, None])[:, 0]
-    other = share.scatter(1, bank.labels[:, None], -1.0)
+    labels = bank.labels[:, None]
+    own, other = share.gather(1, labels)[:, 0], share.scatter(1, labels, -1.0)
     surer = (other.max(1).values - own).nan_to_num(-1.0)
     order = [i for i in surer.argsort(descending=True)[:SUSPECTS].tolist() if surer[i] > 0]
     names = data.train.paths
@@ -242,11 +242,11 @@ def _write(data: RunData, own: Own) -> None:
 
 def next_commands(run) -> str:
     """What to do now, as text that can be copied."""
-    place = run_of(run).path
     if encoder_of(run).startswith("features:"):  # there is no network that could look at images
-        return f"h2t explore {place}"
-    return (
-        f"h2t predict {place} FOLDER_OF_NEW_IMAGES --step stage2-{STEP}\n"
-        f"h2t export {place} --step stage2-{STEP} --onnx\n"
-        f"h2t explore {place}"
+        return commands(run_of(run), "explore RUN")
+    return commands(
+        run_of(run),
+        f"predict RUN FOLDER_OF_NEW_IMAGES --step stage2-{STEP}",
+        f"export RUN --step stage2-{STEP} --onnx",
+        "explore RUN",
     )

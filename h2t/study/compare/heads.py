@@ -60,22 +60,18 @@ def check(names: Sequence[str]) -> None:
         raise Error(f"all heads are held against {BASELINE}; name it too")
 
 
-def banks_of(
-    runs: Sequence[str], views: int = 2, *, device: str = "auto", progress: bool = True
-) -> dict[str, Bank]:
+def banks_of(runs: Sequence[str], views: int = 2, *, device: str = "auto") -> dict[str, Bank]:
     """The feature banks of runs, built where they are not there yet, by the runs' names."""
     from h2t.train.cached.bank import build_bank
     from h2t.train.cached.steps import recipe_of
 
     if not runs:
         raise Error("name at least one run with a finished stage 1")
-    names = [Path(r).name for r in runs]
-    called = runs if len(set(names)) < len(names) else names
-    how = {"device": device, "progress": progress}
-    return {
-        name: build_bank(run, recipe_of(run), views, **how)
-        for name, run in zip(called, runs, strict=True)
-    }
+    names = [Path(run).name for run in runs]
+    if len(set(names)) < len(names):
+        names = runs
+    banks = [build_bank(run, recipe_of(run), views, device=device) for run in runs]
+    return dict(zip(names, banks, strict=True))
 
 
 def compare_heads(

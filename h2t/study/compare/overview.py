@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import shlex
 import textwrap
@@ -15,16 +16,7 @@ from h2t.metrics import GROUPS, label
 from h2t.recipes.names import STEPS
 from h2t.runs import Run
 from h2t.study.compare import units
-from h2t.study.compare.groups import (
-    CONTROL,
-    averages,
-    baseline,
-    grouped,
-    listed,
-    mixed,
-    spreads,
-    summary,
-)
+from h2t.study.compare.groups import CONTROL, averages, baseline, grouped, listed, mixed, summary
 from h2t.study.compare.significance import pairwise, verdict
 from h2t.study.compare.table import table
 
@@ -57,10 +49,11 @@ def changes(rows, measures=(*GROUPS, "all")):
     """
     chain = [g for g in (*reversed(CONTROL), FUSED) if g in set(rows["group"])]
     by, found = rows.set_index(["group", "unit", "seed"])[list(measures)].astype(float), {}
-    for a, b in zip(chain, chain[1:], strict=False):
-        moved = (by.loc[b] - by.loc[a]).assign(of="").reset_index()
-        spread = spreads(moved, ["of"], measures).to_dict("records")
-        found[f"{a} → {b}"] = {label(r["measure"]): units.shown(r, sign=True) for r in spread}
+    for a, b in itertools.pairwise(chain):
+        moved = by.loc[b] - by.loc[a]
+        unit = moved.index.get_level_values("unit")
+        over = {m: units.spread(moved[m], unit)._asdict() for m in measures}
+        found[f"{a} → {b}"] = {label(m): units.shown(s, sign=True) for m, s in over.items()}
     return pd.DataFrame.from_dict(found, orient="index")
 
 
@@ -89,17 +82,19 @@ def ending(run: Run) -> str:
     if len(rows) > rows["group"].nunique():
         lines.append("±: standard deviation over seeds of stage 2, on one stage 1")
     lines += textwrap.wrap(of_fusion(rows), 99)
-    return "\n".join([*lines, f"run directory: {run.path}", _next(run)])
+    lines += [
+        f"run directory: {run.path}",
+        "next, the figures, the slider, and images of your own:",
+    ]
+    return "\n".join([*lines, commands(run, "report RUN", "explore RUN", "run own -p root FOLDER")])
 
 
-def _next(run: Run) -> str:
+def commands(run: Run, *these: str) -> str:
+    """Commands of h2t as text that can be copied, with a run's directory for ``RUN``."""
     start = "uv run h2t" if "UV" in os.environ else "h2t"
     near = run.path.relative_to(Path.cwd()) if Path.cwd() in run.path.parents else run.path
     place = shlex.quote(str(near))
-    return (
-        "next, the figures, the slider, and images of your own:\n"
-        f"  {start} report {place}\n  {start} explore {place}\n  {start} run own -p root FOLDER"
-    )
+    return "\n".join(f"  {start} {command.replace('RUN', place)}" for command in these)
 
 
 def _plain(found) -> str:

@@ -139,15 +139,16 @@ def _averaged(keys: tuple, part) -> dict[str, Any]:
 def sheet(summary):
     """The summary as a table of ``ledger``."""
     groups = [f"{g} ({scheme})" for scheme in metrics.SCHEMES for g in metrics.GROUPS]
-    measures = {"last": "last epoch", "best": "best epoch (on test)", **{g: g for g in groups}}
+    measures = {"last": "last epoch", "best": "best epoch (on test)"}
+    measures |= {g: g for g in groups if g in summary} | {"ece": metrics.label("ece")}
     lines = []
     for row in summary.to_dict("records"):
         line = {"set": row["set"], "IF": str(row["imbalance_factor"])}
         line |= {"weight decay": text(row["weight_decay"]), "method": row["method"]}
         line |= {"p": text(row["p"]), "BN sees": text(row["bn"]), "stage 1s": str(row["n"])}
-        for m, name in (measures | {"ece": metrics.label("ece")}).items():
-            kinds = {"mean": m, "std": f"{m} std", "within": f"{m} within"}
-            line |= ledger.cells(name, {k: row.get(c, np.nan) for k, c in kinds.items()})
+        for m, name in measures.items():
+            of = {"mean": row[m], "std": row[f"{m} std"], "within": row[f"{m} within"]}
+            line |= ledger.cells(name, of)
         line["published"] = number(row["published"])
         line["difference"] = number(row["difference"], sign=True)
         line["in deviations"] = number(row["deviations"], 1, sign=True)

@@ -93,10 +93,9 @@ def find(root: Path) -> Iterator[tuple[str, list[str]]]:
         if "split.json" in files or begun:
             yield path, steps
             folders.clear()
-        known = {name: os.stat(f"{path}/{name}") for name in folders if not name.startswith(".")}
-        known = {name: (status.st_dev, status.st_ino) for name, status in known.items()}
-        folders[:] = [name for name, place in known.items() if place not in seen]
-        seen |= set(known.values())
+        places = {f: os.path.realpath(f"{path}/{f}") for f in folders if not f.startswith(".")}
+        folders[:] = [f for f, place in places.items() if place not in seen]
+        seen |= set(places.values())
 
 
 def _run(root: Path, folder: str, steps: list[str], skipped: list[str]) -> list[dict[str, Any]]:
