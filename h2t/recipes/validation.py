@@ -88,7 +88,7 @@ class Described:
         if self.above is not None:
             return f"{each}above {self.above:g}, at most {self.high:g}"
         if self.high is not None:
-            return f"{each}in [{_plain(self.low)}, {_plain(self.high)}]"
+            return f"{each}in [{self.low:.10g}, {self.high:.10g}]"
         return "true or false" if self.kind == "boolean" else _KINDS[self.kind]
 
 
@@ -138,10 +138,6 @@ def _written(value: Any, of: Described) -> str:
         plain = plain if "." in plain else plain.replace("e", ".0e")
         return f"; YAML reads 1e-3 as text, write {plain}"
     return ""
-
-
-def _plain(number: float) -> str:
-    return f"{number:g}" if abs(number) < 1e5 or number % 1 else f"{int(number)}"
 
 
 def unknown(name: str, known: Collection[str]) -> str:
