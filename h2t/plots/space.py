@@ -73,7 +73,10 @@ def plot_boundary(
     if not sum(map(len, points.values())):
         raise Error("a boundary needs a point; choose classes that have images")
     ax = new_ax(9.5, 7)
-    (x0, x1), (y0, y1) = _view(np.concatenate(list(points.values())))
+    xy = np.concatenate(list(points.values()))
+    low, high = xy.min(0), xy.max(0)
+    margin = 0.06 * np.where(high > low, high - low, 1.0)
+    (x0, y0), (x1, y1) = low - margin, high + margin
     last = list(lines)[-1]
     # a score is linear: its contour between four corners is exact
     corners = np.stack(np.meshgrid([x0, x1], [y0, y1]), -1)
@@ -81,8 +84,7 @@ def plot_boundary(
     if score.max() > 0:
         how = dict(levels=[0, score.max() * 1.01], colors=[COLOURS["few"]], alpha=0.1, zorder=0)
         ax.contourf(corners[..., 0], corners[..., 1], score, **how)
-    looks = [(BEFORE, "--"), (METHODS[1], ":"), (AFTER, "-")]
-    looks = [looks[0], *[looks[1]] * (len(lines) - 2), looks[2]][-len(lines) :]
+    looks = [(BEFORE, "--"), (METHODS[1], ":")][: len(lines) - 1] + [(AFTER, "-")]
     for (name, (a, b)), (colour, style) in zip(lines.items(), looks, strict=True):
         a = np.asarray(a, float)
         foot = -b * a / (a @ a)  # the line's point next to the origin
@@ -104,13 +106,6 @@ def plot_boundary(
     ax.set_title(f"{asked}\nShaded: decided for the tail, {last}")
     legend_below(ax, ncols=2)
     return ax
-
-
-def _view(xy: np.ndarray) -> np.ndarray:
-    """The limits of x and of y that show all points, with a margin."""
-    low, high = xy.min(0), xy.max(0)
-    pad = 0.06 * np.where(high > low, high - low, 1.0)
-    return np.stack([low - pad, high + pad], 1)
 
 
 @styled

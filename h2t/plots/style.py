@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 from collections.abc import Callable
 from functools import cache, wraps
@@ -45,10 +46,13 @@ STYLE = {
 # for the figures of this module, which fit their margins to the letters: larger, for the projector
 _LARGE = {"font.size": 13, "axes.titlesize": 14, "axes.labelsize": 13, "legend.fontsize": 12}
 _LARGE |= {f"figure.constrained_layout.{side}_pad": pad for side, pad in (("h", 0.08), ("w", 0.1))}
-# fonts with the letters of Chinese, Japanese and Korean names, on Linux, macOS and Windows
-_WIDE = """Noto Sans CJK SC|Noto Sans CJK JP|Noto Sans SC|Source Han Sans SC|WenQuanYi Micro Hei
-|WenQuanYi Zen Hei|Droid Sans Fallback|PingFang SC|Hiragino Sans|Apple SD Gothic Neo
-|Arial Unicode MS|Microsoft YaHei|Yu Gothic|Malgun Gothic|SimHei|Unifont""".replace("\n", "")
+# fonts with the letters of Chinese, Japanese and Korean names
+_WIDE = (
+    *("Noto Sans CJK SC", "Noto Sans CJK JP", "Noto Sans SC", "Source Han Sans SC"),
+    *("WenQuanYi Micro Hei", "WenQuanYi Zen Hei", "Droid Sans Fallback"),
+    *("PingFang SC", "Hiragino Sans", "Apple SD Gothic Neo", "Arial Unicode MS"),  # macOS
+    *("Microsoft YaHei", "Yu Gothic", "Malgun Gothic", "SimHei"),  # Windows
+)
 
 
 @cache
@@ -57,7 +61,7 @@ def fonts() -> list[str]:
     from matplotlib import font_manager
 
     there = {f.name for f in font_manager.fontManager.ttflist}
-    return ["DejaVu Sans", *(f for f in _WIDE.split("|") if f in there)]
+    return ["DejaVu Sans", *(f for f in _WIDE if f in there)]
 
 
 def styled(plot: Callable) -> Callable:
@@ -94,10 +98,9 @@ def new_ax(width: float, height: float):
 def method_colours(methods) -> list[str]:
     """A colour for each method: a step of a run has its own, the others take what is left."""
     methods = list(methods)
-    left = [c for c in METHODS if c not in {_STEP_COLOURS.get(m) for m in methods}] or METHODS
-    others = [m for m in methods if m not in _STEP_COLOURS]
-    own = {m: left[k % len(left)] for k, m in enumerate(others)} | _STEP_COLOURS
-    return [own[m] for m in methods]
+    taken = {_STEP_COLOURS.get(m) for m in methods}
+    left = itertools.cycle([c for c in METHODS if c not in taken] or METHODS)
+    return [_STEP_COLOURS.get(m) or next(left) for m in methods]
 
 
 def measured(measure: str) -> str:
@@ -146,9 +149,9 @@ def name_ends(ax, ends) -> None:
     """Name curves at their right ends, kept apart. Arguments: ``ends`` (y, x, name, colour)."""
     low, high = ax.get_ylim()
     placed = -np.inf
+    how = dict(xytext=(8, 0), textcoords="offset points", va="center", weight="bold")
     for y, x, name, colour in sorted(ends):
         placed = max(y, placed + 0.06 * (high - low))
-        how = dict(xytext=(8, 0), textcoords="offset points", va="center", weight="bold")
         ax.annotate(name, (x, placed), color=colour, annotation_clip=False, **how)
 
 
