@@ -103,18 +103,23 @@ def _plain(found) -> str:
     return tables.plain(table.columns, table.to_numpy(), left=left)
 
 
-def agreement(both, measure: str = "all") -> str:
+def agreement(both) -> str:
     """How far exact and cached stage 2 agree on what fusion does: a line a ratio above 0.
 
     Arguments: ``both`` of ``h2t.train.cached.steps.compare``.
     """
-    wide, lines = both.pivot_table(index="seed", columns=["kind", "ratio"], values=measure), []
-    for ratio in [r for r in sorted(both["ratio"].unique()) if r > 0 and 0.0 in set(both["ratio"])]:
+    wide = both.pivot(index="seed", columns=["kind", "ratio"], values="all")
+    ratios, lines = sorted(both["ratio"].unique()), []
+    if ratios[0] > 0 or len(ratios) < 2:
+        return ""
+    for ratio in ratios[1:]:
         exact, cached = (wide[kind, ratio] - wide[kind, 0.0] for kind in ("exact", "cached"))
-        spread = [units.spread(d, np.zeros(len(d))) for d in (exact, cached, cached - exact)]
-        said = [units.shown(s._asdict(), sign=True) for s in spread]
+        over = [
+            units.spread(d, np.zeros(len(d)))._asdict() for d in (exact, cached, cached - exact)
+        ]
+        said = [units.shown(spread, sign=True) for spread in over]
         lines.append(
-            f"p = {ratio:g} moves {measure} by {said[0]} points exactly computed and {said[1]} "
-            f"cached, which is {said[2]} apart ({units.counted(1, spread[0].repeats)})."
+            f"p = {ratio:g} moves all by {said[0]} points exactly computed and {said[1]} cached, "
+            f"which is {said[2]} apart ({units.counted(1, len(wide))})."
         )
-    return "\n".join([*lines, units.ALONE] if lines else [])
+    return "\n".join([*lines, units.ALONE])
