@@ -107,8 +107,15 @@ class Run:
         return inputs
 
     def steps(self) -> list[Step]:
-        """Finished steps, stage 1 first, then the stage-2 variants by name."""
-        return [self.step(p.parent.name) for p in sorted(self.path.glob("stage*/result.json"))]
+        """Finished steps, stage 1 first, then the stage-2 variants by name.
+
+        Raises: ``h2t.Error`` where there is none.
+        """
+        found = [self.step(p.parent.name) for p in sorted(self.path.glob("stage*/result.json"))]
+        if not found:
+            how = f"train one with `h2t run RECIPE -p run {self.path}`"
+            raise Error(f"run {self.path} has no finished step; {how}")
+        return found
 
     def step(self, name: str) -> Step:
         return Step(self, name)

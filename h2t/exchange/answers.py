@@ -20,15 +20,14 @@ def write_answers(run: Run | str, out: str | Path) -> list[Path]:
     Returns: the files. Raises: ``h2t.Error`` where no step is finished, or one has no test outputs.
     """
     run, folder, files = Run(run, create=False), resolve(out), []
-    if not run.steps():
-        raise Error(f"run {run.path} has no finished step; run it first")
+    steps = run.steps()
     names = tuple(prepared(run).inputs["classes"])
     try:
         paths = dataset(run, progress=False).test.paths
     except Error:  # the images have been moved
         paths = None
     folder.mkdir(parents=True, exist_ok=True)
-    for step in run.steps():
+    for step in steps:
         counts = np.asarray(step.result.get("counts", [0] * len(names)))
         classes = metrics.class_table(*_outputs(step, names), names, counts)
         for what, table in (("classes", classes), ("wrong", wrong_answers(step, names, paths))):

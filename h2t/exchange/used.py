@@ -16,8 +16,6 @@ def chosen(run: Run, name: str = "") -> Step:
     Raises: ``h2t.Error`` where it is not finished, or where nothing but the test set could choose.
     """
     steps = [run.step(name)] if name else run.steps()
-    if not steps:
-        raise Error(f"run {run.path} has no finished step; run it first")
     results = {step: step.result for step in steps}
     # what was imported may have been trained on the validation part
     if all("val" in r and "val_is" not in r for r in results.values()):

@@ -85,13 +85,7 @@ def evaluate(
     Raises: ``h2t.Error`` where no step is finished or the run has no data.
     """
     given, run = run, run_of(run)
-    steps = run.steps()
-    if not steps:
-        raise Error(
-            f"run {run.path} has no finished step; "
-            f"train one with `h2t run RECIPE -p run {run.path}` or import one"
-        )
-    data, device = dataset(given), pick_device(device)
+    steps, data, device = run.steps(), dataset(given), pick_device(device)
     for step in steps:
         check_fit(step.result, data, f"{step.name} of run {run.path}")
     with run.lock():
