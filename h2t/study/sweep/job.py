@@ -209,10 +209,8 @@ def child(job: Job, environment: dict[str, str], threads: int, pipe) -> None:
 
 
 def reason(e: BaseException) -> str:
-    """Why a job failed, with the executed notebook that shows it, if one does."""
-    message = str(e) if isinstance(e, Error) else named(type(e).__name__, str(e))
-    notebook = str(getattr(e, "notebook", ""))
-    return message if notebook in message else f"{message}\n    see {notebook}"
+    """Why a job failed."""
+    return str(e) if isinstance(e, Error) else named(type(e).__name__, str(e))
 
 
 def _end_with_parent() -> None:
