@@ -44,18 +44,17 @@ class Reading:
     progress: bool = False
 
 
-def decode(
-    root: Path, listed: Listed, classes: tuple[str, ...], reading: Reading, where: str
-) -> Split:
+def decode(listed: Listed, classes: tuple[str, ...], reading: Reading, where: str) -> Split:
     """Decode images once into a memory-mapped cache, or leave them to be decoded when used.
 
     The cache is keyed by the root, the paths, each file's size and times of change, and how they
-    are read. Arguments: ``root`` of the paths; ``where`` names the part in messages.
+    are read. Arguments: ``where`` names the part in messages.
     Raises: ``h2t.Error`` naming the image that is missing or outside the root and, where they are
     decoded, those that are damaged, or one of another size.
     """
+    root = listed.root
     sizes, key = _look(root, listed.paths, reading.follow_links, where)
-    about = listed.labels, classes, listed.paths, sizes, listed.groups
+    about = listed.labels, classes, listed.paths, sizes, listed.groups, root
     if reading.streamed:
         how = {**reading.image, "channels": reading.image["channels"] or 3}
         return Split(Files(root, listed.paths, **how), *about)

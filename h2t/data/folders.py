@@ -30,7 +30,7 @@ def find(root: str, notes: list[str]) -> Found:
         parts[part] = top / name
     if not parts:
         listed, classes = list_folder(top)
-        return {"train": (top, listed)}, classes
+        return {"train": listed}, classes
     if "train" not in parts:
         there = ", ".join(f"{folder.name}/" for folder in parts.values())
         put = f"put the training images in {top}/train/<class>/"
@@ -38,7 +38,7 @@ def find(root: str, notes: list[str]) -> Found:
     if others := [f"{name}/" for name in names if not part_of(name)]:
         notes.append(f"left out beside {parts['train'].name}/: {', '.join(others):.200}")
     listed, classes = list_folder(parts["train"])
-    found = {"train": (parts["train"], listed)}
+    found = {"train": listed}
     for part in [part for part in ("val", "test") if part in parts]:
         folder = parts[part]
         inside = _folders(folder)
@@ -46,7 +46,7 @@ def find(root: str, notes: list[str]) -> Found:
             what = "whose images are in no class folders; source lists reads list files"
             notes.append(f"left out: {folder.name}/, {what}")
         else:
-            found[part] = folder, list_folder(folder, classes)[0]
+            found[part], _ = list_folder(folder, classes)
     return found, classes
 
 
@@ -77,7 +77,8 @@ def list_folder(
         raise Error(f"folder {folder} holds no images")
     if loose := sum(p.suffix.lower() in SUFFIXES for p in folder.iterdir() if p.name[0] != "."):
         left_out["images outside of the class folders"] += loose
-    return Listed(objects(paths), np.array(labels, np.int64), left_out=left_out), classes or found
+    labels = np.array(labels, np.int64)
+    return Listed(objects(paths), labels, root=folder, left_out=left_out), classes or found
 
 
 def _folders(folder: Path) -> tuple[str, ...]:

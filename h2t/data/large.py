@@ -8,7 +8,6 @@ instead, so that their checkpoints are not label-compatible with these.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -85,10 +84,8 @@ def find(name: str, root: str) -> Found:
     names = tuple(_class_name(train.paths[k]) for k in first)
     if len(set(names)) == len(names):  # else two labels lie in one folder, which tells nothing
         classes = names
-    return {
-        part: (images, _found(images, listed, classes, large.places, part))
-        for part, listed in lists.items()
-    }, classes
+    lists = {part: replace(listed, root=images) for part, listed in lists.items()}
+    return {part: _found(lists[part], classes, large.places, part) for part in lists}, classes
 
 
 def _list_file(folder: Path, part: str, large: LargeSet) -> Path | None:
@@ -116,9 +113,7 @@ def _class_name(path: str) -> str:
     return "-".join(folders)
 
 
-def _found(
-    root: Path, listed: Listed, classes: tuple[str, ...], places: Callable, part: str
-) -> Listed:
+def _found(listed: Listed, classes: tuple[str, ...], places: Callable, part: str) -> Listed:
     """Paths as they are on disk: as listed, or in the first other place with the first image."""
 
     def places_of(k: int) -> list[str]:
@@ -126,10 +121,12 @@ def _found(
         return [path, *places(path, classes[listed.labels[k]])]
 
     tried = places_of(0)
-    which = next((i for i, path in enumerate(tried) if os.path.exists(root / path)), None)
-    if which is None:
+    there = [k for k, path in enumerate(tried) if (listed.root / path).exists()]
+    if not there:
         raise Error(
-            f"the first image ({part}) lies nowhere in {root} where copies of the set have it: "
-            f"{', '.join(tried)}; check the image root"
+            f"the first image ({part}) lies nowhere in {listed.root} where copies of the set have "
+            f"it: {', '.join(tried)}; check the image root"
         )
-    return replace(listed, paths=objects(places_of(k)[which] for k in range(len(listed))))
+    if there[0] == 0:
+        return listed
+    return replace(listed, paths=objects(places_of(k)[there[0]] for k in range(len(listed))))

@@ -39,7 +39,7 @@ def part_of(name: str) -> str:
 
 @dataclass(frozen=True)
 class Listed:
-    """Image files: ``paths`` (N,) relative to a root; ``labels`` (N,) int64, or names; ``groups``
+    """Image files: ``paths`` (N,) relative to ``root``; ``labels`` (N,) int64, or names; ``groups``
     (N,) names of what a split keeps together; ``left_out`` how many files or lines were passed
     over, by kind."""
 
@@ -47,6 +47,7 @@ class Listed:
     labels: np.ndarray
     groups: np.ndarray | None = None
     parts: np.ndarray | None = None
+    root: Path = Path()
     left_out: Counter = field(default_factory=Counter)
 
     def __len__(self) -> int:
@@ -54,10 +55,11 @@ class Listed:
 
     def take(self, rows: np.ndarray) -> Listed:
         groups, parts = (None if a is None else a[rows] for a in (self.groups, self.parts))
-        return Listed(self.paths[rows], self.labels[rows], groups, parts, self.left_out)
+        here = {"paths": self.paths[rows], "labels": self.labels[rows]}
+        return replace(self, **here, groups=groups, parts=parts)
 
 
-Found = tuple[dict[str, tuple[Path, Listed]], tuple[str, ...]]  # part to root and images; classes
+Found = tuple[dict[str, Listed], tuple[str, ...]]  # the parts and the names of the classes
 
 
 def objects(values: Iterable[str]) -> np.ndarray:
@@ -85,7 +87,7 @@ def find(root: str) -> Found:
     if "train" not in parts:
         raise Error(f"{where} has no list file *train*.txt or .csv")
     parts, classes = numbered(where, parts)
-    return {part: (images, listed) for part, listed in parts.items()}, classes
+    return {part: replace(listed, root=images) for part, listed in parts.items()}, classes
 
 
 def split_root(root: str) -> tuple[Path, Path]:

@@ -37,14 +37,6 @@ FILES = ("folder", "lists", *large.SETS)  # sources whose images are files
 ROOTED = ("npz", "features", *FILES)  # whose root must be there
 SOURCES = ("digits", "cifar10", "cifar100", *ROOTED)
 STREAM_ABOVE = 4 << 30  # bytes of decoded images that loader auto no longer keeps decoded
-ROOTS = {
-    "cifar10": "the folder the set is in, or is to be downloaded to",
-    "cifar100": "the folder the set is in, or is to be downloaded to",
-    "npz": "a file in the MedMNIST layout",
-    "features": "a file with train_features and train_labels",
-    "folder": "a folder with train/<class>/ or <class>/",
-    **dict.fromkeys(("lists", *large.SETS), "a folder with list files and images, or LISTS:IMAGES"),
-}
 
 
 def load(
@@ -89,8 +81,7 @@ def load(
     if drawn:
         parts = _with_test(name, root, parts, test_fraction, split_seed, notes)
     _same_shape(name, parts)
-    tops = [found[part][0] for part in ("train", "test") if part in found]
-    parts["train"] = _twins(parts["train"], parts["test"], tops, drop_identical, notes)
+    parts["train"] = _twins(parts["train"], parts["test"], drop_identical, notes)
     sizes = " + ".join(f"{len(split):,} {part}" for part, split in parts.items())
     read = f"read {len(parts['train'].classes)} classes, {sizes} images"
     return Dataset(name, parts["train"], parts["test"], parts.get("val"), (read, *notes), drawn)
@@ -102,28 +93,29 @@ def _find(name: str, root: str, keep_together: bool, notes: list[str]) -> lists.
         found, classes = folders.find(root, notes)
     else:
         found, classes = lists.find(root) if name == "lists" else large.find(name, root)
-    for part, (top, listed) in found.items():
+    for part, listed in found.items():
         if keep_together and listed.groups is None:
             # the folders below a class folder, or those of a list
             cut = slice(2) if name == "folder" else slice(-1)
             groups = lists.objects("/".join(p.split("/")[cut]) for p in listed.paths)
-            found[part] = top, replace(listed, groups=groups)
+            found[part] = replace(listed, groups=groups)
     return found, classes
 
 
 def _read(found: dict, classes, loader: str, reading: Reading, notes: list[str]):
     """The parts, decoded or left as files."""
-    how, images = reading.image, sum(len(listed) for _, listed in found.values())
-    if loader == "auto" and images * how["image_size"] ** 2 * (how["channels"] or 3) > STREAM_ABOVE:
+    how = reading.image
+    size = sum(map(len, found.values())) * how["image_size"] ** 2 * (how["channels"] or 3)
+    if loader == "auto" and size > STREAM_ABOVE:
         reading = replace(reading, streamed=True)
     if reading.streamed and reading.skip_damaged:
         raise Error("skip_damaged needs the images decoded beforehand; set loader to resident")
-    parts = {p: decode(top, listed, classes, reading, p) for p, (top, listed) in found.items()}
-    if left := sum((listed.left_out for _, listed in found.values()), Counter()):
+    parts = {part: decode(listed, classes, reading, part) for part, listed in found.items()}
+    if left := sum((listed.left_out for listed in found.values()), Counter()):
         notes.append("left out: " + ", ".join(f"{n:,} {what}" for what, n in left.items()))
-    top, listed = found["train"]
-    some = listed.paths[:: max(1, len(listed) // 16)]
-    brightest = 0 if how["white_level"] else max(deepest(top / path) for path in some)
+    train = found["train"]
+    some = train.paths[:: max(1, len(train) // 16)]
+    brightest = 0 if how["white_level"] else max(deepest(train.root / path) for path in some)
     if 255 < brightest < 4096:
         notes.append(
             f"the images are of 16 bits, but none of {len(some)} goes above {brightest}, so that "
@@ -147,12 +139,11 @@ def _check(name, root, image_size, channels, test_fraction, split_seed, image_fi
     if not 0 < test_fraction < 1:
         raise Error(f"test_fraction is {test_fraction!r}; it must be between 0 and 1")
     if name != "digits" and not root:
-        raise Error(f"source {name!r} needs root: {ROOTS[name]}")
+        raise Error(f"source {name!r} needs root, the folder or file of its images")
     fit = fitting(image_fit)
     if name not in FILES and (loader == "streamed" or fit != (0, "bilinear")):
-        what = "loader streamed" if loader == "streamed" else f"image_fit {image_fit}"
-        has = f"{what} is for image files, which source {name!r} has not"
-        raise Error(f"{has}; use it with {', '.join(FILES)}")
+        has = f"are for image files, which source {name!r} has not"
+        raise Error(f"loader streamed and image_fit {has}; use {', '.join(FILES)}")
     if fit[0] and not image_size:
         raise Error("image_fit crop needs image_size, the side of the square; set it to 224, say")
     if loader == "streamed" and image_size < 8:
@@ -183,11 +174,11 @@ def _same_shape(name: str, parts: dict[str, Split]) -> None:
             raise Error(f"{differ}; set image_size and channels")
 
 
-def _twins(train: Split, test: Split, tops: list[Path], drop: bool, notes: list[str]) -> Split:
+def _twins(train: Split, test: Split, drop: bool, notes: list[str]) -> Split:
     """The training part, with ``drop`` without what is also in the test part; twins are counted."""
     if isinstance(train.images, arrays.Packed):
         return train
-    same = identical(train, test, tops)
+    same = identical(train, test)
     if drop and same.any():
         notes.append(f"left out of training: {same.sum():,} images that are also in the test part")
         train = train.take(np.flatnonzero(~same))
@@ -198,8 +189,9 @@ def _twins(train: Split, test: Split, tops: list[Path], drop: bool, notes: list[
         )
     if isinstance(train.images, Files):
         notes.append("the set is streamed: near twins of its test images are not looked for")
-    elif tops and (found := near(train, test))[0]:
-        alike, seen = found
+        return train
+    alike, seen = (0, 0) if train.paths is None else near(train, test)
+    if alike:
         notes.append(
             f"{alike:,} of {seen:,} test images look much like a training image; if they "
             "show the same thing, put what belongs together into one folder and set "

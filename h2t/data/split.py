@@ -73,8 +73,8 @@ class Split:
     """One part of a data set.
 
     ``images`` (N, H, W, C) uint8: an array, a memory map, or ``Unread``; ``labels`` (N,) int64.
-    Where the images are files: ``paths`` (N,), relative to their root, and ``sizes`` (N,) in bytes,
-    else None. ``groups`` (N,) names what a split keeps together, or is None.
+    Where the images are files: ``paths`` (N,) below ``root`` and ``sizes`` (N,) in bytes, else
+    None. ``groups`` (N,) names what a split keeps together, or is None.
     """
 
     images: Any
@@ -83,6 +83,7 @@ class Split:
     paths: np.ndarray | None = None
     sizes: np.ndarray | None = None
     groups: np.ndarray | None = None
+    root: Path | None = None
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -103,7 +104,7 @@ class Split:
         else:
             images = self.images.take(indices)
         more = (None if a is None else a[indices] for a in (self.paths, self.sizes, self.groups))
-        return Split(images, self.labels[indices], self.classes, *more)
+        return Split(images, self.labels[indices], self.classes, *more, self.root)
 
 
 @dataclass(frozen=True)

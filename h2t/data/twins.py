@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
-from pathlib import Path
 
 import numpy as np
 
@@ -19,30 +17,25 @@ PAIRS = 10**8  # of images that are held against one another: a second
 ROWS, END = 1024, 4096  # images looked at at a time; bytes at the end of a file
 
 
-def identical(train: Split, test: Split, tops: Sequence[Path]) -> np.ndarray:
-    """Which training images, (N,) bool, are also in the test part, to the last byte.
-
-    Arguments: ``tops`` the image root of the training part and, if it has its own, that of the test
-    part; where there are none, pixels or features are compared.
-    """
+def identical(train: Split, test: Split) -> np.ndarray:
+    """Which training images, (N,) bool, are also in the test part, to the last byte of their files,
+    or by their pixels or features."""
     parts = train, test
-    if not tops:
+    if train.paths is None:
         given = (getattr(part.images, "features", part.images) for part in parts)
         return np.isin(*([hash(image.tobytes()) for image in images] for images in given))
     rows = [np.flatnonzero(np.isin(a.sizes, b.sizes)) for a, b in (parts, parts[::-1])]
     with ThreadPoolExecutor() as pool:
         for end in (END, 0):  # of files of one size few end alike: only those are read as a whole
-            a, b = (
-                list(pool.map(partial(_hash, part, top, end), own))
-                for part, top, own in zip(parts, (tops[0], tops[-1]), rows, strict=True)
-            )
+            told = zip(parts, rows, strict=True)
+            a, b = (list(pool.map(partial(_hash, part, end), own)) for part, own in told)
             rows = [rows[0][np.isin(a, b)], rows[1][np.isin(b, a)]]
     return np.isin(np.arange(len(train)), rows[0])
 
 
-def _hash(part: Split, top: Path, end: int, k: int) -> str:
+def _hash(part: Split, end: int, k: int) -> str:
     """Of a file, or of so many bytes at its end; of one that cannot be read, that of its name."""
-    path = os.path.join(top, part.paths[k])
+    path = os.path.join(part.root, part.paths[k])
     try:
         with open(path, "rb") as file:
             if end:

@@ -212,7 +212,7 @@ def test_cifar_from_a_folder_that_is_there(tmp_path, monkeypatch):
     ("name", "message"),
     [
         ("mnist", "source is 'mnist'; choose one of digits"),
-        ("folder", "source 'folder' needs root: a folder with train"),
+        ("folder", "source 'folder' needs root, the folder or file of its images"),
     ],
 )
 def test_bad_names_are_refused(name, message):

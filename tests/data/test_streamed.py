@@ -214,8 +214,8 @@ torch.randperm(10, generator=torch.Generator()); torch.bincount(torch.arange(3))
 before = peak()
 parts, classes = large.find("inaturalist2018", sys.argv[1])
 splits = {}
-for part, (root, listed) in parts.items():
-    files, sizes = Files(root, listed.paths, 16), np.zeros(len(listed), np.int64)
+for part, listed in parts.items():
+    files, sizes = Files(listed.root, listed.paths, 16), np.zeros(len(listed), np.int64)
     whole = Split(files, listed.labels, classes, listed.paths, sizes)
     splits[part] = whole.take(np.arange(len(whole)))
 Files.path = lambda files, k: sys.argv[2]

@@ -105,6 +105,6 @@ def test_a_fit_that_is_none_is_named(fit):
 
 @pytest.mark.parametrize("fit", ["crop", "stretch bicubic"])
 def test_arrays_are_resized_one_way_alone_and_another_is_refused(fit):
-    with pytest.raises(Error, match=f"image_fit {fit} is for image files, which source 'digits'"):
+    with pytest.raises(Error, match="image_fit are for image files, which source 'digits'"):
         load("digits", image_size=16, image_fit=fit)
     assert load("digits", image_fit="stretch bilinear").train.images.shape[1:] == (8, 8, 1)
