@@ -55,8 +55,7 @@ class Listed:
 
     def take(self, rows: np.ndarray) -> Listed:
         groups, parts = (None if a is None else a[rows] for a in (self.groups, self.parts))
-        here = {"paths": self.paths[rows], "labels": self.labels[rows]}
-        return replace(self, **here, groups=groups, parts=parts)
+        return Listed(self.paths[rows], self.labels[rows], groups, parts, self.root)
 
 
 Found = tuple[dict[str, Listed], tuple[str, ...]]  # the parts and the names of the classes
@@ -127,7 +126,9 @@ def _by_column(file: Path) -> dict[str, Listed]:
     if not all(said):
         odd = listed.parts[said == ""][0]
         raise Error(f"{file} has a part {odd[:80]!r}; choose of {', '.join(PARTS)}")
-    return {part: listed.take(np.flatnonzero(said == part)) for part in PARTS if part in said}
+    parts = {part: listed.take(np.flatnonzero(said == part)) for part in PARTS if part in said}
+    next(iter(parts.values())).left_out.update(listed.left_out)  # of the file, so counted once
+    return parts
 
 
 def read_list(file: str | Path) -> Listed:
@@ -235,8 +236,9 @@ def _once(file, listed: Listed) -> Listed:
         before, label = listed.labels[first.setdefault(path, k)], listed.labels[k]
         if before != label:
             raise Error(f"{file}: {path[:200]!r} has two labels, {before} and {label}; keep one")
-    listed.left_out["repeated lines"] += len(listed) - len(first)
-    return listed.take(np.fromiter(first.values(), np.int64))
+    once = listed.take(np.fromiter(first.values(), np.int64))
+    once.left_out["repeated lines"] = len(listed) - len(first)
+    return once
 
 
 def numbered(where, lists: dict[str, Listed]) -> tuple[dict[str, Listed], tuple[str, ...]]:

@@ -69,6 +69,16 @@ def test_a_malformed_list_is_refused_with_its_line(tmp_path, lines, message):
         files.read_list(tmp_path / "l.txt")
 
 
+def test_what_one_csv_file_says_twice_is_counted_once(tmp_path):
+    root = tree(tmp_path / "set")
+    parts, classes = ("train", "test"), ("cat", "dog")
+    rows = [f"{p}/{c}/{k}.png,{c},{p}" for p in parts for c in classes for k in range(3)]
+    (root / "all.csv").write_text("\n".join(["path,label,split", *rows, rows[0], rows[-1]]))
+    data = load("lists", root, progress=False)
+    assert len(data.train) == len(data.test) == 6
+    assert "left out: 2 repeated lines" in data.notes
+
+
 def test_a_list_named_after_two_parts_is_refused(tmp_path):
     lists(tmp_path / "set", GOOD, test="")
     (tmp_path / "set" / "X_train.txt").rename(tmp_path / "set" / "latest_train.txt")
