@@ -69,7 +69,7 @@ class Streamed(Loader):
         self, indices: torch.Tensor, batch_size: int, generator: torch.Generator, flip: bool = True
     ) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
         """As ``Resident.epoch``. Raises ``h2t.Error`` naming an image that cannot be decoded."""
-        draws, crops = self.draw(len(indices), generator, flip), None
+        draws, crops = self.draw(len(indices), generator, flip), ()
         if self.crop == "resized":
             crops = torch.randint(2**62, (len(indices),), generator=generator), draws[2]
         rank, world = self.shard
@@ -94,28 +94,27 @@ class Streamed(Loader):
         """As ``Resident.batches``."""
         rank, world = self.shard
         own = list(torch.arange(rank, len(self), world).split(batch_size))
-        pixels_of = self._pixels(torch.arange(len(self)), own, None)
+        pixels_of = self._pixels(torch.arange(len(self)), own, ())
         for index, pixels in zip(own, pixels_of, strict=True):
             yield self.finish(pixels), self.labels[index.to(self.device)]
 
     def _pixels(self, indices: torch.Tensor, batches: list[torch.Tensor], crops):
         """Decoded images on the device, (b, H, W, C) uint8 for each of ``batches`` of positions in
         ``indices``, and in the seeds and flips of random ``crops``, if there are any."""
-        pinned, most = self.device.type == "cuda", max(map(len, batches), default=0)
-        ahead = 2 * most  # images decoded before they are asked for, at least
+        # images decoded before they are asked for, at least
+        ahead = 2 * max(map(len, batches), default=0)
         self._idle = [d for d in self._idle if d.ahead >= ahead]
         decoding = self._idle.pop() if self._idle else _Decoding(self.files, self.workers, ahead)
-        parts = [part for batch in batches for part in batch.split(CHUNK)]
+        parts = [part for batch in batches if len(batch) for part in batch.split(CHUNK)]
         chunks = decoding.images(self._task(indices, part, crops) for part in parts)
-        left = len(parts)
+        pinned, left = self.device.type == "cuda", len(parts)
         try:
             for batch in batches:
-                shape, done = (len(batch), *self.files.shape[1:]), 0
+                shape = len(batch), *self.files.shape[1:]
                 pixels = torch.empty(shape, dtype=torch.uint8, pin_memory=pinned)
-                while done < len(batch):
-                    part = next(chunks)
-                    pixels[done : done + len(part)] = torch.from_numpy(part)
-                    done, left = done + len(part), left - 1
+                for part in pixels.split(CHUNK) if len(batch) else ():
+                    part[:] = torch.from_numpy(next(chunks))
+                    left -= 1
                 yield pixels.to(self.device, non_blocking=True)
         finally:
             if not left:  # all that was asked for has come; who takes the last may not come back
