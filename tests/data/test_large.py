@@ -178,7 +178,11 @@ def test_what_is_missing_or_wrong_is_named(tmp_path, change, message):
             dict(image_fit="pad"),
             "image_fit is 'pad'; choose stretch, crop, or",
         ),
-        ("digits", dict(), "loader streamed and image_fit are for image files, which source 'digits'"),
+        (
+            "digits",
+            dict(),
+            "loader streamed and image_fit are for image files, which source 'digits'",
+        ),
         ("places_lt", dict(), "Places-LT needs the list Places_LT_train.txt"),
         (
             "inaturalist2018",
