@@ -9,9 +9,9 @@ methods.py: what stage 2 may train besides the classifier, and by which loss
 mixing.py: batches whose images are mixtures of two: mixup, CMO
 schedule.py: the learning rate of an epoch
 update.py: one step of the weights, eager or captured as a CUDA graph
-loop.py: epochs, rows of metrics.jsonl, checkpoints and the result
-evaluate.py: what a trained step answers: model, logits, measures, features, classifier
-ready.py: what a process imports with its first optimiser, for those that jobs are forked from
+loop.py: epochs, checkpoints and the result
+evaluate.py: what a trained step answers
+ready.py: what a process imports with its first optimiser
 bn_statistics.py: statistics of batch normalisation, estimated for a frozen backbone
 cached/: stage 2 on a bank of features, many ratios at once
 processes/: several GPUs or machines

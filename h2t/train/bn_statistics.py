@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import contextlib
+from collections.abc import Callable, Iterator
 
 import torch
 from torch import nn
@@ -28,6 +29,18 @@ def trained(backbone: nn.Module) -> list[nn.Module]:
     return found
 
 
+@contextlib.contextmanager
+def momentum(layers: list[nn.Module], value: float | None) -> Iterator[None]:
+    """Let running statistics follow a batch by this share: 0 is not at all, None the mean of all
+    batches."""
+    before = [m.momentum for m in layers]
+    for m in layers:
+        m.momentum = value
+    yield
+    for m, own in zip(layers, before, strict=True):
+        m.momentum = own
+
+
 @torch.no_grad()
 def estimate(
     backbone: nn.Module,
@@ -35,31 +48,26 @@ def estimate(
     labels: torch.Tensor,
     config: Stage2,
     branch: str,
-    on_batch: Callable[[], object] = lambda: None,
+    on_batch: Callable[[], object],
 ) -> Moments:
     """The mean over ``BN_BATCHES`` augmented batches of what each batch is normalised by, where
-    running statistics follow the last twenty or so.
+    running statistics follow the last twenty or so; ``backbone`` is left in eval mode with it.
 
-    Arguments: ``backbone``, left in eval mode with these statistics; ``train`` loader; ``labels``
-    (N,) on the CPU; ``branch`` fused or fusing; ``on_batch`` is called after each.
+    Arguments: ``train`` loader; ``labels`` (N,) on the CPU; ``branch`` fused or fusing.
     """
     sampler = {"fused": config.fused_branch, "fusing": config.fusing_branch}[branch]
-    own = trained(backbone)
-    momenta = [m.momentum for m in own]
+    own, number = trained(backbone), BN_BATCHES * config.batch_size
     for m in own:
         m.reset_running_stats()
-        m.momentum = None  # cumulative mean
-    backbone.train()
-    number = BN_BATCHES * config.batch_size
     generator = rng.torch_generator(config.seed, f"bank/bn-{branch}")
     order = samplers.epoch(sampler, labels, number, generator)
     draws = rng.torch_generator(config.seed, f"bank/bn-{branch}-augment")
-    for x, _ in train.epoch(order, config.batch_size, draws, config.flip):
-        with autocast(train.device, config.precision):
-            backbone(x)
-        on_batch()
-    for m, momentum in zip(own, momenta, strict=True):
-        m.momentum = momentum
+    backbone.train()
+    with momentum(own, None):
+        for x, _ in train.epoch(order, config.batch_size, draws, config.flip):
+            with autocast(train.device, config.precision):
+                backbone(x)
+            on_batch()
     backbone.eval()
     return [(m.running_mean.clone(), m.running_var.clone()) for m in own]
 
@@ -72,27 +80,25 @@ def install(backbone: nn.Module, *streams: Moments) -> None:
         m.running_var.copy_(torch.stack([variance for _, variance in moments]).mean(0))
 
 
-def streams_of(statistics: str) -> tuple[str, ...]:
-    """The branches that a value of ``bn_statistics`` names."""
-    return {"none": (), "balanced": ("fused",), "both": ("fusing", "fused")}[statistics]
+# the branches that the running statistics see, by ``bn_statistics``
+STREAMS = {"none": (), "balanced": ("fused",), "both": ("fusing", "fused")}
 
 
 def estimated(config: Stage2) -> tuple[str, ...]:
     """The branches whose statistics a bank needs: of both, where either has its own."""
-    return () if config.bn_statistics == "none" else streams_of("both")
+    return () if config.bn_statistics == "none" else STREAMS["both"]
 
 
 def networks_of(
     backbone: nn.Module, train, labels: torch.Tensor, config: Stage2, on_batch: Callable
 ) -> dict[str, nn.Module]:
     """The backbone under the statistics of each kind of features: view (fused branch), lent
-    (fusing branch), and test and val, with which ``backbone`` is left. Arguments: ``estimate``'s.
-    """
+    (fusing branch), and test and val, with which ``backbone`` is left."""
     networks, seen = {"view": fold(backbone)}, {}
     for branch in estimated(config):
         seen[branch] = estimate(backbone, train, labels, config, branch, on_batch)
         networks[{"fused": "view", "fusing": "lent"}[branch]] = fold(backbone)
-    if streams := streams_of(config.bn_statistics):
+    if streams := STREAMS[config.bn_statistics]:
         install(backbone, *(seen[branch] for branch in streams))
     backbone.eval()
     networks["test"] = networks["val"] = fold(backbone)

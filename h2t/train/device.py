@@ -14,12 +14,11 @@ from h2t.base.errors import Error
 from h2t.base.machine import DEVICE
 
 
-def pick_device(device: str = "auto") -> torch.device:
+def pick_device(device: str | torch.device = "auto") -> torch.device:
     """The device to train on: "auto" is ``$H2T_DEVICE``, else CUDA where there is one.
 
     On a GPU the same seed gives the same result up to rounding, since some kernels add up in an
-    order of their own; with H2T_DETERMINISTIC=1 torch takes others, which are slower. Raises:
-    ``h2t.Error`` for one that is not there.
+    order of their own; with H2T_DETERMINISTIC=1 torch takes others, which are slower.
     """
     keep_heap()
     device = os.environ.get(DEVICE, "auto") if device == "auto" else device
@@ -28,13 +27,14 @@ def pick_device(device: str = "auto") -> torch.device:
     try:
         chosen = torch.device(device)
     except RuntimeError:
-        raise Error(f"device is {device!r}; use auto, cpu or cuda") from None
-    if chosen.type not in ("cpu", "cuda"):
+        chosen = None
+    if chosen is None or chosen.type not in ("cpu", "cuda"):
         raise Error(f"device is {device!r}; use auto, cpu or cuda")
     if chosen.type == "cuda":
         if not torch.cuda.is_available():
             raise Error("device is cuda, but torch sees no CUDA GPU here; use auto or cpu")
-        if (chosen.index or 0) >= (number := torch.cuda.device_count()):
+        number = torch.cuda.device_count()
+        if (chosen.index or 0) >= number:
             raise Error(f"device is {device!r}, but torch sees {number} here, counted from 0")
         _exact()
     return chosen
@@ -75,8 +75,7 @@ PIXELS_PER_THREAD = 4096
 
 @contextlib.contextmanager
 def threads(limit: int = 1):
-    """Hold torch to ``limit`` threads: those that share small work mostly wait for one another, on
-    a busy machine twice as long as one thread works."""
+    """Hold torch to ``limit`` threads: those that share small work mostly wait for one another."""
     before = torch.get_num_threads()
     torch.set_num_threads(max(1, min(limit, before)))
     try:
@@ -91,7 +90,7 @@ def threads_for(loader, batch_size: int):
 
 
 def precision_of(device: torch.device, precision: str) -> str:
-    """What ``precision`` (auto, fp32, bf16) comes to on the device: fp32 or bf16."""
+    """What ``precision`` (auto, fp32, bf16) comes to on the device."""
     if precision == "auto":
         return "bf16" if native_bf16(device) else "fp32"
     return precision
@@ -116,9 +115,8 @@ def sgd(parameters, lr: float, momentum: float, weight_decay: float, nesterov: b
 
 
 def set_lr(optimizer: torch.optim.Optimizer, *rates: float) -> None:
-    """Set the learning rate, one for all parameter groups or one for each."""
-    for k, group in enumerate(optimizer.param_groups):
-        rate = rates[k if len(rates) > 1 else 0]
+    """Set the learning rate of each parameter group."""
+    for group, rate in zip(optimizer.param_groups, rates, strict=True):
         if torch.is_tensor(group["lr"]):  # a captured update reads it from there
             group["lr"].fill_(rate)
         else:

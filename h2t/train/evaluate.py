@@ -24,10 +24,12 @@ VAL_SEEN = (
 
 
 def load_model(
-    run: RunData | Run | str, step: str = "stage1", device: str = "auto", ranks: Ranks = ALONE
+    run: RunData | Run | str,
+    step: str = "stage1",
+    device: str | torch.device = "auto",
+    ranks: Ranks = ALONE,
 ) -> models.Classifier:
-    """The trained model of a step, in eval mode; of several ``ranks`` the first reads it. Raises:
-    ``h2t.Error`` where the step has none."""
+    """The trained model of a step, in eval mode; of several ``ranks`` the first reads it."""
     run = run_of(run)
     own, first = run.step(step), run.step("stage1")
     result, weights = ranks.first(lambda: (own.result, own.weights()))
@@ -50,7 +52,7 @@ def predict(
     model: nn.Module, loader, precision: str = "auto", batch_size: int = 500
 ) -> torch.Tensor:
     """Logits (N, C) of a whole split in order, float32 on the CPU, in eval mode, each process's
-    share gathered; of large images fewer at a time."""
+    share gathered."""
     # folding pays on the CPU; on a GPU the copy takes longer than what it saves
     network = fold(model) if loader.device.type == "cpu" else model
     training = model.training
@@ -64,13 +66,15 @@ def predict(
 
 
 def measures(logits: torch.Tensor, labels: np.ndarray, counts: np.ndarray, scheme: str) -> dict:
-    """What result.json says of logits (N, C): ``last``, the measures, and ``per_class`` accuracies
-    in %, None without images."""
+    """What result.json says of test logits (N, C): ``last``, the measures, ``per_class`` accuracies
+    in %, None without images, and by which counts and groups."""
     answers = logits.numpy()
     each = metrics.per_class(answers, labels)
     return {
         "last": metrics.summary(answers, labels, counts, scheme),
         "per_class": [None if np.isnan(a) else float(a) for a in each],
+        "counts": counts.tolist(),
+        "groups": scheme,
     }
 
 
@@ -82,7 +86,6 @@ def evaluate(
     Arguments: ``precision`` auto is the one in which a step was measured before, so that the same
     comes out on another machine. Returns: step name to result, with ``last`` as measured now. An
     imported step gains its outputs and measures; what was trained here is left as recorded.
-    Raises: ``h2t.Error`` where no step is finished or the run has no data.
     """
     given, run = run, run_of(run)
     steps, data, device = run.steps(), dataset(given), pick_device(device)
@@ -94,7 +97,7 @@ def evaluate(
 
 
 def _evaluate(step: Step, data: RunData, test, val, device, precision: str) -> dict[str, Any]:
-    model, result = load_model(step.run, step.name, str(device)), step.result
+    model, result = load_model(step.run, step.name, device), step.result
     if precision == "auto":
         precision = result.get("precision", precision)
     logits, counts, labels = predict(model, test, precision), data.counts, data.test.labels
@@ -106,23 +109,19 @@ def _evaluate(step: Step, data: RunData, test, val, device, precision: str) -> d
         return {**result, **now}
     if val is not None:
         now["val_is"] = VAL_SEEN
-    now |= {"counts": counts.tolist(), "groups": data.scheme, "device": str(device)}
-    now["precision"] = precision_of(device, precision)
+    now |= {"device": str(device), "precision": precision_of(device, precision)}
     outputs = {"logits": logits, "labels": torch.from_numpy(np.asarray(labels))}
     return step.finish(model.state_dict(), outputs, {**result, **now})
 
 
 def check_fit(kind: dict[str, Any], data: RunData, what: str) -> None:
-    """Raise ``h2t.Error``, beginning with ``what``, for a network of other classes or channels."""
-    if kind["num_classes"] != len(data.classes):
-        raise Error(
-            f"{what} has {kind['num_classes']} classes, but the run's data have {len(data.classes)}"
-        )
-    if kind["in_channels"] != data.channels:
-        raise Error(
-            f"{what} takes {kind['in_channels']} channels, but the run's images have "
-            f"{data.channels}; set the parameter channels"
-        )
+    """Refuse a network of other classes or channels than the data, called ``what``."""
+    classes, channels = kind["num_classes"], kind["in_channels"]
+    if classes != len(data.classes):
+        raise Error(f"{what} has {classes} classes, but the run's data have {len(data.classes)}")
+    if channels != data.channels:
+        has = f"but the run's images have {data.channels}; set the parameter channels"
+        raise Error(f"{what} takes {channels} channels, {has}")
 
 
 def head_norms(step: Step) -> np.ndarray:
@@ -132,7 +131,7 @@ def head_norms(step: Step) -> np.ndarray:
 
 def classifier_of(step: Step) -> tuple[np.ndarray, np.ndarray]:
     """A step's classifier: weight (C, D) and bias (C,), zeros where it has none; one that experts
-    share is spread out over the features of all of them."""
+    share is repeated for each."""
     weights, model = step.weights(), step.result["model"]
     with reading(step.path / "weights.safetensors", step.over):
         weight = weights["head.weight"]
@@ -146,13 +145,11 @@ def classifier_of(step: Step) -> tuple[np.ndarray, np.ndarray]:
 
 
 @torch.inference_mode()
-def features_of(
-    run: RunData | Run | str, step: str, part: str = "test", device: str = "auto"
-) -> tuple[np.ndarray, np.ndarray]:
+def features_of(run: RunData | Run | str, step: str, part: str) -> tuple[np.ndarray, np.ndarray]:
     """Pooled features (N, D) and labels (N,) of a part (train, test, val), unaugmented, in eval
     mode."""
-    model = load_model(run, step, device)
-    images = dataset(run, progress=False).loader(part, pick_device(device))
+    model = load_model(run, step)
+    images = dataset(run, progress=False).loader(part, pick_device())
     with threads_for(images, 128):
         z = torch.cat([model.features(x) for x, _ in images.batches(128)])
     return z.cpu().numpy(), images.labels.cpu().numpy()

@@ -1,11 +1,10 @@
-"""What both stages do around their updates: epochs, rates, evaluation, rows of metrics.jsonl,
-checkpoints, the result."""
+"""What both stages do around their updates: epochs, evaluation, checkpoints, the result."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -25,33 +24,30 @@ from h2t.train.rundata import RunData
 BEST_IS = "chosen by test accuracy among the evaluated epochs, as the reference does; not a result"
 
 
-@dataclass(frozen=True)
+@dataclass
 class Asked:
-    """How a step is to be trained: on which ``device`` (auto, cpu, cuda), ``again`` in place of an
-    earlier one, with a bar of its ``progress``; ``on_epoch`` gets all rows of metrics.jsonl after
-    each epoch."""
+    """How a step is trained: on which ``device``, ``again`` in place of an earlier one, with a bar
+    of its ``progress``; ``on_epoch`` gets all rows of metrics.jsonl after each epoch."""
 
     device: str = "auto"
     again: bool = False
     progress: bool = True
     on_epoch: Callable[[list[dict[str, Any]]], None] | None = None
-    place: torch.device = field(init=False)
 
     def __post_init__(self):  # a device that is not there is refused before any work
-        object.__setattr__(self, "place", pick_device(self.device))
+        self.device = pick_device(self.device)
 
 
 class Report:
-    """The bookkeeping of one step, apart from its loop: continues from the last checkpoint where
+    """The bookkeeping of one step, apart from its loop: goes on from the last checkpoint, where
     there is one, into ``model`` and ``optimizer``. ``epochs`` are those in all."""
 
     def __init__(self, step: Step, data: RunData, model, optimizer, config: Shared, epochs, asked):
         self.step, self.data, self.model, self.optimizer = step, data, model, optimizer
-        self.config, self.epochs, self.asked, self.device = config, epochs, asked, asked.place
+        self.config, self.epochs, self.asked, self.device = config, epochs, asked, asked.device
         self.ranks, self.counts = ranks(), data.counts
-        self.test, self.val = (
-            data.loader(part, self.device, None, self.ranks) for part in ("test", "val")
-        )
+        parts = ("test", "val") if data.val is not None else ("test",)
+        self.loaders = {part: data.loader(part, self.device, None, self.ranks) for part in parts}
         # when the last checkpoint was written, and how long that took
         self.saved, self.cost = float("-inf"), 0.0
         self.history: list[dict[str, Any]] = []
@@ -75,8 +71,9 @@ class Report:
         row = {"epoch": epoch, "lr": lr, "loss": loss, "seconds": round(seconds, 4)}
         if epoch % self.config.eval_every == 0 or epoch == self.epochs:
             start = time.perf_counter()
-            row |= self._summary(self._predict(self.test), self.data.test.labels)
-            row |= {f"val_{k}": v for k, v in (self._on_val() or {}).items()}
+            row |= self._measured("test")
+            if "val" in self.loaders:
+                row |= {f"val_{k}": v for k, v in self._measured("val").items()}
             row["eval_seconds"] = round(time.perf_counter() - start, 4)
         self.history.append(row)
         self.ranks.first(self._checkpoint, epoch)
@@ -96,35 +93,25 @@ class Report:
         self.saved = time.perf_counter()
         self.cost = self.saved - start
 
-    def _predict(self, loader) -> torch.Tensor:
-        return predict(self.model, loader, self.config.precision)
+    def _predict(self, part: str) -> torch.Tensor:
+        return predict(self.model, self.loaders[part], self.config.precision)
 
-    def _summary(self, logits: torch.Tensor, labels) -> dict[str, float | None]:
-        return metrics.summary(logits.numpy(), labels, self.counts, self.data.scheme)
-
-    def _on_val(self) -> dict[str, float | None] | None:
-        """The measures on the validation part, None where there is none."""
-        if self.val is None:
-            return None
-        return self._summary(self._predict(self.val), self.data.val.labels)
+    def _measured(self, part: str) -> dict[str, float | None]:
+        labels, logits = getattr(self.data, part).labels, self._predict(part).numpy()
+        return metrics.summary(logits, labels, self.counts, self.data.scheme)
 
     def postfix(self, row: dict[str, Any]) -> str:
         last = next((r for r in reversed(self.history) if "all" in r), None)
         return f"loss {row['loss']:.3f}" + (f", test top-1 {last['all']:.1f} %" if last else "")
 
     def finish(self, **extra) -> dict[str, Any]:
-        """Write weights, test outputs and the result of the last epoch, the best one and ``extra``
-        beside it. Returns: the content of result.json."""
-        logits, labels = self._predict(self.test), np.asarray(self.data.test.labels)
-        found = measures(logits, labels, self.counts, self.data.scheme)
+        """Write weights, test outputs and result.json, with ``extra`` in it, which is returned."""
+        logits, labels = self._predict("test"), np.asarray(self.data.test.labels)
         result = {
             "params": self.config.to_dict(),
             "epochs": self.epochs,
-            "last": found.pop("last"),
+            **measures(logits, labels, self.counts, self.data.scheme),
             **self._beside(),
-            **found,
-            "counts": self.counts.tolist(),
-            "groups": self.data.scheme,
             "seconds": round(sum(r["seconds"] + r.get("eval_seconds", 0) for r in self.history), 3),
             "device": str(self.device),
             "processes": self.ranks.world,
@@ -139,8 +126,8 @@ class Report:
     def _beside(self) -> dict[str, Any]:
         """The validation part's measures and the best evaluated epoch, where there are any."""
         beside: dict[str, Any] = {}
-        if (val := self._on_val()) is not None:
-            beside["val"] = val
+        if "val" in self.loaders:
+            beside["val"] = self._measured("val")
             first = self.step.run.step("stage1")
             if self.step.name != "stage1" and self.ranks.first(lambda: "imported" in first.result):
                 beside["val_is"] = VAL_SEEN
@@ -156,7 +143,7 @@ def run_epochs(report: Report, train_epoch, rates, *, name: str, blame: str) -> 
 
     Arguments: ``train_epoch`` from an epoch's number, counted from 1, to the losses (steps,) of its
     updates; ``rates`` to the learning rate of each parameter group; ``name`` of the step for
-    people; ``blame`` the parameter to lower where a loss is not finite, which raises ``h2t.Error``.
+    people; ``blame`` the parameter to lower where training diverges, which raises ``h2t.Error``.
     """
     left, how = range(report.done + 1, report.epochs + 1), {"initial": report.done, "unit": "epoch"}
     bar = progress_bar(left, name, report.epochs, progress=report.asked.progress, **how)
@@ -165,31 +152,25 @@ def run_epochs(report: Report, train_epoch, rates, *, name: str, blame: str) -> 
         now = rates(epoch)
         set_lr(report.optimizer, *now)
         losses = train_epoch(epoch)
-        check_finite(losses, epoch, name, blame)
-        check_weights(report.model, epoch, name, blame)
+        check_finite(losses, report.model, epoch, name, blame)
         row = report.epoch(epoch, now[0], losses, time.perf_counter() - start)
         bar.set_postfix_str(report.postfix(row))
 
 
-def check_finite(losses: torch.Tensor, epoch: int, name: str, parameter: str) -> None:
-    """Raise ``h2t.Error`` at the first loss of an epoch (steps,) that is not finite."""
-    bad = (~losses.isfinite()).nonzero()
-    if len(bad):
-        k = int(bad[0])
-        step = (epoch - 1) * len(losses) + k + 1
-        raise Error(
-            f"{name} diverged: the loss is {losses[k].item()} at step {step} (epoch {epoch}, "
-            f"batch {k + 1}). The checkpoint of epoch {epoch - 1} is kept; "
-            f"start again with a lower {parameter}"
-        )
-
-
-def check_weights(model: torch.nn.Module, epoch: int, name: str, parameter: str) -> None:
-    """Raise ``h2t.Error`` where weights or statistics are not finite, as after the last loss."""
+def check_finite(losses: torch.Tensor, model, epoch: int, name: str, parameter: str) -> None:
+    """Raise ``h2t.Error`` at the first loss of an epoch (steps,) that is not finite, or where the
+    last step left weights or statistics that are not."""
     tensors = {k: v for k, v in model.state_dict().items() if v.is_floating_point()}
-    if not torch.stack([v.isfinite().all() for v in tensors.values()]).all():  # one look an epoch
-        bad = next(k for k, v in tensors.items() if not v.isfinite().all())
-        raise Error(
-            f"{name} diverged: {bad} is not finite after epoch {epoch}. "
-            f"The checkpoint of epoch {epoch - 1} is kept; start again with a lower {parameter}"
-        )
+    if len(bad := (~losses.isfinite()).nonzero()):
+        k = int(bad[0])
+        what = f"the loss is {losses[k].item()} at step {(epoch - 1) * len(losses) + k + 1}"
+        what += f" (epoch {epoch}, batch {k + 1})"
+    elif not torch.stack([v.isfinite().all() for v in tensors.values()]).all():  # one look an epoch
+        name_of = next(k for k, v in tensors.items() if not v.isfinite().all())
+        what = f"{name_of} is not finite after epoch {epoch}"
+    else:
+        return
+    raise Error(
+        f"{name} diverged: {what}. The checkpoint of epoch {epoch - 1} is kept; "
+        f"start again with a lower {parameter}"
+    )

@@ -37,8 +37,8 @@ def cannot_cache(config: Stage2) -> str:
 
 
 def begin(model: nn.Module, config: Stage2) -> tuple[list[dict], list[float]]:
-    """Make a model's head ready. Returns: the parameter groups to train, and the peak rate of
-    each."""
+    """Make a model's head ready. Returns: the parameter groups to train, and each one's peak
+    rate."""
     rows = {"params": list(model.head.parameters())}
     if config.stage2_method not in LEARNED_SCALE:
         return [rows], [config.stage2_lr]
@@ -51,8 +51,8 @@ def begin(model: nn.Module, config: Stage2) -> tuple[list[dict], list[float]]:
 
 
 def loss_of(config: Stage2, counts: torch.Tensor, drawn) -> Callable[..., torch.Tensor]:
-    """The loss of a method as a function of logits (B, C) and labels (B,); ``counts`` (C,) training
-    images per class; ``drawn`` what it draws, as of ``rng.normal``."""
+    """The loss of a method as a function of logits (B, C) and labels (B,); ``drawn`` is what it
+    draws, as of ``rng.normal``."""
     if config.stage2_method == "gcl":
         # the head's own scale stays 30, which moves confidences but no decision
         own = {"generator": drawn, "scale": 20.0, "margin": 0.1, "gamma": 1.0}

@@ -27,9 +27,8 @@ def plain(batches) -> Mixed:
 def mixup(batches, steps: int, alpha: float, seed: int, stage: str, epoch: int, train) -> Mixed:
     """Every image with a partner of its batch. Source: Zhang et al. 2018, one lambda a batch.
 
-    Arguments: ``steps`` batches of the loader ``train``; ``alpha`` of Beta(alpha, alpha); ``seed``,
-    ``stage`` and ``epoch`` name the random streams. Yields: images, labels, the partners' labels
-    (B,) and lambda, a scalar tensor.
+    Arguments: ``steps`` batches of the loader ``train``; ``alpha`` of Beta(alpha, alpha). Yields:
+    images, labels, the partners' labels (B,) and lambda, a scalar tensor.
     """
     draws = rng.numpy_generator(seed, f"{stage}/mixup", epoch)
     lams = torch.from_numpy(augment.mixup_draws(steps, alpha, draws)).to(train.device)
@@ -51,10 +50,10 @@ def cmo(batches, steps: int, train, labels: torch.Tensor, config: Stage1, epoch:
     mixed by area. Deviation: one box a batch, as its released code has it; where that draws images
     by 1/n_c of their class, which makes classes equally likely, set ``cmo_branch`` to balanced.
 
-    Arguments: as of ``mixup``; ``labels`` (N,) of the patches. Yields: as ``mixup``, or ``plain``.
+    Arguments: ``labels`` (N,) of the patches. Yields: as ``mixup``, or ``plain``.
     """
-    draws = rng.numpy_generator(config.seed, "stage1/cmo", epoch)
     sizes = (train.height, train.width, config.cmo_probability)
+    draws = rng.numpy_generator(config.seed, "stage1/cmo", epoch)
     mixed, boxes, kept = augment.cutmix_draws(steps, *sizes, draws)
     boxes, kept = torch.from_numpy(boxes).to(train.device), torch.from_numpy(kept).to(train.device)
     draws = rng.torch_generator(config.seed, "stage1/patches", epoch)

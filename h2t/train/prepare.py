@@ -47,9 +47,8 @@ def prepare(
             return _as_before(run, full, config, manifest)
         mean, std = _statistics(config, full.train.take(manifest.indices))
         data = cut(run, full, manifest, mean, std, config.groups)
-        record = {**config.to_dict(), "pixels_sha256": fingerprint(data.train)}
-        known = {**run.params, **record, "mean": data.mean, "std": data.std}
-        write_yaml(run.path / "params.yaml", known)
+        found = {"pixels_sha256": fingerprint(data.train), "mean": data.mean, "std": data.std}
+        write_yaml(run.path / "params.yaml", {**config.to_dict(), **found})
         write_json(run.path / "environment.json", environment())
         write_json(run.path / "inputs.json", inputs_of(data))
         manifest.save(run.path)
@@ -57,7 +56,7 @@ def prepare(
 
 
 def _as_the_encoder_wants(config: Data) -> Data:
-    """With the size, fit and channels of an encoder's images, where there is one."""
+    """A config with the size, fit and channels of its encoder's images, where it has one."""
     if not config.encoder:
         return config
     encoder, fit = encoders.load(config.encoder), config.image_fit
@@ -69,7 +68,6 @@ def _as_the_encoder_wants(config: Data) -> Data:
 
 
 def _as_before(run: Run, full: Dataset, config: Data, manifest: Manifest) -> RunData:
-    """The data that a run holds, if they are what is asked for."""
     before = {**Data().to_dict(), **run.params}  # an earlier version may not have known them all
     for key, value in config.to_dict().items():
         if key != "root" and before[key] != value:
@@ -79,9 +77,8 @@ def _as_before(run: Run, full: Dataset, config: Data, manifest: Manifest) -> Run
             )
     data = opened(run, full)
     if Manifest.load(run.path).hash != manifest.hash:
-        raise Error(
-            f"run {run.path} already holds another subset of the same source; choose another run"
-        )
+        other = "already holds another subset of the same source; choose another run"
+        raise Error(f"run {run.path} {other}")
     if config.root != before["root"]:  # the same images, at another place
         write_yaml(run.path / "params.yaml", {**before, "root": config.root})
     return data
@@ -89,9 +86,8 @@ def _as_before(run: Run, full: Dataset, config: Data, manifest: Manifest) -> Run
 
 def _draw(full: Dataset, config: Data, indices: np.ndarray | None = None) -> Manifest:
     if len(full.train.classes) < 2:
-        raise Error(
-            f"{config.source} at {config.root!r} has one class; a classifier needs at least two"
-        )
+        where = f"{config.source} at {config.root!r}"
+        raise Error(f"{where} has one class; a classifier needs at least two")
     metrics.groups(full.train.counts, config.groups)
     names = ("source", "profile", "imbalance_factor", "split_seed")
     common = {"classes": full.train.classes, **{k: getattr(config, k) for k in names}}
@@ -101,8 +97,7 @@ def _draw(full: Dataset, config: Data, indices: np.ndarray | None = None) -> Man
 
 
 def pack(config: Data, file: str | Path, *, progress: bool = True) -> tuple[Manifest, int]:
-    """Write a config's long tail to one small file (``h2t.data.arrays.pack``).
-    Returns: its manifest and the bytes."""
+    """Write a config's long tail to one small file. Returns: its manifest and the bytes."""
     full = load_source(config, progress)
     manifest = _draw(full, config)
     return manifest, arrays.pack(full, manifest, file)
@@ -131,16 +126,13 @@ def _statistics(config: Data, train: Split) -> tuple[list[float], list[float]]:
         kind = "cifar" if config.source.startswith("cifar") else "train"
     if kind in STATISTICS:
         if channels != 3:
-            raise Error(
-                f"normalise is {kind!r}, which has three channels, but the images have "
-                f"{channels}; use train"
-            )
+            what = f"has three channels, but the images have {channels}"
+            raise Error(f"normalise is {kind!r}, which {what}; use train")
         mean, std = STATISTICS[kind]
         return list(mean), list(std)
     if kind == "none":
         return [0.0] * channels, [1.0] * channels
-    total, squares, pixels = np.zeros(channels), np.zeros(channels), 0
-    images = train.images
+    total, squares, pixels, images = np.zeros(channels), np.zeros(channels), 0, train.images
     if isinstance(images, Files) and len(images) > SAMPLE:
         images = images.take(np.linspace(0, len(images) - 1, SAMPLE).astype(np.int64))
     for start in range(0, len(images), 1024):  # in parts: a large set is not in memory

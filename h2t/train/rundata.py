@@ -54,7 +54,6 @@ class RunData:
 
     @property
     def encoder(self) -> str:
-        """The frozen network of others that sees the images; empty where one is trained."""
         return encoder_of(self.run)
 
     @property
@@ -73,22 +72,18 @@ class RunData:
         split = getattr(self, part)
         if split is None:
             return None
-        how: dict[str, Any] = {"shard": shard}
+        how, crop = {"shard": shard}, "padded"
         if config:
-            how |= {
-                "padding": config.crop_padding,
-                "pad_value": config.pad_value,
-                "color_jitter": config.color_jitter,
-                "rotation": getattr(config, "rotation", 0.0),
-            }
-        crop = config.crop if config else "padded"
+            how |= {"padding": config.crop_padding, "pad_value": config.pad_value}
+            how |= {"color_jitter": config.color_jitter}
+            how |= {"rotation": getattr(config, "rotation", 0.0)}  # which stage 2 has not
+            crop = config.crop
         if isinstance(split.images, Files):
             return Streamed(split, self.mean, self.std, device, crop=crop, **how)
         if crop == "resized":
-            raise Error(
-                f"crop resized cuts from the image files, but run {self.run.path} holds them "
-                "decoded; prepare one with loader streamed, or set crop to padded"
-            )
+            held = f"but run {self.run.path} holds them decoded"
+            mend = "prepare one with loader streamed, or set crop to padded"
+            raise Error(f"crop resized cuts from the image files, {held}; {mend}")
         return Resident(split, self.mean, self.std, device, **how)
 
 
@@ -98,8 +93,7 @@ def run_of(run: RunData | Run | str) -> Run:
 
 
 def encoder_of(run: RunData | Run | str) -> str:
-    """The encoder of a prepared run, with the size that it sees; empty where its own network is
-    trained."""
+    """The encoder of a run, with the size that it sees; empty where a network is trained."""
     params = run_of(run).params
     encoder = params.get("encoder", "")
     if not encoder or encoder.startswith("features:"):
@@ -131,10 +125,8 @@ def opened(run: Run, full: Dataset) -> RunData:
     """A prepared run's part of the whole set, held against what the run was made from."""
     manifest, params = Manifest.load(run.path), run.params
     if len(manifest.indices) and manifest.indices.max() >= len(full.train):
-        raise Error(
-            f"{params['source']} at {params['root']!r} has {len(full.train)} training images, "
-            f"fewer than run {run.path} refers to"
-        )
+        what = f"{params['source']} at {params['root']!r} has {len(full.train)} training images"
+        raise Error(f"{what}, fewer than run {run.path} refers to")
     data = cut(run, full, manifest, params["mean"], params["std"], params["groups"])
     _refuse_changes(data, manifest, params.get("pixels_sha256"))
     return data
@@ -174,7 +166,6 @@ def inputs_of(data: RunData) -> dict[str, Any]:
 
 
 def _refuse_changes(data: RunData, manifest: Manifest, pixels: str) -> None:
-    """Raise ``h2t.Error`` naming what of a run's source is no longer what the run was made from."""
     now, before = inputs_of(data), data.run.inputs
     changed = {
         "names of the classes": now["classes"] != before["classes"],
@@ -186,10 +177,9 @@ def _refuse_changes(data: RunData, manifest: Manifest, pixels: str) -> None:
         for what in ("labels", "images"):
             changed[f"{part} {what}"] = was.get(what) != is_now.get(what)
     if names := [what for what, differs in changed.items() if differs]:
-        raise Error(
-            f"the {' and the '.join(names)} are no longer those that run {data.run.path} was made "
-            "from; put them back, choose another run, or start over with `--again`"
-        )
+        what = f"the {' and the '.join(names)} are no longer those that run {data.run.path} was"
+        mend = "put them back, choose another run, or start over with `--again`"
+        raise Error(f"{what} made from; {mend}")
 
 
 def fingerprint(split: Split) -> str:

@@ -8,7 +8,7 @@ from h2t.recipes.parameters import Stage1, Stage2
 
 
 def stage1_lr(epoch: int, config: Stage1) -> float:
-    """Linear warm-up lr * e / warm-up epochs, ``epoch`` from 1; then steps, each factor after its
+    """Linear warm-up lr * e / warm-up epochs, ``epoch`` e from 1; then steps, each factor after its
     share of all epochs, or a cosine towards 0.
 
     Sources: the reference (after Cao et al. 2019); Loshchilov and Hutter 2017, without restarts.
@@ -25,9 +25,6 @@ def stage1_lr(epoch: int, config: Stage1) -> float:
     return config.stage1_lr * factor
 
 
-def stage2_lr(epoch: int, config: Stage2, peak: float | None = None) -> float:
-    """Cosine from ``peak``, by default ``stage2_lr``, towards 0: peak * (1 + cos(pi * (e - 1) /
-    epochs)) / 2, ``epoch`` from 1.
-    """
-    peak = config.stage2_lr if peak is None else peak
+def stage2_lr(epoch: int, config: Stage2, peak: float) -> float:
+    """Cosine from ``peak`` towards 0: peak * (1 + cos(pi * (e - 1) / epochs)) / 2."""
     return peak * 0.5 * (1 + math.cos(math.pi * (epoch - 1) / config.stage2_epochs))

@@ -26,15 +26,12 @@ from h2t.train.update import Update
 
 
 def train(run: RunData | Run | str, config: Stage1, **how: Any) -> dict[str, Any]:
-    """Train backbone and classifier on a run's long-tailed set, or return the result where that is
-    done.
+    """Train backbone and classifier on a run's long-tailed set, unless that is done.
 
     Source: Li et al. 2024, stage 1 ("CE + mixup"). A run that was interrupted goes on from its last
     checkpoint and ends with the same weights, bit for bit on the CPU, as one that was not.
 
-    Arguments: ``run`` prepared by ``prepare``, or its data; ``how`` as of ``h2t.train.loop.Asked``.
-    Returns: the content of result.json: ``last`` and ``best`` epoch (best by test accuracy, for
-    comparison only), ``per_class`` accuracy in %, ``seconds`` and more.
+    Arguments: ``how`` as of ``h2t.train.loop.Asked``. Returns: the content of result.json.
     Raises: ``h2t.Error`` for a run without data, in use, begun with other parameters, or where the
     loss diverges.
     """
@@ -49,13 +46,12 @@ def train(run: RunData | Run | str, config: Stage1, **how: Any) -> dict[str, Any
 
 
 def _train(step: Step, data: RunData, config: Stage1, asked: Asked) -> dict[str, Any]:
-    """Train a network into a step that is begun. Returns: its result."""
-    together, device = ranks(), asked.place
+    together, device = ranks(), asked.device
     train_set = data.loader("train", device, config, together)
     labels = torch.from_numpy(data.train.labels)  # (N,), on the CPU, where orders are drawn
     counts = torch.from_numpy(data.train.counts).to(device)
-    model = to_device(_network(config, data, step, together), device)
-    model = together.prepare(model, device)
+    network = to_device(_network(config, data, step, together), device)
+    model = together.prepare(network, device)
     trained = [p for p in model.parameters() if p.requires_grad]
     optimizer = sgd(trained, 0.1, config.momentum, config.stage1_weight_decay, config.nesterov)
     report = Report(step, data, model, optimizer, config, config.stage1_epochs, asked)
@@ -75,9 +71,9 @@ def _train(step: Step, data: RunData, config: Stage1, asked: Asked) -> dict[str,
 
 def _network(config: Stage1, data: RunData, step: Step, together: Ranks) -> models.Classifier:
     """The network at its beginning: by the run's seed or pretrained."""
-    how = {"head": config.head, "in_channels": data.channels}
     draws = rng.torch_generator(config.seed, "stage1/init")
-    model = models.build(config.model, len(data.classes), generator=draws, **how)
+    how = {"head": config.head, "in_channels": data.channels, "generator": draws}
+    model = models.build(config.model, len(data.classes), **how)
     if config.pretrained and not together.first((step.path / "checkpoint.pt").exists):
         file = resolve(config.pretrained)  # or a name of torchvision's
         weights = str(file) if file.is_file() else config.pretrained
@@ -89,9 +85,9 @@ def _network(config: Stage1, data: RunData, step: Step, together: Ranks) -> mode
 def objective(
     model, counts: torch.Tensor, config: Stage1, device: torch.device, together: Ranks = ALONE
 ) -> Callable[..., torch.Tensor]:
-    """The loss of stage 1 as a function of images (B, C, H, W), or a process's share of them,
-    labels (B,), the labels (B,) that are mixed in and the share of the first ones, or twice None,
-    the classes' weights (C,), or None, and what the loss draws, (B, classes) each time."""
+    """The loss of stage 1 as a function of images (B, C, H, W), or a process's share of them;
+    labels (B,); the labels (B,) that are mixed in and the share of the first ones, or twice None;
+    the classes' weights (C,), or None; and what the loss draws, (B, classes) each time."""
 
     def of_each_expert(images):
         return model.head.each(model.backbone(images))

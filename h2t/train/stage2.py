@@ -18,6 +18,7 @@ from h2t.recipes.combinations import check_method
 from h2t.recipes.parameters import Stage2
 from h2t.runs import Run, Step, check_variant
 from h2t.train import methods, mixing
+from h2t.train.bn_statistics import momentum
 from h2t.train.device import autocast, sgd, threads_for
 from h2t.train.evaluate import load_model
 from h2t.train.loop import Asked, Report, run_epochs
@@ -33,8 +34,8 @@ def train_stage2(
     variant: str = "h2t",
     **how: Any,
 ) -> dict[str, Any]:
-    """Re-train the classifier of a run's stage 1 with H2T (or, with ``fusion_ratio`` 0, DR), or
-    return the result.
+    """Re-train the classifier of a run's stage 1 with H2T (or, with ``fusion_ratio`` 0, DR), unless
+    that is done.
 
     Source: Li et al. 2024, section 3.2 and its released settings: the classifier goes on from stage
     1; ceil(N / B) steps an epoch; one channel permutation per batch; the frozen backbone runs in
@@ -43,8 +44,8 @@ def train_stage2(
     Deviation: fusion is applied to the pooled features, which gives the same numbers (``fuse``). Of
     several experts each has a permutation of its own, and the loss is that of the model's answer.
 
-    Arguments: ``run`` with a finished stage 1, or its data; ``variant`` names the step,
-    ``stage2-<variant>``; ``how`` as of stage 1. Returns: the content of result.json.
+    Arguments: ``variant`` names the step, ``stage2-<variant>``; ``how`` as of stage 1. Returns: the
+    content of result.json.
     Raises: ``h2t.Error`` as stage 1 does, and where that is not finished or its head does not go
     with the method.
     """
@@ -61,13 +62,11 @@ def train_stage2(
 
 
 def _train(step: Step, data: RunData, config: Stage2, asked: Asked) -> dict[str, Any]:
-    """Train the classifier into a step that is begun. Returns: its result."""
-    together, variant, device = ranks(), step.name.removeprefix("stage2-"), asked.place
+    together, variant, device = ranks(), step.name.removeprefix("stage2-"), asked.device
     train_set = data.loader("train", device, config, together)
     labels = torch.from_numpy(data.train.labels)  # (N,), on the CPU, where orders are drawn
     counts = torch.from_numpy(data.train.counts).to(device)
-    model = load_model(data, "stage1", str(device), together)
-    model = together.prepare(model, device)
+    model = together.prepare(load_model(data, "stage1", device, together), device)
     model.backbone.requires_grad_(False)
     if config.reinitialise_head:
         models.initialise(model.head, rng.torch_generator(config.seed, "stage2/init"))
@@ -143,25 +142,25 @@ def _epoch(update: Update, train_set, labels, config: Stage2, epoch: int) -> tor
         draws = generator(f"{branch}-augment")
         return train_set.epoch(order, config.batch_size, draws, config.flip)
 
-    update.model.head.train()
-    backbone, steps = update.model.backbone, -(-len(labels) // config.batch_size)
+    backbone, head = update.model.backbone, update.model.head
+    head.train()
+    steps, width = -(-len(labels) // config.batch_size), backbone.num_features
     fused = batches("fused", config.fused_branch)
     if alpha := config.stage2_mixup_alpha:
         fused = mixing.mixup(fused, steps, alpha, config.seed, "stage2", epoch, train_set)
     else:
         fused = mixing.plain(fused)
-    fusing, width = repeat((None, None)), (backbone.num_features, backbone.num_experts)
+    fusing = repeat((None, None))
     # the fusing branch also runs where nothing is fused but the statistics are to see it
     if config.fusion_ratio > 0 or config.bn_statistics == "both":
-        permutations = generator("mask")
-        drawn = (width[0], config.fusion_ratio, permutations, width[1])
+        drawn = (width, config.fusion_ratio, generator("mask"), backbone.num_experts)
         masks = torch.stack([channel_mask(*drawn) for _ in range(steps)])  # (steps, D)
         masks = masks.to(train_set.device)  # once
         images = batches("fusing", config.fusing_branch)
         fusing = ((x, mask) for (x, _), mask in zip(images, masks, strict=True))
-    draws, losses, head = generator("draws"), [], update.model.head
+    draws, losses = generator("draws"), []
     for (x, y, other, share), (lent, mask) in zip(fused, fusing, strict=False):
-        shapes = [(len(y), width[0])] if config.fusion == "noise" and lent is not None else []
+        shapes = [(len(y), width)] if config.fusion == "noise" and lent is not None else []
         if config.stage2_method == "gcl":
             shapes += [(len(y), len(head.weight))] * (1 if other is None else 2)
         drawn = [rng.normal(shape, draws).to(x.device, non_blocking=True) for shape in shapes]
@@ -190,11 +189,5 @@ def features(
     backbone.train(batch_statistics)
     if update or not batch_statistics:
         return backbone(images)
-    still = norms(backbone)
-    momenta = [m.momentum for m in still]
-    for m in still:
-        m.momentum = 0.0
-    z = backbone(images)
-    for m, momentum in zip(still, momenta, strict=True):
-        m.momentum = momentum
-    return z
+    with momentum(norms(backbone), 0.0):
+        return backbone(images)

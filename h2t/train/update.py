@@ -1,9 +1,8 @@
 """One update of the weights, operation by operation or captured once as a CUDA graph and replayed.
 
-At batch 128 a step of ResNet-32 is some two thousand small kernels, and launching them one by one
-takes longer than they run. A graph reads its inputs from fixed buffers, so each new batch is copied
-into them; the learning rate is a tensor on the device; nothing may draw random numbers or wait for
-the host.
+Launching the many small kernels of a step one by one takes longer than they run. A graph reads its
+inputs from fixed buffers, so each new batch is copied into them; the learning rate is a tensor on
+the device; nothing may draw random numbers or wait for the host.
 """
 
 from __future__ import annotations
@@ -29,11 +28,9 @@ class Update:
     Inputs are tensors or None. For each combination of shapes and Nones a graph of its own is
     captured, so that a short last batch has one too. Capturing changes no result.
 
-    Arguments: ``loss_of`` from inputs to a scalar; ``model`` whose parameters and buffers it
-    changes; ``optimizer`` with its state restored; ``capturable`` False where ``loss_of`` needs the
-    host; ``capture`` takes a function of no arguments and returns its result, valid after each call
-    of the second thing it returns (by default ``cuda_graph`` on CUDA, unless H2T_EAGER=1);
-    ``ranks`` whose gradients are added up.
+    Arguments: ``optimizer`` with its state restored; ``capturable`` False where ``loss_of`` needs
+    the host; ``capture`` from a function to its result and what computes that anew in its place, by
+    default ``cuda_graph`` on CUDA unless H2T_EAGER=1; ``ranks`` whose gradients are added up.
     """
 
     def __init__(
@@ -59,7 +56,6 @@ class Update:
 
     @property
     def kind(self) -> str:
-        """graph or eager."""
         return "graph" if self.capture else "eager"
 
     def __call__(self, *inputs: torch.Tensor | None) -> torch.Tensor:
@@ -72,7 +68,7 @@ class Update:
             except RuntimeError as e:
                 warnings.warn(
                     "the update cannot be captured as a CUDA graph, training goes on without, "
-                    f"more slowly and in more memory: {e}",
+                    f"more slowly: {e}",
                     stacklevel=2,
                 )
                 self.capture = None
@@ -155,9 +151,9 @@ def _side_stream(model: nn.Module):
 
 
 def cuda_graph(device: torch.device) -> Callable:
-    """A function that captures work as CUDA graphs in one pool of memory, and returns its result
-    and what replays it. ``torch.cuda.graph`` would capture on the current device, whatever the
-    model's, and where that fails leave its stream current and hide the error behind a second.
+    """A ``capture`` of ``Update``, by CUDA graphs in one pool of memory. ``torch.cuda.graph`` would
+    capture on the current device, whatever the model's, and where that fails leave its stream
+    current and hide the error behind a second.
     """
     stream, pool = torch.cuda.Stream(device), torch.cuda.graph_pool_handle()
 

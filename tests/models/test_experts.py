@@ -170,7 +170,7 @@ def test_the_bank_and_the_cached_stage2_equal_autograd(trained, tmp_path):
         head.parameters(), 0.1, momentum=0.9, weight_decay=config.stage2_weight_decay
     )
     for epoch in (1, 2):
-        optimizer.param_groups[0]["lr"] = stage2_lr(epoch, config)
+        optimizer.param_groups[0]["lr"] = stage2_lr(epoch, config, config.stage2_lr)
         ib, vb, ii, vi, rank = draws(bank, config, 7, epoch)
         assert all(
             sorted(block.tolist()) == list(range(d)) for row in rank for block in row.view(k, d)

@@ -131,7 +131,7 @@ def test_published_stage1_schedule():
 
 def test_published_stage2_schedule_is_a_cosine_by_epoch():
     c = Stage2()
-    rates = [stage2_lr(e, c) for e in range(1, 11)]
+    rates = [stage2_lr(e, c, c.stage2_lr) for e in range(1, 11)]
     assert (
         rates[0] == 0.02
         and rates[5] == pytest.approx(0.01)

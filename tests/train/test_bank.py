@@ -55,7 +55,7 @@ def slow_fit(bank, ratio, seed, config):
         weight_decay=config.stage2_weight_decay,
     )
     for epoch in range(1, config.stage2_epochs + 1):
-        optimizer.param_groups[0]["lr"] = stage2_lr(epoch, config)
+        optimizer.param_groups[0]["lr"] = stage2_lr(epoch, config, config.stage2_lr)
         ib, vb, ii, vi, rank = draws(bank, config, seed, epoch)
         for step, k in enumerate(range(0, len(bank.labels), config.batch_size)):
             rows = slice(k, k + config.batch_size)
@@ -101,7 +101,7 @@ def test_other_fusions_equal_a_loop_too(fusion):
             [w, b], 0.1, momentum=config.momentum, weight_decay=config.stage2_weight_decay
         )
         for epoch in (1, 2):
-            optimizer.param_groups[0]["lr"] = stage2_lr(epoch, config)
+            optimizer.param_groups[0]["lr"] = stage2_lr(epoch, config, config.stage2_lr)
             ib, vb, ii, vi, rank = draws(bank, config, seed, epoch)
             other = bank.lent[vi, ii]
             if fusion == "noise":

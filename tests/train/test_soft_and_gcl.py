@@ -86,7 +86,7 @@ def test_soft_fusion_exact_and_cached(run):
             [w, b], 0.1, momentum=0.9, weight_decay=config.stage2_weight_decay
         )
         for epoch in (1, 2):
-            optimizer.param_groups[0]["lr"] = stage2_lr(epoch, config)
+            optimizer.param_groups[0]["lr"] = stage2_lr(epoch, config, config.stage2_lr)
             ib, vb, ii, vi, rank = draws(bank, config, 7, epoch)
             for step, k in enumerate(range(0, len(bank.labels), 16)):
                 rows = slice(k, k + 16)

@@ -126,7 +126,7 @@ def reference(run, config, counts):
     )
     for epoch in range(1, config.stage2_epochs + 1):
         for group, (_, peak) in zip(optimizer.param_groups, groups, strict=True):
-            group["lr"] = stage2_lr(epoch, config) / config.stage2_lr * peak
+            group["lr"] = stage2_lr(epoch, config, config.stage2_lr) / config.stage2_lr * peak
         streams = []
         for branch, kind in (("fused", config.fused_branch), ("fusing", config.fusing_branch)):
             order = samplers.epoch(

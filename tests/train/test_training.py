@@ -260,10 +260,11 @@ def test_small_work_is_held_to_one_thread_and_the_setting_comes_back(
 
 
 def test_weights_that_the_last_step_left_infinite_are_named():
-    from h2t.train.loop import check_weights
+    from h2t.train.loop import check_finite
 
     model = models.build("resnet20", 3, in_channels=1)
-    check_weights(model, 1, "stage 1", "stage1_lr")
+    losses = torch.ones(3)
+    check_finite(losses, model, 1, "stage 1", "stage1_lr")
     model.backbone.bn1.running_var[0] = torch.inf
     with pytest.raises(Error, match="stage 1 diverged: backbone.bn1.running_var .*lower stage1_lr"):
-        check_weights(model, 2, "stage 1", "stage1_lr")
+        check_finite(losses, model, 2, "stage 1", "stage1_lr")

@@ -47,7 +47,6 @@ def view(x: torch.Tensor, v: int, flip: bool) -> torch.Tensor:
 
 
 def check_views(views: int, flip: bool) -> None:
-    """Raise ``h2t.Error`` where there are not so many ways to look at an image."""
     most = (1 + len(CORNERS)) * (1 + flip)
     if views > most:
         raise Error(f"views is {views}; an encoder's bank has at most {most} of an image")
@@ -62,8 +61,7 @@ def write(
     progress: bool,
 ) -> tuple[nn.Module, dict]:
     """Store what the encoder makes of the images: view0, view1, ..., test, val. Returns: the
-    encoder, and what bank.json says besides. Raises: ``h2t.Error`` for features that are not
-    finite."""
+    encoder, and what bank.json says besides."""
     model = to_device(models.build(data.encoder, len(data.classes)), device).eval()
     part_of = {name: name if name in ("test", "val") else "train" for name in names}
     hashes = {part: _hashes(getattr(data, part)) for part in dict.fromkeys(part_of.values())}
@@ -79,11 +77,10 @@ def write(
             if len(rows):
                 rest = dataclasses.replace(data, train=getattr(data, part).take(rows))
                 _encode(model, rest, v, config, z, rows, shown.update)
-            if not np.isfinite(z).all():
-                row = int(np.flatnonzero(~np.isfinite(z).all(1))[0])
-                raise Error(
-                    f"encoder {data.encoder}: features of {part} image {row} are not finite"
-                )
+            bad = np.flatnonzero(~np.isfinite(z).all(1))
+            if len(bad):
+                what = f"features of {part} image {bad[0]} are not finite"
+                raise Error(f"encoder {data.encoder}: {what}")
             store(name, z)
     return model.backbone, {"same": same}
 
@@ -129,9 +126,7 @@ def _same(data: RunData, config: Stage2) -> str:
 
 def _reuse(data: RunData, same: str, v: int, hashes: np.ndarray, z: np.ndarray) -> np.ndarray:
     """Put into ``z`` (N, D) what this run, or one beside it, has of images with these ``hashes``.
-
-    Returns: the rows (M,) that nobody has.
-    """
+    Returns: the rows (M,) that nobody has."""
     place = {h.tobytes(): i for i, h in enumerate(hashes)}
     missing = np.ones(len(z), bool)
     if data.encoder.startswith("features:") or not len(z):

@@ -25,7 +25,7 @@ PROBE = {"lr": 0.4, "weight_decay": 5e-4}
 
 
 def frozen(config: Stage1 | Stage2) -> Stage2:
-    """The recipe by which a stage's images are augmented; an encoder has no batch statistics."""
+    """The recipe of a stage 2 on an encoder, which has no batch statistics."""
     return Stage2.of({**config.to_dict(), "bn_statistics": "none"})
 
 
@@ -37,11 +37,8 @@ def train_stage1(
     again: bool = False,
     progress: bool = True,
 ) -> dict[str, Any]:
-    """A linear probe: cross entropy on the features of images as they come.
-
-    Arguments: ``data`` of a run with an encoder; ``config`` for the augmentation and the seed; the
-    rest as of ``h2t.train.stage1.train``. Returns: the content of result.json.
-    """
+    """A linear probe: cross entropy on the features of images as they come. Arguments: as of
+    ``h2t.train.stage1.train``, of which ``config`` says the augmentation and the seed."""
     step, start = data.run.step("stage1"), time.perf_counter()
     with data.run.lock():
         done = step.begin(config.to_dict(), again)
@@ -57,7 +54,6 @@ def train_stage1(
 
 
 def _finish(data: RunData, step, probe: Classifier, folder, config: Stage1, start: float):
-    """Write the encoder's weights with the probe's, and what it measures."""
     model = models.build(data.encoder, len(data.classes))
     weights = {**model.state_dict(), "head.weight": probe.weight, "head.bias": probe.bias}
     counts, scheme = data.counts, data.scheme
@@ -77,8 +73,6 @@ def _finish(data: RunData, step, probe: Classifier, folder, config: Stage1, star
         "epochs": 1,
         **found,
         **beside,
-        "counts": counts.tolist(),
-        "groups": scheme,
         "seconds": round(time.perf_counter() - start, 3),
         "device": "cpu",
         "model": data.encoder,
@@ -99,10 +93,7 @@ def train_stage2(
     again: bool = False,
     progress: bool = True,
 ) -> dict[str, Any]:
-    """Stage 2 on the bank: DR at ratio 0, else H2T, from the probe on.
-
-    Arguments: as of ``h2t.train.stage2.train_stage2``.
-    """
+    """Stage 2 on the bank, from the probe on. Arguments: as of the exact one."""
     config = frozen(config)
     bank = build_bank(data, config, VIEWS, device=device, progress=progress)
     fits = fit(bank, [config.fusion_ratio], [config.seed], config, progress=progress)

@@ -74,7 +74,7 @@ def _write(
 ) -> tuple[nn.Module, dict]:
     """Store what stage 1's backbone makes of the images, part by part. Returns: the backbone, as
     the test set sees it."""
-    train, model = data.loader("train", device, config), load_model(data, "stage1", str(device))
+    train, model = data.loader("train", device, config), load_model(data, "stage1", device)
     plain = {name: data.loader(name, device) for name in names if name in ("test", "val")}
     batches = sum(-(-len(plain.get(name, train)) // BATCH) for name in names)
     total = len(estimated(config)) * BN_BATCHES + batches

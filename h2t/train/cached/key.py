@@ -11,37 +11,26 @@ from h2t.base import readers
 from h2t.data.manifest import Manifest
 from h2t.recipes.parameters import Stage2
 from h2t.runs import OVER, Run
-from h2t.train.bn_statistics import BN_BATCHES
 from h2t.train.rundata import encoder_of
+
+FORMAT = 4  # of its files: banks of another one are not looked at
+OF_IMAGES = ("pixels_sha256", "mean", "std", "image_size", "image_fit")
+AUGMENTED = ("crop", "crop_padding", "pad_value", "color_jitter", "seed", "batch_size")
+NORMALISED = ("bn_statistics", "fused_branch", "fusing_branch")
 
 
 def bank_key(run: Run, config: Stage2) -> str:
-    """What a bank depends on: stage 1's weights, the split, and how images are normalised and
+    """What a bank depends on: the network's weights, the split, and how images are normalised and
     augmented."""
-    params, split = run.params, Manifest.load(run.path).hash
+    params, encoder = run.params, encoder_of(run)
     with readers.reading(run.path / "params.yaml", OVER):
-        images, size = params["pixels_sha256"], params["image_size"]
-    if params.get("encoder"):  # its features are there before there is a stage 1
-        weights = encoders.load(encoder_of(run)).sha256
-        how = [images, params["mean"], params["std"], size, config.flip]
-        return _short({"weights": weights, "split": split, "how": how, "format": 1})
-    augment = (config.crop_padding, config.pad_value, config.flip, config.seed, config.batch_size)
-    parts = {
-        "weights": run.step("stage1").result["weights_sha256"],
-        "split": split,
-        "images": images,
-        "statistics": [params["mean"], params["std"], size],
-        "augment": augment,
-        "bn": [config.bn_statistics, BN_BATCHES, config.fused_branch, config.fusing_branch],
-        "format": 3,
-    }
-    files = (config.crop, config.color_jitter, params.get("image_fit", "stretch"))
-    if files != ("padded", 0, "stretch"):
-        parts["files"] = [config.crop, config.color_jitter, params.get("image_fit")]
-    return _short(parts)
-
-
-def _short(parts: dict) -> str:
+        parts = {name: params[name] for name in OF_IMAGES}
+    parts |= {"split": Manifest.load(run.path).hash, "flip": config.flip, "format": FORMAT}
+    if encoder:  # its features are there before there is a stage 1
+        parts["weights"] = encoders.load(encoder).sha256
+    else:
+        parts["weights"] = run.step("stage1").result["weights_sha256"]
+        parts |= {name: getattr(config, name) for name in (*AUGMENTED, *NORMALISED)}
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
 
 

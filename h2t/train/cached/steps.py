@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 from typing import Any
 
 from h2t import metrics
@@ -21,7 +20,7 @@ from h2t.train.stage2 import train_stage2
 
 def recipe_of(run: RunData | Run | str, overrides: dict[str, Any] | None = None) -> Stage2:
     """The stage-2 recipe that goes with a run, with ``overrides``: of its H2T step where it has
-    one, else the published one with what stage 1 shares."""
+    one, else the default one with what stage 1 shares."""
     check(overrides or {})
     run = run_of(run)
     h2t, stage1 = run.step("stage2-h2t"), run.step("stage1").params
@@ -43,8 +42,8 @@ def save_variant(
     """Write a cached fit as ``stage2-<variant>``: the backbone with re-estimated BN statistics and
     ``classifier`` (weight (C, D), bias (C,)), trained on ``bank`` with ``config``.
 
-    Arguments: ``again`` replaces a step of that name; ``beside`` what result.json says besides.
-    Returns: the content of result.json. Raises: ``h2t.Error`` for a bad or taken name.
+    Arguments: ``beside`` what result.json says besides. Returns: the content of result.json.
+    Raises: ``h2t.Error`` for a taken name.
     """
     run = run_of(run)
     check_variant(variant)
@@ -54,6 +53,12 @@ def save_variant(
     mend = f"remove the folder and build it again with `h2t bank {run.path}`"
     backbone = read_tensors(bank.folder / "backbone.safetensors", mend)
     weights = {f"backbone.{name}": tensor for name, tensor in backbone.items()}
+    on_val = {}
+    if bank.val is not None:
+        answers = bank.classify(bank.val, weight, bias).numpy()
+        labels = bank.val_labels.numpy()
+        on_val["val"] = metrics.summary(answers, labels, bank.counts, bank.scheme)
+        on_val |= {"val_is": VAL_SEEN} if stage1.get("imported") else {}
     if bank.shared:  # on file once
         weight, bias = weight[:, : bank.num_features // bank.tied], bias / bank.tied
     weights["head.weight"] = weight
@@ -72,9 +77,7 @@ def save_variant(
             "cached": {"views": views, "key": bank.key},
             "epochs": config.stage2_epochs,
             **measures(logits, bank.test_labels.numpy(), bank.counts, bank.scheme),
-            **_on_val(bank, classifier, stage1),
-            "counts": bank.counts.tolist(),
-            "groups": bank.scheme,
+            **on_val,
             "variant": variant,
             "device": "cpu",
             **{k: stage1[k] for k in ("model", "head", "num_classes", "in_channels")},
@@ -83,39 +86,28 @@ def save_variant(
         return step.finish(weights, {"logits": logits, "labels": bank.test_labels}, result)
 
 
-def _on_val(bank: Bank, classifier, stage1: dict[str, Any]) -> dict[str, Any]:
-    """The measures on the bank's validation part, if it has one."""
-    if bank.val is None:
-        return {}
-    logits = bank.classify(bank.val, *classifier).numpy()
-    val = metrics.summary(logits, bank.val_labels.numpy(), bank.counts, bank.scheme)
-    return {"val": val, **({"val_is": VAL_SEEN} if stage1.get("imported") else {})}
-
-
 def compare(run: RunData | Run | str, config: Stage2, ratios, seeds, views: int = 4, **how):
     """Exact beside cached stage 2: a DataFrame, a row per kind, ratio and seed.
 
     The exact runs are saved as variants ``exact-p<ratio>-s<seed>``, of other methods than crt
     ``exact-<method>-p…``; one that the run holds already, under whatever name, is not repeated.
-    Method tau trains nothing and is compared at ratio 0 alone. ``how`` is device and progress.
+    Method tau is compared at ratio 0 alone. ``how`` is device and progress.
     """
     import pandas as pd
-
-    def key(params: dict[str, Any]) -> str:
-        return json.dumps(params, sort_keys=True)
 
     given, run = run, run_of(run)
     weights = run.step("stage1").result["weights_sha256"]
     ratios = (0.0,) if config.stage2_method == "tau" else ratios
-    have = {key(step.params): step.result["last"] for step in run.steps() if step.name != "stage1"}
+    have = [(step.params, step.result["last"]) for step in run.steps() if step.name != "stage1"]
     bank = build_bank(given, config, views, **how)
     fits = fit(bank, ratios, seeds, config)
     kind = "" if config.stage2_method == "crt" else f"{config.stage2_method}-"
-    shown, rows = ("many", "medium", "few", "all"), []
+    groups, rows = ("many", "medium", "few", "all"), []
     for r, ratio in enumerate(fits.ratios):
         for s, seed in enumerate(fits.seeds):
             one = dataclasses.replace(config, fusion_ratio=ratio, seed=seed)
-            exact = have.get(key({**one.to_dict(), "stage1_weights": weights}))
+            wanted = {**one.to_dict(), "stage1_weights": weights}
+            exact = next((last for params, last in have if params == wanted), None)
             if exact is None:
                 name = f"exact-{kind}p{ratio:g}-s{seed}"
                 exact = train_stage2(given, one, name, **how)["last"]
@@ -123,5 +115,5 @@ def compare(run: RunData | Run | str, config: Stage2, ratios, seeds, views: int 
             cached = metrics.summary(fits.logits(r, s).numpy(), labels, bank.counts, bank.scheme)
             for name, last in (("exact", exact), ("cached", cached)):
                 row = {"kind": name, "ratio": ratio, "seed": seed}
-                rows.append({**row, **{k: last[k] for k in shown}})
+                rows.append({**row, **{k: last[k] for k in groups}})
     return pd.DataFrame(rows).astype({"many": float, "medium": float, "few": float})

@@ -1,5 +1,4 @@
-"""One job of several processes: how they find one another, and how they end together, with one
-message."""
+"""One job of several processes: how they find one another, and end together, with one message."""
 
 from __future__ import annotations
 
@@ -26,10 +25,9 @@ KEPT = (
 
 @contextlib.contextmanager
 def job(device: str = "auto", minutes: float = 30.0) -> Iterator[str]:
-    """Join the processes that torchrun started for this job; end it in all when one of them fails.
+    """Join the processes that torchrun started; end the job in all when one of them fails.
 
-    What ends the job is said once, on standard error; only the first process writes to standard
-    output and shows progress.
+    What ends it is said once, on standard error; only the first process writes to standard output.
 
     Arguments: ``device`` auto or cuda, a GPU for each process and NCCL between them, or cpu and
     Gloo; ``minutes`` that a process waits for the others. Yields: the device of this process.
@@ -45,8 +43,7 @@ def job(device: str = "auto", minutes: float = 30.0) -> Iterator[str]:
         end(f"interrupted; {KEPT}", 130)
     except Exception as e:
         if isinstance(e, dist.DistError) or "gloo" in str(e):  # Gloo raises plain RuntimeErrors
-            lost = "another process of this job has ended, or does not answer"
-            end(f"\nError: {lost}; {KEPT}", 1)
+            end(f"\nError: another process has ended, or does not answer; {KEPT}", 1)
         end(traceback.format_exc(), 1)
 
 
@@ -60,8 +57,7 @@ def _joined(device: str, minutes: float, end: Callable[[str, int], None]) -> Ite
     dist.init_process_group("cpu:gloo,cuda:nccl" if gpus else "gloo", **how)
     master = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
     end.store = dist.TCPStore(*master, is_master=False, timeout=timedelta(seconds=10))
-    stopped = "this job was stopped, by one of its processes that ended or from outside"
-    _on_sigterm(lambda: end(f"\nError: {stopped}; {KEPT}", 143))
+    _on_sigterm(lambda: end(f"\nError: this job was stopped; {KEPT}", 143))
     own = own_device(device, int(os.environ["LOCAL_RANK"]), int(os.environ["LOCAL_WORLD_SIZE"]))
     on_gpu = torch.tensor(int(own.startswith("cuda")))
     dist.all_reduce(on_gpu)
@@ -80,22 +76,19 @@ def _joined(device: str, minutes: float, end: Callable[[str, int], None]) -> Ite
 
 
 def own_device(device: str, local_rank: int, local_world: int) -> str:
-    """The device of one of ``local_world`` processes on a machine: a GPU of its own, or the CPU.
-    Raises: ``h2t.Error`` where there are fewer GPUs, or where one is named for all."""
-    if device not in ("auto", "cuda"):
-        if device.startswith("cuda"):
-            raise Error(
-                f"device is {device!r}, but each process takes a GPU of its own; use cuda, and "
-                "choose GPUs by CUDA_VISIBLE_DEVICES"
-            )
-        return device
-    if not torch.cuda.is_available():
+    """The device of one of ``local_world`` processes on a machine: a GPU of its own, or the CPU."""
+    if device.startswith("cuda:"):
+        raise Error(
+            f"device is {device!r}, but each process takes a GPU of its own; use cuda, and choose "
+            "GPUs by CUDA_VISIBLE_DEVICES"
+        )
+    if device not in ("auto", "cuda") or not torch.cuda.is_available():
         return device
     gpus = torch.cuda.device_count()
     if local_world > gpus:
         raise Error(
-            f"{local_world} processes on a machine with {gpus} GPU{'s' * (gpus > 1)}; start at "
-            f"most that many (--nproc_per_node={gpus}), or use --device cpu"
+            f"{local_world} processes on a machine with {gpus} GPUs; start at most that many "
+            f"(--nproc_per_node={gpus}), or use --device cpu"
         )
     torch.cuda.set_device(local_rank)
     return f"cuda:{local_rank}"

@@ -1,4 +1,4 @@
-"""Training in several processes: what a share of the batch, one writer and one end of a job mean.
+"""Training in several processes: what a share of the batch and one writer mean.
 
 Every process draws the same epoch and takes the images ``rank::world`` of every batch through the
 network. In stage 1 the logits are gathered (B x C numbers), so that every loss is that of one
@@ -39,7 +39,7 @@ class Ranks(NamedTuple):
     world: int = 1
 
     def check(self, batch_size: int) -> None:
-        """Refuse more processes than a batch has images. Raises ``h2t.Error``."""
+        """Refuse more processes than a batch has images."""
         if batch_size < self.world:
             raise Error(
                 f"batch_size {batch_size} leaves some of {self.world} processes without images; "
@@ -68,7 +68,7 @@ class Ranks(NamedTuple):
         """Images ``index[rank::world]`` of the whole batch, from whichever process has them.
 
         Arguments: ``own`` (b, C, H, W), the images ``rank::world``; ``index`` (B,) int64 on the
-        CPU, a permutation of 0..B-1 that all processes agree on. Returns: (b, C, H, W).
+        CPU, a permutation that all processes agree on.
         """
         if self.world == 1:
             return own[index.to(own.device, non_blocking=True)]
@@ -85,7 +85,6 @@ class Ranks(NamedTuple):
         return images
 
     def sum_gradients(self, model: torch.nn.Module) -> None:
-        """Add up the gradients of all processes."""
         if self.world > 1:
             _together([p.grad for p in model.parameters() if p.grad is not None])
 
@@ -146,9 +145,9 @@ def _told(value, rank: int):
         torch.save(value, buffer)
     size = torch.tensor(buffer.tell())
     dist.broadcast(size, 0)
-    content = torch.empty(int(size), dtype=torch.uint8)
+    content = torch.zeros(int(size), dtype=torch.uint8)
     if rank == 0:
-        content = torch.frombuffer(bytearray(buffer.getvalue()), dtype=torch.uint8)
+        content = torch.frombuffer(buffer.getbuffer(), dtype=torch.uint8)
     dist.broadcast(content, 0)
     if rank == 0:
         return value
