@@ -106,10 +106,8 @@ def build_bank(
         raise Error(f"views is {views}; a bank needs at least 1")
     path = run_of(run).path
     if not run_of(run).step("stage1").done:
-        raise Error(
-            f"run {path} has no finished stage 1; "
-            f"train one with `h2t run RECIPE -p run {path}`, or import one"
-        )
+        how = f"train one with `h2t run RECIPE -p run {path}`, or import one"
+        raise Error(f"run {path} has no finished stage 1; {how}")
     prepared(run)
     encode(run, config, views, device=device, progress=progress)
     return open_bank(run, config, views)
@@ -132,10 +130,10 @@ def open_bank(run: RunData | Run | str, config: Stage2, views: int | None = None
     with readers.reading(run.path / "inputs.json", OVER):
         if len(names) != classes:
             raise ValueError(f"it is not of {classes} classes")
-    parts = ("train", *held)
-    labels = {part: _labels(folder / f"{part}_labels.npy", classes, mend) for part in parts}
+    files = {part: folder / f"{part}_labels.npy" for part in ("train", *held)}
+    labels = {part: _labels(file, classes, mend) for part, file in files.items()}
     counts = np.bincount(labels["train"], minlength=classes)
-    if run.params.get("val_fraction"):
+    if "val" in labels and run.params.get("val_fraction"):
         counts = counts + np.bincount(labels["val"], minlength=classes)
 
     def features(part: str, views: list[str]) -> torch.Tensor:
