@@ -1,7 +1,5 @@
 """Images of one's own: all heads on an encoder's features, and the best without the test part."""
 
-from __future__ import annotations
-
 import dataclasses
 import json
 from collections.abc import Sequence

@@ -1,7 +1,5 @@
 """Rows of the table of runs by a condition such as ``seed < 3 and method == "DR"``."""
 
-from __future__ import annotations
-
 import ast
 
 from h2t.base.errors import Error, quoted

@@ -5,8 +5,6 @@ published DR run does neither, so that their difference mixes two effects. With 
 come apart.
 """
 
-from __future__ import annotations
-
 import dataclasses
 import itertools
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Rows of the table of runs in groups that may be averaged, and what is to be said of that."""
 
-from __future__ import annotations
-
 import dataclasses
 
 import pandas as pd

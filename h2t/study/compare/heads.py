@@ -1,13 +1,11 @@
 """Which head is best on frozen features: all of them, tuned alike, with paired tests."""
 
-from __future__ import annotations
-
+import itertools
 import json
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
@@ -24,9 +22,8 @@ from h2t.study.compare import ledger
 from h2t.study.compare.images import bootstrap
 from h2t.study.compare.significance import corrected
 from h2t.study.compare.units import ALPHA
-
-if TYPE_CHECKING:
-    from h2t.train.cached.bank import Bank
+from h2t.train.cached.bank import Bank, build_bank
+from h2t.train.cached.steps import recipe_of
 
 BASELINE = "crt"  # class-balanced re-training: what H2T adds its fusion to
 SHOWN = ("score", "all", "many", "medium", "few", "ece")
@@ -62,9 +59,6 @@ def check(names: Sequence[str]) -> None:
 
 def banks_of(runs: Sequence[str], views: int = 2, *, device: str = "auto") -> dict[str, Bank]:
     """The feature banks of runs, built where they are not there yet, by the runs' names."""
-    from h2t.train.cached.bank import build_bank
-    from h2t.train.cached.steps import recipe_of
-
     if not runs:
         raise Error("name at least one run with a finished stage 1")
     names = [Path(run).name for run in runs]
@@ -96,19 +90,16 @@ def compare_heads(
     check(names)
     found, tuning = Comparison(), {"objective": objective, "rounds": rounds}
     splits = {k: given if isinstance(given, list) else [given] for k, given in banks.items()}
-    total = sum(map(len, splits.values())) * len(names)
-    with bar(total=total, desc="heads", unit="head", progress=progress) as shown:
-        for called, parts in splits.items():
-            found.labels[called] = np.concatenate([bank.test_labels.numpy() for bank in parts])
-            counts = torch.from_numpy(parts[0].counts)
-            found.priors[called] = priors_of(objective, counts).numpy()
-            for name in names:
-                right = []
-                for k, bank in enumerate(parts):
-                    drawn = seeds if len(parts) == 1 else [k]
-                    right.append(_measure(found, called, name, bank, drawn, tuning))
-                    shown.update()
-                found.right[called, name] = np.concatenate(right)
+    for called, parts in splits.items():
+        found.labels[called] = np.concatenate([bank.test_labels.numpy() for bank in parts])
+        found.priors[called] = priors_of(objective, torch.from_numpy(parts[0].counts)).numpy()
+    work = list(itertools.product(splits, names))
+    for called, name in bar(work, desc="heads", unit="head", progress=progress):
+        parts, right = splits[called], []
+        for k, bank in enumerate(parts):
+            drawn = seeds if len(parts) == 1 else [k]
+            right.append(_measure(found, called, name, bank, drawn, tuning))
+        found.right[called, name] = np.concatenate(right)
     return found
 
 

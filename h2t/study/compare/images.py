@@ -1,7 +1,5 @@
 """Tests across test images: whether two networks differ, which says little of their methods."""
 
-from __future__ import annotations
-
 import numpy as np
 from scipy import stats
 

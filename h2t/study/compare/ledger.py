@@ -4,8 +4,6 @@ A measure X stands in columns X and ``X ±`` (a deviation), or ``X low`` and ``X
 interval); ``X sure`` says yes where a corrected test supports it.
 """
 
-from __future__ import annotations
-
 import functools
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """What a run, or a folder of them, comes to in a few lines: averages, and what tests say."""
 
-from __future__ import annotations
-
 import itertools
 import os
 import shlex

@@ -1,7 +1,5 @@
 """The comparison ready to paste: Markdown for a README, LaTeX (booktabs) for a paper."""
 
-from __future__ import annotations
-
 import numpy as np
 import pandas as pd
 

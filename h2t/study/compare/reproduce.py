@@ -1,7 +1,5 @@
 """Our runs beside the published table: means, spreads over stage 1s, and how far apart."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Choose among settings by a validation part, not by the test set, and write a recipe."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import pandas as pd

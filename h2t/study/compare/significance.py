@@ -1,7 +1,5 @@
 """Whether groups of runs differ: paired tests over units (``units.py``), corrected."""
 
-from __future__ import annotations
-
 import functools
 import itertools
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Every finished step under a folder of runs as a table: parameters, measures, cost, hashes."""
 
-from __future__ import annotations
-
 import json
 import os
 from collections.abc import Iterator

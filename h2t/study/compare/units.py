@@ -5,8 +5,6 @@ they are averaged first. Counted one by one, ten stage 2s on two stage 1s would 
 there is none in half of all cases, not in one of twenty.
 """
 
-from __future__ import annotations
-
 from typing import NamedTuple
 
 import numpy as np
