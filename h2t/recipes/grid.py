@@ -9,30 +9,28 @@ import re
 from typing import Any
 
 from h2t.base.errors import Error, quoted
+from h2t.recipes.parameters import described_parameters
 
 POINTS = 100_000  # of a grid, and values of a range
 ROWS = "sweep must be a list of mappings, one for each run: `sweep: [{seed: 0}, {seed: 3}]`"
 
 
-def expand(
-    recipe: dict[str, Any], declared: dict[str, tuple[Any, str]]
-) -> dict[str, dict[str, Any]]:
+def expand(recipe: dict[str, Any]) -> dict[str, dict[str, Any]]:
     """The points of a grid: name to parameters.
 
-    A parameter that is declared as one value is an axis of the grid where the recipe gives it a
-    list, or a range ``{from: a, to: b, step: c}`` with both ends; one that is declared as a list is
-    an axis where it is given a list of lists. All axes are combined. A list of mappings, ``sweep:
+    A parameter that has one value is an axis of the grid where the recipe gives it a list, or a
+    range ``{from: a, to: b, step: c}`` with both ends; one that is a list by itself is an axis
+    where it is given a list of lists. All axes are combined. A list of mappings, ``sweep:
     [{model: resnet20, seed: 3}, ...]``, is an explicit table, combined with the axes if there are
     any.
 
-    Arguments: ``declared`` name to (default, type) of the notebooks.
     Returns: points in the order of the recipe, the last axis fastest, each named by its values.
     Raises: ``h2t.Error`` for no axes, an empty axis or range, a table that is no list of mappings
     or fixes what is an axis too, two points of one name, and more than ``POINTS``.
     """
     fixed = {k: v for k, v in recipe.items() if k != "sweep"}
     table = _table(recipe["sweep"]) if "sweep" in recipe else [{}]
-    axes = {k: _axis(k, v) for k, v in fixed.items() if _is_axis(v, declared.get(k, (None, ""))[1])}
+    axes = {k: _axis(k, v) for k, v in fixed.items() if _is_axis(k, v)}
     tabled = list(dict.fromkeys(k for row in table for k in row))
     if both := [k for k in tabled if k in axes]:
         raise Error(f"{both[0]} is an axis of the grid and a column of its table; keep one")
@@ -57,8 +55,9 @@ def expand(
     return points
 
 
-def _is_axis(value: Any, kind: str) -> bool:
-    if isinstance(value, list) and kind.startswith("list"):
+def _is_axis(name: str, value: Any) -> bool:
+    known = described_parameters().get(name)
+    if isinstance(value, list) and known and known.kind == "array":
         return any(isinstance(v, list) for v in value)
     return isinstance(value, list | dict)
 

@@ -16,7 +16,8 @@ from typing import Any
 
 from h2t.data.longtail import class_counts
 from h2t.recipes.methods import METHODS
-from h2t.recipes.parameters import SHARED, Parameters, described_parameters
+from h2t.recipes.parameters import SHARED, Parameters
+from h2t.recipes.validation import described
 
 FREE = ("seed", "eval_every", "precision")  # no part of any protocol
 RATIOS = (0.25, 0.3)  # H2T's released settings, and its paper's
@@ -110,20 +111,18 @@ def differences(
 
     def differ(row: Mapping[str, Any], stage: Parameters, number: int):
         want = {**stage.to_dict(), **(instead or {})}
-        values = {k: _value(row.get(k), k) for k in stage.to_dict() if k not in free}
-        return [(k, v, number) for k, v in values.items() if v != want[k]]
+        for name, it in described(type(stage)).items():
+            value = row.get(name)
+            if it.kind == "array":  # JSON in the table
+                value = json.loads(value)
+            if name not in free and value != want[name]:
+                yield name, value, number
 
-    found = differ(step, second, 2) if step.get("stage") == 2 else []
+    found = list(differ(step, second, 2)) if step.get("stage") == 2 else []
     if not isinstance(step.get("loss"), str):
         return [*found, ("imported", True, 1)]
     own = {**step, **{k: step.get(f"stage1_{k}") for k in SHARED}}
-    return found + differ(own, first, 1)
-
-
-def _value(value: Any, name: str) -> Any:
-    """As recipes have it: lists are JSON in the table."""
-    is_list = described_parameters()[name].kind == "array"
-    return json.loads(value) if is_list else value
+    return [*found, *differ(own, first, 1)]
 
 
 def published_curve(counts=None, model: str = "resnet32"):

@@ -9,14 +9,6 @@ from hypothesis import strategies as st
 from h2t import Error
 from h2t.recipes.grid import expand
 
-DECLARED = {
-    "seed": (0, "int"),
-    "fusion_ratio": (0.3, "float"),
-    "model": ("resnet20", "str"),
-    "decay_at": ([0.8, 0.9], "list[float]"),
-    "flip": (False, "bool"),
-}
-
 
 def test_lists_and_ranges_make_a_product_and_what_is_a_list_by_nature_stays_one():
     points = expand(
@@ -25,23 +17,24 @@ def test_lists_and_ranges_make_a_product_and_what_is_a_list_by_nature_stays_one(
             "fusion_ratio": {"from": 0, "to": 0.3, "step": 0.1},
             "decay_at": [0.5, 0.7],
             "model": "resnet32",
-        },
-        DECLARED,
+        }
     )
     assert [(p["seed"], p["fusion_ratio"]) for p in points.values()] == [
         (s, r) for s in (0, 1) for r in (0, 0.1, 0.2, 0.3)
     ]
     assert all(p["decay_at"] == [0.5, 0.7] and p["model"] == "resnet32" for p in points.values())
     assert list(points)[5] == "seed-1_fusion_ratio-0.1"
-    assert [
-        p["decay_at"] for p in expand({"decay_at": [[0.8, 0.9], [0.5, 0.6]]}, DECLARED).values()
-    ] == [[0.8, 0.9], [0.5, 0.6]]
+    assert [p["decay_at"] for p in expand({"decay_at": [[0.8, 0.9], [0.5, 0.6]]}).values()] == [
+        [0.8, 0.9],
+        [0.5, 0.6],
+    ]
 
 
 def test_a_row_of_a_table_is_named_by_what_it_sets():
-    assert list(
-        expand({"seed": 0, "sweep": [{"model": "resnet32"}, {"flip": True}]}, DECLARED)
-    ) == ["model-resnet32", "flip-True"]
+    assert list(expand({"seed": 0, "sweep": [{"model": "resnet32"}, {"flip": True}]})) == [
+        "model-resnet32",
+        "flip-True",
+    ]
 
 
 def test_a_table_is_taken_as_it_is():
@@ -50,8 +43,7 @@ def test_a_table_is_taken_as_it_is():
             "seed": [0, 1],
             "flip": True,
             "sweep": [{"model": "resnet20"}, {"model": "resnet32", "flip": False}],
-        },
-        DECLARED,
+        }
     )
     assert [(p["model"], p["flip"], p["seed"]) for p in table.values()] == [
         ("resnet20", True, 0),
@@ -67,7 +59,7 @@ def test_a_table_is_taken_as_it_is():
 )
 def test_a_product_has_every_pair_once(seeds, hundredths):
     ratios = [h / 100 for h in hundredths]
-    points = expand({"seed": seeds, "fusion_ratio": ratios}, DECLARED)
+    points = expand({"seed": seeds, "fusion_ratio": ratios})
     assert [(p["seed"], p["fusion_ratio"]) for p in points.values()] == list(
         itertools.product(seeds, ratios)
     )
@@ -76,7 +68,7 @@ def test_a_product_has_every_pair_once(seeds, hundredths):
 
 @given(st.integers(-20, 20), st.integers(0, 40), st.integers(1, 7))
 def test_a_range_of_whole_numbers_is_pythons_with_its_end(low, more, step):
-    points = expand({"seed": {"from": low, "to": low + more, "step": step}}, DECLARED)
+    points = expand({"seed": {"from": low, "to": low + more, "step": step}})
     assert [p["seed"] for p in points.values()] == list(range(low, low + more + 1, step))
 
 
@@ -109,9 +101,9 @@ def test_a_range_of_whole_numbers_is_pythons_with_its_end(low, more, step):
 )
 def test_a_grid_that_makes_no_sense_is_refused(recipe, message):
     with pytest.raises(Error, match=message.replace("{", r"\{").replace("?", r"\?")):
-        expand(recipe, DECLARED)
+        expand(recipe)
 
 
 def test_names_of_any_length_stay_names():
-    name = next(iter(expand({"model": ["x" * 300, "y"]}, DECLARED)))
-    assert len(name) <= 200 and "/" not in next(iter(expand({"model": ["../up", "y"]}, DECLARED)))
+    name = next(iter(expand({"model": ["x" * 300, "y"]})))
+    assert len(name) <= 200 and "/" not in next(iter(expand({"model": ["../up", "y"]})))

@@ -143,8 +143,8 @@ def test_the_sweep_over_methods_trains_each_with_its_settings_and_shares_what_is
     kinds = [j.kind for j in plan.jobs.values()]
     assert kinds.count("stage1") == 5 * (len(methods) - 1)  # DR and MiSLAS have one
     assert {j.of for j in plan.jobs.values() if j.kind == "stage1"} >= {
-        " of method ride, seed 3",
-        " of method dr, seed 0",
+        "method ride, seed 3",
+        "method dr, seed 0",
     }
 
 

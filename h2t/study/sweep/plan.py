@@ -112,9 +112,8 @@ def _read(path: Path, overrides: dict[str, Any]) -> dict[str, Any]:
 def _points(given: dict[str, Any], overrides: dict[str, Any], main: list[Path]) -> Points:
     """The points of the grid, checked, with all parameters, as their dataclasses hold them (1 is
     1.0 there), and the method, for who reads the plan or a run's recipe.yaml."""
-    declared = {name: spec for book in main for name, spec in notebooks.declared(book).items()}
-    defaults = {name: value for name, (value, _) in declared.items()}
-    points = grid.expand(given, declared)
+    defaults = notebooks.complete({}, main)
+    points = grid.expand(given)
     # a method that is asked for now replaces what the recipe has one value for
     single = {k for k in given if k not in overrides and not isinstance(given[k], list | dict)}
     low = single if "method" in overrides else ()
