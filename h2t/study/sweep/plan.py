@@ -149,7 +149,9 @@ def _place(run: str) -> tuple[Path, str]:
 
 def _axes(given: dict[str, Any], points: Points) -> tuple[str, ...]:
     """The parameters of the recipe, and of its table of runs, that differ between points."""
-    names = dict.fromkeys([*given, *(k for row in given.get("sweep", ()) for k in row)])
+    # what has one value in the recipe may still differ: by what the methods set
+    varied = [k for k, v in given.items() if isinstance(v, list | dict)]
+    names = dict.fromkeys([*varied, *(k for row in given.get("sweep", ()) for k in row)])
     values = {k: {str(p.get(k)) for p in points.values()} for k in names}
     return tuple(k for k in names if len(values[k]) > 1)
 
