@@ -129,7 +129,7 @@ def plot_ratio_curves(table, measure: str = "all"):
 
     Means over stage 1s, a band of one standard deviation, and a ring where the curve is best.
     Arguments: ``table`` of ``h2t.study.compare.groups.ratio_table``. Returns: Axes.
-    Raises: ``h2t.Error`` for no curve.
+    Raises: ``h2t.Error`` for no curve, or more than ``MOST``.
     """
     settings = list(dict.fromkeys(table["setting"]))
     if not 0 < len(settings) <= MOST:

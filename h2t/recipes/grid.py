@@ -25,8 +25,7 @@ def expand(recipe: dict[str, Any]) -> dict[str, dict[str, Any]]:
     any.
 
     Returns: points in the order of the recipe, the last axis fastest, each named by its values.
-    Raises: ``h2t.Error`` for no axes, an empty axis or range, a table that is no list of mappings
-    or fixes what is an axis too, two points of one name, and more than ``POINTS``.
+    Raises: ``h2t.Error`` for what makes no grid, two points of one name, and more than ``POINTS``.
     """
     fixed = {k: v for k, v in recipe.items() if k != "sweep"}
     table = _table(recipe["sweep"]) if "sweep" in recipe else [{}]

@@ -35,10 +35,7 @@ def _written(default) -> str:
 
 
 def explained(name: str) -> str:
-    """What a parameter is, what it may be, its default and where it belongs.
-
-    Raises: ``h2t.Error`` for an unknown name, with the nearest ones.
-    """
+    """What a parameter is, what it may be, its default and where it belongs."""
     known = described_parameters()
     if name not in known:
         raise Error(unknown(name, known))

@@ -252,10 +252,10 @@ def variants(config: Stage2, control: bool = False) -> dict[str, Stage2]:
     """The stage-2 runs that tell fusion and statistics apart, by name.
 
     ``dr`` does not fuse and its BN statistics see the balanced stream alone (the published
-    baseline), ``dr-both`` does not fuse either but its statistics see both streams (the control),
-    ``h2t`` is ``config`` itself. Where the backbone stays in eval mode (``bn_statistics`` none) the
-    control is DR again and is left out. With ``control`` there is also ``h2t-balanced`` (or
-    ``h2t-both`` beside an ``h2t`` whose statistics are balanced): all four cells of the two by two.
+    baseline), ``dr-both`` does not fuse either but its statistics see both streams (the control;
+    with ``bn_statistics`` none it would be DR again and is left out), ``h2t`` is ``config`` itself.
+    With ``control`` there is also ``h2t-balanced`` (or ``h2t-both`` beside an ``h2t`` whose
+    statistics are balanced): all four cells of the two by two.
     """
     plain = dataclasses.replace(config, fusion_ratio=0.0)
     if config.bn_statistics == "none":

@@ -24,10 +24,7 @@ def _files() -> dict[str, Path]:
 
 
 def recipe_file(recipe: str | Path) -> Path:
-    """The file of a recipe, which is named by its path, or by its name alone.
-
-    Raises: ``h2t.Error`` where there is none, with the nearest names.
-    """
+    """The file of a recipe, which is named by its path, or by its name alone."""
     path, name = resolve(recipe), str(recipe)
     if path.is_file() or "/" in name or "\\" in name or Path(name).suffix:
         return path  # who reads it says what is wrong with it
