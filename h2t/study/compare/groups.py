@@ -50,10 +50,9 @@ def grouped(table):
     settings = [c for c in SETTING if c in table and table[c].nunique(dropna=False) > 1]
     used = {m: _varying(rows) for m, rows in table.groupby("method")}
     keys = sorted({c for own in used.values() for c in own}, key=METHOD.index)
-    rank = {m: k for k, m in enumerate(sorted(used, key=names.order))}
     seeds = [c for c in SEEDS if c in table]
     order = [*settings, "_rank", *keys, *seeds, "run", "step"]
-    table = table.assign(_rank=table["method"].map(rank)).sort_values(order, kind="stable")
+    table = table.assign(_rank=ranked(table["method"])).sort_values(order, kind="stable")
     rows = table[["method", *keys, *settings]].to_dict("records")
     table = table.drop(columns="_rank").assign(
         group=[named(row, ["method", *used[row["method"]]]) for row in rows],
@@ -62,6 +61,12 @@ def grouped(table):
     )
     same = ["setting", "group", "weights_sha256", "split"]
     return table.drop_duplicates(same, ignore_index=True)
+
+
+def ranked(methods) -> pd.Series:
+    """The place of each method among all of a column, in the order of names."""
+    rank = {m: k for k, m in enumerate(sorted(set(methods), key=names.order))}
+    return methods.map(rank)
 
 
 def _varying(rows) -> list[str]:

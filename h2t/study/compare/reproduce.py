@@ -12,13 +12,12 @@ from h2t.base.errors import Error
 from h2t.base.files import resolve, write_atomic
 from h2t.base.tables import number
 from h2t.data.longtail import class_counts
-from h2t.recipes import names
 from h2t.recipes.methods import METHODS
 from h2t.recipes.parameters import SHARED
 from h2t.recipes.published import FREE, MODELS, NUMBERS, differences, published
 from h2t.runs import Run
 from h2t.study.compare import ledger, units
-from h2t.study.compare.groups import named, text
+from h2t.study.compare.groups import named, ranked, text
 from h2t.study.compare.table import table
 
 # number of classes to name and images of the largest
@@ -53,10 +52,9 @@ def reproduce(root: str | Path):
         )
     groups = pd.DataFrame(rows).groupby(KEYS, dropna=False, sort=False)
     summary = pd.DataFrame([_averaged(keys, part) for keys, part in groups])
-    rank = {m: k for k, m in enumerate(sorted(set(summary["method"]), key=names.order))}
     summary = summary.sort_values(
         ["set", "imbalance_factor", "otherwise", "weight_decay", "method", "p", "bn"],
-        key=lambda c: c.map(rank) if c.name == "method" else c,
+        key=lambda c: ranked(c) if c.name == "method" else c,
         ascending=[False, False, *[True] * 5],
         ignore_index=True,
     )
