@@ -147,7 +147,7 @@ def test_hundreds_of_runs_are_checked_one_by_one(tmp_path):
 def test_jobs_are_dealt_to_gpus_and_threads_to_jobs(monkeypatch):
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,3")
     pool = Pool(4)
-    assert [e["CUDA_VISIBLE_DEVICES"] for e in pool.environments] == ["0", "3", "0", "3"]
+    assert [e["CUDA_VISIBLE_DEVICES"] for e in pool.idle] == ["0", "3", "0", "3"]
     assert pool.slots == 4 and Pool().slots == 2
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
     monkeypatch.setattr("h2t.study.sweep.pool.cores", lambda: 8)

@@ -27,17 +27,17 @@ class Pool:
         self._gpus = gpus()
         self.slots = jobs or len(self._gpus) or max(1, min(cores(), memory() // EACH))
         self.threads = max(1, cores() // self.slots)
-        self.environments = [{}] * self.slots
+        self.idle: list[dict[str, str]] = [{}] * self.slots  # what each slot's jobs see
         if self._gpus:
             dealt = itertools.islice(itertools.cycle(self._gpus), self.slots)
-            self.environments = [{"CUDA_VISIBLE_DEVICES": gpu} for gpu in dealt]
+            self.idle = [{"CUDA_VISIBLE_DEVICES": gpu} for gpu in dealt]
         # of the debugger that ipykernel loads: a warning to every terminal
         os.environ.setdefault("PYDEVD_DISABLE_FILE_VALIDATION", "1")
         self._context = mp.get_context("spawn")
         if sys.platform == "linux":  # elsewhere libraries do not survive a fork
             self._context = mp.get_context("forkserver")
             self._context.set_forkserver_preload([*PRELOAD, *PRELOAD_NOTEBOOKS * notebooks])
-        self._running: dict = {}  # pipe -> (job, process, slot)
+        self._running: dict = {}  # pipe -> (job, process, environment)
 
     def __str__(self) -> str:
         on = f"GPUs: {len(self._gpus)}" if self._gpus else f"threads each: {self.threads}"
@@ -45,22 +45,23 @@ class Pool:
 
     @property
     def free(self) -> int:
-        return self.slots - len(self._running)
+        return len(self.idle)
 
     def start(self, job: Job) -> None:
-        slot = min(set(range(self.slots)) - {slot for _, _, slot in self._running.values()})
+        environment = self.idle.pop(0)
         here, there = self._context.Pipe(duplex=False)
-        own = (job, self.environments[slot], self.threads, there)
+        own = (job, environment, self.threads, there)
         process = self._context.Process(target=child, args=own, name=job.name)
         process.start()
         there.close()
-        self._running[here] = (job, process, slot)
+        self._running[here] = (job, process, environment)
 
     def wait(self, seconds: float) -> list[tuple[Job, str, str]]:
         """Jobs that ended within so many seconds, each with done, failed or died, and why."""
         ended = []
         for pipe in wait(list(self._running), seconds):
-            job, process, _ = self._running.pop(pipe)
+            job, process, environment = self._running.pop(pipe)
+            self.idle.append(environment)
             try:
                 how, message = pipe.recv()
                 process.join()
