@@ -30,19 +30,14 @@ class Quantised:
             self.offset, self.scale = 0.0, max(abs(low), abs(high), 1e-12) / 32767
         else:
             self.offset, self.scale = float(low), max(high - low, 1e-12) / 255
-        self.numbers = np.rint((values - self.offset) / self.scale).astype(f"<{kind}")
-
-
-def names(values, num_classes: int) -> np.ndarray:
-    """Class indices in as few bytes as they need."""
-    return np.asarray(values).astype("u1" if num_classes <= 256 else "<u2")
+        self.numbers = np.rint((values - self.offset) / self.scale).astype(kind)
 
 
 def pack(kind: str, meta: dict[str, Any], **arrays) -> bytes:
     """One frame.
 
     Arguments: ``meta`` what JSON can say; ``arrays`` of NumPy or torch, or ``Quantised``. Real
-    numbers travel as f4, whole ones of more than two bytes as u4.
+    numbers travel as f4, whole ones from 0 on in as few bytes as they need.
     """
     head, parts, at = {}, [], 0
     for name, array in arrays.items():
@@ -50,11 +45,10 @@ def pack(kind: str, meta: dict[str, Any], **arrays) -> bytes:
         if isinstance(array, Quantised):
             record = {"scale": float(array.scale), "offset": float(array.offset)}
             array = array.numbers
-        array = np.asarray(array)
-        if array.dtype.kind == "f":
-            array = array.astype("<f4")
-        elif array.itemsize > 2:
-            array = array.astype("<u4")
+        else:
+            array = np.asarray(array)
+            real = array.dtype.kind == "f"
+            array = array.astype("f4" if real else np.min_scalar_type(array.max(initial=0)))
         head[name] = {"type": array.dtype.str[1:], "shape": array.shape, "at": at, **record}
         parts.append(array.tobytes() + bytes(-array.nbytes % 8))
         at += len(parts[-1])

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import math
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -13,7 +12,7 @@ from PIL import Image
 from h2t import metrics
 from h2t.base.choices import FUSIONS
 from h2t.lab.explorer.engine import BRANCHES, LIMITS, Explorer
-from h2t.lab.payload import Quantised, names, pack
+from h2t.lab.payload import Quantised, pack
 from h2t.recipes.names import STEPS
 from h2t.recipes.parameters import Stage2
 
@@ -29,15 +28,14 @@ def settings_of(recipe: Stage2) -> dict[str, Any]:
 
 def base(engine: Explorer, state, live: bool) -> bytes:
     bank, shown = engine.bank, engine.shown()
-    labels, size = engine.labels, len(bank.counts)
     first, again = engine.first.argmax(1), engine.predict(*engine.stage1)
     meta = {
         "live": live,
-        "classes": list(bank.classes),
+        "classes": bank.classes,
         "groups": {g: c.tolist() for g, c in metrics.groups(bank.counts, bank.scheme).items()},
         "scale": bank.scale,
         "experts": bank.num_experts,
-        "positions": list(engine.positions),
+        "positions": engine.positions,
         "p": round(100 * state.recipe.fusion_ratio),
         "head": state.head,
         "tail": state.tail,
@@ -45,7 +43,7 @@ def base(engine: Explorer, state, live: bool) -> bytes:
         "at_zero": engine.at_zero,
         "statistics": bank.bn_statistics,
         "settings": settings_of(state.recipe),
-        "choices": {"fusion": list(FUSIONS), "fusing_branch": list(BRANCHES)},
+        "choices": {"fusion": FUSIONS, "fusing_branch": BRANCHES},
         "limits": LIMITS,
         "published": _published(engine.published),
         "steps": [_step(s) for s in engine.run.steps()],
@@ -54,22 +52,23 @@ def base(engine: Explorer, state, live: bool) -> bytes:
         "base",
         meta,
         counts=bank.counts,
-        totals=np.bincount(labels, minlength=size),
+        totals=np.bincount(engine.labels, minlength=len(bank.counts)),
         index=shown,
-        labels=names(labels[shown], size),
+        labels=engine.labels[shown],
         test=Quantised(bank.test[shown], "i2" if bank.test.numel() <= FINE else "u1"),
         weight=Quantised(bank.weight, "i2"),
         bias=bank.bias,
-        first=names(first[shown], size),
+        first=first[shown],
         sure=(255 * metrics.softmax(engine.first[shown]).max(1)).round().astype(np.uint8),
-        correct=_correct(first, labels, size),
-        correct_again=_correct(again, labels, size),
+        correct=_correct(engine, first),
+        correct_again=_correct(engine, again),
     )
 
 
-def _correct(predicted: np.ndarray, labels: np.ndarray, size: int) -> np.ndarray:
+def _correct(engine: Explorer, predicted: np.ndarray) -> np.ndarray:
     """Right answers by class (C,)."""
-    return np.bincount(labels[predicted == labels], minlength=size)
+    right = engine.labels[predicted == engine.labels]
+    return np.bincount(right, minlength=len(engine.bank.counts))
 
 
 def _published(table) -> dict[str, list[float]] | None:
@@ -101,18 +100,17 @@ def fused(engine: Explorer, recipe: Stage2) -> bytes:
     return pack("fused", settings, lent=Quantised(lent, "u1"), rank=rank)
 
 
-def fits(engine: Explorer, recipe: Stage2, positions: Sequence[Sequence[int]], fitted) -> bytes:
+def fits(engine: Explorer, recipe: Stage2, positions: list[list[int]], fitted) -> bytes:
     """Classifiers as ``h2t.train.cached.fit.fit`` gives them, a ratio for each, and the
     ``positions`` that each of them stands for."""
-    size = len(engine.bank.counts)
     shown, predicted, right = engine.shown(), [], []
     for weight, bias in zip(fitted.weight[:, 0], fitted.bias[:, 0], strict=True):
         classes = engine.predict(weight, bias)
-        predicted.append(names(classes[shown], size))
-        right.append(_correct(classes, engine.labels, size))
+        predicted.append(classes[shown])
+        right.append(_correct(engine, classes))
     return pack(
         "fits",
-        {"settings": settings_of(recipe), "positions": [list(p) for p in positions]},
+        {"settings": settings_of(recipe), "positions": positions},
         weight=Quantised(fitted.weight[:, 0], "i2"),
         bias=fitted.bias[:, 0],
         predicted=np.stack(predicted),

@@ -32,7 +32,7 @@ def frame(
         "toy",
         {"p": round(100 * fusion_ratio), "weight_decay": weight_decay},
         points=points,
-        labels=labels.to(torch.uint8),
+        labels=labels.long(),
         test=test_set[0],
         own=own,
         partner=partner,
