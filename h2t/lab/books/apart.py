@@ -2,39 +2,34 @@
 a script or a notebook as well as by a command.
 
 ``python -m h2t.lab.books.apart`` is that process. It takes what is to be done as a line of JSON,
-answers with lines of JSON, and ends when nobody holds its standard input any more.
+answers with what is wrong, if anything, and ends when nobody holds its standard input any more.
 """
 
 from __future__ import annotations
 
 import contextlib
-import functools
 import json
 import os
 import subprocess
 import sys
 import threading
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from h2t.base.errors import Error
 from h2t.base.machine import DEVICE
 from h2t.base.progress import bar as progress_bar
-from h2t.lab.books.cells import code_cells
 from h2t.lab.books.execute import complete, done, execute, state
 from h2t.pipeline import begun, check_files, forget
 from h2t.runs import Run
 
 ATTEMPTS = 2  # of a process that is killed; an error would come again
+BAR = "{l_bar}{bar:20}| {elapsed}{postfix}"
 
 
 def run_recipe(
-    parameters: dict[str, Any],
-    notebooks: list[Path],
-    *,
-    again: bool = False,
-    progress: bool = True,
-    device: str = "auto",
+    parameters: dict[str, Any], notebooks: list[Path], *, again: bool, device: str
 ) -> Run:
     """Run notebooks 01 to 04 into one run directory; what is done already is not run again.
 
@@ -47,7 +42,7 @@ def run_recipe(
     if again:
         forget(run)
     with run.lock("notebooks"):
-        execute_apart(run, notebooks, parameters, device=device, progress=progress)
+        execute_apart(run, notebooks, parameters, device=device)
     return run
 
 
@@ -67,74 +62,60 @@ def execute_apart(
     # of the debugger that ipykernel loads: a warning to every terminal
     environment = {**os.environ, "PYDEVD_DISABLE_FILE_VALIDATION": "1"}
     environment |= {} if device == "auto" else {DEVICE: device}
-    for _ in range(ATTEMPTS):
-        todo = [nb for nb in notebooks if not done(run, nb, parameters, reads)]
-        if not todo:
-            return
-        books = list(map(str, todo))
-        task = {"run": str(run.path), "todo": books, "parameters": parameters, "reads": reads}
-        with _bar(run, todo, progress) as bar:
-            code = _followed(task, environment, bar)
-        if code == 0:
-            return
+
+    def todo() -> list[Path]:
+        return [nb for nb in notebooks if not done(run, nb, parameters, reads)]
+
+    if not todo():
+        return
+    how = {"total": len(notebooks), "unit": "notebook", "bar_format": BAR, "progress": progress}
+    with progress_bar(**how) as bar:
+
+        def show() -> None:
+            left = todo()
+            bar.n = len(notebooks) - len(left)
+            if left:
+                bar.set_description_str(left[0].stem)
+            bar.set_postfix_str(state(run))
+
+        for _ in range(ATTEMPTS):
+            task = {"run": str(run.path), "todo": list(map(str, todo()))}
+            task |= {"parameters": parameters, "reads": reads}
+            code = _followed(task, environment, show)
+            if code == 0:
+                return show()
     shows = f"{run.path / 'notebooks'} shows how far it came"
     raise Error(f"the process of the notebooks ended with code {code} (out of memory?); {shows}")
 
 
-@contextlib.contextmanager
-def _bar(run: Run, notebooks: list[Path], progress: bool):
-    """A bar over code cells that also says which step trains."""
-    # one cell more each: papermill injects the parameters
-    total = sum(len(code_cells(nb)) + 1 for nb in notebooks)
-    ended, form = threading.Event(), "{l_bar}{bar:20}| {elapsed}{postfix}"
-    with progress_bar(total=total, unit="cell", bar_format=form, progress=progress) as bar:
-
-        def follow() -> None:
-            while not ended.wait(0.5):
-                bar.set_postfix_str(state(run))
-
-        thread = threading.Thread(target=follow, daemon=True)
-        thread.start()
-        try:
-            yield bar
-        finally:
-            ended.set()
-            thread.join()
-            bar.set_postfix_str("")
-
-
-def _followed(task: dict[str, Any], environment: dict[str, str], bar) -> int:
+def _followed(task: dict[str, Any], environment: dict[str, str], show: Callable[[], None]) -> int:
     """Do a task in a process. Returns: its exit code."""
     command = [sys.executable, "-m", "h2t.lab.books.apart"]
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
     with subprocess.Popen(command, env=environment, encoding="utf-8", **pipes) as process:
         process.stdin.write(json.dumps(task, default=str) + "\n")
         process.stdin.flush()
-        for line in process.stdout:
-            answer = json.loads(line)
-            if "message" in answer:
-                raise Error(answer["message"])
-            bar.set_description_str(answer["notebook"])
-            bar.update()
+        while process.poll() is None:
+            show()
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(0.5)
+        if message := process.stdout.read():
+            raise Error(message)
     return process.returncode
 
 
 def main() -> None:
-    answers = os.fdopen(os.dup(1), "w", encoding="utf-8", buffering=1)
+    answer = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)  # what a library prints is no answer
     task = json.loads(sys.stdin.readline())
     threading.Thread(target=_end_with_parent, daemon=True).start()
-
-    def answer(**said) -> None:
-        answers.write(json.dumps(said) + "\n")
-
-    try:
-        run = Run(task["run"], create=False, kind="")
-        for book in map(Path, task["todo"]):
-            advance = functools.partial(answer, notebook=book.stem)
-            execute(run, book, task["parameters"], advance, task["reads"])
-    except Error as e:
-        answer(message=str(e))
+    run = Run(task["run"], create=False, kind="")
+    with answer:
+        try:
+            for book in map(Path, task["todo"]):
+                execute(run, book, task["parameters"], task["reads"])
+        except Error as e:
+            answer.write(str(e))
 
 
 def _end_with_parent() -> None:

@@ -108,16 +108,14 @@ def done(run: Run, notebook: Path, parameters: dict[str, Any], reads: str = "") 
     return mark.exists() and mark.read_text() == _key(notebook, parameters, reads)
 
 
-def execute(
-    run: Run, notebook: Path, parameters: dict[str, Any], advance=lambda: None, reads: str = ""
-) -> None:
+def execute(run: Run, notebook: Path, parameters: dict[str, Any], reads: str = "") -> None:
     """Execute one notebook into a run, by papermill, with the imports that this process has.
 
     Call under ``run.lock("notebooks")``, in a process with no other IPython, such as that of a
     command or of a sweep's job.
 
-    Arguments: ``advance`` is called for each code cell; ``reads`` as in ``done``. Raises:
-    ``h2t.Error`` with the notebook's own message where a cell fails.
+    Arguments: ``reads`` as in ``done``. Raises: ``h2t.Error`` with the notebook's own message where
+    a cell fails.
     """
     import papermill as pm
 
@@ -132,7 +130,7 @@ def execute(
         own["run"] = str(run.path)
     how = {"engine_name": "h2t", "kernel_name": "python3", "progress_bar": False}
     try:
-        pm.execute_notebook(notebook, part, own, advance=advance, **how)
+        pm.execute_notebook(notebook, part, own, **how)
     except pm.PapermillExecutionError as e:
         if e.ename == "KeyboardInterrupt":
             raise KeyboardInterrupt from None

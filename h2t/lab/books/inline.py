@@ -48,7 +48,6 @@ class _Client(PapermillNotebookClient):
     def execute_cell(self, cell, index, *args, **kwargs):
         if cell.cell_type != "code" or not cell.source.strip():
             return cell
-        self.advance()
         self.clear_before_next_output = False
         cell["metadata"]["execution"] = {}
         messages, reply = self._run(cell.source, store_history=True)
@@ -73,15 +72,11 @@ class _Client(PapermillNotebookClient):
 
 
 class InlineEngine(Engine):
-    """See the module. ``advance`` is called before each code cell."""
-
     @classmethod
-    def execute_managed_notebook(cls, nb_man, kernel_name, advance, **kwargs):
-        client = _Client(nb_man, kernel_name=kernel_name)
-        client.advance = advance
+    def execute_managed_notebook(cls, nb_man, kernel_name, **kwargs):
         # papermill saves the file twice a cell; nobody watches this one
         save, nb_man.save = nb_man.save, lambda **how: None
         try:
-            return client.execute()
+            return _Client(nb_man, kernel_name=kernel_name).execute()
         finally:
             nb_man.save = save
