@@ -20,7 +20,7 @@ def trained(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def engine(trained):
-    return Explorer(trained, stage2_config(fusion_ratio=0.3), views=2, progress=False)
+    return Explorer(trained, stage2_config(fusion_ratio=0.3), views=2)
 
 
 @pytest.fixture(scope="session")

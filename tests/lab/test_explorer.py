@@ -55,7 +55,8 @@ def test_a_frame_gives_back_what_was_put_in():
     exact = {
         "u1": np.arange(7, dtype=np.uint8),
         "u2": np.full((2, 3), 700, np.uint16),
-        "u4": np.zeros((0, 4), np.uint32),
+        "u4": np.full((1, 2), 70_000, np.uint32),
+        "none": np.zeros((0, 4), np.uint8),
         "f4": np.float32([[0.5, -2e9]]),
     }
     reals = np.random.default_rng(0).normal(size=(5, 6)) * 3 + 1
@@ -211,7 +212,7 @@ def test_opening_again_ends_the_one_before(trained):
     before = threading.active_count()
     sessions = []
     for _ in range(3):
-        panel = widget.explore(trained, QUICK, views=2, progress=False)
+        panel = widget.explore(trained, QUICK, views=2)
         sessions.append(weakref.ref(panel.session))
     assert sum(t.name == "explorer" for t in threading.enumerate()) == 2
     panel.close()
@@ -244,7 +245,7 @@ def test_a_feed_gives_each_reader_what_it_has_not_seen():
 
 def test_a_classifier_is_saved_that_notebook_05_repeats(trained, tmp_path):
     run = shutil.copytree(trained, tmp_path / "run")
-    engine = Explorer(run, stage2_config(fusion_ratio=0.3), views=2, progress=False)
+    engine = Explorer(run, stage2_config(fusion_ratio=0.3), views=2)
     session = Session(engine)
     session.handle({"do": "save", "name": "mine", "p": 0.55})
     assert "saved as stage2-mine" in answer(session)["text"]
@@ -272,10 +273,10 @@ def test_what_a_run_lacks_is_said_with_the_mend(trained, tmp_path):
     with pytest.raises(Error, match="has no finished stage 1; train one with `h2t run RECIPE"):
         widget.explore(run)
     with pytest.raises(Error, match="tail_class is 77; the run has classes 0 to 9"):
-        widget.explore(trained, QUICK, views=2, tail_class=77, progress=False)
+        widget.explore(trained, QUICK, views=2, tail_class=77)
     with pytest.raises(Error, match="both 3"):
-        widget.explore(trained, QUICK, views=2, head_class=3, tail_class=3, progress=False)
+        widget.explore(trained, QUICK, views=2, head_class=3, tail_class=3)
     with pytest.raises(Error, match="stage2_epochs is 1000; the explorer"):
-        widget.explore(trained, {"stage2_epochs": 1000}, views=2, progress=False)
+        widget.explore(trained, {"stage2_epochs": 1000}, views=2)
     with pytest.raises(Error, match="no ratio to drag"):
-        widget.explore(trained, {"stage2_method": "tau", "fusion_ratio": 0.0}, progress=False)
+        widget.explore(trained, {"stage2_method": "tau", "fusion_ratio": 0.0})

@@ -249,7 +249,7 @@ def test_lecture_mode_is_slider_numbers_and_one_figure(chromium, saved):
 
 
 def test_hostile_names_are_text(chromium, engine, tmp_path):
-    other = Explorer(engine.run, engine.recipe, views=2, progress=False)
+    other = Explorer(engine.run, engine.recipe, views=2)
     other.bank = dataclasses.replace(other.bank, classes=HOSTILE)
     file = explorer_page.save(other, tmp_path / "hostile.html")
     with opened(chromium, file.as_uri(), offline=True) as page:

@@ -194,9 +194,7 @@ def test_the_bank_and_the_cached_stage2_equal_autograd(trained, tmp_path):
 
 def test_boundaries_of_the_explorer_are_where_the_model_decides(trained, tmp_path):
     run = shutil.copytree(trained, tmp_path / "run")
-    engine = Explorer(
-        run, stage2_config(stage2_epochs=2, bn_statistics="none"), views=1, progress=False
-    )
+    engine = Explorer(run, stage2_config(stage2_epochs=2, bn_statistics="none"), views=1)
     state, bank = engine.start, engine.bank
     drawn, points = reference.boundary(engine, state)
     logits = bank.classify(bank.test, *engine.fit(state.recipe)).numpy()

@@ -48,7 +48,7 @@ def test_each_fusion_trains_another_classifier_exact_and_cached_and_none_does_an
 
 def test_the_explorer_follows_every_fusion(trained):
     config = stage2_config(fusion_ratio=0.5, stage2_epochs=2)
-    engine = Explorer(trained, config, views=1, progress=False)
+    engine = Explorer(trained, config, views=1)
     found = [engine.classifiers(reference.changed(engine, fusion=f)) for f in FUSIONS]
     current = [c["current"][0].numpy() for c in found]
     plain = [c[engine.at_zero][0].numpy() for c in found]

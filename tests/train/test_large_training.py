@@ -96,7 +96,7 @@ def test_stage_2_the_bank_and_everything_after_go_through(made, tmp_path):
     )
     assert fitting.fit(bank, [0.0, 0.3], [0], Stage2(**TWO)).weight.shape == (2, 1, 3, 64)
     assert bank_key(Run(run), Stage2(**{**TWO, "color_jitter": 0.0})) != bank.key
-    assert Explorer(run, Stage2(**TWO), views=2, progress=False).images(np.array([0, 5])).shape == (
+    assert Explorer(run, Stage2(**TWO), views=2).images(np.array([0, 5])).shape == (
         2,
         16,
         16,

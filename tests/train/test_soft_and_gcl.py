@@ -57,8 +57,8 @@ def test_tau_norm_trains_nothing_and_divides_the_rows(run):
 
 def test_the_explorer_follows_a_method_and_refuses_tau(run):
     with pytest.raises(Error, match="no ratio to drag"):
-        Explorer(run, stage2_config(stage2_method="tau", fusion_ratio=0.0), views=1, progress=False)
-    engine = Explorer(run, stage2_config(stage2_method="mislas"), views=1, progress=False)
+        Explorer(run, stage2_config(stage2_method="tau", fusion_ratio=0.0), views=1)
+    engine = Explorer(run, stage2_config(stage2_method="mislas"), views=1)
     drawn, points = reference.boundary(engine, engine.start)
     assert np.isfinite(drawn.basis).all() and np.isfinite(points["fused"]).all()
 

@@ -51,13 +51,13 @@ class Explorer:
     ``views`` of the bank. Raises: ``h2t.Error`` with the mend where the run lacks something.
     """
 
-    def __init__(self, run: Run | str, recipe: Stage2, *, views: int = 4, progress: bool = True):
+    def __init__(self, run: Run | str, recipe: Stage2, *, views: int = 4):
         self.run, self.recipe = Run(run, create=False), recipe
         if recipe.stage2_method == "tau":
             nothing = "method tau trains nothing, so the explorer has no ratio to drag"
             raise Error(f"{nothing}; open it with stage2_method crt, lws or mislas")
         within(recipe)
-        self.bank = bank = banking.build_bank(self.run, recipe, views, progress=progress)
+        self.bank = bank = banking.build_bank(self.run, recipe, views)
         self.stage1, self.labels = (bank.weight, bank.bias), bank.test_labels.numpy()
         self.at_zero = NAMES_AT_ZERO[bank.bn_statistics]
         step = self.run.step("stage1")

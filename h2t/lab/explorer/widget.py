@@ -82,7 +82,6 @@ def explore(
     views: int = 4,
     head_class: int = -1,
     tail_class: int = -1,
-    progress: bool = True,
 ) -> Panel:
     """Open the fusion explorer on a run; ``show()`` what is returned.
 
@@ -91,5 +90,5 @@ def explore(
     ``tail_class`` indices, -1 a pair that is really confused. Raises: ``h2t.Error`` with the
     command that mends it, where the run lacks something or a setting cannot be.
     """
-    engine = Explorer(run, recipe_of(run, settings), views=views, progress=progress)
+    engine = Explorer(run, recipe_of(run, settings), views=views)
     return Panel(engine, engine.opening(head_class, tail_class))
