@@ -108,8 +108,7 @@ def _cached(file: Path, number: int, skip_damaged: bool) -> tuple[np.memmap, np.
     with contextlib.suppress(OSError, ValueError, EOFError, IndexError):
         images, small = (np.load(f, mmap_mode="r") for f in (file, _small(file)))
         damaged = np.isnan(small[:, 0])
-        whole = images.dtype == np.uint8 and images.ndim == 4 and len(images) == len(small)
-        if whole and len(images) == number and (skip_damaged or not damaged.any()):
+        if len(images) == len(small) == number and (skip_damaged or not damaged.any()):
             return images, damaged
     return None
 

@@ -21,12 +21,9 @@ def class_counts(
 
     Source: Cao et al. 2019 (LDAM) and the H2T reference: exponential,
     int(n_max * (1 / IF)^(i / (C - 1))); step, half of the classes n_max, the others n_max / IF.
-    Raises: ``h2t.Error`` for a factor IF below 1 or one that empties a class.
+    Raises: ``h2t.Error`` for a factor IF that empties a class.
     """
-    shares = _shares(imbalance_factor, num_classes, profile)
-    if n_max < 1:
-        raise Error(f"n_max is {n_max}; of the largest class there must be at least 1 image")
-    counts = _scaled(n_max, imbalance_factor, shares)
+    counts = _counts(n_max, imbalance_factor, num_classes, profile)
     if counts.min() < 1:
         what = f"imbalance_factor {imbalance_factor} with n_max {n_max} leaves class"
         mend = f"lower it to at most {n_max}, or raise n_max"
@@ -34,33 +31,25 @@ def class_counts(
     return counts
 
 
-def _shares(imbalance_factor: float, num_classes: int, profile: str) -> np.ndarray:
-    """Each class's share of n_max, (C,) float64, from 1 down to 1 / IF."""
-    if not 1 <= imbalance_factor < np.inf:
-        what = "it is the largest over the smallest class, at least 1"
-        raise Error(f"imbalance_factor is {imbalance_factor}; {what}")
-    if profile not in ("exponential", "step"):
-        raise Error(f"profile is {profile!r}; choose one of {', '.join(PROFILES)}")
-    steps = max(num_classes - 1, 1)
+def _counts(n_max: int, imbalance_factor: float, num_classes: int, profile: str) -> np.ndarray:
     if profile == "exponential":
-        return np.array([(1 / imbalance_factor) ** (i / steps) for i in range(num_classes)])
-    first = num_classes - num_classes // 2
-    return np.where(np.arange(num_classes) < first, 1.0, 1 / imbalance_factor)
-
-
-def _scaled(n_max: int, imbalance_factor: float, shares: np.ndarray) -> np.ndarray:
+        steps = max(num_classes - 1, 1)
+        shares = np.array([(1 / imbalance_factor) ** (i / steps) for i in range(num_classes)])
+    else:
+        first = num_classes - num_classes // 2
+        shares = np.where(np.arange(num_classes) < first, 1.0, 1 / imbalance_factor)
     counts = (n_max * shares).astype(np.int64)
-    if len(shares) > 1:  # 1 / IF is rounded, so that 300 / 3 would come out as 99
+    if num_classes > 1:  # 1 / IF is rounded, so that 300 / 3 would come out as 99
         counts[shares == shares[-1]] = int(Fraction(int(n_max)) / Fraction(imbalance_factor))
     return counts
 
 
 def largest_n_max(available: np.ndarray, imbalance_factor: float, profile: str) -> int:
     """The largest n_max for which each class has the images, ``available`` (C,), that it needs."""
-    shares = _shares(imbalance_factor, len(available), profile)
 
     def too_many(n_max: int) -> bool:
-        return bool((_scaled(n_max, imbalance_factor, shares) > available).any())
+        counts = _counts(n_max, imbalance_factor, len(available), profile)
+        return bool((counts > available).any())
 
     return bisect.bisect_left(range(2, int(available.max()) + 1), True, key=too_many) + 1
 
@@ -73,8 +62,6 @@ def draw(labels: np.ndarray, counts: np.ndarray, seed: int) -> np.ndarray:
     Arguments: ``labels`` (N,) int64; ``counts`` (C,) n_c. Returns: (sum of counts,) int64, class
     after class.
     """
-    if not isinstance(seed, int | np.integer) or not 0 <= seed < 2**32:
-        raise Error(f"split_seed is {seed!r}; it must be a whole number from 0 to 4294967295")
     generator, chosen = np.random.RandomState(seed), []
     for indices, n in zip(_by_class(labels, len(counts)), counts, strict=True):
         generator.shuffle(indices)
@@ -98,10 +85,9 @@ def build(
     n_max: int = 0,
     split_seed: int = 0,
 ) -> Manifest:
-    """Draw a long-tailed subset of a training part and record it.
+    """Draw a long-tailed subset of a training part, with labels (N,), as a recipe says; record it.
 
-    Arguments: ``labels`` (N,); ``n_max`` 0 takes the largest the set allows; ``profile`` natural
-    keeps every image. Raises: ``h2t.Error`` where a class ends empty or has too few images.
+    Raises: ``h2t.Error`` where a class ends empty or has too few images.
     """
     available = np.bincount(labels, minlength=len(classes))
     if (available == 0).any():

@@ -95,7 +95,6 @@ LABELS = np.repeat(np.arange(4), 50)[np.random.default_rng(0).permutation(200)]
 @pytest.mark.parametrize(
     ("how", "message"),
     [
-        ({"imbalance_factor": 0.5}, "imbalance_factor is 0.5; .* at least 1"),
         (
             {"imbalance_factor": 100.0},
             "100.0 with n_max 50 leaves class 3 without an image; lower it to at most 50",
@@ -104,13 +103,7 @@ LABELS = np.repeat(np.arange(4), 50)[np.random.default_rng(0).permutation(200)]
             {"imbalance_factor": 2.0, "n_max": 500},
             "class 'a' has 50 images, but 500 are asked for; lower n_max, or set it to 0",
         ),
-        ({"imbalance_factor": float("nan")}, "imbalance_factor is nan"),
-        ({"imbalance_factor": float("inf")}, "imbalance_factor is inf"),
         ({"imbalance_factor": 1e12}, "with n_max 50 leaves class 1 without an image"),
-        ({"imbalance_factor": 2.0, "n_max": -1}, "n_max is -1; .* at least 1"),
-        ({"imbalance_factor": 2.0, "split_seed": -1}, "split_seed is -1"),
-        ({"imbalance_factor": 2.0, "split_seed": 2**40}, "split_seed is 1099511627776"),
-        ({"profile": "linear"}, "profile is 'linear'; choose one of exponential, step, natural"),
     ],
 )
 def test_impossible_tails_are_refused(how, message):
