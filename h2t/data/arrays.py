@@ -40,7 +40,7 @@ def read(path: Path, *how: int) -> dict[str, Split]:
 
 
 def opened(path: Path) -> NpzFile:
-    """An npz file, whose arrays are read when they are asked for. Raises ``h2t.Error``."""
+    """An npz file, whose arrays are read when they are asked for."""
     with reading(path, SAVE):
         regular(path)
         if not zipfile.is_zipfile(path):

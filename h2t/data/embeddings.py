@@ -45,21 +45,15 @@ def read(path: Path) -> dict[str, Split]:
         parts = arrays.parts_of(archive, path, "features")
         found = {part: _part(archive, path, part) for part in parts}
         classes = arrays.class_names(archive, path, {part: y for part, (_, y) in found.items()})
-        called = [part for part in parts if f"{part}_paths" in archive]
-        paths = {part: arrays.array(archive, path, f"{part}_paths") for part in called}
-    width = found["train"][0].shape[1]
-    splits = {}
-    for part, (z, y) in found.items():
-        if z.shape[1] != width:
-            raise Error(f"{path}: {part}_features are {z.shape[1]} wide, train_features {width}")
-        if part in paths and paths[part].shape != y.shape:
-            raise Error(f"{path}: {part}_paths has shape {paths[part].shape}, labels {y.shape}")
-        splits[part] = Split(Embedded(z, paths.get(part)), y, classes)
-    return splits
+    width = found["train"][0].features.shape[1]
+    for part, (images, _) in found.items():
+        if (own := images.features.shape[1]) != width:
+            raise Error(f"{path}: {part}_features are {own} wide, train_features {width}")
+    return {part: Split(images, y, classes) for part, (images, y) in found.items()}
 
 
-def _part(archive: NpzFile, path: Path, part: str) -> tuple[np.ndarray, np.ndarray]:
-    """Features (N, D) float32 and labels (N,) int64 of a part."""
+def _part(archive: NpzFile, path: Path, part: str) -> tuple[Embedded, np.ndarray]:
+    """Features, and labels (N,) int64, of a part."""
     z, y = (arrays.array(archive, path, f"{part}_{kind}") for kind in ("features", "labels"))
     if z.ndim != 2 or not z.size or z.dtype.kind not in "fiu":
         kind = f"{part}_features is {z.dtype} of shape {z.shape}"
@@ -68,4 +62,9 @@ def _part(archive: NpzFile, path: Path, part: str) -> tuple[np.ndarray, np.ndarr
     if (rows := np.flatnonzero(~np.isfinite(z).all(1))).size:
         wrong = f"{part}_features has values that are not finite, the first in row {rows[0]}"
         raise Error(f"{path}: {wrong}")
-    return np.ascontiguousarray(z, np.float32), y
+    names = None
+    if f"{part}_paths" in archive:
+        names = arrays.array(archive, path, f"{part}_paths")
+        if names.shape != y.shape:
+            raise Error(f"{path}: {part}_paths has shape {names.shape}, labels {y.shape}")
+    return Embedded(np.ascontiguousarray(z, np.float32), names), y

@@ -18,7 +18,7 @@ MASK = re.compile(r"(.+)[-_ ](mask|masks|seg|segmentation|gt|annotation)", re.I)
 def find(root: str, notes: list[str]) -> Found:
     """The images of train/<class>/*, perhaps val/ and test/ beside it, or of class folders alone.
 
-    Arguments: ``notes`` take what there is to say. Raises: ``h2t.Error``.
+    Arguments: ``notes`` take what there is to say.
     """
     top, parts = Path(root), {}
     names = _folders(top)
@@ -82,7 +82,7 @@ def list_folder(
 
 
 def _folders(folder: Path) -> tuple[str, ...]:
-    """The names of the folders in a folder, sorted. Raises ``h2t.Error``."""
+    """The names of the folders in a folder, sorted."""
     if not folder.is_dir():
         raise Error(f"folder {folder} does not exist; it must hold one folder of images per class")
     try:

@@ -74,7 +74,7 @@ def fitting(fit: str) -> tuple[float, str]:
 
     ``stretch`` resizes both sides, ``crop`` the shorter one, and cuts the middle out; ``crop 0.95
     bicubic`` says the share of the shorter side that is seen, and one of Pillow's filters.
-    Returns: the share, 0 for both sides stretched, and the filter. Raises: ``h2t.Error``.
+    Returns: the share, 0 for both sides stretched, and the filter.
     """
     found = re.fullmatch(r"(?:stretch|crop(?: (1|0\.\d+))?)(?: (\w+))?", fit)
     filtered = (found and found[2]) or "bilinear"

@@ -72,7 +72,7 @@ def objects(values: Iterable[str]) -> np.ndarray:
 def find(root: str) -> Found:
     """The images of list files named after their parts, or of one CSV file.
 
-    Arguments: ``root`` a folder, LISTS:IMAGES, or a list file. Raises: ``h2t.Error``.
+    Arguments: ``root`` a folder, LISTS:IMAGES, or a list file.
     """
     if Path(root).is_file():
         where, images, parts = Path(root), Path(root).parent, _by_column(Path(root))
@@ -165,8 +165,7 @@ def _columns(file, lines: Iterator[str]) -> dict[str, list[str]]:
         if row is None:
             if not line.strip() and not any(rest.strip() for rest in lines):
                 break  # blank lines at the end
-            what = "a line" if form.header else "`relative/path label`"
-            wanted = f"{what} with a whole number from 0, or a name, as label"
+            wanted = "a path and a label, a whole number from 0 or a name, or lacks a column"
             raise Error(f"{file}, line {k}: {line[:80]!r} is not {wanted}")
         path = row["path"]
         outside = path[0] in "/\\" or path[1:2] == ":" or ".." in re.split(r"[/\\]", path)

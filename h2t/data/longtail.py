@@ -115,7 +115,7 @@ def from_indices(
     imbalance_factor: float = 100.0,
     split_seed: int = 0,
 ) -> Manifest:
-    """Record a subset, ``indices`` (M,) into ``labels`` (N,). Raises ``h2t.Error``."""
+    """Record a subset, ``indices`` (M,) into ``labels`` (N,)."""
     indices = np.asarray(indices)
     if indices.ndim != 1 or indices.dtype.kind not in "iu" or not len(indices):
         what = f"{indices.dtype} of shape {indices.shape}"

@@ -155,7 +155,7 @@ class _Decoding:
         )
 
     def images(self, tasks) -> Iterator[np.ndarray]:
-        """Decode. Yields: for every task its images (n, H, W, C). Raises: ``h2t.Error``."""
+        """The images (n, H, W, C) of every task."""
         self.tasks.now = iter(tasks)
         try:
             with _nothing_of_main():
