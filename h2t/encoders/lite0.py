@@ -36,6 +36,10 @@ EPSILON = 1e-3
 class Same(nn.Conv2d):
     """A convolution with TensorFlow's padding: to ceil(size / stride), the odd pixel at the end."""
 
+    def __init__(self, inputs: int, outputs: int, kernel: int, stride: int = 1, groups: int = 1):
+        padding = kernel // 2 if stride == 1 else 0
+        super().__init__(inputs, outputs, kernel, stride, padding, groups=groups)
+
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         if self.stride[0] == 1:
             return super().forward(x)
@@ -46,20 +50,15 @@ class Same(nn.Conv2d):
         return F.conv2d(F.pad(x, pads), self.weight, self.bias, 2, 0, 1, self.groups)
 
 
-def _convolution(inputs: int, outputs: int, kernel: int, stride: int = 1, groups: int = 1) -> Same:
-    padding = kernel // 2 if stride == 1 else 0
-    return Same(inputs, outputs, kernel, stride, padding, groups=groups)
-
-
 class Block(nn.Module):
     """An inverted bottleneck: expand, depthwise, project; added to its input where shapes allow."""
 
     def __init__(self, expansion: int, kernel: int, stride: int, inputs: int, outputs: int):
         super().__init__()
         wide = inputs * expansion
-        self.expand = _convolution(inputs, wide, 1) if expansion > 1 else None
-        self.depthwise = _convolution(wide, wide, kernel, stride, wide)
-        self.project = _convolution(wide, outputs, 1)
+        self.expand = Same(inputs, wide, 1) if expansion > 1 else None
+        self.depthwise = Same(wide, wide, kernel, stride, wide)
+        self.project = Same(wide, outputs, 1)
         self.residual = stride == 1 and inputs == outputs
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
@@ -73,13 +72,13 @@ class Lite0(nn.Module):
 
     def __init__(self):
         super().__init__()
-        self.stem = _convolution(3, 32, 3, 2)
+        self.stem = Same(3, 32, 3, 2)
         blocks = []
         for expansion, kernel, stride, inputs, outputs, repeats in STAGES:
             blocks.append(Block(expansion, kernel, stride, inputs, outputs))
             blocks += [Block(expansion, kernel, 1, outputs, outputs) for _ in range(repeats - 1)]
         self.blocks = nn.Sequential(*blocks)
-        self.last = _convolution(320, FEATURES, 1)
+        self.last = Same(320, FEATURES, 1)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         x = self.blocks(F.relu6(self.stem(x)))
