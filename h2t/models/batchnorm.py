@@ -34,10 +34,8 @@ class SyncBatchNorm2d(nn.BatchNorm2d):
         var = (squares + ns * (means - mean).square()).sum(0) / n
         with torch.no_grad():
             self.num_batches_tracked.add_(1)
-            share = self.momentum  # None: the mean of all batches
-            share = 1 / float(self.num_batches_tracked) if share is None else share
-            self.running_mean.lerp_(mean, share)
-            self.running_var.lerp_(var * (n / (n - 1)), share)
+            self.running_mean.lerp_(mean, self.momentum)
+            self.running_var.lerp_(var * (n / (n - 1)), self.momentum)
         scale = (var + self.eps).rsqrt() * self.weight
         out = (own - mean[:, None, None]) * scale[:, None, None] + self.bias[:, None, None]
         return out.to(x.dtype)

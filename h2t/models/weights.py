@@ -29,7 +29,7 @@ from h2t.models.backbone import last_block
 ONLY = "only tensors, numbers and known names are read"
 WEIGHTS = {"state_dict_model", "state_dict_classifier", "state_dict_block", "state_dict_lws_model"}
 WEIGHTS |= {"state_dict_best", "state_dict", "model"}
-# What else a training's checkpoint holds, and nothing here uses.
+# what else a training's checkpoint holds
 BESIDE = {"epoch", "best_epoch", "best_acc1", "best_acc", "its_ece", "arch", "optimizer"}
 BESIDE |= {"centroids", "scheduler", "lr_scheduler", "args"}
 
@@ -41,12 +41,14 @@ def read_weights(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
     Raises: ``h2t.Error`` for a file that is missing, damaged, of another layout, or that holds code
     or tensors that are no weights.
     """
-    plain = path.suffix == ".safetensors"
-    found = read_tensors(path, ONLY) if plain else read_pickled(path, ONLY, _numpy_scalars())
+    if path.suffix == ".safetensors":
+        found = read_tensors(path, ONLY)
+    else:
+        found = read_pickled(path, ONLY, _numpy_scalars())
     with reading(path, ONLY):
-        if not isinstance(found, dict) or not (flat := _flat(found)):
+        if not isinstance(found, dict) or not found:
             raise ValueError("it is not a dictionary of tensors")
-        return {name: _checked(name, t) for name, t in flat.items()}, {} if plain else found
+        return {name: _checked(name, t) for name, t in _flat(found).items()}, found
 
 
 def _numpy_scalars() -> list:
