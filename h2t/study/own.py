@@ -21,7 +21,7 @@ from h2t.recipes.parameters import Stage1
 from h2t.runs import Run
 from h2t.study.compare import heads as comparing
 from h2t.study.compare import ledger
-from h2t.study.compare.heads import Comparison, compare_heads, features_of
+from h2t.study.compare.heads import Comparison
 from h2t.study.compare.overview import commands
 from h2t.study.compare.units import ALPHA
 from h2t.train.cached.bank import Bank, build_bank
@@ -102,11 +102,11 @@ def choose_head(
     device: str = "auto",
     progress: bool = True,
 ) -> Own:
-    """Cross-validate all heads on a run's features, save the best as ``stage2-chosen``, and tell.
+    """Cross-validate all heads on the features of a run with an encoder, and save the best as
+    ``stage2-chosen``.
 
-    Arguments: ``run`` with an encoder and a finished stage 1; ``objective`` as in ``priors``;
-    ``names`` of the heads to try, ``ce``, ``crt`` and ``h2t`` among them; ``seeds`` of the final
-    trainings.
+    Arguments: ``objective`` as in ``priors``; ``names`` of the heads to try, ``ce``, ``crt`` and
+    ``h2t`` among them; ``seeds`` of the final trainings.
     """
     data = dataset(run, progress=progress)
     if not encoder_of(data):
@@ -120,7 +120,7 @@ def choose_head(
     splits = [bank, *other_splits(bank)] if data.test_is_drawn else [bank]
     rounds = FOLDS if len(bank.labels) <= SMALL else 1
     how = dict(names=names, seeds=seeds, objective=counted, rounds=rounds, progress=progress)
-    found = compare_heads({data.run.path.name: splits}, **how)
+    found = comparing.compare_heads({data.run.path.name: splits}, **how)
     first = found.table.groupby("head", sort=False).first()
     best = first["validation"].idxmax()
     setting = first["setting"][best]
@@ -180,7 +180,7 @@ def _classes(data: RunData, bank: Bank, found: Comparison, best: str) -> pd.Data
 
 def _suspects(data: RunData, bank: Bank, best: str, setting: dict) -> pd.DataFrame:
     """Training images that a head trained without them takes for another class most confidently."""
-    features, _ = features_of(bank).scaled()
+    features, _ = comparing.features_of(bank).scaled()
     fold = folds(bank.labels, FOLDS, 0, bank.groups)
     share = torch.full((len(fold), len(bank.counts)), float("nan"))
     for r in range(FOLDS):

@@ -47,11 +47,12 @@ _TRAIN = "train runs with `-p control true`, which have all four cells"
 class Control(NamedTuple):
     """``rows`` one for each stage 2: setting, ratio, unit, seed, fusion, statistics, measures in %;
     ``cells`` their means, with the columns of ``units.Spread``; ``effects`` as
-    ``significance.pairwise`` has differences."""
+    ``significance.pairwise`` has differences.
+    """
 
-    rows: object
-    cells: object
-    effects: object
+    rows: pd.DataFrame
+    cells: pd.DataFrame
+    effects: pd.DataFrame
 
 
 def control(root: str | Path, ratio: float | None = None) -> Control:

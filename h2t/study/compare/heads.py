@@ -79,8 +79,8 @@ def compare_heads(
 ) -> Comparison:
     """Tune every head on training images held out, train it on all for each seed, and measure it.
 
-    Every head is tried at as many settings; the test part is looked at once, at the end. Where a
-    bank has a validation part of its own that is not used: one way to choose for all.
+    Every head is tried at as many settings; the test part is looked at once, at the end. A
+    validation part of a bank's own is not used: one way to choose for all.
 
     Arguments: ``banks`` by what tables call them, where several splits of one set may stand in
     place of a bank, each with a seed of its own and tuned by itself; ``seeds`` of the final
@@ -166,7 +166,7 @@ def summary(found: Comparison, tests: pd.DataFrame) -> pd.DataFrame:
     for key, part in found.table.groupby(["bank", "head"], sort=False):
         line = {"bank": key[0], "head": HEADS.get(key[1], key[1])}
         for measure in SHOWN:
-            values, name = part[measure].dropna().astype(float), metrics.label(measure)
+            values, name = part[measure].astype(float), metrics.label(measure)
             line |= {name: tables.number(values.mean()), f"{name} ±": tables.number(values.std())}
         if key in tests.index:
             line |= ledger.tested("over DR", tests.loc[key])
