@@ -68,18 +68,16 @@ def _as_the_encoder_wants(config: Data) -> Data:
 
 
 def _as_before(run: Run, full: Dataset, config: Data, manifest: Manifest) -> RunData:
-    before = {**Data().to_dict(), **run.params}  # an earlier version may not have known them all
+    before = run.params
     for key, value in config.to_dict().items():
-        if key != "root" and before[key] != value:
-            raise Error(
-                f"run {run.path} already holds a set with {key} = {before[key]!r}, not {value!r}; "
-                "choose another run"
-            )
+        if key != "root" and before.get(key) != value:
+            other = f"already holds a set with {key} = {before.get(key)!r}, not {value!r}"
+            raise Error(f"run {run.path} {other}; choose another run")
     data = opened(run, full)
     if Manifest.load(run.path).hash != manifest.hash:
         other = "already holds another subset of the same source; choose another run"
         raise Error(f"run {run.path} {other}")
-    if config.root != before["root"]:  # the same images, at another place
+    if config.root != before.get("root"):  # the same images, at another place
         write_yaml(run.path / "params.yaml", {**before, "root": config.root})
     return data
 

@@ -19,7 +19,7 @@ from h2t.train.cached import bank as banking
 from h2t.train.evaluate import load_model
 from h2t.train.rundata import dataset
 from tests.data.test_arrays import save_npz
-from tests.helpers import DIGITS, digits_run, stage1_config, stage2_config, train_cached
+from tests.helpers import digits_run, stage1_config, stage2_config, train_cached
 
 
 @pytest.fixture(scope="module")
@@ -158,15 +158,3 @@ def test_of_an_imported_stage_1_it_is_said_that_it_may_have_seen_the_part(tmp_pa
         "may have been trained on" in train_stage2(run, stage2_config(), progress=False)["val_is"]
     )
     assert h2t.table(run, save=False)["val_seen"].all()
-
-
-def test_a_run_of_an_earlier_version_goes_on(tmp_path):
-    """Its params.yaml knows nothing of a validation part."""
-    run, _ = digits_run(tmp_path / "run")
-    lines = [
-        line
-        for line in (run / "params.yaml").read_text().splitlines()
-        if not line.startswith("val_")
-    ]
-    (run / "params.yaml").write_text("\n".join(lines) + "\n")
-    assert prepare(run, Data(**DIGITS), progress=False).val is None
