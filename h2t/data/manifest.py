@@ -67,6 +67,8 @@ class Manifest:
         with reading(folder / "split.json", WAY_OUT):
             how = {key: record[key] for key in KEYS}
             manifest = cls(**how, counts=tuple(record["counts"]), **arrays)
+            if any(array.dtype != np.int64 for array in arrays.values()):
+                raise ValueError("indices.npy or labels.npy holds something else")
             # first of all: to count labels near 10^9, which nothing wrote, would take gigabytes
             if manifest.hash != record["hash"]:
                 raise ValueError("indices.npy does not fit the hash in it")
