@@ -180,7 +180,7 @@ def _decode_all(
 
 
 def _refusal(damaged: dict[int, str], number: int, where: str) -> Error:
-    said = "; ".join(list(damaged.values())[:NAMED])
+    said = "; ".join(damaged[k] for k in sorted(damaged)[:NAMED])
     what = f"{len(damaged)} of {number} images ({where}) cannot be decoded"
     return Error(f"{what}: {said}. Replace or remove them, or leave them out by skip_damaged")
 

@@ -23,7 +23,6 @@ class LargeSet:
     """``lists`` part to the name of its list file, without .txt; ``places`` where else an image may
     lie, by its path and class."""
 
-    title: str
     lists: dict[str, str]
     places: Callable[[str, str], list[str]]
 
@@ -55,15 +54,11 @@ def _places365(path: str, name: str) -> list[str]:
 
 
 SETS = {
-    "imagenet_lt": LargeSet(
-        "ImageNet-LT", {part: f"ImageNet_LT_{part}" for part in PARTS}, _imagenet
-    ),
-    "places_lt": LargeSet("Places-LT", {part: f"Places_LT_{part}" for part in PARTS}, _places365),
+    "imagenet_lt": LargeSet({part: f"ImageNet_LT_{part}" for part in PARTS}, _imagenet),
+    "places_lt": LargeSet({part: f"Places_LT_{part}" for part in PARTS}, _places365),
     # the labels of its test part are not public: the field tests on the validation part
     "inaturalist2018": LargeSet(
-        "iNaturalist 2018",
-        {"train": "iNaturalist18_train", "test": "iNaturalist18_val"},
-        _below_the_top,
+        {"train": "iNaturalist18_train", "test": "iNaturalist18_val"}, _below_the_top
     ),
 }
 
@@ -76,7 +71,7 @@ def find(name: str, root: str) -> Found:
     list's, or a part whose images lie in no known place.
     """
     large, (folder, images) = SETS[name], split_root(root)
-    files = {part: _list_file(folder, part, large) for part in large.lists}
+    files = {part: _list_file(folder, part, stem) for part, stem in large.lists.items()}
     lists = {part: read_list(file) for part, file in files.items() if file}
     lists, classes = numbered(folder, lists)
     train = lists["train"]
@@ -88,21 +83,20 @@ def find(name: str, root: str) -> Found:
     return {part: _found(lists[part], classes, large.places, part) for part in lists}, classes
 
 
-def _list_file(folder: Path, part: str, large: LargeSet) -> Path | None:
+def _list_file(folder: Path, part: str, stem: str) -> Path | None:
     """The list of a part by its name, or the only one whose name begins so."""
-    stem = large.lists[part]
     if (exact := folder / f"{stem}.txt").is_file():
         return exact
     found = [p for p in sorted(folder.glob("*.txt")) if p.name.lower().startswith(stem.lower())]
     if len(found) == 1:
         return found[0]
     if found:
-        what = f"has several that begin so ({', '.join(p.name for p in found)}); keep one"
+        what = f"several begin so in {folder} ({', '.join(p.name for p in found)}); keep one"
     elif part == "val":
         return None
     else:
-        what = "does not hold it; root is the folder of lists and images, or LISTS:IMAGES"
-    raise Error(f"{large.title} needs the list {stem}.txt, but {folder} {what}")
+        what = f"it is not in {folder}; root is the folder of lists and images, or LISTS:IMAGES"
+    raise Error(f"the list {stem}.txt is needed, but {what}")
 
 
 def _class_name(path: str) -> str:

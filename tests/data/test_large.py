@@ -69,7 +69,7 @@ def test_lists_may_lie_elsewhere_and_a_part_of_them_may_be_named_so(tmp_path):
     (tmp_path / "lists" / "ImageNet_LT_train_old.txt").write_text("")
     with pytest.raises(
         Error,
-        match="needs the list ImageNet_LT_train.txt, but .*lists has several .*; keep one",
+        match="the list ImageNet_LT_train.txt is needed, but several begin so in .*lists .*; keep one",
     ):
         load("imagenet_lt", f"{tmp_path / 'lists'}:{root}", **HOW)
 
@@ -128,7 +128,7 @@ def test_inaturalist_is_tested_on_its_validation_list_without_renaming(tmp_path)
     [
         (
             lambda r: (r / "ImageNet_LT_test.txt").unlink(),
-            "needs the list ImageNet_LT_test.txt, but .* does not hold it; root is the folder",
+            "the list ImageNet_LT_test.txt is needed, but it is not in .*; root is the folder",
         ),
         (
             lambda r: (r / "train").rename(r / "training"),
@@ -183,7 +183,7 @@ def test_what_is_missing_or_wrong_is_named(tmp_path, change, message):
             dict(),
             "loader streamed and image_fit are for image files, which source 'digits'",
         ),
-        ("places_lt", dict(), "Places-LT needs the list Places_LT_train.txt"),
+        ("places_lt", dict(), "the list Places_LT_train.txt is needed, but it is not in"),
         (
             "inaturalist2018",
             dict(root="/nowhere"),

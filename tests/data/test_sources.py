@@ -154,6 +154,22 @@ def test_images_of_many_kinds_and_sizes(tmp_path):
         load("folder", str(root), progress=False)
 
 
+def test_damaged_images_are_all_named_or_left_out(tmp_path):
+    root = tree(tmp_path / "set")
+    for k in (0, 2):
+        (root / "train" / "cat" / f"{k}.png").write_bytes(b"no image")
+    named = r"2 of 6 images \(train\) cannot be decoded: .*cat/0.png.*; .*cat/2.png.* skip_damaged"
+    for _ in range(2):
+        with pytest.raises(Error, match=named):
+            load("folder", root, progress=False)
+        for _ in range(2):  # decoded, then out of the cache
+            data = load("folder", root, skip_damaged=True, progress=False)
+            assert list(data.train.paths) == ["cat/1.png", *(f"dog/{k}.png" for k in range(3))]
+            for path, image in zip(data.train.paths, data.train.images[:], strict=True):
+                assert np.array_equal(image, np.asarray(Image.open(root / "train" / path)))
+            assert "left out: 2 damaged images" in data.notes and len(data.test) == 6
+
+
 def test_missing_and_empty_folders_are_refused(tmp_path):
     with pytest.raises(Error, match="none does not exist"):
         load("folder", str(tmp_path / "none"))
