@@ -69,7 +69,7 @@ def test_lists_may_lie_elsewhere_and_a_part_of_them_may_be_named_so(tmp_path):
     (tmp_path / "lists" / "ImageNet_LT_train_old.txt").write_text("")
     with pytest.raises(
         Error,
-        match="the list ImageNet_LT_train.txt is needed, but several begin so in .*lists .*; keep one",
+        match="list ImageNet_LT_train.txt is needed, but several begin so in .*lists .*; keep one",
     ):
         load("imagenet_lt", f"{tmp_path / 'lists'}:{root}", **HOW)
 
