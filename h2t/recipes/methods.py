@@ -99,7 +99,8 @@ def spelt_out(
             f"natural leaves as it is; {ONE_BY_ONE}"
         )
     own = settings(given["method"], Data(imbalance_factor=factor).imbalance_factor, source)
-    beside = {k: v for k, v in given.items() if k != "method" and not (k in yielding and k in own)}
+    dropped = {"method", *(set(yielding) & set(own))}
+    beside = {name: value for name, value in given.items() if name not in dropped}
     return combinations.settled({**own, **beside})
 
 
