@@ -255,7 +255,7 @@ def test_a_run_of_which_nothing_came_leaves_no_directory(tmp_path):
     (tmp_path / "x.npz").write_text("no archive")
     run, given = tmp_path / "run", ["-p", "source", "npz", "-p", "root", str(tmp_path / "x.npz")]
     command = ["run", "digits", "--plain", *given, "-p", "run", str(run)]
-    assert "is not a readable npz file" in CliRunner().invoke(main, command).output
+    assert "it is no npz file" in CliRunner().invoke(main, command).output
     assert not run.exists()
     run.mkdir()
     (run / "mine.txt").write_text("mine")
