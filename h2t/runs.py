@@ -157,18 +157,22 @@ class Step:
     def params(self) -> dict[str, Any]:
         return _yaml(self.path / "params.yaml", self.over)
 
-    def begin(self, params: dict[str, Any], again: bool = False) -> dict[str, Any] | None:
+    def begin(
+        self, params: dict[str, Any], again: bool = False, defaults: dict[str, Any] | None = None
+    ) -> dict[str, Any] | None:
         """Open the step for work, under ``run.lock()``, or return the result that it has.
 
         Arguments: ``params`` what it is made from; ``pretrained``, a file of weights, is recorded
-        by its hash too. Raises: ``h2t.Error`` where it has a checkpoint of other parameters.
+        by its hash too; ``defaults`` of those that an earlier version did not record. Raises:
+        ``h2t.Error`` where it has a checkpoint of other parameters.
         """
         if again:
             self.clear()
         # a file may be gone when the step is begun again
         if (file := files.resolve(str(params.get("pretrained") or "-"))).is_file():
             params = {**params, "pretrained_sha256": readers.sha256(file)}
-        before = self.params if self.done or (self.path / "checkpoint.pt").exists() else {}
+        there = self.done or (self.path / "checkpoint.pt").exists()
+        before = {**(defaults or {}), **self.params} if there else {}
         imported = self.done and self.result.get("imported")
         for k in ("model", "head") if imported else params:
             if before and before.get(k) != params.get(k):

@@ -37,7 +37,7 @@ def train(run: RunData | Run | str, config: Stage1, **how: Any) -> dict[str, Any
     """
     step, asked, together = run_of(run).step("stage1"), Asked(**how), ranks()
     with together.alone(step.run.lock()):
-        done = together.first(step.begin, config.to_dict(), asked.again)
+        done = together.first(step.begin, config.to_dict(), asked.again, Stage1().to_dict())
         if done is not None:
             return done
         if config.checkpoint:

@@ -55,7 +55,7 @@ def train_stage2(
         before = together.first(lambda: step.run.step("stage1").result)
         check_method(config.stage2_method, before["head"])
         params = {**config.to_dict(), "stage1_weights": before["weights_sha256"]}
-        done = together.first(step.begin, params, asked.again)
+        done = together.first(step.begin, params, asked.again, Stage2().to_dict())
         if done is not None:
             return done
         return _train(step, dataset(run, progress=asked.progress), config, asked)

@@ -18,6 +18,22 @@ def edit(path, **changes):
     path.write_text(json.dumps({**json.loads(path.read_text()), **changes}))
 
 
+def test_what_an_earlier_version_did_not_record_it_did_as_the_default_says(tmp_path):
+    """Runs of two versions are told apart by what differs, not by what is new."""
+    for name in "ab":
+        make_run(tmp_path / name, seed=3)
+    for step in (tmp_path / "a").glob("s*/result.json"):
+        params = json.loads(step.read_text())["params"]
+        edit(step, params={k: v for k, v in params.items() if k not in ("rotation", "tau")})
+    file = tmp_path / "a" / "params.yaml"
+    file.write_text("".join(x for x in file.open() if not x.startswith(("encoder", "image_fit"))))
+    rows = h2t.table(tmp_path, copies=True)
+    assert set(rows["run"]) == {"a", "b"}
+    for name in ("rotation", "tau", "encoder", "image_fit"):
+        for _, part in rows.groupby("stage"):
+            assert part[name].map(str).nunique() == 1, name
+
+
 def test_a_row_says_what_the_files_say(tmp_path):
     make_run(tmp_path / "a" / "b", seed=3)
     table = h2t.table(tmp_path).set_index("step")

@@ -35,6 +35,19 @@ def test_a_finished_step_is_not_run_again(trained):
     assert path.stat().st_mtime_ns == before
 
 
+def test_a_run_of_a_version_without_a_parameter_had_its_default(trained, tmp_path):
+    run = copy_of(trained, tmp_path)
+    file = Run(run).step("stage1").path / "params.yaml"
+    file.write_text(
+        "".join(
+            line for line in file.read_text().splitlines(True) if not line.startswith("drw_from")
+        )
+    )
+    assert train_stage1(run, stage1_config()) == Run(run).step("stage1").result
+    with pytest.raises(Error, match="begun with drw_from = 1.0, not 0.5"):
+        train_stage1(run, stage1_config(drw_from=0.5))
+
+
 def kill(kind, run, delay=None):
     """Train a stage in a process of its own and kill it ``delay`` seconds after it reports an
     epoch, or, without one, right there.

@@ -1,5 +1,6 @@
 """Every finished step under a folder of runs as a table: parameters, measures, cost, hashes."""
 
+import functools
 import json
 import os
 from collections.abc import Iterator
@@ -13,7 +14,7 @@ from h2t.base.files import resolve, write_atomic
 from h2t.base.readers import read_json, reading
 from h2t.metrics import MEASURES
 from h2t.recipes import names
-from h2t.recipes.parameters import SHARED
+from h2t.recipes.parameters import SHARED, Data, Stage1, Stage2
 from h2t.runs import Run
 
 _RESULT = ["epochs", "model", "head", "num_classes", "parameters", "width", "device"]
@@ -104,7 +105,7 @@ def _run(root: Path, folder: str, steps: list[str], skipped: list[str]) -> list[
     first, rows, split = {}, [], run.path / "split.json"
     try:
         made = read_json(split) if split.exists() else {}
-        common = _cells({k: v for k, v in run.params.items() if k not in ("mean", "std")})
+        common = _cells(Data, {k: v for k, v in run.params.items() if k not in ("mean", "std")})
         factor = made.get("imbalance_factor", common.get("imbalance_factor"))
         common |= {"split": made.get("hash"), "imbalance_factor": factor}
     except Error as e:
@@ -126,7 +127,7 @@ def _run(root: Path, folder: str, steps: list[str], skipped: list[str]) -> list[
 def _row(step: str, result: dict[str, Any], first: dict[str, Any]) -> dict[str, Any]:
     """One step's row. Arguments: ``first`` the row of its stage 1, empty if it is not there."""
     stage = 1 if step == "stage1" else 2
-    params = _cells(result.get("params", {}))  # of an imported stage 1 there are none
+    params = _cells(Stage1 if stage == 1 else Stage2, result.get("params"))
     base = params if stage == 1 else first.get("_params", {})
     environment, best = result.get("environment", {}), result.get("best") or {}
     cached, seconds = bool(result.get("cached")), result.get("seconds")
@@ -156,8 +157,16 @@ def _row(step: str, result: dict[str, Any], first: dict[str, Any]) -> dict[str, 
     return row
 
 
-def _cells(params: dict[str, Any]) -> dict[str, Any]:
-    """Parameters as cells have them: lists and the like as JSON."""
+@functools.cache
+def _defaults(kind) -> dict[str, Any]:
+    return kind().to_dict()
+
+
+def _cells(kind, recorded: dict[str, Any] | None) -> dict[str, Any]:
+    """Parameters as cells have them, lists and the like as JSON; of an imported stage 1 there are
+    none. What an earlier version did not record it did as the default says.
+    """
+    params = {**_defaults(kind), **recorded} if recorded else {}
     plain = str | bool | int | float | None
     return {k: v if isinstance(v, plain) else json.dumps(v, default=str) for k, v in params.items()}
 

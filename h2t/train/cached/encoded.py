@@ -41,7 +41,7 @@ def train_stage1(
     ``h2t.train.stage1.train``, of which ``config`` says the augmentation and the seed."""
     step, start = data.run.step("stage1"), time.perf_counter()
     with data.run.lock():
-        done = step.begin(config.to_dict(), again)
+        done = step.begin(config.to_dict(), again, Stage1().to_dict())
         if done is not None:
             return done
         folder = encode(data, frozen(config), VIEWS, device=device, progress=progress)

@@ -98,7 +98,9 @@ def compare(run: RunData | Run | str, config: Stage2, ratios, seeds, views: int 
     given, run = run, run_of(run)
     weights = run.step("stage1").result["weights_sha256"]
     ratios = (0.0,) if config.stage2_method == "tau" else ratios
-    have = [(step.params, step.result["last"]) for step in run.steps() if step.name != "stage1"]
+    stage2s = [step for step in run.steps() if step.name != "stage1"]
+    # what an earlier version did not record it did as the default says
+    have = [({**Stage2().to_dict(), **step.params}, step.result["last"]) for step in stage2s]
     bank = build_bank(given, config, views, **how)
     fits = fit(bank, ratios, seeds, config)
     kind = "" if config.stage2_method == "crt" else f"{config.stage2_method}-"
