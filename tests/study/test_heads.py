@@ -95,7 +95,7 @@ def test_sentences_follow_the_numbers():
 def test_a_head_or_baseline_that_is_not_there_is_named():
     with pytest.raises(Error, match="no head 'nonsense'"):
         heads.compare_heads({"one": bank()}, names=("crt", "nonsense"), progress=False)
-    with pytest.raises(Error, match="held against crt; name it too"):
+    with pytest.raises(Error, match="held against crt; name it and at least one more"):
         heads.compare_heads({"one": bank()}, names=("h2t",), progress=False)
 
 
@@ -114,6 +114,10 @@ def test_the_figure_fills_what_holds_after_correction(found):
 
 
 def test_some_heads_alone_can_be_asked_for():
-    for only, message in (("h2t", "held against crt"), ("crt,nonsense", "no head 'nonsense'")):
+    for only, message in (
+        ("h2t", "held against crt"),
+        ("crt", "at least one more"),
+        ("crt,nonsense", "no head 'nonsense'"),
+    ):
         bad = CliRunner().invoke(main, ["heads", "nowhere", "--only", only])
         assert bad.exit_code == 2 and message in bad.output  # before any run is opened

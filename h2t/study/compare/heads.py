@@ -53,8 +53,8 @@ def check(names: Sequence[str]) -> None:
     """Refuse heads that are not there, or without the one that all are held against."""
     for name in names:
         head(name)
-    if BASELINE not in names:
-        raise Error(f"all heads are held against {BASELINE}; name it too")
+    if BASELINE not in names or len(set(names)) < 2:
+        raise Error(f"heads are held against {BASELINE}; name it and at least one more")
 
 
 def banks_of(runs: Sequence[str], views: int = 2, *, device: str = "auto") -> dict[str, Bank]:
