@@ -41,6 +41,8 @@ def export(run: Run | str, step: str = "", out: str | Path = "", *, onnx: bool =
     run = Run(run, create=False)
     used = chosen(run, step)
     model, result, about = load_model(run, used.name, "cpu"), used.result, inputs(run)
+    if "last" not in result:
+        raise Error(f"{used.name} has no measures yet; make them with `h2t evaluate {run.path}`")
     if onnx:
         _import_onnx()
         if result["model"].startswith("onnx:"):

@@ -1,6 +1,7 @@
 """A run as files for other software, read back by that software."""
 
 import json
+import shutil
 import sys
 
 import numpy as np
@@ -125,3 +126,14 @@ def test_mistakes_end_in_one_message(run, tmp_path, monkeypatch):
     with pytest.raises(Error, match="uv run --extra onnx h2t export RUN --onnx"):
         export(run, "stage1", tmp_path / "out", onnx=True)
     assert not (tmp_path / "out").exists()
+
+
+def test_a_step_that_nobody_measured_is_refused_with_the_command_that_measures(run, tmp_path):
+    copy = shutil.copytree(run, tmp_path / "run")
+    file = copy / "stage1" / "result.json"
+    file.write_text(
+        json.dumps({k: v for k, v in json.loads(file.read_text()).items() if k != "last"})
+    )
+    with pytest.raises(Error, match=f"stage1 has no measures yet; .* `h2t evaluate {copy}`"):
+        export(copy, "stage1")
+    assert not (copy / "export").exists()
