@@ -58,7 +58,7 @@ def section_end_to_end(args, say) -> dict:
         Sampled(args) as sampled,
         timed(loop, "predict", "predict"),
         timed(loop.Report, "_checkpoint", "checkpoints"),
-        timed(loop.Report, "_summary", "measures"),
+        timed(loop.Report, "_measured", "measures"),
     ):
         start = time.perf_counter()
         data = prepare(run, Data.of(p), progress=False)
