@@ -110,7 +110,8 @@ class Trial:
     def epoch(self, e: int, steps: int = 0):
         """An epoch, or so many steps of one. The rates are powers of 2: a captured update has its
         rate in fp32, an eager one in fp64."""
-        stepping.set_lr(self.optimizer, 2.0 ** -(4 + e % 2))
+        rate = 2.0 ** -(4 + e % 2)
+        stepping.set_lr(self.optimizer, *[rate] * len(self.optimizer.param_groups))
         labels, number = self.labels, steps * self.config.batch_size
         parts = (self.update, self.data)
         if self.stage == 1:
