@@ -10,8 +10,9 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 WIDTH, LINES, FUNCTION = 100, 300, 60
-# The plan wants 540,000 bytes. What was added since weighs more; this may only be lowered.
-BYTES = 850_000
+# The plan wants 540,000 bytes, of what there was before encoders, heads and `h2t run own`. This may
+# only be lowered.
+BYTES = 778_500
 
 # Arrows run one way: a room uses those on floors below its own, never one beside or above it.
 FLOORS = (
