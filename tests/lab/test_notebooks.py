@@ -9,6 +9,7 @@ import pytest
 import yaml
 
 from h2t import Error, Run
+from h2t.lab.books import apart
 from h2t.lab.books import execute as notebooks
 from h2t.recipes import parameters as config
 from tests.helpers import ROOT
@@ -75,12 +76,20 @@ def test_notebooks_run_in_this_environment_and_a_mistake_is_one_sentence(tmp_pat
     book = written(tmp_path / "small.ipynb", *cells)
     run = Run(tmp_path / "run")
     with pytest.raises(Error, match="^p is 3; set it to 0$"):
-        notebooks.execute(run, book, {})
+        apart.execute_apart(run, [book], {}, progress=False)
     copy = json.loads((run.path / "notebooks" / book.name).read_text())
     outputs = [o for c in copy["cells"] for o in c.get("outputs", [])]
     assert "".join(next(o["text"] for o in outputs if "text" in o)).strip() == sys.prefix
     failed = next(o for o in outputs if o["output_type"] == "error")
     assert failed["traceback"] == ["Error: p is 3; set it to 0"]
+
+
+def test_where_papermill_is_not_installed_the_way_without_it_is_said(tmp_path, monkeypatch):
+    monkeypatch.setattr(apart, "find_spec", lambda name: None)
+    result = cli("run", RECIPES[-1], "-p", "run", tmp_path / "run")
+    assert result.exit_code == 2
+    said = "Error: papermill is not installed, so notebooks cannot run; train with --plain"
+    assert result.output.splitlines()[-1] == said
 
 
 @pytest.mark.parametrize("book", BOOKS[1:], ids=lambda p: p.stem)

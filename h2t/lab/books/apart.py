@@ -14,6 +14,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -57,8 +58,11 @@ def execute_apart(
 ) -> None:
     """Execute those of some notebooks that a run does not hold yet, as ``execute``.
 
-    Raises: ``h2t.Error`` as ``execute``, and where the process was killed twice.
+    Raises: ``h2t.Error`` as ``execute``, where papermill is not installed, and where the process
+    was killed twice.
     """
+    if find_spec("papermill") is None:
+        raise Error("papermill is not installed, so notebooks cannot run; train with --plain")
     # of the debugger that ipykernel loads: a warning to every terminal
     environment = {**os.environ, "PYDEVD_DISABLE_FILE_VALIDATION": "1"}
     environment |= {} if device == "auto" else {DEVICE: device}
@@ -84,6 +88,8 @@ def execute_apart(
             code = _followed(task, environment, show)
             if code == 0:
                 return show()
+            if code > 0:  # it would come again
+                break
     shows = f"{run.path / 'notebooks'} shows how far it came"
     raise Error(f"the process of the notebooks ended with code {code} (out of memory?); {shows}")
 
