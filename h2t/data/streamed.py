@@ -113,7 +113,7 @@ class Streamed(Loader):
                 shape = len(batch), *self.files.shape[1:]
                 pixels = torch.empty(shape, dtype=torch.uint8, pin_memory=pinned)
                 for part in pixels.split(CHUNK) if len(batch) else ():
-                    part[:] = torch.from_numpy(next(chunks))
+                    part.numpy()[:] = np.frombuffer(next(chunks), np.uint8).reshape(part.shape)
                     left -= 1
                 yield pixels.to(self.device, non_blocking=True)
         finally:
@@ -154,8 +154,8 @@ class _Decoding:
             **how,
         )
 
-    def images(self, tasks) -> Iterator[np.ndarray]:
-        """The images (n, H, W, C) of every task."""
+    def images(self, tasks) -> Iterator[bytes]:
+        """The pixels (n, H, W, C) of every task."""
         self.tasks.now = iter(tasks)
         try:
             with _nothing_of_main():
@@ -181,20 +181,23 @@ class _Tasks:
 
 
 class _Decoder:
-    """The images of a task, or an error's text."""
+    """The pixels of a task's images, or an error's text.
+
+    They go through a pipe: tensors would go through /dev/shm, which has 64 MB in a container, and
+    arrays take half as long again.
+    """
 
     def __init__(self, how: dict):
         self.how = how
 
-    def __getitem__(self, task) -> np.ndarray | str:
+    def __getitem__(self, task) -> bytes | str:
         try:
-            return np.stack([read_image(path, crop=crop, **self.how) for path, crop in task])
+            return b"".join(read_image(path, crop=crop, **self.how) for path, crop in task)
         except Error as e:
             return str(e)
 
 
 def _as_it_is(chunk):
-    """Arrays go through the pipe; tensors would go through /dev/shm, 64 MB in a container."""
     return chunk
 
 
