@@ -26,10 +26,10 @@ from h2t.study.sweep.store import Store
 
 # What a job needs and takes seconds to import: a warm process has it before the job begins.
 PRELOAD = ("h2t.train.ready", "h2t.train.stage2", "h2t.exchange.reference")
-PRELOAD += ("pandas", "filelock", "safetensors.torch")
+PRELOAD += ("pandas", "filelock", "safetensors.torch", "sklearn.datasets")
 PRELOAD_NOTEBOOKS = ("h2t.lab.books.execute", "h2t.lab.books.inline", "h2t.lab.books.live")
 PRELOAD_NOTEBOOKS += ("h2t.lab.books.warm", "h2t.train.cached.steps", "ipywidgets")
-PRELOAD_NOTEBOOKS += ("ipykernel.debugger", "ipykernel.inprocess.ipkernel")
+PRELOAD_NOTEBOOKS += ("ipykernel.debugger", "ipykernel.inprocess.ipkernel", "scipy.stats")
 
 # Files of a run that speak of its job, not of its data.
 OWN = ("recipe.yaml", "done.json", "log.txt")
