@@ -1,8 +1,6 @@
-"""Notebooks in a process of their own: one for all of them, which may be killed, and started from
-a script or a notebook as well as by a command.
+"""Notebooks in a process of their own, which may be killed, and started from anywhere.
 
-``python -m h2t.lab.books.apart`` is that process. It takes what is to be done as a line of JSON,
-answers with what is wrong, if anything, and ends when nobody holds its standard input any more.
+It takes a task as a line of JSON, answers with what is wrong, and ends with who holds its input.
 """
 
 from __future__ import annotations
