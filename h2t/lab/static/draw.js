@@ -114,6 +114,14 @@ export function line(pen, points, { colour, width = 1.5, dash = [], alpha = 1 })
   pen.restore();
 }
 
+/** Draw nothing outside a box, until `restore`. */
+export function within(pen, box) {
+  pen.save();
+  pen.beginPath();
+  pen.rect(box.left, box.top, box.right - box.left, box.bottom - box.top);
+  pen.clip();
+}
+
 export function area(pen, points, colour, alpha) {
   pen.save();
   pen.globalAlpha = alpha;

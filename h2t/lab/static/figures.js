@@ -1,7 +1,7 @@
 // The three figures that tell the story: accuracy by class, the ratio curve, the boundary between
 // two classes.
 
-import { Figure, area, axes, line, logTicks, mark, scale, text, ticks } from "./draw.js";
+import { Figure, area, axes, line, logTicks, mark, scale, text, ticks, within } from "./draw.js";
 import { pairOf, place, planeOf, pointsOf, side } from "./plane.js";
 import { GROUPS, short, shown } from "./store.js";
 
@@ -151,7 +151,7 @@ export class Curve extends Figure {
       size,
     );
     this.ends = [];
-    for (const g of GROUPS) this.group(pen, g, { x, y, ready, lines });
+    for (const g of GROUPS) this.group(pen, g, { box, x, y, ready, lines });
     this.label(pen, box);
     line(
       pen,
@@ -196,7 +196,7 @@ export class Curve extends Figure {
     return { title: `p = ${(fit.p / 100).toFixed(2)}`, lines };
   }
 
-  group(pen, g, { x, y, ready, lines }) {
+  group(pen, g, { box, x, y, ready, lines }) {
     const { store, colours, size } = this.app;
     const points = ready
       .map((p, k) => [p, lines[k][g]])
@@ -208,7 +208,9 @@ export class Curve extends Figure {
       const spread = store.curve.ratios.map((r) => [x(100 * r), store.spread(100 * r, g)]);
       const up = spread.map(([at, s]) => [at, y(s.mean + s.std)]);
       const down = spread.map(([at, s]) => [at, y(s.mean - s.std)]).reverse();
+      within(pen, box); // the axis is of the means
       area(pen, [...up, ...down], colours[g], 0.25);
+      pen.restore();
     }
     line(pen, points, { colour: colours[g], width: (g === "all" ? 2.6 : 1.8) * (size / 12) });
     const circles = store.base.published?.[g] ?? [];
@@ -261,10 +263,7 @@ export class Boundary extends Figure {
       places[name] = set.z.map((z) => place(plane, z));
     const { x, y } = this.limits(places, box);
     this.lines(pen, box, x, y, plane, reference);
-    pen.save();
-    pen.beginPath();
-    pen.rect(box.left, box.top, box.right - box.left, box.bottom - box.top);
-    pen.clip();
+    within(pen, box);
     for (const [name, [shape, colour, r, alpha]] of Object.entries(SETS)) {
       pen.globalAlpha = alpha;
       places[name].forEach(([px, py], k) => {
@@ -312,10 +311,7 @@ export class Boundary extends Figure {
 
   lines(pen, box, x, y, plane, reference) {
     const { colours, size } = this.app;
-    pen.save();
-    pen.beginPath();
-    pen.rect(box.left, box.top, box.right - box.left, box.bottom - box.top);
-    pen.clip();
+    within(pen, box);
     const reach = 4 * Math.hypot(...this.spans.map(([a, b]) => b - a));
     const middle = this.spans.map(([a, b]) => (a + b) / 2);
     const ends = ({ a, b }) => {
