@@ -70,7 +70,7 @@ class Run:
             how = f"`h2t run RECIPE -p run {self.path}`"
             raise Error(f"there is no run directory {self.path}; make it with {how}")
         elif kind and not files.owned(self.path, kind):
-            raise Error(f"{self.path} is no run that h2t made; name the directory of one")
+            raise Error(f"{self.path} is no run that h2t made from version 0.2 on; name one")
 
     def __repr__(self) -> str:
         return f"Run({str(self.path)!r})"

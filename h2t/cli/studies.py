@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 
 import click
 
@@ -19,6 +21,8 @@ def lab(arguments):
     from h2t.lab.books.copies import command
 
     start = command(arguments)
+    if os.name == "nt":  # exec there returns to the prompt at once
+        sys.exit(subprocess.call(start))
     os.execv(start[0], start)  # Ctrl-C is Jupyter's own then
 
 

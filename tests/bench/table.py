@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import yaml
 
+from h2t.base.files import claim
 from h2t.base.machine import environment
 from h2t.recipes.parameters import Data, Stage1, Stage2, variants
 from tests.bench.harness import Rows
@@ -51,7 +52,7 @@ def _write(folder: Path, k: int, env: dict) -> None:
         "stage1": first,
         **{f"stage2-{name}": config for name, config in variants(second).items()},
     }
-    folder.mkdir(parents=True)
+    claim(folder, "run")
     (folder / "params.yaml").write_text(
         yaml.dump(
             {**data.to_dict(), "pixels_sha256": mark, "mean": [0.5] * 3, "std": [0.2] * 3},

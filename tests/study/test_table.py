@@ -34,6 +34,15 @@ def test_what_an_earlier_version_did_not_record_it_did_as_the_default_says(tmp_p
             assert part[name].map(str).nunique() == 1, name
 
 
+def test_a_run_of_before_the_mark_is_named_and_not_read(tmp_path):
+    make_run(tmp_path / "new", seed=3)
+    (make_run(tmp_path / "old", seed=4) / "h2t.json").unlink()
+    table = h2t.table(tmp_path)
+    assert set(table["run"]) == {"new"}
+    (said,) = table.attrs["skipped"]
+    assert said.startswith("old: ") and "no run that h2t made from version 0.2 on" in said
+
+
 def test_a_row_says_what_the_files_say(tmp_path):
     make_run(tmp_path / "a" / "b", seed=3)
     table = h2t.table(tmp_path).set_index("step")

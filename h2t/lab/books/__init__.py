@@ -10,3 +10,8 @@ parameters.py: the parameters of a notebook's tagged cell, checked
 verdicts.py: the sentences of the notebooks, computed from their numbers
 warm.py: what the process that jobs are forked from has imported and drawn beforehand
 """
+
+import os
+
+# of the debugger that ipykernel loads: a warning to every terminal
+os.environ.setdefault("PYDEVD_DISABLE_FILE_VALIDATION", "1")

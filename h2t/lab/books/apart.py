@@ -32,7 +32,7 @@ def run_recipe(
 ) -> Run:
     """Run notebooks 01 to 04 into one run directory; what is done already is not run again.
 
-    Raises: ``h2t.Error`` with the notebook's own message where a cell fails.
+    Raises: as ``execute_apart``.
     """
     whole = complete(parameters, notebooks)
     if again or not begun(whole["run"]):
@@ -61,9 +61,7 @@ def execute_apart(
     """
     if find_spec("papermill") is None:
         raise Error("papermill is not installed, so notebooks cannot run; train with --plain")
-    # of the debugger that ipykernel loads: a warning to every terminal
-    environment = {**os.environ, "PYDEVD_DISABLE_FILE_VALIDATION": "1"}
-    environment |= {} if device == "auto" else {DEVICE: device}
+    environment = os.environ | ({} if device == "auto" else {DEVICE: device})
 
     def todo() -> list[Path]:
         return [nb for nb in notebooks if not done(run, nb, parameters, reads)]
@@ -119,7 +117,7 @@ def main() -> None:
             for book in map(Path, task["todo"]):
                 execute(run, book, task["parameters"], task["reads"])
         except Error as e:
-            answer.write(str(e))
+            answer.write(str(e)[:9999])  # what a pipe takes before anybody reads it
 
 
 def _end_with_parent() -> None:

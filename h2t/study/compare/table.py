@@ -99,11 +99,12 @@ def find(root: Path) -> Iterator[tuple[str, list[str]]]:
 
 def _run(root: Path, folder: str, steps: list[str], skipped: list[str]) -> list[dict[str, Any]]:
     """The rows of one run's finished steps; what is not finished or damaged goes to ``skipped``."""
-    name, run = Path(folder).relative_to(root).as_posix(), Run(folder, create=False, kind="")
+    name, first, rows = Path(folder).relative_to(root).as_posix(), {}, []
     if not steps:
         skipped.append(f"{name}: no step has been begun")
-    first, rows, split = {}, [], run.path / "split.json"
     try:
+        run = Run(folder, create=False)
+        split = run.path / "split.json"
         made = read_json(split) if split.exists() else {}
         common = _cells(Data, {k: v for k, v in run.params.items() if k not in ("mean", "std")})
         factor = made.get("imbalance_factor", common.get("imbalance_factor"))

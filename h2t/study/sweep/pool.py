@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import itertools
 import multiprocessing as mp
-import os
 import sys
 from multiprocessing.connection import wait
 
@@ -31,8 +30,6 @@ class Pool:
         if self._gpus:
             dealt = itertools.islice(itertools.cycle(self._gpus), self.slots)
             self.idle = [{"CUDA_VISIBLE_DEVICES": gpu} for gpu in dealt]
-        # of the debugger that ipykernel loads: a warning to every terminal
-        os.environ.setdefault("PYDEVD_DISABLE_FILE_VALIDATION", "1")
         self._context = mp.get_context("spawn")
         if sys.platform == "linux":  # elsewhere libraries do not survive a fork
             self._context = mp.get_context("forkserver")
