@@ -33,7 +33,7 @@ class Reading:
     """How image files are read.
 
     ``image`` the arguments of ``read_image``, channels 0 being 3 unless every image is grey
-    (streamed: 3); ``streamed`` leaves them to be decoded whenever they are used; ``follow_links``
+    (streamed: 3); ``streamed`` leaves them to be decoded when used; ``follow_links``
     out of the root; ``skip_damaged`` leaves out what cannot be decoded.
     """
 
@@ -49,8 +49,8 @@ def decode(listed: Listed, classes: tuple[str, ...], reading: Reading, where: st
 
     The cache is keyed by the root, the paths, each file's size and times of change, and how they
     are read. Arguments: ``where`` names the part in messages.
-    Raises: ``h2t.Error`` naming the image that is missing or outside the root and, where they are
-    decoded, those that are damaged, or one of another size.
+    Raises: ``h2t.Error`` naming images that are missing, outside the root, damaged, or of another
+    size.
     """
     root = listed.root
     sizes, key = _look(root, listed.paths, reading.follow_links, where)
@@ -135,18 +135,20 @@ def _fill(file: Path, root: Path, paths, reading: Reading, where: str) -> None:
     """Decode all images into the file, and write their thumbnails beside it, NaN where damaged."""
     clean(file.parent)
     small = np.full((len(paths), SIDE * SIDE), np.nan, np.float16)
-    write_atomic(file, lambda f: _decode_all(f, small, root, paths, reading, where))
+    damaged: dict[int, str] = {}
+    write_atomic(file, lambda f: _decode_all(f, small, damaged, root, paths, reading, where))
     write_atomic(_small(file), lambda f: np.save(f, small))
+    if damaged and not reading.skip_damaged:  # who asks for that now finds the others decoded
+        raise _refusal(damaged, len(paths), where)
 
 
 def _decode_all(
-    file: BinaryIO, small: np.ndarray, root: Path, paths, reading: Reading, where: str
+    file: BinaryIO, small: np.ndarray, damaged: dict, root: Path, paths, reading: Reading, where
 ) -> None:
-    """Write the images (N, H, W, C) as an .npy file, zeros for damaged ones, and fill ``small``."""
+    """Write the images (N, H, W, C) as an .npy file, zeros for ``damaged`` ones; fill ``small``."""
     channels = reading.image["channels"]
     if not channels:
         channels = 1 if all(is_grey(root / path) for path in paths) else 3
-    damaged: dict[int, str] = {}
 
     def read(k: int) -> np.ndarray | None:
         try:
@@ -175,8 +177,6 @@ def _decode_all(
                     raise Error(f"{what}; set image_size to bring all to one size")
                 file.write(image.tobytes())
                 bar.update()
-    if damaged and not reading.skip_damaged:
-        raise _refusal(damaged, number, where)
 
 
 def _refusal(damaged: dict[int, str], number: int, where: str) -> Error:

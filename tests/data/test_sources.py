@@ -9,6 +9,7 @@ import pytest
 from PIL import Image
 
 from h2t import Error, load
+from h2t.data import cache as caching
 from h2t.data.longtail import stratified
 from tests import images
 from tests.images import R, picture, tree
@@ -152,6 +153,22 @@ def test_images_of_many_kinds_and_sizes(tmp_path):
     assert images["cat/turned.jpg"][:6].mean() > 200 > 50 > images["cat/turned.jpg"][10:].mean()
     with pytest.raises(Error, match="is .* pixels, .* is .*; set image_size"):
         load("folder", str(root), progress=False)
+
+
+def test_what_was_decoded_before_damaged_images_were_named_is_kept(tmp_path, monkeypatch):
+    root = tree(tmp_path / "set")
+    (root / "train" / "cat" / "0.png").write_bytes(b"no image")
+    with pytest.raises(Error, match="1 of 6 images"):
+        load("folder", root, progress=False)
+    looked, real = [], caching.read_image
+
+    def noted(path, **how):
+        looked.append(path)
+        return real(path, **how)
+
+    monkeypatch.setattr(caching, "read_image", noted)
+    data = load("folder", root, skip_damaged=True, progress=False)
+    assert len(data.train) == 5 and not [path for path in looked if "train" in path.parts]
 
 
 def test_damaged_images_are_all_named_or_left_out(tmp_path):
